@@ -1,0 +1,64 @@
+# dvctl. Everything runs in .venv, which `make setup` builds from the locked versions in requirements/constraints.txt.
+PYTHON  ?= python3
+VENV    := .venv
+BIN     := $(VENV)/bin
+STAMP   := $(VENV)/.installed
+SECONDS ?= 300
+SEED    ?=
+PYTEST_ARGS ?=
+
+.DEFAULT_GOAL := help
+.PHONY: help setup demo test lint unit generate bench chaos fuzz audit lock clean
+
+help: ## show this list
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-10s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
+
+setup: $(STAMP) ## create .venv with dvctl (editable) and everything the tests need
+
+$(STAMP): pyproject.toml requirements/constraints.txt
+	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11) and "dvctl needs Python 3.11 or newer: make PYTHON=python3.12")'
+	$(PYTHON) -m venv $(VENV)
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check -c requirements/constraints.txt -e '.[mysql,test]'
+	@touch $@
+
+demo: setup ## the story in half a minute, without any server: dvctl demo
+	$(BIN)/dvctl demo
+
+test: lint unit ## everything that must pass: lint, types, import rules, generated files, all tests
+
+lint: setup ## ruff, mypy --strict, import-linter
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+	$(BIN)/mypy
+	$(BIN)/lint-imports
+
+unit: setup ## pytest, on private servers; choose with PYTEST_ARGS='tests/unit -k name'
+	$(BIN)/python -m pytest $(PYTEST_ARGS)
+
+generate: setup ## write docs/cli.md, the plain help and the completions anew from the app
+	$(BIN)/python -m tools.generate
+
+bench: setup ## measure against the yardsticks side by side (10 minutes): docs/performance.md
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check -c requirements/constraints.txt -e '.[mysql,test,bench]'
+	$(BIN)/python -m tests.bench
+
+chaos: setup ## consumers that die, a producer, faults from a seed: make chaos SECONDS=300 SEED=7
+	$(BIN)/python -m tests.chaos --seconds $(SECONDS) $(if $(SEED),--seed $(SEED))
+
+fuzz: setup ## coverage-guided fuzzing of the decoder: make fuzz SECONDS=300
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check -c requirements/constraints.txt -e '.[mysql,test,fuzz]'
+	$(BIN)/python -m tests.fuzz --seconds $(SECONDS)
+
+audit: setup ## look the locked versions up among the known vulnerabilities (asks the network)
+	$(PYTHON) -m venv $(VENV)/audit
+	$(VENV)/audit/bin/pip install --quiet --disable-pip-version-check pip-audit
+	$(VENV)/audit/bin/pip-audit --requirement requirements/constraints.txt --no-deps --disable-pip --strict
+
+lock: ## write requirements/constraints.txt anew with the newest versions that pyproject.toml allows
+	rm -rf $(VENV)/lock && $(PYTHON) -m venv $(VENV)/lock
+	$(VENV)/lock/bin/pip install --quiet --disable-pip-version-check -e '.[mysql,test,bench,fuzz]'
+	$(VENV)/lock/bin/pip freeze --exclude-editable > requirements/constraints.txt
+	rm -rf $(VENV)/lock
+
+clean: ## remove .venv and every cache
+	rm -rf $(VENV) .mypy_cache .ruff_cache .pytest_cache .hypothesis .import_linter_cache build dist *.egg-info

@@ -1,0 +1,1 @@
+"""What can I type? Each module parses, calls an operation and prints."""

@@ -1,0 +1,60 @@
+"""How every changing command goes: its plan is shown, confirmed, applied, answered, and the way back named."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable
+from typing import Any
+
+from devicevault_cli.operations.plan import Answer, Plan, carry_out
+from devicevault_cli.repository.repository import Repository
+from devicevault_cli.runtime import Runtime
+
+
+def change(
+    run: Runtime,
+    make: Callable[[], Plan],
+    question: str,
+    *,
+    ids: Callable[[Any], Iterable[object]] | None = None,
+    rows: str | None = None,
+) -> Answer:
+    """Carry a plan out and print its answer. Raises NotConfirmed, StalePlan and what the operation raises."""
+    answer = carry_out(
+        make,
+        show=lambda plan: run.printer.note(*plan.says),
+        confirm=lambda plan: _confirm(run, plan, question),
+        dry_run=run.dry_run,
+    )
+    run.printer.answer(answer, rows, ids=ids, lines=None if rows else _lines)
+    if undo := answer.get("undo"):
+        run.printer.hint(f"to undo this: {undo}")
+    return answer
+
+
+def _confirm(run: Runtime, plan: Plan, question: str) -> None:
+    run.confirm(question, plan.typed)
+
+
+def _lines(answer: Any) -> Iterable[str]:
+    """Long lists as their lengths: a person does not read a million ids."""
+    for name, value in answer.items():
+        if name != "undo":
+            yield f"{name.replace('_', ' '):18}  {_brief(value)}"
+
+
+def _brief(value: Any) -> str:
+    if isinstance(value, list) and len(value) > 10:
+        return f"{len(value):,}"
+    if isinstance(value, list):
+        return ", ".join(map(_brief, value)) or "none"
+    if isinstance(value, dict):
+        return ", ".join(f"{name}: {_brief(each)}" for name, each in value.items()) or "none"
+    if isinstance(value, bool):
+        return "yes" if value else "no"
+    return "-" if value is None else f"{value:,}" if isinstance(value, int) else str(value)
+
+
+def ready_database(run: Runtime) -> Repository:
+    """The repository, after its database has answered."""
+    run.repository.check(writing=not run.dry_run)
+    return run.repository

@@ -1,0 +1,57 @@
+"""dvctl claim: taking pending entries over, or releasing them."""
+
+from __future__ import annotations
+
+from typing import Annotated
+
+from devicevault_cli.commands.arguments import Argument, Option
+from devicevault_cli.commands.changes import change
+from devicevault_cli.commands.options import CLAIM_IDLE_MS, ClaimIdle, IdsFrom, command, read_ids
+from devicevault_cli.errors import Usage
+from devicevault_cli.runtime import Runtime
+from devicevault_cli.streams.model import EntryId
+from devicevault_cli.times import parse_duration
+
+
+@command(
+    "dvctl claim --from worker-3 --to worker-1",
+    "dvctl claim --idle 10m --dry-run",
+    "dvctl pending --min-idle 5m -o ids | dvctl claim --ids - --yes",
+    changes=True,
+    ids=True,
+)
+def claim(
+    run: Runtime,
+    ids: Annotated[list[EntryId] | None, Argument("ID...", "Only these entries.", EntryId.parse, "ids")] = None,
+    ids_from: IdsFrom = None,
+    idle: Annotated[
+        int | None, Option("--idle", "Only entries idle for at least this long.", "DURATION", parse_duration)
+    ] = None,
+    owner: Annotated[
+        str | None, Option("--from", "Only what this consumer holds.", "NAME", complete="consumers")
+    ] = None,
+    to: Annotated[str | None, Option("--to", "The consumer that gets them.", "NAME", complete="consumers")] = None,
+    release: Annotated[bool, Option("--release", "Leave them to the next live consumer (default).")] = False,
+    claim_idle: ClaimIdle = CLAIM_IDLE_MS,
+) -> None:
+    """Take pending entries over; delivery counts stay.
+
+    Without --to they are released: owner and count stay, the idle time is set beyond claim-idle, so that the next live
+    consumer takes them. What no longer is on the stream is cleared. Redis counts a claim as a sign of life of the
+    consumer that is named, also of the owner of what is released.
+    """
+    from devicevault_cli.operations.claims import Chosen, plan_claim
+
+    if to is not None and release:
+        raise Usage("--to and --release exclude each other")
+    chosen_ids = read_ids(run, ids, ids_from) if ids or ids_from is not None else None
+    if chosen_ids is None and idle is None and owner is None:
+        raise Usage("which entries?", hint="give --idle, --from, or ids; --idle 0 means all")
+    chosen = Chosen(chosen_ids, owner, idle or 0)
+    with run.printer.progress("claiming") as progress:
+        change(
+            run,
+            lambda: plan_claim(run.group, chosen, to, claim_idle_ms=claim_idle, progress=progress),
+            f"Give them to {to}?" if to else "Release them?",
+            ids=lambda answer: answer["claimed"] + answer["released"],
+        )

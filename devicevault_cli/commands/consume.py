@@ -1,0 +1,99 @@
+"""dvctl consume: the daemon."""
+
+from __future__ import annotations
+
+import os
+import signal
+import threading
+from types import FrameType
+from typing import Annotated, Literal
+
+from devicevault_cli.commands.arguments import Option
+from devicevault_cli.commands.options import CLAIM_IDLE_MS, ClaimIdle, Rate, command
+from devicevault_cli.errors import DvctlError
+from devicevault_cli.runtime import Runtime
+from devicevault_cli.times import parse_duration
+
+
+@command(
+    "dvctl consume",
+    "dvctl consume --drain -o json",
+    "dvctl consume --claim-idle 2m --log-format json",
+    "dvctl consume --pipeline storage --max-messages 100",
+    database=True,
+    effect="writes rows, acknowledges messages",
+)
+def consume(
+    run: Runtime,
+    drain: Annotated[bool, Option("--drain", "End once nothing is undelivered or pending for the group.")] = False,
+    max_wait: Annotated[
+        int | None, Option("--max-wait", "With --drain: give up after this time (exit 1).", "DURATION", parse_duration)
+    ] = None,
+    max_messages: Annotated[int | None, Option("--max-messages", "End after this many messages.", least=1)] = None,
+    batch_size: Annotated[int, Option("--batch-size", "Messages in one transaction, at most.", least=1)] = 1000,
+    claim_idle: ClaimIdle = CLAIM_IDLE_MS,
+    max_deliveries: Annotated[
+        int, Option("--max-deliveries", "Process an entry alone after so many deliveries; 0: never.", least=0)
+    ] = 10,
+    on_reject: Annotated[
+        Literal["dead-letter", "drop"], Option("--on-reject", "What becomes of a message that is bad.")
+    ] = "dead-letter",
+    on_missing_group: Annotated[
+        Literal["create", "fail"], Option("--on-missing-group", "A missing group is created at 0, or ends the run.")
+    ] = "create",
+    instance: Annotated[
+        int | None, Option("--instance", "Fixes N of the consumer name HOST-N; default: the lowest free.", least=0)
+    ] = None,
+    rate: Rate = None,
+    log_format: Annotated[Literal["text", "json"], Option("--log-format", "How the log is written.")] = "text",
+) -> int:
+    """Turn messages into rows: every one becomes exactly one row or one dead letter, and nothing is lost.
+
+    Nothing is acknowledged before it is committed. Outages of Redis or the database are waited for; SIGTERM finishes
+    the batch in hand.
+    """
+    from devicevault_cli.operations.consume import ConsumeOptions
+    from devicevault_cli.operations.service import consume_as
+    from devicevault_cli.output.logs import log_to
+
+    log_to(run.printer, as_json=log_format == "json", verbose=run.verbose)
+    options = ConsumeOptions(
+        drain=drain,
+        max_wait_s=None if max_wait is None else max_wait / 1000,
+        max_messages=max_messages,
+        batch_size=batch_size,
+        claim_idle_s=claim_idle / 1000,
+        max_deliveries=max_deliveries,
+        on_reject=on_reject,
+        on_missing_group=on_missing_group,
+        rate=rate,
+    )
+    with run.printer.progress("consuming") as progress:
+        answer = consume_as(
+            run.group,
+            run.repository,
+            run.pipeline,
+            options,
+            _stop_on_signals(),
+            run.settings.consumer,
+            instance,
+            progress,
+        )
+    run.printer.answer(answer)
+    if answer["stopped_by"] == "max-wait":
+        raise DvctlError("not drained within --max-wait", hint="`dvctl pending` shows who holds what")
+    return 1 if answer["stopped_by"] == "missing-group" else 0
+
+
+def _stop_on_signals() -> threading.Event:
+    """The first SIGTERM or SIGINT asks to stop; a second one ends the process at once, which loses nothing."""
+    stop = threading.Event()
+
+    def handle(number: int, frame: FrameType | None) -> None:
+        if stop.is_set():
+            os._exit(130)
+        stop.set()
+
+    for number in (signal.SIGTERM, signal.SIGINT):
+        signal.signal(number, handle)
+    return stop

@@ -1,0 +1,51 @@
+"""dvctl consumers: who consumes, and retiring those that will not come back."""
+
+from __future__ import annotations
+
+from typing import Annotated
+
+from devicevault_cli.commands.arguments import Argument, Option
+from devicevault_cli.commands.changes import change
+from devicevault_cli.commands.options import command
+from devicevault_cli.runtime import Runtime
+from devicevault_cli.times import parse_duration
+
+
+@command("dvctl consumers", "dvctl consumers list -o json")
+def list_(run: Runtime) -> None:
+    """List the consumers of the group, what they hold, and which are alive (idle under 10 s)."""
+    from devicevault_cli.operations.consumers import list_consumers
+
+    answer = list_consumers(run.group)
+    run.printer.answer(answer, "consumers")
+    if not answer["consumers"]:
+        run.printer.note(f"no consumers: group {run.group.name} of {run.stream.key} has none, or is not there yet")
+
+
+@command(
+    "dvctl consumers retire worker-3 --to worker-1",
+    "dvctl consumers retire --dead-for 1h --dry-run",
+    "dvctl consumers retire --dead-for 7d --yes",
+    changes=True,
+)
+def retire(
+    run: Runtime,
+    names: Annotated[list[str] | None, Argument("NAME...", "Consumers.", complete="consumers")] = None,
+    dead_for: Annotated[
+        int | None,
+        Option("--dead-for", "All without a sign of life for so long.", "DURATION", parse_duration),
+    ] = None,
+    to: Annotated[
+        str | None,
+        Option("--to", "Who gets what they hold (a live consumer, else HOST-0).", "NAME", complete="consumers"),
+    ] = None,
+) -> None:
+    """Delete consumers after moving what they hold, atomically; delivery counts and idle times stay."""
+    from devicevault_cli.operations.consumers import plan_retire
+
+    with run.printer.progress("moving entries") as progress:
+        change(
+            run,
+            lambda: plan_retire(run.group, names or (), dead_for_ms=dead_for, to=to, progress=progress),
+            "Retire them?",
+        )

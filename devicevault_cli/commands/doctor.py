@@ -1,0 +1,42 @@
+"""dvctl doctor: is everything around the consumer as it should be?"""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from devicevault_cli.commands.options import command
+from devicevault_cli.errors import DvctlError
+from devicevault_cli.runtime import Runtime
+
+FOUND = 3
+
+
+@command("dvctl doctor", "dvctl doctor -o json", "dvctl doctor --config /etc/devicevault/config.yaml")
+def doctor(run: Runtime) -> int:
+    """Examine Redis, the group, the database and the settings: small named checks, each with a fix.
+
+    Only reads. Ends with 3 where something is to be repaired, and with 69 where Redis cannot be reached.
+    """
+    from devicevault_cli.operations.diagnose import diagnose, has_problem
+
+    run.stream.ping()
+    repository = run.repository if run.settings.has_database else None
+    answer = diagnose(run.group, repository, _overridden(run))
+    run.printer.answer(answer, "checks", ("status", "name", "detail", "fix"))
+    return FOUND if has_problem(answer) else 0
+
+
+def _overridden(run: Runtime) -> list[str]:
+    """Settings about which DeviceVault's config.yaml says something else than what is in force here."""
+    from devicevault_cli.config_files import from_config_yaml, load_config_yaml
+
+    config = run.settings["config"].value
+    if config is None:
+        return []
+    path = Path(config).expanduser()
+    try:
+        said = from_config_yaml(load_config_yaml(path), path, run.pipeline.name)
+    except DvctlError:
+        return []
+    names = {each.name: each.value for each in run.settings.all}
+    return [name for name, value in said.items() if name in names and names[name] != value]

@@ -1,0 +1,60 @@
+"""dvctl export: messages or dead letters as a sealed file."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated
+
+from devicevault_cli.commands.arguments import Argument, Option
+from devicevault_cli.commands.options import END, START, Device, End, IdsFrom, Since, Start, Status, command, read_ids
+from devicevault_cli.commands.replay import Task
+from devicevault_cli.errors import Usage
+from devicevault_cli.operations.selection import Selection, from_stream
+from devicevault_cli.runtime import Runtime
+from devicevault_cli.streams.model import Entry
+
+
+@command(
+    "dvctl export results.jsonl --since -1d",
+    "dvctl export dead.jsonl --dead",
+    "dvctl export router.jsonl --device 7 --reveal",
+)
+def export(
+    run: Runtime,
+    file: Annotated[Path | None, Argument("FILE", "Where to.", complete="files")] = None,
+    to_file: Annotated[Path | None, Option("--file", "Where to.", complete="files")] = None,
+    ids_from: IdsFrom = None,
+    start: Start = START,
+    end: End = END,
+    since: Since = None,
+    device: Device = None,
+    task: Task = None,
+    status: Status = None,
+    dead: Annotated[bool, Option("--dead", "Dead letters instead of messages.")] = False,
+    reveal: Annotated[bool, Option("--reveal", "With device_config, which may hold secrets.")] = False,
+    replace: Annotated[bool, Option("--replace", "Replace the file if it exists.")] = False,
+) -> None:
+    """Write messages or dead letters to a file (0600, with a checksum) that replay and publish read.
+
+    Without --reveal the field device_config is left out.
+    """
+    from devicevault_cli.operations.export import export_entries, export_letters
+
+    path = file or to_file
+    if path is None:
+        raise Usage("to which file?", hint="dvctl export FILE")
+    ids = read_ids(run, None, ids_from) if ids_from is not None else None
+    selection = Selection(ids, max(start, since or START), end, device, task, status)
+    with run.printer.progress("exporting") as progress:
+        if dead:
+            letters = (
+                letter
+                for page in run.dead_letters.pages(64)
+                for letter in page
+                if selection.matches(Entry(letter.id, letter.fields)) and (ids is None or letter.id in ids)
+            )
+            answer = export_letters(path, letters, reveal=reveal, replace=replace, progress=progress)
+        else:
+            pages = from_stream(run.stream, selection)()
+            answer = export_entries(path, pages, reveal=reveal, replace=replace, progress=progress)
+    run.printer.answer(answer)

@@ -1,0 +1,234 @@
+"""What the commands share: the options that each one has, and the decorator that adds them."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
+from functools import cached_property
+from typing import Annotated, Any, Literal, TypeAlias
+
+from devicevault_cli.commands.arguments import Option, Parameter, parameters_of, parse
+from devicevault_cli.errors import NotConfirmed, Usage
+from devicevault_cli.output.logs import warn_to
+from devicevault_cli.output.printer import Printer
+from devicevault_cli.output.terminal import Terminal
+from devicevault_cli.runtime import Runtime
+from devicevault_cli.settings import NAMES, Settings, load
+from devicevault_cli.streams.model import LAST, ZERO, EntryId
+from devicevault_cli.times import now_ms, parse_duration, parse_moment
+
+
+def parse_start(text: str) -> EntryId:
+    """The first id of a range: an id, a time, or a duration back from now. Raises Usage."""
+    return EntryId.parse(text) if _is_id(text) else EntryId(parse_moment(text, now_ms()), 0)
+
+
+def parse_end(text: str) -> EntryId:
+    """The last id of a range; a time, and an id without a sequence number, mean its whole millisecond."""
+    if _is_id(text):
+        return EntryId.parse(text) if "-" in text else EntryId(EntryId.parse(text).ms, LAST.seq)
+    return EntryId(parse_moment(text, now_ms()), LAST.seq)
+
+
+def _is_id(text: str) -> bool:
+    head, _, tail = text.partition("-")
+    # "2026-01" is a date that somebody left unfinished, not millisecond 2026: the ids of our century have 13 digits.
+    return head.isdigit() and (tail.isdigit() or not tail) and (text == "0" or len(head) > 4 or head == "0")
+
+
+# --- options that several commands have, each written once ---------------------------------------------------------
+
+IdsFrom: TypeAlias = Annotated[str | None, Option("--ids", "Read ids from FILE, one a line; - is stdin.", "FILE|-")]
+Count: TypeAlias = Annotated[int, Option("-n/--count", "At most this many.", least=1)]
+Start: TypeAlias = Annotated[
+    EntryId, Option("--from", "First id, a time, or a duration back from now.", "ID|TIME|-DURATION", parse_start)
+]
+End: TypeAlias = Annotated[
+    EntryId, Option("--to", "Last id, a time, or a duration back from now.", "ID|TIME|-DURATION", parse_end)
+]
+Since: TypeAlias = Annotated[
+    EntryId | None, Option("--since", "Only from this time on.", "TIME|-DURATION", parse_start)
+]
+Device: TypeAlias = Annotated[int | None, Option("--device", "Only messages of this device.", "ID", least=1)]
+Status: TypeAlias = Annotated[str | None, Option("--status", "Only messages with this status.", "STATUS")]
+Rate: TypeAlias = Annotated[float | None, Option("--rate", "At most this many a second.", least=0.001)]
+ClaimIdle: TypeAlias = Annotated[
+    int, Option("--claim-idle", "A pending entry idle for longer is stuck.", "DURATION", parse_duration)
+]
+BrokerUrl: TypeAlias = Annotated[str | None, Option("--broker-url", "Celery broker for the storage dispatch.", "URL")]
+
+START: EntryId = ZERO
+END: EntryId = LAST
+CLAIM_IDLE_MS = 60_000
+
+
+def read_ids(run: Runtime, ids: Sequence[EntryId] | None, source: str | None) -> list[EntryId]:
+    """Ids from arguments, and from `--ids FILE` or `--ids -`, each once, in their order. Raises Usage."""
+    found = list(ids or ())
+    if source is not None:
+        try:
+            text = run.terminal.stdin.read() if source == "-" else _read(source)
+        except (OSError, UnicodeDecodeError) as error:
+            raise Usage(f"--ids: {source} cannot be read: {getattr(error, 'strerror', None) or 'not text'}") from None
+        for number, line in enumerate(text.splitlines(), 1):
+            if line.strip():
+                try:
+                    found.append(EntryId.parse(line.strip()))
+                except Usage as error:
+                    raise Usage(f"--ids: line {number} of {source}: {error}", hint=error.hint) from None
+    return list(dict.fromkeys(found))
+
+
+def _read(path: str) -> str:
+    with open(path, encoding="utf-8") as file:  # noqa: PTH123 - a path as typed, /dev/fd/63 too
+        return file.read()
+
+
+# --- the options of every command ------------------------------------------------------------------------------------
+
+
+def _shared(
+    run: Runtime,
+    redis_url: Annotated[str | None, Option("--redis-url", "Redis, e.g. redis://localhost:6379/1.", "URL")] = None,
+    database_url: Annotated[
+        str | None, Option("--database-url", "Database, e.g. postgresql://USER@HOST/NAME.", "URL")
+    ] = None,
+    stream: Annotated[str | None, Option("--stream", "Stream key.", "KEY")] = None,
+    group: Annotated[str | None, Option("--group", "Consumer group.", "NAME", complete="groups")] = None,
+    consumer: Annotated[str | None, Option("--consumer", "Consumer name.", "NAME", complete="consumers")] = None,
+    pipeline: Annotated[
+        Literal["results", "storage"] | None,
+        Option("--pipeline", "Chooses stream, group, table and decoding together."),
+    ] = None,
+    config: Annotated[str | None, Option("--config", "DeviceVault's config.yaml.", "FILE", complete="files")] = None,
+    profile: Annotated[
+        str | None, Option("--profile", "A table of ~/.config/dvctl/config.toml.", "NAME", complete="profiles")
+    ] = None,
+) -> None:
+    """Settings: which Redis, which database, which pipeline."""
+
+
+def _output(
+    run: Runtime,
+    output: Annotated[
+        Literal["table", "json", "jsonl", "csv", "ids"] | None, Option("-o/--output", "How the answer is printed.")
+    ] = None,
+    verbose: Annotated[bool, Option("-v/--verbose", "Log more; show tracebacks of errors.")] = False,
+    help: Annotated[bool, Option("-h/--help", "Show this text.")] = False,  # noqa: A002 - the name of the option
+) -> None:
+    """Options of every command that are no settings."""
+
+
+def _changing(
+    run: Runtime,
+    dry_run: Annotated[bool, Option("--dry-run", "Show the plan, change nothing.")] = False,
+    yes: Annotated[bool, Option("-y/--yes", "Do not ask.")] = False,
+    force: Annotated[bool, Option("--force", "Go on although a consumer of the group is alive.")] = False,
+    confirm_name: Annotated[
+        str | None, Option("--confirm", "Confirm by the name of what is changed.", "NAME", complete="groups")
+    ] = None,
+) -> None:
+    """Options of commands that change something; each takes those that apply."""
+
+
+@dataclass(frozen=True)
+class Command:
+    """A function and what is to be known about it before it runs; call it with the words of a command line."""
+
+    function: Callable[..., int | None]
+    redis: bool
+    database: bool
+    changes: bool
+    force: bool
+    typed: bool
+    formats: tuple[str, ...]
+    examples: tuple[str, ...] = field(default=())
+    effect: str = ""
+
+    @cached_property
+    def own(self) -> list[Parameter]:
+        """The parameters of the function, and the flags of a changing command."""
+        flags = ["dry_run", "confirm_name" if self.typed else "yes", *(["force"] if self.force else [])]
+        return parameters_of(self.function) + [
+            each for each in parameters_of(_changing) if self.changes and each.name in flags
+        ]
+
+    @cached_property
+    def settings(self) -> list[Parameter]:
+        """The settings; where the function has an option of the same name, that one stands."""
+        taken = {name for each in self.own for name in each.names}
+        return [each for each in parameters_of(_shared) if not taken.intersection(each.names)]
+
+    @cached_property
+    def common(self) -> list[Parameter]:
+        """Output, verbosity, help."""
+        taken = {name for each in self.own for name in each.names}
+        return [each for each in parameters_of(_output) if not taken.intersection(each.names)]
+
+    @property
+    def parameters(self) -> list[Parameter]:
+        """All of them, in the order of the help."""
+        return [*self.own, *self.settings, *self.common]
+
+    def __call__(self, words: Sequence[str], terminal: Terminal, name: str) -> int:
+        """Run: usage, configuration, confirmation, and then the function. -> exit code"""
+        values = parse(self.parameters, words, f"dvctl {name}")
+        settings = load({each: values.get(each) for each in NAMES}, terminal.environ)
+        self._check_output(settings)
+        self._check_configuration(settings)
+        self._check_consent(values, terminal)
+        own = {each.name for each in parameters_of(self.function)}
+        flags = {each: values[each] for each in ("dry_run", "yes", "force", "confirm_name") if each in values}
+        printer = Printer(terminal, settings.output)
+        warn_to(printer, verbose=values["verbose"])
+        run = Runtime(settings, terminal, printer, name, values["verbose"], **flags)
+        try:
+            return self.function(run, **{each: values[each] for each in own}) or 0
+        finally:
+            run.close()
+
+    def _check_output(self, settings: Settings) -> None:
+        if settings.output not in self.formats:
+            raise Usage(
+                f"this command has no output as {settings.output}", hint=f"-o {', '.join(self.formats)} are possible"
+            )
+
+    def _check_configuration(self, settings: Settings) -> None:
+        if self.redis:
+            _ = settings.redis_url
+        if self.database:
+            _ = settings.database_url
+
+    def _check_consent(self, values: dict[str, Any], terminal: Terminal) -> None:
+        if not self.changes or values["dry_run"] or terminal.can_ask:
+            return
+        flag = "--confirm NAME" if self.typed else "--yes"
+        if not values["confirm_name" if self.typed else "yes"]:
+            raise NotConfirmed(
+                "this changes things, and there is no terminal to ask on",
+                hint=f"add {flag}, or look first with --dry-run",
+            )
+
+
+def command(
+    *examples: str,
+    redis: bool = True,
+    database: bool = False,
+    changes: bool = False,
+    force: bool = False,
+    typed: bool = False,
+    ids: bool = False,
+    effect: str = "",
+) -> Callable[[Callable[..., int | None]], Command]:
+    """Make a function `(run: Runtime, ...) -> None` or `-> exit code` a command.
+
+    redis, database: what must be configured before it starts. changes: it has --dry-run and --yes and is not begun
+    without consent. typed: --confirm NAME instead of --yes. force: it has --force. ids: its answer can be `-o ids`.
+    effect: what it does to the world where neither "read-only" nor "changing" says it.
+    """
+    formats = ("table", "json", "jsonl", "csv", *(["ids"] if ids else []))
+
+    def decorate(function: Callable[..., int | None]) -> Command:
+        return Command(function, redis, database, changes, force, typed, formats, examples, effect)
+
+    return decorate

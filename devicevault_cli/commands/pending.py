@@ -1,0 +1,49 @@
+"""dvctl pending: what is delivered and not acknowledged."""
+
+from __future__ import annotations
+
+from typing import Annotated
+
+from devicevault_cli.commands.arguments import Option
+from devicevault_cli.commands.options import CLAIM_IDLE_MS, END, START, ClaimIdle, Count, End, Start, command
+from devicevault_cli.operations import pending as operation
+from devicevault_cli.runtime import Runtime
+from devicevault_cli.times import parse_duration
+
+COLUMNS = ("id", "consumer", "idle_ms", "age_ms", "deliveries", "state", "device_id")
+
+
+@command("dvctl pending --summary", "dvctl pending --min-idle 5m -o ids | dvctl claim --ids - --yes", ids=True)
+def pending(
+    run: Runtime,
+    owner: Annotated[
+        str | None, Option("--consumer", "Only what this consumer holds.", "NAME", complete="consumers")
+    ] = None,
+    min_idle: Annotated[
+        int, Option("--min-idle", "Only entries idle for at least this long.", "DURATION", parse_duration)
+    ] = 0,
+    count: Count = 100,
+    start: Start = START,
+    end: End = END,
+    claim_idle: ClaimIdle = CLAIM_IDLE_MS,
+    summary: Annotated[bool, Option("--summary", "Only how many, and whose.")] = False,
+) -> None:
+    """List pending entries, oldest first, a page at a time.
+
+    The next page begins where this one ends: --from the last id.
+    """
+    answer = operation.pending(
+        run.group,
+        consumer=owner,
+        min_idle_ms=min_idle,
+        count=count,
+        start=start,
+        end=end,
+        claim_idle_ms=claim_idle,
+        summary_only=summary,
+    )
+    if not answer["total"] and run.group.info() is None:
+        run.printer.note(f"there is no group {run.group.name} on {run.stream.key} yet")
+    run.printer.answer(answer, "entries", COLUMNS)
+    if any(each["state"] == "stuck" for each in answer["entries"]):
+        run.printer.hint("any running `dvctl consume` takes stuck entries over; `dvctl claim` lets it do so at once")

@@ -1,0 +1,97 @@
+"""The command table: every command, its panel in the help, and where its function stands."""
+
+from __future__ import annotations
+
+from importlib import import_module
+from typing import TYPE_CHECKING
+
+from devicevault_cli.errors import Usage
+
+if TYPE_CHECKING:
+    from devicevault_cli.commands.options import Command
+
+PANELS: dict[str, dict[str, str]] = {
+    "Run": {
+        "consume": "consume:consume",
+        "publish": "publish:publish",
+        "demo": "demo:demo",
+    },
+    "Look": {
+        "status": "status:status",
+        "pending": "pending:pending",
+        "show": "show:show",
+        "tail": "tail:tail",
+        "verify": "verify:verify",
+        "check": "check:check",
+        "doctor": "doctor:doctor",
+        "config": "config:config",
+    },
+    "Repair": {
+        "claim": "claim:claim",
+        "ack": "ack:ack",
+        "consumers list": "consumers:list_",
+        "consumers retire": "consumers:retire",
+        "reset-group": "groups:reset_group",
+        "destroy-group": "groups:destroy_group",
+        "restore-group": "groups:restore_group",
+        "replay": "replay:replay",
+        "dlq list": "dlq:list_",
+        "dlq show": "dlq:show",
+        "dlq stats": "dlq:stats",
+        "dlq retry": "dlq:retry",
+        "dlq drop": "dlq:drop",
+        "trim": "trim:trim",
+        "export": "export:export",
+    },
+    "Database": {
+        "db index": "db:index",
+        "db dedupe": "dedupe:dedupe",
+        "db init": "db:init",
+    },
+}
+"""What each command's words are, and where its function stands: `module:name` in devicevault_cli.commands.
+
+Only the module of the command that is typed is imported.
+"""
+
+TABLE = {words: place for panel in PANELS.values() for words, place in panel.items()}
+GROUPS = {words.partition(" ")[0] for words in TABLE if " " in words}
+DEFAULTS = {"consumers": "list", "dlq": "list"}
+"""What a group of commands does when none of them is named."""
+
+
+def load(words: str) -> Command:
+    """Import one command."""
+    module, _, name = TABLE[words].partition(":")
+    loaded: Command = getattr(import_module(f"devicevault_cli.commands.{module}"), name)
+    return loaded
+
+
+def find(words: list[str]) -> tuple[str, list[str]]:
+    """Split a command line into the command's words and the rest. Raises Usage."""
+    if not words:
+        raise Usage("no command is given", hint="dvctl --help lists them")
+    if words[0].startswith("-"):
+        raise Usage("the command comes first, then its options", hint=f"dvctl COMMAND {words[0]}")
+    first, *rest = words
+    if first not in GROUPS:
+        if first not in TABLE:
+            raise Usage(f"there is no command {first[:60]!r}", hint=_similar(first))
+        return first, rest
+    if not rest or rest[0].startswith("-"):
+        rest = [DEFAULTS.get(first, ""), *rest]
+    name = f"{first} {rest[0]}".rstrip()
+    if name not in TABLE:
+        known = ", ".join(each.partition(" ")[2] for each in TABLE if each.startswith(f"{first} "))
+        raise Usage(
+            f"{first} does nothing by itself" if name == first else f"there is no command {name[:60]!r}",
+            hint=f"one of: {known}",
+        )
+    return name, rest[1:]
+
+
+def _similar(word: str) -> str:
+    import difflib
+
+    close = difflib.get_close_matches(word, [*GROUPS, *(each for each in TABLE if " " not in each)], 1)
+    return f"did you mean {close[0]}?" if close else "dvctl --help lists all"

@@ -1,0 +1,56 @@
+"""dvctl trim: removing what nobody needs."""
+
+from __future__ import annotations
+
+from typing import Annotated
+
+from devicevault_cli.commands.arguments import Option
+from devicevault_cli.commands.changes import change, ready_database
+from devicevault_cli.commands.options import command
+from devicevault_cli.runtime import Runtime
+from devicevault_cli.streams.model import EntryId
+from devicevault_cli.times import now_ms, parse_duration
+
+
+@command(
+    "dvctl trim --dry-run",
+    "dvctl trim --keep 7d --yes",
+    "dvctl trim --max-length 100000 --ignore-group retired-group",
+    database=True,
+    changes=True,
+)
+def trim(
+    run: Runtime,
+    keep: Annotated[
+        int | None, Option("--keep", "Keep what is younger in any case.", "DURATION", parse_duration)
+    ] = None,
+    max_length: Annotated[
+        int | None, Option("--max-length", "Keep this many of the newest in any case.", least=0)
+    ] = None,
+    ignore_group: Annotated[
+        list[str] | None,
+        Option("--ignore-group", "Do not wait for this group; repeatable.", "NAME", complete="groups"),
+    ] = None,
+) -> None:
+    """Remove entries that every group has passed and that are persisted, dead, discarded or skipped.
+
+    Never further than the floor: the oldest entry that some group or the table still needs. The plan says who blocks.
+    """
+    from devicevault_cli.operations.trim import Keep, plan_trim
+
+    since = None if keep is None else EntryId(max(0, now_ms() - keep), 0)
+    repository = ready_database(run)
+    with run.printer.progress("looking at entries") as progress:
+        change(
+            run,
+            lambda: plan_trim(
+                run.stream,
+                run.dead_letters,
+                run.pipeline,
+                repository,
+                Keep(since, max_length),
+                ignore_group or (),
+                progress,
+            ),
+            "Remove them for good?",
+        )

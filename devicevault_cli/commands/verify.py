@@ -1,0 +1,167 @@
+"""dvctl verify: every stream entry against every row."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Annotated, Any, Literal
+
+from devicevault_cli.commands.arguments import Option
+from devicevault_cli.commands.options import Rate, Since, command, parse_end
+from devicevault_cli.errors import DvctlError, NotConfirmed, Usage
+from devicevault_cli.runtime import Runtime
+from devicevault_cli.streams.model import LAST, ZERO, EntryId
+from devicevault_cli.times import parse_duration
+
+FOUND = 3
+"""The exit code where something is lost, gone or twice."""
+
+Shown = Literal[
+    "persisted", "dead", "discarded", "pending", "undelivered", "skipped", "lost", "lost_invalid", "gone",
+    "conflicting", "duplicate_rows", "rows_without_entry",
+]  # fmt: skip
+COLUMNS = {"id": 20, "time": 24, "device_id": 9, "task_identifier": 39}
+ROUND = {"entries": 9, "persisted": 9, "pending": 8, "undelivered": 11, "lost": 6, "lost_invalid": 12, "ok": 4}
+
+
+@command(
+    "dvctl verify",
+    "dvctl verify --since -1d --report incident.html",
+    "dvctl verify --show lost -o ids",
+    "dvctl verify --repair --dry-run",
+    database=True,
+    ids=True,
+    effect="read-only but for --repair",
+)
+def verify(
+    run: Runtime,
+    counts: Annotated[bool, Option("--counts", "Only count; at once, but proves nothing.")] = False,
+    show: Annotated[Shown | None, Option("--show", "List every entry of one class, or such rows.")] = None,
+    since: Since = None,
+    until: Annotated[EntryId | None, Option("--until", "Only up to this time.", "TIME|-DURATION", parse_end)] = None,
+    deep: Annotated[bool, Option("--deep", "Also compare every column; find rows without an entry.")] = False,
+    repair: Annotated[bool, Option("--repair", "Insert what is lost; dead-letter what is lost and invalid.")] = False,
+    watch: Annotated[bool, Option("--watch", "Verify again and again, a line each, until interrupted.")] = False,
+    every: Annotated[
+        int, Option("--every", "With --watch: the pause between two rounds.", "DURATION", parse_duration)
+    ] = 60_000,
+    rate: Rate = None,
+    report: Annotated[
+        Path | None, Option("--report", "Also write a report, .md or .html.", "FILE", complete="files")
+    ] = None,
+    dry_run: Annotated[bool, Option("--dry-run", "With --repair: show the plan, change nothing.")] = False,
+    yes: Annotated[bool, Option("-y/--yes", "With --repair: do not ask.")] = False,
+) -> int:
+    """Compare every entry of the stream with every row, by identity: what is there, and what is missing.
+
+    Only reads, in bounded memory, also beside consumers at work. Ends with 3 where something is lost, pending but
+    gone from the stream, or stands twice in the table.
+    """
+    from devicevault_cli.operations.verify.scan import Scope
+
+    if sum((counts, show is not None, repair, watch)) > 1:
+        raise Usage("--counts, --show, --repair and --watch exclude each other")
+    if report is not None and (report.suffix not in (".md", ".html") or counts or show or watch):
+        raise Usage("--report writes .md or .html, of one whole verification")
+    if run.printer.output == "ids" and (show is None or counts or watch or repair):
+        raise Usage("-o ids needs --show CLASS", hint="dvctl verify --show lost -o ids")
+    if repair and not (dry_run or yes or run.terminal.can_ask):
+        raise NotConfirmed(
+            "this changes things, and there is no terminal to ask on", hint="add --yes, or look first with --dry-run"
+        )
+    scope = Scope(since or ZERO, until or LAST, rate)
+    if counts:
+        return _counts(run)
+    if show is not None:
+        return _show(run, scope, show)
+    if watch:
+        return _watch(run, scope, every / 1000)
+    answer = _repair(run, scope, deep=deep) if repair else _once(run, scope, deep=deep)
+    return _told(run, answer, report)
+
+
+def _once(run: Runtime, scope: Any, *, deep: bool = False) -> dict[str, Any]:
+    from devicevault_cli.operations.verify.verify import verify as look
+
+    with run.printer.progress("verifying") as progress:
+        return look(run.group, run.pipeline, run.repository, scope, deep=deep, progress=progress)
+
+
+def _repair(run: Runtime, scope: Any, *, deep: bool) -> dict[str, Any]:
+    from devicevault_cli.operations.plan import Plan, carry_out
+    from devicevault_cli.operations.verify.repair import plan_repair
+
+    def make() -> Plan:
+        with run.printer.progress("verifying") as progress:
+            return plan_repair(run.group, run.pipeline, run.repository, scope, deep=deep, progress=progress)
+
+    def confirm(plan: Plan) -> None:
+        run.confirm("Repair?")
+
+    return carry_out(make, show=lambda plan: run.printer.note(*plan.says), confirm=confirm, dry_run=run.dry_run)
+
+
+def _told(run: Runtime, answer: dict[str, Any], report: Path | None) -> int:
+    from devicevault_cli.commands.verify_text import told
+    from devicevault_cli.operations.verify.report import repair_commands
+
+    if answer["stream"]["entries"] == 0:
+        run.printer.note(f"nothing to verify: {run.stream.key} has no entries here")
+    run.printer.answer(answer, lines=told)
+    commands = repair_commands(answer, _settings(run))
+    if report is not None:
+        _write_report(run, report, answer, commands)
+    if not answer["ok"]:
+        for each in commands:
+            run.printer.hint(each)
+    return 0 if answer["ok"] else FOUND
+
+
+def _write_report(run: Runtime, path: Path, answer: dict[str, Any], commands: list[str]) -> None:
+    from devicevault_cli.operations.verify.report import html, markdown
+    from devicevault_cli.times import iso, now_ms
+
+    about = {"stream": run.stream.key, "group": run.group.name, "table": run.pipeline.table, "verified": iso(now_ms())}
+    text = (html if path.suffix == ".html" else markdown)(answer, about, commands)
+    try:
+        path.write_text(text, "utf-8")
+    except OSError as error:
+        raise DvctlError(f"{path} cannot be written: {error.strerror}") from error
+    run.printer.note(f"report written to {path}")
+
+
+def _counts(run: Runtime) -> int:
+    from devicevault_cli.operations.verify.verify import counts
+
+    run.printer.answer(counts(run.group, run.repository))
+    run.printer.hint("a loss and a duplicate cancel out in counts; `dvctl verify` compares identities")
+    return 0
+
+
+def _show(run: Runtime, scope: Any, wanted: str) -> int:
+    from devicevault_cli.operations.verify.verdict import Verdict
+    from devicevault_cli.operations.verify.verify import listed
+
+    verdict = Verdict()
+    columns = COLUMNS | ({"reason": 20} if wanted == "lost_invalid" else {})
+    rows = listed(run.group, run.pipeline, run.repository, scope, wanted, verdict)
+    run.printer.stream(rows, columns)
+    return FOUND if verdict.lost or verdict.gone or run.repository.surplus() else 0
+
+
+def _watch(run: Runtime, scope: Any, pause_s: float) -> int:
+    def rounds() -> Iterator[dict[str, Any]]:
+        while True:
+            answer = _once(run, scope)
+            row = {"entries": answer["stream"]["entries"], **answer["classes"], "ok": answer["ok"]}
+            yield row
+            time.sleep(pause_s)
+
+    run.printer.stream(rounds(), ROUND, "rounds")
+    return 0
+
+
+def _settings(run: Runtime) -> str:
+    """The options that a hint must repeat to mean the same stream."""
+    return "" if run.pipeline.name == "results" else f"--pipeline {run.pipeline.name}"

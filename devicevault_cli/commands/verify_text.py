@@ -1,0 +1,70 @@
+"""What a person reads of a verification, in ten seconds: what is there, what is missing, since when, what next."""
+
+from __future__ import annotations
+
+import textwrap
+from collections.abc import Iterator, Mapping
+from typing import Any
+
+from devicevault_cli.operations.verify.report import MEANING, summary
+
+WIDTH = 78
+
+
+def told(answer: Mapping[str, Any]) -> Iterator[str]:
+    """The lines, none too long for a narrow terminal."""
+    for line in _lines(answer):
+        indent = " " * (len(line) - len(line.lstrip()) + 2)
+        yield from textwrap.wrap(line, WIDTH, subsequent_indent=indent, drop_whitespace=True) or [""]
+
+
+def _lines(answer: Mapping[str, Any]) -> Iterator[str]:
+    stream, rows = answer["stream"], answer["rows"]
+    if stream["entries"]:
+        yield f"{stream['entries']:,} entries, {stream['first_id']} to {stream['last_id']}; {rows['rows']:,} rows"
+    else:
+        yield f"no entries; {rows['rows']:,} rows"
+    yield ""
+    for name, count in answer["classes"].items():
+        if count or name in ("persisted", "lost"):
+            yield f"{count:>12,}  {name:<13} {MEANING[name]}"
+    yield from _of_rows(rows, answer)
+    yield from _of_losses(answer)
+    yield ""
+    yield f"{'OK: ' if answer['ok'] else 'PROBLEM: '}{summary(dict(answer))} ({answer['elapsed_s']:.1f} s)"
+
+
+def _of_rows(rows: Mapping[str, Any], answer: Mapping[str, Any]) -> Iterator[str]:
+    if answer["pending_gone"]:
+        yield f"{answer['pending_gone']:>12,}  pending gone  pending, but on the stream no more"
+    meaning = {
+        "duplicate_rows": "rows beyond one for each identity",
+        "conflicting": "entries whose row has another device or status",
+        "rows_without_entry": "rows that no entry accounts for (trimmed, or written otherwise)",
+    }
+    for name, what in meaning.items():
+        if rows[name]:
+            yield f"{rows[name]:>12,}  {name.replace('_', ' '):<13} {what}"
+    for key in ("columns_differing", "times_differing"):
+        if answer.get(key):
+            yield f"              {key.replace('_', ' ')}: " + ", ".join(
+                f"{column} {count:,}" for column, count in answer[key].items()
+            )
+
+
+def _of_losses(answer: Mapping[str, Any]) -> Iterator[str]:
+    if not answer["lost_since"]:
+        return
+    yield ""
+    yield f"lost since {answer['lost_since']} until {answer['lost_until']}"
+    if answer["lost_reasons"]:
+        yield "  would be rejected: " + ", ".join(f"{why} {count:,}" for why, count in answer["lost_reasons"].items())
+    if answer["devices"]:
+        named = ", ".join(f"{each['device_id']} ({each['lost']:,})" for each in answer["devices"][:8])
+        more = answer["devices_affected"] - 8
+        yield f"  devices: {named}{f' and {more:,} more' if more > 0 else ''}"
+    most = max(each["lost"] for each in answer["timeline"])
+    for each in answer["timeline"][:10]:
+        yield f"  {each['start'][:16]}Z {'#' * max(1, round(30 * each['lost'] / most)):<30} {each['lost']:,}"
+    if len(answer["timeline"]) > 10:
+        yield f"  ... {len(answer['timeline']) - 10} more; --report FILE.html shows all"

@@ -1,0 +1,81 @@
+"""Everything that can go wrong, as a small tree: each class knows its exit code, each error its next step."""
+
+from __future__ import annotations
+
+
+class DvctlError(Exception):
+    """dvctl failed."""
+
+    exit_code = 1
+
+    def __init__(self, message: str | None = None, *, hint: str | None = None) -> None:
+        super().__init__(message or self.__doc__ or "dvctl failed.")
+        self.hint = hint
+
+
+class Usage(DvctlError):
+    """The command line cannot be understood."""
+
+    exit_code = 2
+
+
+class NotConfirmed(Usage):
+    """A changing command needs confirmation."""
+
+
+class ConsumerAlive(DvctlError):
+    """A consumer of the group is alive."""
+
+
+class StalePlan(DvctlError):
+    """The state changed between the plan and its application."""
+
+
+class Damaged(DvctlError):
+    """A snapshot or export is truncated or was edited."""
+
+
+class BadConfig(DvctlError):
+    """The configuration is wrong."""
+
+    exit_code = 78
+
+
+class Unavailable(DvctlError):
+    """Redis or the database cannot do its work now: away, starting, locked, full or read-only. Trying later helps."""
+
+    exit_code = 69
+
+
+class MemoryFull(Unavailable):
+    """Redis is out of memory: it acknowledges, but takes no new entries."""
+
+
+class Refused(DvctlError):
+    """Redis or the database was reached and said no: a wrong password or a missing right."""
+
+    exit_code = 77
+
+
+class MissingGroup(DvctlError):
+    """The stream or the consumer group does not exist."""
+
+
+class WrongType(DvctlError):
+    """A key of dvctl's holds another type of value."""
+
+
+class SchemaMismatch(BadConfig):
+    """The database lacks a table or a column that dvctl needs."""
+
+
+class RecordRejected(DvctlError):
+    """The database refuses a record for good; of several records it is not known which."""
+
+    def __init__(self, message: str | None = None, *, sqlstate: str = "", hint: str | None = None) -> None:
+        super().__init__(message, hint=hint)
+        self.sqlstate = sqlstate
+
+
+class LocksExhausted(Unavailable):
+    """The database's lock table is full: a smaller batch may fit."""

@@ -1,0 +1,77 @@
+"""From a command line to an exit code, and from an error to a message."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Sequence
+from contextlib import suppress
+
+from devicevault_cli.errors import DvctlError
+from devicevault_cli.output.terminal import Terminal
+
+
+def run(words: Sequence[str], terminal: Terminal | None = None) -> int:
+    """Run a command line. -> its exit code; nothing escapes but what asks Python itself to end"""
+    terminal = terminal or Terminal.real()
+    try:
+        code = _run(list(words), terminal)
+        terminal.stdout.flush()
+    except DvctlError as error:
+        return _report(error, words, terminal)
+    except KeyboardInterrupt:
+        return 130
+    except BrokenPipeError:
+        return _reader_gone(terminal)
+    except Exception as error:  # noqa: BLE001 - the last catch: an error of dvctl's own is told in one line too
+        return _report(_unexpected(error), words, terminal)
+    return code
+
+
+def _run(words: list[str], terminal: Terminal) -> int:
+    from devicevault_cli.commands.table import find, load
+
+    if words[:1] == ["help"] or {"-h", "--help"}.intersection(words):
+        from devicevault_cli.commands.help import asked_for, help_text
+
+        topic = asked_for(words)
+        if topic is not None:
+            terminal.stdout.write(help_text(topic))
+            return 0
+    name, rest = find(words)
+    return load(name)(rest, terminal, name)
+
+
+def _report(error: DvctlError, words: Sequence[str], terminal: Terminal) -> int:
+    """One line that says what, one that says what to try; with --verbose the whole chain before."""
+    from devicevault_cli.output.printer import Printer
+    from devicevault_cli.output.traces import chain
+
+    printer = Printer(terminal)
+    try:
+        terminal.stdout.flush()
+        if "--verbose" in words or "-v" in words:
+            printer.note(*chain(error))
+        printer.error(str(error), error.hint)
+    except BrokenPipeError:
+        return _reader_gone(terminal)
+    return error.exit_code
+
+
+def _unexpected(error: Exception) -> DvctlError:
+    from devicevault_cli.redact import scrub
+
+    told = scrub(str(error)).splitlines()
+    unexpected = DvctlError(
+        f"an error in dvctl: {type(error).__name__}{': ' + told[0][:200] if told else ''}",
+        hint="--verbose shows where; please report it",
+    )
+    unexpected.__cause__ = error
+    return unexpected
+
+
+def _reader_gone(terminal: Terminal) -> int:
+    """`dvctl ... | head` has seen enough: end like other tools that SIGPIPE ends, without a word."""
+    # Python flushes stdout once more at exit, and would complain there.
+    with suppress(OSError, ValueError):
+        os.dup2(os.open(os.devnull, os.O_WRONLY), terminal.stdout.fileno())
+    return 141

@@ -1,0 +1,185 @@
+"""From the bytes of a stream entry to a record, or to the reason why not: pure functions."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable, Mapping
+from datetime import UTC, datetime
+from typing import NamedTuple, TypeAlias
+
+from devicevault_cli.json_text import list_problem
+from devicevault_cli.records import INT4_MAX, LATEST, DeviceResult, Micros, Record, StorageResult
+
+Fields: TypeAlias = Mapping[bytes, bytes]
+
+FIRST_ID = b"_dvctl.id"
+"""Field of a re-published message and of a dead letter: the id the message had first."""
+
+
+class Decoded(NamedTuple):
+    """A record, and the names of fields that were replaced by NULL or clamped."""
+
+    record: Record
+    notes: tuple[str, ...] = ()
+
+
+class Rejected(NamedTuple):
+    """The message itself is bad. `detail` is for people and holds no secret."""
+
+    reason: str
+    detail: str = ""
+
+
+class Skipped(NamedTuple):
+    """Not for this pipeline."""
+
+    detail: str
+
+
+Decision: TypeAlias = Decoded | Rejected | Skipped
+Decoder: TypeAlias = Callable[[int, int, Fields, int], Decision]
+"""(ms and sequence number of the entry's id, its fields, the largest device id) -> what becomes of it."""
+
+RESULT_FIELDS = frozenset(
+    (
+        b"task_id",
+        b"task_identifier",
+        b"device_id",
+        b"status",
+        b"log",
+        b"device_config",
+        b"collection_duration_ms",
+        b"initiated_at",
+        b"is_binary",
+    )
+)
+
+
+def decode_result(ms: int, seq: int, fields: Fields, device_id_max: int = INT4_MAX) -> Decision:
+    """Decode a message of `device:results`."""
+    if RESULT_FIELDS.isdisjoint(fields):
+        return Rejected("empty-message", "none of the known fields is there")
+    common = _common(fields, device_id_max)
+    if isinstance(common, Rejected):
+        return common
+    task_id, task_identifier, device_id, status, log = common
+    timestamp, notes = _timestamp(ms, seq, fields)
+    raw = fields.get(b"collection_duration_ms", b"")
+    duration = _milliseconds(raw)
+    if raw and duration is None:
+        notes += ("collection_duration_ms",)
+    raw = fields.get(b"initiated_at", b"")
+    initiated_at = parse_time(raw)
+    if raw and initiated_at is None:
+        notes += ("initiated_at",)
+    overall = None
+    if initiated_at is not None and 0 <= timestamp - initiated_at < (INT4_MAX + 1) * 1000:
+        overall = (timestamp - initiated_at) // 1000
+    return Decoded(
+        DeviceResult(task_id, task_identifier, device_id, status, timestamp, log, initiated_at, duration, overall),
+        notes,
+    )
+
+
+def decode_storage(ms: int, seq: int, fields: Fields, device_id_max: int = INT4_MAX) -> Decision:
+    """Decode a message of `storage:results`; whatever is not an operation `store` is skipped."""
+    if fields.get(b"operation", b"") != b"store":
+        return Skipped("the operation is not 'store'")
+    common = _common(fields, device_id_max, _STORAGE_TEXT)
+    if isinstance(common, Rejected):
+        return common
+    task_id, task_identifier, device_id, status, log = common
+    timestamp, notes = _timestamp(ms, seq, fields)
+    raw = fields.get(b"storage_duration_ms", b"")
+    duration = _milliseconds(raw)
+    if raw and duration is None:
+        notes += ("storage_duration_ms",)
+    backend = fields.get(b"storage_backend", b"").decode()
+    ref = fields.get(b"storage_ref", b"").decode()
+    return Decoded(
+        StorageResult(task_id, task_identifier, device_id, status, timestamp, log, backend, ref, duration),
+        notes,
+    )
+
+
+def first_id(fields: Fields) -> tuple[int, int] | None:
+    """The id a re-published message had first, or None where the field is absent or malformed."""
+    match = _ID.fullmatch(fields.get(FIRST_ID, b""))
+    return (int(match[1]), int(match[2])) if match else None
+
+
+def parse_time(raw: bytes) -> Micros | None:
+    """ISO 8601 with or without offset (naive means UTC), or None. `24:00`, second 60 and year 10000 are None."""
+    if not _TIME.fullmatch(raw):
+        return None
+    try:
+        moment = datetime.fromisoformat(raw.decode("ascii").upper())
+        if moment.tzinfo is None:
+            moment = moment.replace(tzinfo=UTC)
+        span = moment.astimezone(UTC) - _EPOCH
+    except (ValueError, OverflowError):
+        return None
+    return (span.days * 86_400 + span.seconds) * 1_000_000 + span.microseconds
+
+
+_ID = re.compile(rb"([0-9]{1,19})-([0-9]{1,19})")
+_EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
+_TIME = re.compile(
+    rb"\d{4}-\d\d-\d\d(?:[Tt ](?:[01]\d|2[0-3]):\d\d(?::\d\d(?:[.,]\d+)?)?(?:[Zz]|[+-]\d\d(?::?\d\d)?)?)?"
+)
+_TEXT = ((b"task_id", 64), (b"task_identifier", 128), (b"status", 16), (b"log", None))
+_STORAGE_TEXT = (*_TEXT[:3], (b"storage_backend", 32), (b"storage_ref", 256), _TEXT[3])
+
+# Outside these years a time in an entry's id is kept, with a warning: somebody wrote the id by hand or a clock is off.
+_PLAUSIBLE = range(946_684_800_000, 4_102_444_800_000)
+
+
+def _common(
+    fields: Fields, device_id_max: int, text_fields: tuple[tuple[bytes, int | None], ...] = _TEXT
+) -> tuple[str, str, int, str, str] | Rejected:
+    """The five values both tables share, or the first reason against them, in the documented order."""
+    get = fields.get
+    try:
+        texts = [get(name, b"").decode() for name, _ in text_fields]
+    except UnicodeDecodeError:
+        return Rejected("invalid-encoding", f"{_first_undecodable(fields, text_fields)} is not UTF-8")
+    for (name, _), text in zip(text_fields, texts, strict=True):
+        if "\0" in text:
+            return Rejected("nul-character", f"{name.decode()} holds a NUL character")
+    raw = get(b"device_id", b"")
+    if not raw:
+        return Rejected("missing-device-id", "device_id is absent or empty")
+    digits = raw.lstrip(b"0")
+    if not raw.isdigit() or len(digits) > 19 or not 1 <= int(digits or b"0") <= device_id_max:
+        return Rejected("invalid-device-id", f"device_id is {raw[:40].decode('ascii', 'backslashreplace')!r}")
+    for (name, limit), text in zip(text_fields, texts, strict=True):
+        if limit is not None and len(text) > limit:
+            return Rejected("value-too-long", f"{name.decode()} has {len(text)} characters, at most {limit} fit")
+    log = texts[-1] or "[]"
+    if problem := list_problem(log):
+        return Rejected("malformed-log", f"log is {problem}")
+    return texts[0], texts[1], int(digits), texts[2] or "failure", log
+
+
+def _first_undecodable(fields: Fields, text_fields: tuple[tuple[bytes, int | None], ...]) -> str:
+    for name, _ in text_fields:
+        try:
+            fields.get(name, b"").decode()
+        except UnicodeDecodeError:
+            return name.decode()
+    return "a field"
+
+
+def _milliseconds(raw: bytes) -> int | None:
+    """ASCII digits within int4, or None."""
+    if not raw.isdigit() or len(raw.lstrip(b"0")) > 10:
+        return None
+    value = int(raw[-10:])
+    return value if value <= INT4_MAX else None
+
+
+def _timestamp(ms: int, seq: int, fields: Fields) -> tuple[Micros, tuple[str, ...]]:
+    """The time in the id the message had first, clamped to 1970..9999, and a note where it is implausible."""
+    if FIRST_ID in fields:
+        ms, seq = first_id(fields) or (ms, seq)
+    return min(ms * 1000 + seq % 1000, LATEST), () if ms in _PLAUSIBLE else ("timestamp",)

@@ -1,0 +1,1 @@
+"""What dvctl does: use cases over the two libraries, handed what they use."""

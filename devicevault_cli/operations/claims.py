@@ -1,0 +1,172 @@
+"""Pending entries in an operator's hands: taking them over, releasing them, acknowledging them by hand."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import dataclass
+from itertools import islice
+from typing import TypeVar
+
+from devicevault_cli.messages import Decoded
+from devicevault_cli.operations.plan import Answer, Plan, Progress, entries, quietly, some
+from devicevault_cli.operations.status import ALIVE_MS
+from devicevault_cli.pipelines import Pipeline
+from devicevault_cli.repository.repository import Repository
+from devicevault_cli.streams import admin
+from devicevault_cli.streams.group import Group
+from devicevault_cli.streams.model import LAST, EntryId, PendingEntry
+
+T = TypeVar("T")
+
+
+@dataclass(frozen=True, slots=True)
+class Chosen:
+    """Which pending entries: exactly these (`ids`), those of one owner, those idle so long; all must hold."""
+
+    ids: Sequence[EntryId] | None = None
+    owner: str | None = None
+    min_idle_ms: int = 0
+
+    def pages(self, group: Group, end: EntryId = LAST) -> Iterator[list[PendingEntry]]:
+        """The entries a page at a time: a pending list of a million is never held."""
+        if self.ids is None:
+            yield from group.pending_pages(end=end, count=admin.PAGE, consumer=self.owner, min_idle_ms=self.min_idle_ms)
+            return
+        for some_ids in paged(self.ids, admin.PAGE):
+            found = group.pending_ids(some_ids).values()
+            yield [each for each in found if self.owner in (None, each.consumer) and each.idle_ms >= self.min_idle_ms]
+
+
+@dataclass(slots=True)
+class _Count:
+    owners: Counter[str]
+    last: EntryId
+
+    @property
+    def total(self) -> int:
+        return self.owners.total()
+
+
+def _count(group: Group, chosen: Chosen, end: EntryId = LAST) -> _Count:
+    count = _Count(Counter(), EntryId(0, 0))
+    for page in chosen.pages(group, end):
+        count.owners.update(each.consumer for each in page)
+        count.last = max([count.last, *(each.id for each in page)])
+    return count
+
+
+def plan_claim(
+    group: Group, chosen: Chosen, to: str | None, *, claim_idle_ms: int = 60_000, progress: Progress = quietly
+) -> Plan:
+    """Take entries over for `to`, or (None) release them: their idle time is set beyond claim-idle.
+
+    The delivery counts stay as they are: what an operator moves was not delivered. Raises MissingGroup.
+    """
+    count = _count(group, chosen)
+    alive = {each.name for each in group.consumers() if each.idle_ms < ALIVE_MS}
+    held = {name: number for name, number in count.owners.items() if name in alive}
+
+    def still_true() -> bool:
+        """Entries that grew idle meanwhile are none of this plan's; fewer than planned means that somebody acted."""
+        now = _count(group, chosen, count.last)
+        return all(now.owners[name] >= number for name, number in count.owners.items())
+
+    def apply() -> Answer:
+        answer: Answer = {"claimed": [], "released": [], "gone": []}
+        done = answer["claimed" if to else "released"]
+        for page in chosen.pages(group, count.last):
+            result = admin.claim(
+                group,
+                [each.id for each in page],
+                to,
+                owner=chosen.owner,
+                min_idle_ms=chosen.min_idle_ms,
+                idle_ms=0 if to else claim_idle_ms + 1000,
+            )
+            done += map(str, result.ids)
+            answer["gone"] += map(str, result.gone)
+            progress(len(done))
+        return answer
+
+    says = [
+        f"{entries(count.total)} would go to {to}, delivery counts kept"
+        if to
+        else f"{entries(count.total)} would be released: the next live consumer takes them",
+    ]
+    says += [f"  from {name}: {entries(number)}" for name, number in count.owners.most_common(10)]
+    if held:
+        says.append(
+            f"{entries(sum(held.values()))} of these are held by consumers that are alive: {some(sorted(held))}"
+        )
+    return Plan(
+        command=f"claim --to {to}" if to else "claim --release",
+        says=tuple(says),
+        answer={"claimed": [], "released": [], "gone": [], "selected": count.total},
+        size=count.total,
+        apply=apply,
+        still_true=still_true,
+    )
+
+
+def plan_ack(
+    group: Group, ids: Sequence[EntryId], pipeline: Pipeline, repository: Repository | None, why: str = "ack by hand"
+) -> Plan:
+    """Acknowledge entries by hand, saying what is given up with them; without a repository that stays unsaid."""
+    pending: set[EntryId] = set()
+    fate: Counter[str] = Counter()
+    for page in paged(ids, admin.PAGE):
+        here = group.pending_ids(page)
+        pending.update(here)
+        fate += _fate(group, list(here), pipeline, repository)
+    unknown = [str(each) for each in ids if each not in pending]
+
+    def still_true() -> bool:
+        return all(len(group.pending_ids(page)) == len(page) for page in paged(sorted(pending), admin.PAGE))
+
+    def apply() -> Answer:
+        acked = []
+        for page in paged(ids, admin.PAGE):
+            acked += admin.acknowledge_by_hand(group, page, why)
+        done = set(acked)
+        return {"acked": [str(each) for each in acked], "unknown": [str(each) for each in ids if each not in done]}
+
+    says = [f"{entries(len(pending))} would be acknowledged by hand and recorded as discarded"]
+    says += [f"  {entries(number)}: {what}" for what, number in fate.most_common()]
+    if unknown:
+        says.append(f"{entries(len(unknown))} not pending in {group.name}: {some(unknown)}")
+    return Plan(
+        command="ack",
+        says=tuple(says),
+        answer={"acked": [], "unknown": unknown, "selected": len(pending), "given_up": dict(fate)},
+        size=len(pending),
+        apply=apply,
+        still_true=still_true,
+    )
+
+
+def _fate(group: Group, ids: list[EntryId], pipeline: Pipeline, repository: Repository | None) -> Counter[str]:
+    """What acknowledging entries unprocessed means, in words, counted."""
+    there = group.stream.get(ids)
+    fate: Counter[str] = Counter()
+    fate.update({"gone from the stream": len(ids) - len(there)} if len(there) < len(ids) else {})
+    if repository is None:
+        fate.update({"unknown without a database": len(there)} if there else {})
+        return fate
+    records = []
+    for key, entry in there.items():
+        decision = pipeline.decode(key.ms, key.seq, entry.fields, repository.device_id_max)
+        if isinstance(decision, Decoded):
+            records.append(decision.record)
+        else:
+            fate["would be rejected or skipped anyway"] += 1
+    for rows in repository.find(records) if records else []:
+        fate["has its row already" if rows else "has NO row: the result is given up"] += 1
+    return fate
+
+
+def paged(items: Iterable[T], size: int) -> Iterator[list[T]]:
+    """Lists of at most `size`."""
+    source = iter(items)
+    while page := list(islice(source, size)):
+        yield page

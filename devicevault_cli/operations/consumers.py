@@ -1,0 +1,112 @@
+"""Consumers of a group: who they are, and retiring those that will not come back without losing what they hold."""
+
+from __future__ import annotations
+
+import socket
+from collections.abc import Sequence
+
+from devicevault_cli.errors import MissingGroup, Usage
+from devicevault_cli.operations.plan import Answer, Plan, Progress, entries, number, quietly, some
+from devicevault_cli.operations.status import ALIVE_MS
+from devicevault_cli.streams import admin
+from devicevault_cli.streams.group import Group
+from devicevault_cli.streams.model import ConsumerInfo
+
+NAMES_A_STEP = 500
+
+
+def list_consumers(group: Group) -> Answer:
+    """The answer of `consumers -o json`; no consumers where there is no group."""
+    try:
+        found = group.consumers()
+    except MissingGroup:
+        found = []
+    return {
+        "group": group.name,
+        "consumers": [
+            {
+                "name": each.name,
+                "pending": each.pending,
+                "idle_ms": each.idle_ms,
+                "inactive_ms": each.inactive_ms,
+                "alive": each.idle_ms < ALIVE_MS,
+            }
+            for each in found
+        ],
+    }
+
+
+def plan_retire(
+    group: Group,
+    names: Sequence[str] = (),
+    *,
+    dead_for_ms: int | None = None,
+    to: str | None = None,
+    progress: Progress = quietly,
+) -> Plan:
+    """Delete consumers after moving what they hold to `to`; `dead_for_ms` chooses and alone decides.
+
+    Without `to`: the liveliest consumer that stays, if it is alive, else the name that the next `dvctl consume` on this
+    host takes.  Each step asks again, in Redis, whether a consumer still is dead for so long.
+    """
+    if bool(names) == (dead_for_ms is not None):
+        raise Usage("give either names of consumers or --dead-for")
+    everyone = {each.name: each for each in group.consumers()}
+    if dead_for_ms is None:
+        chosen = [everyone[name] for name in dict.fromkeys(names) if name in everyone]
+        unknown = [name for name in names if name not in everyone]
+    else:
+        chosen = [each for each in everyone.values() if each.idle_ms >= dead_for_ms and each.name != to]
+        unknown = []
+    leaving = {each.name for each in chosen}
+    heir = to or _heir([each for name, each in everyone.items() if name not in leaving])
+    if heir in leaving and any(each.pending for each in chosen):
+        if to:
+            raise Usage(f"{heir} cannot inherit from itself", hint="give another consumer with --to")
+        chosen = [each for each in chosen if each.name != heir]
+
+    def still_true() -> bool:
+        now = {each.name: each.pending for each in group.consumers()}
+        return all(now.get(each.name) == each.pending for each in chosen)
+
+    def apply() -> Answer:
+        return _retire(group, [each.name for each in chosen], heir, dead_for_ms, progress)
+
+    held = sum(each.pending for each in chosen)
+    says = [f"{number(len(chosen), 'consumer')} would be retired: {some([each.name for each in chosen])}"]
+    if held:
+        says.append(f"{entries(held)} would move to {heir}, delivery counts and idle times kept")
+    if alive := [each.name for each in chosen if each.idle_ms < ALIVE_MS]:
+        says.append(f"alive within the last {ALIVE_MS // 1000} s, and free to come back: {some(alive)}")
+    if unknown:
+        says.append(f"no such consumer: {some(unknown)}")
+    return Plan(
+        command="consumers retire",
+        says=tuple(says),
+        answer={"retired": [each.name for each in chosen], "moved": held, "to": heir, "unknown": unknown},
+        size=len(chosen),
+        apply=apply,
+        still_true=still_true,
+    )
+
+
+def _heir(staying: list[ConsumerInfo]) -> str:
+    liveliest = min(staying, key=lambda each: each.idle_ms, default=None)
+    if liveliest is not None and liveliest.idle_ms < ALIVE_MS:
+        return liveliest.name
+    return f"{socket.gethostname()}-0"
+
+
+def _retire(group: Group, names: list[str], to: str, dead_for_ms: int | None, progress: Progress) -> Answer:
+    retired: list[str] = []
+    spared: list[str] = []
+    moved = gone = 0
+    while names:
+        step = admin.retire(group, names[:NAMES_A_STEP], to, dead_for_ms)
+        retired += step.retired
+        spared += [name for name in step.spared if name not in spared]
+        moved += step.moved
+        gone += step.gone
+        names = names[step.done :]
+        progress(moved)
+    return {"retired": retired, "moved": moved, "gone": gone, "spared": spared, "to": to}

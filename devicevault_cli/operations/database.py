@@ -1,0 +1,41 @@
+"""What dvctl offers for the database: the unique index, and tables for a trial."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from devicevault_cli.repository.repository import Duplicate, Repository
+
+
+def index_plan(repository: Repository) -> dict[str, Any]:
+    """What `db index` would do: `needed`, the duplicates in its way, and a sentence."""
+    repository.check(writing=False)
+    name = repository.spec.index_name
+    if repository.unique_index:
+        return {"needed": False, "duplicates": [], "plan": f"a unique index stands on {repository.spec.name} already"}
+    found = [each for each in repository.duplicates() if isinstance(each.identity, str)]
+    if found:
+        return {
+            "needed": True,
+            "duplicates": _shown(found),
+            "plan": f"{name} cannot be created: {len(found)} identities stand more than once",
+        }
+    return {"needed": True, "duplicates": [], "plan": f"creates the unique index {name}"}
+
+
+def create_index(repository: Repository) -> dict[str, Any]:
+    """The answer of `db index -o json`."""
+    answer = repository.create_index()
+    return {"created": answer.created, "index": answer.name, "duplicates": _shown(answer.duplicates)}
+
+
+def init_tables(repository: Repository, devices: int) -> dict[str, Any]:
+    """The answer of `db init -o json`."""
+    repository.create_tables()
+    if devices:
+        repository.add_devices(devices)
+    return {"tables": 4, "devices": devices}
+
+
+def _shown(found: list[Duplicate]) -> list[dict[str, Any]]:
+    return [{"task_identifier": str(each.identity), "rows": each.ids} for each in found]

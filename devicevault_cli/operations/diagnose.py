@@ -1,0 +1,254 @@
+"""Small named checks, each with a fix: is everything around the consumer as it should be?"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Sequence
+from itertools import islice
+from typing import Any, Literal, NamedTuple, TypeAlias
+
+from devicevault_cli.errors import DvctlError, Unavailable
+from devicevault_cli.operations.lag import lag_of, trimmed_unread
+from devicevault_cli.operations.status import ALIVE_MS
+from devicevault_cli.repository.repository import Repository
+from devicevault_cli.streams.dead_letters import DeadLetters
+from devicevault_cli.streams.group import Group
+from devicevault_cli.streams.stream import text
+
+State: TypeAlias = Literal["ok", "warning", "problem", "unknown"]
+
+STUCK_MS = 60_000
+POISON = 5
+"""Deliveries after which an entry looks as if it kills its consumers."""
+LOOKED_AT = 10_000
+"""Pending entries that are examined, oldest first."""
+
+
+class Finding(NamedTuple):
+    """What a check found. `fix` is empty where nothing needs one."""
+
+    status: State
+    detail: str
+    fix: str = ""
+
+
+Check: TypeAlias = Callable[[], Finding]
+
+
+def diagnose(group: Group, repository: Repository | None, overridden: Sequence[str] = ()) -> dict[str, Any]:
+    """The answer of `doctor -o json`. A check that cannot be made is `unknown`, or a problem where a server is away."""
+    checks = [*_redis_checks(group), *_group_checks(group), *_database_checks(repository)]
+    checks.append(("settings", lambda: _settings(overridden)))
+    found = [(name, _made(check)) for name, check in checks]
+    return {"checks": [{"name": name, **finding._asdict()} for name, finding in found]}
+
+
+def has_problem(answer: dict[str, Any]) -> bool:
+    """Whether something is to be repaired; warnings and unknowns alone are not."""
+    return any(each["status"] == "problem" for each in answer["checks"])
+
+
+def _made(check: Check) -> Finding:
+    try:
+        return check()
+    except Unavailable as error:
+        return Finding("problem", str(error), error.hint or "")
+    except DvctlError as error:
+        return Finding("unknown", str(error), error.hint or "")
+
+
+# --- Redis -----------------------------------------------------------------------------------------------------------
+
+
+def _redis_checks(group: Group) -> Iterator[tuple[str, Check]]:
+    yield "redis-version", lambda: _redis_version(group)
+    yield "redis-persistence", lambda: _persistence(group)
+    yield "redis-eviction", lambda: _eviction(group)
+
+
+def _info(group: Group, section: str) -> dict[str, Any]:
+    found: dict[str, Any] = group.stream.call("INFO", section)
+    return found
+
+
+def _redis_version(group: Group) -> Finding:
+    version = text(_info(group, "server").get("redis_version", "0"))
+    if tuple(int(part) for part in version.split(".")[:2] if part.isdigit()) < (6, 2):
+        return Finding("problem", f"Redis {version} lacks commands that dvctl needs", "upgrade to Redis 6.2 or newer")
+    return Finding("ok", f"Redis {version}")
+
+
+def _persistence(group: Group) -> Finding:
+    about = _info(group, "persistence")
+    if about.get("aof_enabled"):
+        return Finding("ok", "the append-only file is on")
+    fix = "set appendonly yes"
+    if about.get("rdb_last_bgsave_status", "ok") != "ok":
+        return Finding("problem", "the last snapshot failed, and there is no append-only file", fix)
+    return Finding("warning", "no append-only file: a crash of Redis loses what came since its last snapshot", fix)
+
+
+def _eviction(group: Group) -> Finding:
+    policy = group.stream.eviction_policy()
+    if not policy:
+        return Finding("unknown", "Redis does not tell its eviction policy")
+    if policy.startswith("allkeys"):
+        return Finding("problem", f"maxmemory-policy {policy} may evict the stream", "set maxmemory-policy noeviction")
+    return Finding("ok", f"maxmemory-policy {policy}")
+
+
+# --- the group -------------------------------------------------------------------------------------------------------
+
+
+def _group_checks(group: Group) -> Iterator[tuple[str, Check]]:
+    yield "group", lambda: _group(group)
+    yield "consumers", lambda: _consumers(group)
+    yield "devicevault-consumer", lambda: _its_own_consumer(group)
+    yield "dangling-pending", lambda: _dangling(group)
+    yield "poison", lambda: _poison(group)
+    yield "trimmed-unread", lambda: _trimmed(group)
+    yield "dead-letters", lambda: _dead_letters(group)
+
+
+def _group(group: Group) -> Finding:
+    if group.stream.info() is None:
+        return Finding("warning", f"there is no stream {group.stream.key} yet", "it appears with the first message")
+    about = group.info()
+    if about is None:
+        return Finding("warning", f"there is no group {group.name} yet", "`dvctl consume` creates it")
+    return Finding("ok", f"{group.name} is at {about.last_delivered_id}, {about.pending:,} pending")
+
+
+def _consumers(group: Group) -> Finding:
+    if group.info() is None:
+        return Finding("ok", "none")
+    consumers = group.consumers()
+    stuck = [each.name for each in consumers if each.pending and each.idle_ms >= STUCK_MS]
+    if stuck:
+        held = sum(each.pending for each in consumers if each.name in stuck)
+        detail = f"{held:,} entries are held by consumers that are dead or stuck: {', '.join(stuck[:5])}"
+        return Finding(
+            "problem", detail, "start `dvctl consume`, which takes them over; `dvctl consumers retire` tidies"
+        )
+    dead = [each.name for each in consumers if each.idle_ms >= 3_600_000]
+    if dead:
+        detail = f"{len(dead)} consumers hold nothing and were idle for an hour: {', '.join(dead[:5])}"
+        return Finding("warning", detail, "dvctl consumers retire --dead-for 1h")
+    alive = sum(each.idle_ms < ALIVE_MS for each in consumers)
+    return Finding("ok" if alive else "warning", f"{alive} alive", "" if alive else "start `dvctl consume`")
+
+
+def _its_own_consumer(group: Group) -> Finding:
+    named = [each for each in group.consumers() if _is_its_own(each.name)] if group.info() else []
+    if any(each.idle_ms < ALIVE_MS for each in named):
+        return Finding(
+            "problem",
+            f"DeviceVault's own consumer is alive in this group: {named[0].name}; it acknowledges what failed",
+            "stop it; until then `dvctl db index` keeps rows single",
+        )
+    return Finding("ok", "not running" if not named else f"not running ({len(named)} names left behind)")
+
+
+def _is_its_own(name: str) -> bool:
+    tail = name.removeprefix("consumer-")
+    return tail != name and tail.isdigit()
+
+
+def _dangling(group: Group) -> Finding:
+    if group.info() is None:
+        return Finding("ok", "nothing is pending")
+    looked = gone = 0
+    for page in islice(group.pending_pages(), LOOKED_AT // 1000):
+        looked += len(page)
+        gone += len(page) - len(group.stream.get(each.id for each in page))
+    if gone:
+        detail = f"{gone:,} of {looked:,} pending entries are gone from the stream"
+        return Finding("problem", detail, "dvctl claim --release --idle 0 clears them; trim with `dvctl trim`")
+    return Finding("ok", f"{looked:,} pending entries, all on the stream")
+
+
+def _poison(group: Group) -> Finding:
+    if group.info() is None:
+        return Finding("ok", "nothing is pending")
+    found = [each for page in islice(group.pending_pages(), LOOKED_AT // 1000) for each in page]
+    often = [each for each in found if each.deliveries >= POISON]
+    if often:
+        detail = f"{len(often):,} entries were delivered {POISON} times or more, e.g. {often[0].id}"
+        return Finding("warning", detail, f"dvctl show {often[0].id}")
+    return Finding("ok", "no entry was delivered often")
+
+
+def _trimmed(group: Group) -> Finding:
+    info, about = group.stream.info(), group.info()
+    if info is None or about is None:
+        return Finding("ok", "nothing was trimmed")
+    number = trimmed_unread(info, about, lag_of(group.stream, info, about))
+    if number is None:
+        return Finding("unknown", "Redis cannot tell (before 7.0, or after the group's position was set)")
+    if number:
+        detail = f"{number:,} entries left the stream before the group read them"
+        return Finding("problem", detail, "they are lost; let `dvctl trim` do the trimming, it knows how far it may go")
+    return Finding("ok", "nothing was trimmed unread")
+
+
+def _dead_letters(group: Group) -> Finding:
+    number = sum(len(page) for page in DeadLetters(group.stream, group.name).pages())
+    if number:
+        return Finding("warning", f"{number:,} dead letters wait for somebody", "dvctl dlq stats")
+    return Finding("ok", "none")
+
+
+# --- the database ----------------------------------------------------------------------------------------------------
+
+
+def _database_checks(repository: Repository | None) -> Iterator[tuple[str, Check]]:
+    if repository is None:
+        missing = Finding("unknown", "no database is configured", "give --database-url")
+        yield "database", lambda: missing
+        return
+    yield "database", lambda: _database(repository)
+    yield "database-rights", lambda: _rights(repository)
+    yield "unique-index", lambda: _index(repository)
+    yield "duplicates", lambda: _duplicates(repository)
+
+
+def _database(repository: Repository) -> Finding:
+    try:
+        repository.check(writing=False)
+    except Unavailable:
+        raise
+    except DvctlError as error:
+        return Finding("problem", str(error), error.hint or "")
+    return Finding("ok", f"{repository.where} has {repository.spec.name} with every column")
+
+
+def _rights(repository: Repository) -> Finding:
+    try:
+        repository.check()
+    except Unavailable:
+        raise
+    except DvctlError as error:
+        return Finding("problem", str(error), error.hint or "")
+    return Finding("ok", "reading and writing are allowed")
+
+
+def _index(repository: Repository) -> Finding:
+    repository.check(writing=False)
+    if repository.unique_index:
+        return Finding("ok", "task_identifier is unique: the faster way is taken")
+    if repository.dialect == "mysql":
+        return Finding("ok", "not possible on MySQL or MariaDB, and not needed")
+    return Finding("warning", "no unique index: a lock around each batch keeps rows single", "dvctl db index --dry-run")
+
+
+def _duplicates(repository: Repository) -> Finding:
+    surplus = repository.surplus()
+    if surplus:
+        return Finding("problem", f"{surplus:,} rows beyond one for each identity", "dvctl db dedupe --dry-run")
+    return Finding("ok", "every identity stands once")
+
+
+def _settings(overridden: Sequence[str]) -> Finding:
+    if overridden:
+        detail = f"DeviceVault's config.yaml says otherwise about: {', '.join(overridden)}"
+        return Finding("warning", detail, "`dvctl config` shows where each value comes from")
+    return Finding("ok", "nothing contradicts DeviceVault's config.yaml")

@@ -1,0 +1,68 @@
+"""Messages and dead letters as a sealed JSONL file, which `replay --file` and `publish --file` read."""
+
+from __future__ import annotations
+
+import base64
+from collections.abc import Iterable, Iterator
+from pathlib import Path
+from typing import Any
+
+from devicevault_cli.operations import sealed
+from devicevault_cli.operations.inspect import SECRET_FIELDS
+from devicevault_cli.operations.plan import Answer, Progress, quietly
+from devicevault_cli.operations.publish import BASE64
+from devicevault_cli.streams.dead_letters import DeadLetter
+from devicevault_cli.streams.model import Entry, EntryId
+
+
+def export_entries(
+    path: Path,
+    pages: Iterable[list[Entry]],
+    *,
+    reveal: bool = False,
+    replace: bool = False,
+    progress: Progress = quietly,
+) -> Answer:
+    """Write entries, secret fields only if revealed. -> `exported` and `file`"""
+    lines = (_line(entry.id, entry.fields, reveal) for page in pages for entry in page)
+    return {"exported": sealed.write_sealed(path, counted(lines, progress), replace=replace), "file": str(path)}
+
+
+def export_letters(
+    path: Path,
+    letters: Iterable[DeadLetter],
+    *,
+    reveal: bool = False,
+    replace: bool = False,
+    progress: Progress = quietly,
+) -> Answer:
+    """Write dead letters by their first ids, with why they are dead. -> `exported` and `file`"""
+    lines = (
+        _line(letter.id, letter.fields, reveal)
+        | {"dead": {"reason": letter.reason, "detail": letter.detail, "at": letter.at, "attempts": letter.attempts}}
+        for letter in letters
+    )
+    return {"exported": sealed.write_sealed(path, counted(lines, progress), replace=replace), "file": str(path)}
+
+
+def _line(key: EntryId, fields: dict[bytes, bytes], reveal: bool) -> dict[str, Any]:
+    shown = {_name(name): _value(value) for name, value in fields.items() if reveal or name not in SECRET_FIELDS}
+    return {"id": str(key), "fields": shown}
+
+
+def _name(name: bytes) -> str:
+    return name.decode("utf-8", "surrogateescape")
+
+
+def _value(value: bytes) -> str | dict[str, str]:
+    try:
+        return value.decode()
+    except UnicodeDecodeError:
+        return {BASE64: base64.b64encode(value).decode()}
+
+
+def counted(lines: Iterable[dict[str, Any]], progress: Progress) -> Iterator[dict[str, Any]]:
+    """Pass lines through, reporting how many there were."""
+    for number, line in enumerate(lines, 1):
+        yield line
+        progress(number)

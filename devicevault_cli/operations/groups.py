@@ -1,0 +1,247 @@
+"""Moving, deleting and restoring a consumer group; each leaves what is needed to take it back."""
+
+from __future__ import annotations
+
+import re
+import shlex
+from collections.abc import Callable
+from pathlib import Path
+
+from devicevault_cli.errors import ConsumerAlive, DvctlError
+from devicevault_cli.operations import snapshots
+from devicevault_cli.operations.census import Census
+from devicevault_cli.operations.plan import Answer, Plan, Progress, entries, number, quietly, some, stale
+from devicevault_cli.operations.status import ALIVE_MS
+from devicevault_cli.pipelines import Pipeline
+from devicevault_cli.repository.repository import Repository
+from devicevault_cli.streams import admin
+from devicevault_cli.streams.group import Group
+from devicevault_cli.streams.model import ZERO, EntryId, GroupInfo
+from devicevault_cli.streams.snapshot import missing, put_back, put_back_held
+from devicevault_cli.times import parse_moment
+
+NAMED = 5
+DISPATCHED = 0
+"""dvctl hands nothing to storage; the number is part of the answer because a version that does will need it."""
+_ID = re.compile(r"[0-9]{9,}|[0-9]+-[0-9]+", re.ASCII)
+"""An id, also without its sequence number: so long that no date without separators is meant."""
+
+
+def plan_reset(
+    group: Group,
+    target: EntryId | None,
+    pipeline: Pipeline,
+    repository: Repository,
+    *,
+    force: bool = False,
+    progress: Progress = quietly,
+) -> Plan:
+    """Move the group so that the first entry delivered is the first with an id >= `target` (None: the next to arrive).
+
+    Raises MissingGroup.
+    """
+    info = snapshots.existing_group(group)
+    about = group.stream.info()
+    end = about.last_generated_id if about else ZERO
+    position = end if target is None else target.previous()
+    old = info.last_delivered_id
+    census = _redelivered(group, position, old, pipeline, repository, progress)
+    skipped, named = _skipped(group, old, position)
+    again = _count_pending(group, position, old)
+    still_true = _unchanged(group, info)
+
+    def apply() -> Answer:
+        path = snapshots.write_snapshot(group, info, progress)
+        if not admin.move_group(group, info, position, _entries_read(group, position)):
+            path.unlink()
+            raise stale()
+        now = snapshots.existing_group(group)
+        return {"to": str(now.last_delivered_id), "snapshot": str(path), "undo": undo(path)}
+
+    says = [f"{group.name} would move from {old} to {position}"]
+    if census.entries:
+        says += [
+            f"{entries(census.entries)} would be delivered again: {census.present:,} have their row already, "
+            f"{census.inserts:,} would be inserted, {census.rejected.total():,} rejected",
+            f"{entries(again)} of these are pending: they move to whoever reads them, their delivery count restarts",
+        ]
+    if skipped:
+        says.append(f"{entries(skipped)} would be SKIPPED, never delivered: {some(named, total=skipped)}")
+    says.append(f"{entries(info.pending - again)} pending would stay as they are")
+    return Plan(
+        command=f"reset-group {group.name}",
+        says=tuple(says),
+        answer={
+            "group": group.name,
+            "from": str(old),
+            "to": str(position),
+            "redelivered": census.entries,
+            "already_persisted": census.present,
+            "would_insert": census.inserts,
+            "would_reject": dict(census.rejected),
+            "would_dispatch": DISPATCHED,
+            "skipped": skipped,
+            "pending": again,
+            "snapshot": None,
+        },
+        size=int(position != old),
+        apply=apply,
+        still_true=still_true,
+        refusal=None if force else _alive(group),
+    )
+
+
+def _redelivered(
+    group: Group, position: EntryId, old: EntryId, pipeline: Pipeline, repository: Repository, progress: Progress
+) -> Census:
+    census = Census()
+    if position < old:
+        for page in group.stream.pages(position.next(), old):
+            census.add(page, pipeline, repository)
+            progress(census.entries)
+    return census
+
+
+def _skipped(group: Group, old: EntryId, position: EntryId) -> tuple[int, list[str]]:
+    """How many entries lie between, and the first of them."""
+    count = 0
+    named: list[str] = []
+    if old < position:
+        for page in group.stream.pages(old.next(), position):
+            named = named or [str(entry.id) for entry in page[:NAMED]]
+            count += len(page)
+    return count, named
+
+
+def _count_pending(group: Group, position: EntryId, old: EntryId) -> int:
+    """Pending entries that would be delivered again."""
+    if position >= old:
+        return 0
+    return sum(len(page) for page in group.pending_pages(position.next(), old))
+
+
+def _entries_read(group: Group, position: EntryId) -> int | None:
+    """What is certain about entries-read at a position: nothing before 7.0 or where entries were removed."""
+    about = group.stream.info()
+    if about is None or about.entries_added is None:
+        return None
+    if position >= about.last_generated_id:
+        return about.entries_added
+    return 0 if position == ZERO and about.entries_added == about.length else None
+
+
+def plan_destroy(group: Group, *, force: bool = False, progress: Progress = quietly) -> Plan:
+    """Delete the group after writing a snapshot. Raises MissingGroup."""
+    info = snapshots.existing_group(group)
+
+    def apply() -> Answer:
+        path = snapshots.write_snapshot(group, info, progress)
+        if not admin.destroy_group(group, info):
+            path.unlink()
+            raise stale()
+        return {"snapshot": str(path), "gone": group.info() is None, "undo": undo(path)}
+
+    owners = group.summary().consumers
+    return Plan(
+        command=f"destroy-group {group.name}",
+        says=(
+            f"the group {group.name} of {group.stream.key}, at {info.last_delivered_id}, would be deleted",
+            f"{entries(info.pending)} pending would be forgotten"
+            + (f", held by {some([f'{name} ({held:,})' for name, held in owners.items()])}" if owners else ""),
+            "a consumer that runs, or starts, creates it again at 0: then every entry comes again",
+            "a snapshot is written first; restore-group puts all of this back",
+        ),
+        answer={"group": group.name, "pending_lost": info.pending, "snapshot": None},
+        size=1,
+        apply=apply,
+        still_true=_unchanged(group, info),
+        refusal=None if force else _alive(group),
+        typed=group.name,
+    )
+
+
+def plan_restore(group_at: Callable[[str, str], Group], path: Path, *, progress: Progress = quietly) -> Plan:
+    """Put a snapshot back, also onto a group that is there again: its other pending entries stay.
+
+    `group_at` gives the group for the names of a stream and a group.  Entries that were deleted since cannot come back;
+    nor can the idle times of consumers, which Redis keeps to itself.
+    """
+    snapshot = snapshots.read_snapshot(path)
+    state = snapshot.state
+    group = group_at(state.stream, state.group)
+    there = group.info()
+    lost = [str(key) for page in snapshot.held_pages() for key in missing(group.stream, [each.id for each in page])]
+    says = [
+        f"{state.group} of {state.stream} would "
+        + ("be created at" if there is None else f"move from {there.last_delivered_id} to")
+        + f" {state.position}, with {number(len(state.consumers), 'consumer')}",
+        f"{entries(snapshot.pending - len(lost))} would be pending as they were",
+    ]
+    if there is not None and there.pending:
+        says.append(f"{entries(there.pending)} pending now would stay, those of the snapshot with their former owners")
+    if lost:
+        says.append(f"{entries(len(lost))} cannot come back, deleted from the stream since: {some(lost)}")
+    says.append("the idle times of consumers cannot come back")
+
+    def still_true() -> bool:
+        return (group.info() is None) == (there is None)
+
+    def apply() -> Answer:
+        put_back(group, state)
+        gone: list[str] = []
+        done = 0
+        for page in snapshot.held_pages():
+            gone += map(str, put_back_held(group, page))
+            done += len(page)
+            progress(done)
+        now = snapshots.existing_group(group)
+        return {"restored": done - len(gone), "unrestorable": gone, "to": str(now.last_delivered_id)}
+
+    return Plan(
+        command=f"restore-group {path}",
+        says=tuple(says),
+        answer={
+            "group": state.group,
+            "restored": snapshot.pending - len(lost),
+            "unrestorable": lost,
+            "to": str(state.position),
+        },
+        size=1,
+        apply=apply,
+        still_true=still_true,
+    )
+
+
+def undo(path: Path) -> str:
+    """The command that takes a change of a group back."""
+    return f"dvctl restore-group {shlex.quote(str(path))}"
+
+
+def _alive(group: Group) -> DvctlError | None:
+    """Why a group must not be touched: somebody consumes as one of its consumers."""
+    alive = [each for each in group.consumers() if each.idle_ms < ALIVE_MS]
+    if not alive:
+        return None
+    return ConsumerAlive(
+        f"{some([f'{each.name} (idle {each.idle_ms / 1000:.1f} s)' for each in alive])} of {group.name} is alive",
+        hint=f"stop the consumers, wait {ALIVE_MS // 1000} s, or add --force",
+    )
+
+
+def _unchanged(group: Group, planned: GroupInfo) -> Callable[[], bool]:
+    """Whether position and pending list are as planned; the script that applies the plan asks once more."""
+
+    def look() -> bool:
+        now = snapshots.existing_group(group)
+        return (now.last_delivered_id, now.pending) == (planned.last_delivered_id, planned.pending)
+
+    return look
+
+
+def target(words: str, now_ms: int) -> EntryId | None:
+    """What `--to` means: `start`, `end` (None: the next to arrive), an id, a time, `-DURATION`. Raises Usage."""
+    if words in ("start", "end"):
+        return ZERO if words == "start" else None
+    if _ID.fullmatch(words):
+        return EntryId.parse(words)
+    return EntryId(parse_moment(words, now_ms), 0)

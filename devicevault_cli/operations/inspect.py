@@ -1,0 +1,132 @@
+"""Single entries: whole, where each stands, and what consuming it would do."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator
+from hashlib import sha256
+from typing import Any
+
+from devicevault_cli.errors import MissingGroup
+from devicevault_cli.messages import Decision, Decoded, Rejected, first_id
+from devicevault_cli.operations.pending import shown
+from devicevault_cli.operations.status import iso
+from devicevault_cli.pipelines import Pipeline
+from devicevault_cli.repository.repository import Repository
+from devicevault_cli.streams.dead_letters import DeadLetters
+from devicevault_cli.streams.group import Group
+from devicevault_cli.streams.model import Entry, EntryId
+from devicevault_cli.streams.stream import Stream
+
+SECRET_FIELDS = frozenset({b"device_config"})
+
+
+def shown_fields(fields: dict[bytes, bytes], reveal: bool = False) -> dict[str, str]:
+    """Fields as text; a secret one as its size and the beginning of its SHA-256 unless revealed."""
+    return {
+        name.decode("utf-8", "backslashreplace"): value.decode("utf-8", "backslashreplace")
+        if reveal or name not in SECRET_FIELDS or not value
+        else f"<{len(value)} bytes, sha256 {sha256(value).hexdigest()[:12]}>"
+        for name, value in fields.items()
+    }
+
+
+def show(
+    ids: Iterable[EntryId],
+    group: Group,
+    letters: DeadLetters,
+    pipeline: Pipeline,
+    repository: Repository,
+    *,
+    reveal: bool = False,
+) -> list[dict[str, Any]]:
+    """The answer of `show -o json`, an object per id in the order given."""
+    wanted = list(ids)
+    repository.check()
+    entries = group.stream.get(wanted)
+    try:
+        held = group.pending_ids(wanted)
+    except MissingGroup:
+        held = {}
+    info = group.info()
+    dead, discarded = letters.ids(), letters.discarded_ids()
+    answers = []
+    for key in wanted:
+        entry = entries.get(key)
+        answer: dict[str, Any] = {"id": str(key), "time": iso(key.ms * 1000), "fields": {}, "row": None}
+        if entry is None:
+            state = "gone"
+            would = "nothing: the entry is not on the stream"
+        else:
+            answer["fields"] = shown_fields(entry.fields, reveal)
+            decision = pipeline.decode(key.ms, key.seq, entry.fields, repository.device_id_max)
+            rows = repository.find([decision.record]) if isinstance(decision, Decoded) else [[]]
+            answer["row"] = rows[0][0]._asdict() if rows[0] else None
+            would = _would(decision, bool(rows[0]), repository)
+            first = EntryId(*(first_id(entry.fields) or key))
+            if rows[0]:
+                state = "persisted"
+            elif first in dead:
+                state = "dead"
+            elif first in discarded or key in discarded:
+                state = "discarded"
+            elif key in held:
+                state = "pending"
+            elif info is None or key > info.last_delivered_id:
+                state = "undelivered"
+            else:
+                state = "skipped" if would == "skip" else "lost" if would == "insert" else "lost_invalid"
+        answer |= {"state": state, "would": would}
+        if key in held:
+            answer["pending"] = {
+                "consumer": held[key].consumer,
+                "idle_ms": held[key].idle_ms,
+                "deliveries": held[key].deliveries,
+            }
+        answers.append(answer)
+    return answers
+
+
+def _would(decision: Decision, there: bool, repository: Repository) -> str:
+    """`insert`, `duplicate`, `skip` or `reject: REASON (DETAIL)`."""
+    if isinstance(decision, Rejected):
+        return f"reject: {decision.reason} ({decision.detail})"
+    if not isinstance(decision, Decoded):
+        return "skip"
+    if not repository.known_devices([decision.record.device_id]):
+        return "reject: unknown-device"
+    return "duplicate" if there else "insert"
+
+
+def line(entry: Entry) -> dict[str, Any]:
+    """An entry as `tail` shows it: small, without its configuration."""
+    return {
+        "id": str(entry.id),
+        "time": iso(entry.id.ms * 1000),
+        "device_id": shown(entry.fields, b"device_id"),
+        "task_identifier": shown(entry.fields, b"task_identifier"),
+        "status": shown(entry.fields, b"status"),
+        "log": (shown(entry.fields, b"log") or "")[:500],
+        "bytes": sum(map(len, entry.fields.values())),
+    }
+
+
+def follow(
+    stream: Stream, since: EntryId | None, last: int, device: str | None, status: str | None, *, forever: bool = True
+) -> Iterator[dict[str, Any]]:
+    """Entries from `since` (else the newest `last`), then those that come, as lines; read-only."""
+
+    def wanted(entry: Entry) -> bool:
+        return (device is None or shown(entry.fields, b"device_id") == device) and (
+            status is None or (shown(entry.fields, b"status") or "failure") == status
+        )
+
+    info = stream.info()
+    position = info.last_generated_id if info else EntryId(0, 0)
+    old = stream.pages(since, position) if since is not None else iter([stream.last(last)] if last else [])
+    for page in old:
+        yield from (line(entry) for entry in page if wanted(entry))
+    while forever:
+        for entry in stream.wait_for(position, 1000):
+            position = entry.id
+            if wanted(entry):
+                yield line(entry)

@@ -1,0 +1,106 @@
+"""One shape for every change: plan -> confirm -> apply -> read back -> undo line."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any, TypeAlias
+
+from devicevault_cli.errors import DvctlError, StalePlan
+from devicevault_cli.operations import journal
+
+Progress: TypeAlias = Callable[[int], None]
+"""Told now and then how many items are done so far."""
+
+Answer: TypeAlias = dict[str, Any]
+"""What a command answers: the keys of its `-o json`."""
+
+
+def quietly(done: int) -> None:
+    """Progress that nobody watches."""
+
+
+@dataclass(frozen=True, slots=True)
+class Plan:
+    """What a command means to do, worked out before anything is touched.
+
+    `says`: a line each, in numbers.  `answer`: what the command would answer.  `size`: how many things would change; 0
+    means that all is as it should be already.  `apply` changes and reads back, and returns what is to replace the
+    planned answer, with `undo`, the command that takes it back, where there is one.  `still_true` looks again at what
+    the plan rests on.  `refusal` is why this must not be applied at all.  `typed` is the name that must be typed.
+    """
+
+    command: str
+    says: tuple[str, ...]
+    answer: Answer
+    size: int
+    apply: Callable[[], Answer]
+    still_true: Callable[[], bool]
+    refusal: DvctlError | None = None
+    typed: str | None = None
+
+
+def carry_out(
+    make: Callable[[], Plan],
+    *,
+    show: Callable[[Plan], None],
+    confirm: Callable[[Plan], None],
+    dry_run: bool = False,
+) -> Answer:
+    """Make a plan, show it and, once confirmed, apply it. -> its answer with `applied`
+
+    `confirm` raises NotConfirmed for a no.  Raises StalePlan, after showing the new plan, when what the plan rests on
+    has changed while the operator was thinking; nothing is changed then.
+    """
+    plan = make()
+    show(plan)
+    if dry_run or not plan.size:
+        return plan.answer | {"applied": not dry_run}
+    if plan.refusal is not None:
+        raise plan.refusal
+    confirm(plan)
+    try:
+        if not plan.still_true():
+            raise stale()
+        return _apply(plan) | {"applied": True}
+    except StalePlan:
+        show(make())
+        raise
+
+
+def stale() -> StalePlan:
+    """The refusal of a plan that is no longer true."""
+    return StalePlan(
+        "the state changed after the plan was made; nothing more was changed",
+        hint="the plan as it is now stands above; run the command again to apply that one",
+    )
+
+
+def _apply(plan: Plan) -> Answer:
+    try:
+        result = plan.answer | plan.apply()
+    except DvctlError as error:
+        journal.record(plan.command, plan.answer, {"error": str(error)})
+        raise
+    except BaseException as error:
+        journal.record(plan.command, plan.answer, {"interrupted": type(error).__name__})
+        raise
+    journal.record(plan.command, plan.answer, result)
+    return result
+
+
+def some(names: list[str], most: int = 5, total: int | None = None) -> str:
+    """A few of many, for a line of a plan; `total` where not all names are at hand."""
+    shown = ", ".join(names[:most])
+    more = (len(names) if total is None else total) - min(most, len(names))
+    return f"{shown} and {more:,} more" if more > 0 else shown
+
+
+def number(count: int, one: str, many: str | None = None) -> str:
+    """`1 entry`, `2,000 entries`."""
+    return f"{count:,} {one if count == 1 else many or one + 's'}"
+
+
+def entries(count: int) -> str:
+    """`1 entry`, `2,000 entries`."""
+    return number(count, "entry", "entries")

@@ -1,0 +1,192 @@
+"""Replaying: chosen entries go straight to the table, or as copies onto the stream; no group is touched."""
+
+from __future__ import annotations
+
+import time
+from collections import Counter
+from collections.abc import Callable
+from dataclasses import dataclass, field
+
+from devicevault_cli.messages import Decoded, Rejected
+from devicevault_cli.operations.census import Census
+from devicevault_cli.operations.persist import Outcome, conflicting, rejection, save_apart
+from devicevault_cli.operations.plan import Answer, Plan, Progress, entries, number, quietly
+from devicevault_cli.operations.selection import Source
+from devicevault_cli.pipelines import Pipeline
+from devicevault_cli.records import Record
+from devicevault_cli.repository.repository import Repository
+from devicevault_cli.streams import admin
+from devicevault_cli.streams.model import Entry
+from devicevault_cli.streams.stream import Stream
+
+MOST_COPIES = 3
+"""A message republished so often already is not republished again: somebody feeds a loop."""
+
+
+@dataclass(frozen=True, slots=True)
+class ReplayOptions:
+    """`missing`: only what has no row. `overwrite`: replace a row that speaks of another device or status."""
+
+    missing: bool = False
+    overwrite: bool = False
+    rate: float | None = None
+
+
+@dataclass(slots=True)
+class Replayed:
+    """What a replay did; selected = inserted + duplicates + skipped + the sum of rejected."""
+
+    selected: int = 0
+    inserted: int = 0
+    duplicates: int = 0
+    overwritten: int = 0
+    conflicting: int = 0
+    skipped: int = 0
+    rejected: Counter[str] = field(default_factory=Counter)
+
+    def answer(self) -> Answer:
+        """The keys of `replay -o json`; an overwritten row is one of the duplicates."""
+        return {
+            "selected": self.selected,
+            "inserted": self.inserted,
+            "duplicates": self.duplicates,
+            "overwritten": self.overwritten,
+            "conflicting": self.conflicting,
+            "skipped": self.skipped,
+            "rejected": dict(self.rejected),
+        }
+
+
+def plan_replay(
+    source: Source,
+    pipeline: Pipeline,
+    repository: Repository,
+    options: ReplayOptions,
+    progress: Progress = quietly,
+) -> Plan:
+    """Persist entries by the code that consume uses, with the entry's own time.
+
+    The plan's numbers may age: each record is judged anew in the transaction that saves it, so nothing comes twice.
+    """
+    census = Census()
+    for page in source():
+        census.add(_wanted(page, pipeline, repository, options), pipeline, repository)
+        progress(census.entries)
+
+    def apply() -> Answer:
+        done = Replayed()
+        pace = _pace(options.rate)
+        for page in source():
+            chosen = _wanted(page, pipeline, repository, options)
+            _persist(chosen, pipeline, repository, options, done)
+            progress(done.selected)
+            pace(done.selected)
+        return done.answer()
+
+    planned = Replayed(
+        census.entries,
+        census.inserts,
+        census.present,
+        census.conflicting if options.overwrite else 0,
+        census.conflicting,
+        census.skipped,
+        census.rejected,
+    )
+    says = [
+        f"{entries(census.entries)} would be replayed: {census.inserts:,} inserted, "
+        f"{census.present:,} have their row already, {census.rejected.total():,} rejected"
+    ]
+    says += [f"  {reason}: {count:,}" for reason, count in census.rejected.most_common()]
+    if census.conflicting:
+        fate = "would be OVERWRITTEN" if options.overwrite else "stay as they are (--overwrite replaces them)"
+        says.append(f"{number(census.conflicting, 'row')} of another device or status {fate}")
+    return Plan(
+        command="replay",
+        says=tuple(says),
+        answer=planned.answer(),
+        size=census.entries,
+        apply=apply,
+        still_true=lambda: True,
+    )
+
+
+def _wanted(page: list[Entry], pipeline: Pipeline, repository: Repository, options: ReplayOptions) -> list[Entry]:
+    """With `missing`: what has no row; messages that no row can have are none of these."""
+    if not options.missing:
+        return page
+    decided = [(entry, _decoded(entry, pipeline, repository)) for entry in page]
+    records = [(entry, record) for entry, record in decided if record is not None]
+    found = repository.find([record for _, record in records]) if records else []
+    return [entry for (entry, _), rows in zip(records, found, strict=True) if not rows]
+
+
+def _decoded(entry: Entry, pipeline: Pipeline, repository: Repository) -> Record | None:
+    decision = pipeline.decode(entry.id.ms, entry.id.seq, entry.fields, repository.device_id_max)
+    return decision.record if isinstance(decision, Decoded) else None
+
+
+def _persist(
+    page: list[Entry], pipeline: Pipeline, repository: Repository, options: ReplayOptions, done: Replayed
+) -> None:
+    records: list[Record] = []
+    done.selected += len(page)
+    for entry in page:
+        decision = pipeline.decode(entry.id.ms, entry.id.seq, entry.fields, repository.device_id_max)
+        if isinstance(decision, Decoded):
+            records.append(decision.record)
+        elif isinstance(decision, Rejected):
+            done.rejected[decision.reason] += 1
+        else:
+            done.skipped += 1
+    for record, outcome in zip(records, save_apart(repository.save, records), strict=True):
+        _count(record, outcome, repository, options, done)
+
+
+def _count(record: Record, outcome: Outcome, repository: Repository, options: ReplayOptions, done: Replayed) -> None:
+    bad = rejection(outcome, record)
+    if bad is not None or isinstance(outcome, Rejected):
+        done.rejected[bad.reason if bad else ""] += 1
+    elif outcome.outcome == "inserted":
+        done.inserted += 1
+    else:
+        done.duplicates += 1
+        if conflicting(outcome, record):
+            done.conflicting += 1
+            if options.overwrite and outcome.existing is not None:
+                done.overwritten += repository.overwrite(outcome.existing, record)
+
+
+def plan_republish(
+    stream: Stream, source: Source, *, rate: float | None = None, most: int = MOST_COPIES, progress: Progress = quietly
+) -> Plan:
+    """Put copies of entries at the end of the stream, for every group; each knows its first id and keeps its time."""
+    ids = [entry.id for page in source() for entry in page]
+
+    def apply() -> Answer:
+        copies = refused = 0
+        pace = _pace(rate)
+        for start in range(0, len(ids), 100):
+            made = admin.republish(stream, ids[start : start + 100], most)
+            copies += len(made.ids)
+            refused += len(made.gone)
+            progress(copies)
+            pace(copies)
+        return {"republished": copies, "refused": refused}
+
+    answer = {"selected": len(ids), "republished": len(ids), "refused": 0}
+    says = (
+        f"{entries(len(ids))} would be copied to the end of {stream.key}, where every group gets them",
+        f"what was republished {most} times already is left out",
+    )
+    return Plan("replay --republish", says, answer, len(ids), apply, still_true=lambda: True)
+
+
+def _pace(rate: float | None) -> Callable[[int], None]:
+    """Waits until `done` items are no more than the rate allows."""
+    started = time.monotonic()
+
+    def wait(done: int) -> None:
+        if rate:
+            time.sleep(max(0.0, started + done / rate - time.monotonic()))
+
+    return wait

@@ -1,0 +1,126 @@
+"""Files that must not lie: JSON lines with a checksum at the end, private, complete or not there at all."""
+
+from __future__ import annotations
+
+import json
+import os
+from collections.abc import Iterable, Iterator
+from contextlib import contextmanager, suppress
+from hashlib import sha256
+from pathlib import Path
+from typing import IO, Any
+
+from devicevault_cli.errors import Damaged, DvctlError, Usage
+
+SEAL = "_dvctl.sha256"
+SEAL_LINE = f'{{"{SEAL}"'.encode()
+"""How the last line begins, and no other."""
+
+
+def write_sealed(path: Path, lines: Iterable[dict[str, Any]], *, replace: bool = False) -> int:
+    """Write an object a line and a seal: created anew (0600), synced, renamed into place. -> how many lines
+
+    Raises DvctlError when the disk does not take it, Usage where the file is there already; nothing is left then.
+    """
+    if path.exists() and not replace:
+        raise Usage(f"{path} exists already", hint="choose another name, or remove it")
+    partial = path.with_name(f".{path.name}.{os.getpid()}")
+    with _named(path):
+        path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
+        descriptor = os.open(partial, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)
+    try:
+        with _named(path), os.fdopen(descriptor, "wb") as file:
+            written = _write(file, lines)
+        with _named(path):
+            partial.rename(path) if replace else _rename_new(partial, path)
+            _sync_folder(path.parent)
+    except BaseException:
+        partial.unlink(missing_ok=True)
+        raise
+    return written
+
+
+def _write(file: IO[bytes], lines: Iterable[dict[str, Any]]) -> int:
+    digest = sha256()
+    written = 0
+    for line in lines:
+        encoded = json.dumps(line, separators=(",", ":")).encode() + b"\n"
+        digest.update(encoded)
+        file.write(encoded)
+        written += 1
+    file.write(json.dumps({SEAL: digest.hexdigest(), "lines": str(written)}).encode() + b"\n")
+    file.flush()
+    os.fsync(file.fileno())
+    return written
+
+
+def read_sealed(path: Path) -> Iterator[dict[str, Any]]:
+    """The objects of a file whose seal holds: it is read twice, so that nothing is believed before all was checked.
+
+    Raises Damaged for a file that was cut or edited, Usage for one that cannot be read.
+    """
+    check_seal(path)
+    with _readable(path) as file:
+        for line in file:
+            if not line.startswith(SEAL_LINE):
+                yield json.loads(line)
+
+
+def check_seal(path: Path) -> None:
+    """Raises Damaged or Usage."""
+    digest = sha256()
+    last = b""
+    with _readable(path) as file:
+        for line in file:
+            if last:
+                digest.update(last)
+            last = line
+    try:
+        seal = json.loads(last)[SEAL]
+    except (ValueError, KeyError, TypeError, RecursionError):
+        raise Damaged(f"{path} has no seal at its end: it is truncated, or dvctl did not write it") from None
+    if seal != digest.hexdigest():
+        raise Damaged(f"{path} does not match its checksum: it was edited or damaged")
+
+
+def has_seal(path: Path) -> bool:
+    """Whether the file ends in a seal, be it a true one."""
+    with _readable(path) as file:
+        file.seek(0, os.SEEK_END)
+        file.seek(max(0, file.tell() - 200))
+        return SEAL_LINE in file.read()
+
+
+@contextmanager
+def _readable(path: Path) -> Iterator[IO[bytes]]:
+    try:
+        with path.open("rb") as file:
+            yield file
+    except OSError as error:
+        raise Usage(f"{path} cannot be read: {error.strerror}") from error
+
+
+@contextmanager
+def _named(path: Path) -> Iterator[None]:
+    try:
+        yield
+    except OSError as error:
+        raise DvctlError(
+            f"{path} cannot be written: {error.strerror}", hint="nothing was changed; is there room on the disk?"
+        ) from error
+
+
+def _rename_new(partial: Path, path: Path) -> None:
+    """Rename without overwriting what another process made meanwhile."""
+    os.link(partial, path)
+    partial.unlink()
+
+
+def _sync_folder(folder: Path) -> None:
+    """So that the new name itself survives a power cut; not every file system lets a folder be synced."""
+    with suppress(OSError):
+        descriptor = os.open(folder, os.O_RDONLY)
+        try:
+            os.fsync(descriptor)
+        finally:
+            os.close(descriptor)

@@ -1,0 +1,57 @@
+"""Which of the consumers on this host am I? A name that two processes share would mix up what they hold."""
+
+from __future__ import annotations
+
+import fcntl
+import socket
+import sys
+import tempfile
+from hashlib import sha256
+from pathlib import Path
+from typing import IO
+
+from devicevault_cli.errors import DvctlError
+
+SLOTS = 1000
+
+Lock = socket.socket | IO[str]
+"""Held as long as the object lives; the kernel frees it with the process, however that ends."""
+
+
+def lock_name(stream: str, group: str, consumer: str) -> Lock | None:
+    """Lock a consumer name on this host, or None where another process holds it."""
+    digest = sha256(f"{stream}\0{group}\0{consumer}".encode("utf-8", "surrogateescape")).hexdigest()[:32]
+    return _lock_socket(digest) if sys.platform == "linux" else _lock_file(digest)
+
+
+def lowest_free(stream: str, group: str, instance: int | None = None) -> tuple[str, Lock]:
+    """`HOST-N` with the lowest N (or the given one) that no other process on this host holds, and its lock."""
+    host = socket.gethostname()
+    for number in range(SLOTS) if instance is None else (instance,):
+        lock = lock_name(stream, group, f"{host}-{number}")
+        if lock is not None:
+            return f"{host}-{number}", lock
+    if instance is not None:
+        raise DvctlError(f"instance {instance} is running on this host already", hint="choose another --instance")
+    raise DvctlError(f"all {SLOTS} consumer names of this host are taken", hint="fix one with --consumer NAME")
+
+
+def _lock_socket(digest: str) -> Lock | None:
+    """An abstract socket: seen by every user of the host, leaves no file behind."""
+    lock = socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM)
+    try:
+        lock.bind(f"\0dvctl/{digest}")
+    except OSError:
+        lock.close()
+        return None
+    return lock
+
+
+def _lock_file(digest: str) -> Lock | None:
+    lock = (Path(tempfile.gettempdir()) / f"dvctl-{digest}.lock").open("a")
+    try:
+        fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except OSError:
+        lock.close()
+        return None
+    return lock

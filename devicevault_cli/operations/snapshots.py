@@ -1,0 +1,116 @@
+"""Snapshots of a group as files: what destroy-group and reset-group leave behind, and restore-group reads."""
+
+from __future__ import annotations
+
+import os
+import re
+from collections.abc import Iterator
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any
+
+from devicevault_cli.errors import Damaged, MissingGroup, Usage
+from devicevault_cli.operations import sealed
+from devicevault_cli.operations.journal import state_folder
+from devicevault_cli.operations.plan import Progress, quietly
+from devicevault_cli.streams.delivery import now
+from devicevault_cli.streams.group import Group
+from devicevault_cli.streams.model import EntryId, GroupInfo
+from devicevault_cli.streams.snapshot import PAGE, GroupState, Held, held_pages, state_of
+
+KIND = "group-snapshot"
+VERSION = 1
+
+
+@dataclass(frozen=True, slots=True)
+class Snapshot:
+    """A snapshot file whose seal holds; its pending entries are read when asked for."""
+
+    path: Path
+    state: GroupState
+    pending: int
+
+    def held_pages(self) -> Iterator[list[Held]]:
+        """Every pending entry of the snapshot, a page at a time."""
+        page: list[Held] = []
+        for line in sealed.read_sealed(self.path):
+            if "entry" in line:
+                key, consumer, at, deliveries = line["entry"]
+                page.append(Held(EntryId.parse(key), self.state.consumers[consumer], at, deliveries))
+            if len(page) == PAGE:
+                yield page
+                page = []
+        if page:
+            yield page
+
+
+def write_snapshot(group: Group, info: GroupInfo, progress: Progress = quietly) -> Path:
+    """Write the group's whole state below the state folder. Raises DvctlError when the disk does not take it."""
+    path = new_path(group.name)
+    sealed.write_sealed(path, _lines(group, info, progress))
+    return path
+
+
+def new_path(name: str, suffix: str = "jsonl") -> Path:
+    """A name that no other snapshot has: what it is of, when, by which process."""
+    safe = re.sub(r"[^A-Za-z0-9._-]+", "_", name)[:60] or "group"
+    moment = datetime.now(UTC).strftime("%Y%m%dT%H%M%S.%f")
+    return state_folder() / "snapshots" / f"{safe}-{moment}-{os.getpid()}.{suffix}"
+
+
+def _lines(group: Group, info: GroupInfo, progress: Progress) -> Iterator[dict[str, Any]]:
+    state = state_of(group, info)
+    numbers = {name: number for number, name in enumerate(state.consumers)}
+    yield {
+        "dvctl": KIND,
+        "version": VERSION,
+        "at": now(),
+        "stream": state.stream,
+        "group": state.group,
+        "position": str(state.position),
+        "entries_read": state.entries_read,
+        "pending": info.pending,
+    }
+    for name in state.consumers:
+        yield {"consumer": name}
+    done = 0
+    for page in held_pages(group):
+        for each in page:
+            if each.consumer not in numbers:
+                numbers[each.consumer] = len(numbers)
+                yield {"consumer": each.consumer}
+            yield {"entry": [str(each.id), numbers[each.consumer], each.delivered_at_ms, each.deliveries]}
+        done += len(page)
+        progress(done)
+
+
+def read_snapshot(path: Path) -> Snapshot:
+    """Raises Damaged for a file that was cut or edited or is something else, Usage for one that cannot be read."""
+    lines = sealed.read_sealed(path)
+    head = next(lines, {})
+    if head.get("dvctl") != KIND:
+        raise Damaged(f"{path} is not a snapshot of a group")
+    if head["version"] != VERSION:
+        raise Usage(f"{path} was written by another version of dvctl (format {head['version']})")
+    names = []
+    pending = 0
+    for line in lines:
+        if "consumer" in line:
+            names.append(line["consumer"])
+        else:
+            pending += 1
+    state = GroupState(
+        head["stream"], head["group"], EntryId.parse(head["position"]), head["entries_read"], tuple(names)
+    )
+    return Snapshot(path, state, pending)
+
+
+def existing_group(group: Group) -> GroupInfo:
+    """The group as it is. Raises MissingGroup."""
+    info = group.info()
+    if info is None:
+        raise MissingGroup(
+            f"no group {group.name} on {group.stream.key}", hint="`dvctl status` lists the groups there are"
+        )
+    return info

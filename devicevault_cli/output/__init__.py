@@ -1,0 +1,1 @@
+"""How is it shown? One printer for every format."""

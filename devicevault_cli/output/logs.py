@@ -1,0 +1,60 @@
+"""The log on stderr: one line a record, untrusted text inert, without secrets."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Callable
+from datetime import UTC, datetime
+
+from devicevault_cli.output.escapes import to_json, visible
+from devicevault_cli.output.printer import Printer
+from devicevault_cli.redact import scrub
+
+
+class _Handler(logging.Handler):
+    """Writes through the printer, so that a line of progress is not torn."""
+
+    def __init__(self, printer: Printer, shape: Callable[[logging.LogRecord, str], str]) -> None:
+        super().__init__()
+        self._printer = printer
+        self._shape = shape
+
+    def emit(self, record: logging.LogRecord) -> None:
+        """One line a record."""
+        self._printer.line(self._shape(record, scrub(record.getMessage())))
+
+
+def log_to(printer: Printer, *, as_json: bool = False, verbose: bool = False) -> None:
+    """A daemon's log: with the time, from info on, with `verbose` from debug on."""
+    _send(_Handler(printer, _json if as_json else _stamped), logging.DEBUG if verbose else logging.INFO)
+
+
+def warn_to(printer: Printer, *, verbose: bool = False) -> None:
+    """Any other command's log: warnings only, with `verbose` from debug on."""
+    _send(_Handler(printer, _plain), logging.DEBUG if verbose else logging.WARNING)
+
+
+def _send(handler: logging.Handler, level: int) -> None:
+    logger = logging.getLogger("dvctl")
+    # Replaced, not added: tests run many command lines in one process.
+    logger.handlers = [handler]
+    logger.setLevel(level)
+    logger.propagate = False
+
+
+def _plain(record: logging.LogRecord, message: str) -> str:
+    return f"{record.levelname.lower()}: {visible(message)}"
+
+
+def _stamped(record: logging.LogRecord, message: str) -> str:
+    return f"{_time(record)} {record.levelname.lower():7} {visible(message)}"
+
+
+def _json(record: logging.LogRecord, message: str) -> str:
+    level = record.levelname.lower()
+    return to_json({"time": _time(record), "level": level, "logger": record.name, "message": message})
+
+
+def _time(record: logging.LogRecord) -> str:
+    stamp = datetime.fromtimestamp(record.created, UTC).isoformat(timespec="milliseconds")
+    return stamp.replace("+00:00", "Z")

@@ -1,0 +1,249 @@
+"""The one printer: data to stdout in the format asked for, everything else to stderr."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from typing import Any, TypeAlias
+
+from devicevault_cli.errors import DvctlError, NotConfirmed
+from devicevault_cli.output.escapes import csv_cell, to_json, visible
+from devicevault_cli.output.progress import Progress
+from devicevault_cli.output.table import columns_of, fit, heading, label, lines_of, show, table
+from devicevault_cli.output.terminal import Terminal
+
+Row: TypeAlias = Mapping[str, Any]
+Answer: TypeAlias = Mapping[str, Any]
+
+_BOLD, _YELLOW, _RED = "1", "33", "31"
+
+
+class Printer:
+    """Prints answers as `table`, `json`, `jsonl`, `csv` or `ids`. Untrusted text is inert in all of them."""
+
+    def __init__(self, terminal: Terminal, output: str = "table") -> None:
+        self.terminal = terminal
+        self.output = output
+        self._ascii = "utf" not in (getattr(terminal.stdout, "encoding", None) or "utf-8").lower()
+        self._progress: Progress | None = None
+
+    # --- data ---------------------------------------------------------------------------------------------------------
+
+    def answer(
+        self,
+        answer: Answer,
+        rows: str | None = None,
+        columns: Sequence[str] | None = None,
+        *,
+        ids: Callable[[Answer], Iterable[object]] | None = None,
+        lines: Callable[[Answer], Iterable[str]] | None = None,
+    ) -> None:
+        """Print one finished answer.
+
+        rows: the key of the list that is what was asked for; `jsonl` and `csv` print its elements one a line.
+        columns: which of the rows' keys a table shows (all). ids: what `-o ids` prints (`id` of each row).
+        lines: how a person is told, instead of the tables.
+        """
+        listed = [_as_row(each) for each in answer[rows]] if rows else [answer]
+        if self.output == "json":
+            self._line(to_json(answer, ascii_only=self._ascii))
+        elif self.output == "jsonl":
+            self._lines(to_json(row, ascii_only=self._ascii) for row in listed)
+        elif self.output == "csv":
+            self._lines(self._csv_lines(listed, columns_of(listed) or list(columns or ())))
+        elif self.output == "ids":
+            self._lines(visible(str(each)) for each in (ids(answer) if ids else (row["id"] for row in listed)))
+        else:
+            self._lines(map(visible, lines(answer)) if lines else self._tables(answer, rows, columns))
+
+    def stream(self, rows: Iterable[Row], columns: Mapping[str, int], key: str = "entries") -> None:
+        """Print rows as they come, each at once: for what has no end, or is too long to hold.
+
+        columns: which keys, and how wide a table shows each (the last one takes what it needs). As `json` it is one
+        document too, `{key: [...]}`, closed also when the reader interrupts.
+        """
+        if self.output == "json":
+            self._json_list(rows, key)
+        elif self.output == "csv":
+            self._flush(self._csv_lines(rows, list(columns)))
+        elif self.output == "jsonl":
+            self._flush(to_json(row, ascii_only=self._ascii) for row in rows)
+        elif self.output == "ids":
+            self._flush(visible(str(row["id"])) for row in rows)
+        else:
+            self._flush(self._fixed_lines(rows, columns))
+
+    # --- words --------------------------------------------------------------------------------------------------------
+
+    def note(self, *lines: str) -> None:
+        """Tell something: plans, results of changes, where a file was written."""
+        for line in lines:
+            self.line(visible(line))
+
+    def table(self, rows: Sequence[Row], columns: Sequence[str] | None = None) -> None:
+        """Show rows beside the answer, as part of a plan."""
+        for line in table(rows, columns or columns_of(rows), self.terminal.width):
+            self.line(line)
+
+    def facts(self, facts: Mapping[str, Any]) -> None:
+        """Show names and values beside the answer: the numbers of a plan."""
+        for line in lines_of([[label(each), show(each, facts[each])] for each in facts], self.terminal.width):
+            self.line(f"  {line}")
+
+    def warn(self, text: str) -> None:
+        """Something is not as it should be, and dvctl goes on."""
+        self.line(f"{self._paint('warning:', _YELLOW)} {visible(text)}")
+
+    def hint(self, text: str) -> None:
+        """What to type next."""
+        self.line(f"{self._paint('hint:', _BOLD)} {visible(text)}")
+
+    def error(self, text: str, hint: str | None = None) -> None:
+        """Why dvctl stops."""
+        self.line(f"{self._paint('error:', _RED)} {visible(text)}")
+        if hint:
+            self.hint(hint)
+
+    def line(self, line: str) -> None:
+        """Write a finished line to stderr, as it is."""
+        if self._progress:
+            self._progress.clear()
+        self.terminal.stderr.write(f"{line}\n")
+        self.terminal.stderr.flush()
+
+    # --- asking and waiting -------------------------------------------------------------------------------------------
+
+    def confirm(self, question: str) -> None:
+        """Ask a yes/no question. Raises NotConfirmed unless the answer is yes."""
+        if self._ask(f"{question} [y/N] ").lower() not in ("y", "yes"):
+            raise NotConfirmed("nothing was changed", hint="--yes answers the question beforehand")
+
+    def confirm_name(self, question: str, name: str) -> None:
+        """Ask for a name to be typed. Raises NotConfirmed unless it is."""
+        if self._ask(f"{question} Type {name} to go on: ") != name:
+            raise NotConfirmed("nothing was changed", hint=f"--confirm {name} answers the question beforehand")
+
+    @contextmanager
+    def progress(self, label: str, total: int | None = None) -> Iterator[Progress]:
+        """A moving line on a terminal, nothing elsewhere: `with printer.progress("reading", n) as at: at(done)`."""
+        stream = self.terminal.stderr if self.terminal.stderr_is_tty else None
+        self._progress = Progress(stream, label, total, self.terminal.width)
+        try:
+            yield self._progress
+        finally:
+            self._progress.clear()
+            self._progress = None
+
+    def _ask(self, question: str) -> str:
+        if not self.terminal.can_ask:
+            raise NotConfirmed("this needs an answer, and nobody is there to ask", hint="add --yes")
+        self.terminal.stderr.write(visible(question))
+        self.terminal.stderr.flush()
+        return self.terminal.stdin.readline().strip()
+
+    def _paint(self, text: str, colour: str, *, stdout: bool = False) -> str:
+        is_tty = self.terminal.stdout_is_tty if stdout else self.terminal.stderr_is_tty
+        return f"\x1b[{colour}m{text}\x1b[0m" if self.terminal.colour(is_tty) else text
+
+    # --- how the formats are written ----------------------------------------------------------------------------------
+
+    def _line(self, line: str) -> None:
+        if self._progress:
+            self._progress.clear()
+        self.terminal.stdout.write(f"{line}\n")
+
+    def _lines(self, lines: Iterable[str]) -> None:
+        for line in lines:
+            self._line(line)
+
+    def _flush(self, lines: Iterable[str]) -> None:
+        """A follower's reader wants each line now, not when a buffer is full."""
+        for line in lines:
+            self._line(line)
+            self.terminal.stdout.flush()
+
+    def _csv_lines(self, rows: Iterable[Row], columns: Sequence[str]) -> Iterator[str]:
+        import csv
+
+        buffer = _Line()
+        writer = csv.writer(buffer, lineterminator="")
+        writer.writerow(map(csv_cell, columns))
+        head = buffer.text
+        for row in rows:
+            writer.writerow([csv_cell(row.get(each)) for each in columns])
+            yield from [head, buffer.text] if head else [buffer.text]
+            head = ""
+        if head:
+            yield head
+
+    def _json_list(self, rows: Iterable[Row], key: str) -> None:
+        out = self.terminal.stdout
+        begin = before = f"{{{to_json(key)}: ["
+        try:
+            for row in rows:
+                out.write(f"{before}{to_json(row, ascii_only=self._ascii)}")
+                out.flush()
+                before = ", "
+        except DvctlError:
+            # Nothing was read: then nothing is printed either.
+            begin = "" if before == begin else begin
+            raise
+        finally:
+            if begin:
+                out.write(f"{begin if before == begin else ''}]}}\n")
+
+    def _fixed_lines(self, rows: Iterable[Row], columns: Mapping[str, int]) -> Iterator[str]:
+        """The heading waits for the first row: where there is an error instead, it stands alone."""
+        widths = fit(list(columns.values()), self.terminal.width)
+        head = self._paint(lines_of([[heading(key) for key in columns]], 0, sizes=widths)[0], _BOLD, stdout=True)
+        for row in rows:
+            if head:
+                yield head
+                head = ""
+            yield from lines_of([[show(key, row.get(key)) for key in columns]], 0, sizes=widths)
+
+    def _tables(self, answer: Answer, rows: str | None, columns: Sequence[str] | None) -> Iterator[str]:
+        """Single values first, then each list as a table."""
+        width = self.terminal.width
+        lists = {key: value for key, value in answer.items() if _is_table(value) or key == rows}
+        single = [cells for key, value in answer.items() if key not in lists for cells in _single(key, value)]
+        yield from lines_of(single, width)
+        for key, value in lists.items():
+            listed = [_as_row(each) for each in value]
+            if single or len(lists) > 1:
+                yield ""
+                yield self._paint(heading(key) + ("" if listed else ": none"), _BOLD, stdout=True)
+            elif not listed:
+                yield f"no {label(key)}"
+            if listed:
+                chosen = columns if columns and key == rows else columns_of(listed)
+                head, *body = table(listed, chosen, width)
+                yield self._paint(head, _BOLD, stdout=True)
+                yield from body
+
+
+class _Line:
+    """What csv.writer wrote last."""
+
+    text = ""
+
+    def write(self, text: str) -> None:
+        self.text = text
+
+
+def _as_row(value: Any) -> Row:
+    return value if isinstance(value, Mapping) else {"id": value}
+
+
+def _single(key: str, value: Any) -> Iterator[list[str]]:
+    """A line for a value, a line each for what a mapping holds."""
+    name = label(key)
+    if isinstance(value, Mapping) and value:
+        for part, each in value.items():
+            yield [f"{name} {label(str(part))}", show(str(part), each)]
+    else:
+        yield [name, show(key, value)]
+
+
+def _is_table(value: Any) -> bool:
+    return isinstance(value, list) and bool(value) and isinstance(value[0], Mapping)

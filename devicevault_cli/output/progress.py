@@ -1,0 +1,79 @@
+"""One line that moves: how far, how fast, how long still. Only on a terminal."""
+
+from __future__ import annotations
+
+import time
+from typing import TYPE_CHECKING, TextIO
+
+from devicevault_cli.output.escapes import visible
+
+if TYPE_CHECKING:
+    from rich.progress import Progress as Bar
+    from rich.progress import ProgressColumn
+
+INTERVAL_S = 0.1
+
+
+class Progress:
+    """Call it with what is done, and the total where that changes. Silent where `stream` is None."""
+
+    def __init__(self, stream: TextIO | None, label: str, total: int | None, width: int) -> None:
+        self._stream = stream
+        self._label = visible(label)
+        self._total = total
+        self._width = width
+        self._drawn = 0.0
+        self._bar: Bar | None = None
+        self._shown = False
+
+    def __call__(self, done: int, total: int | None = None, note: str = "") -> None:
+        """Draw anew, ten times a second at most."""
+        self._total = total if total is not None else self._total
+        now = time.monotonic()
+        if self._stream is None or now - self._drawn < INTERVAL_S:
+            return
+        self._drawn = now
+        if self._bar is None:
+            self._bar = _bar(self._stream, self._width)
+            self._bar.add_task(self._label, note="")
+        if not self._shown:
+            self._bar.start()
+            self._shown = True
+        self._bar.update(self._bar.task_ids[0], completed=done, total=self._total, note=visible(note))
+        self._bar.refresh()
+
+    def clear(self) -> None:
+        """Take the line away, for other text or at the end."""
+        if self._bar is not None and self._shown:
+            self._bar.stop()
+            self._shown = False
+
+
+def _bar(stream: TextIO, width: int) -> Bar:
+    from rich.console import Console
+    from rich.progress import BarColumn, MofNCompleteColumn, TextColumn, TimeRemainingColumn
+    from rich.progress import Progress as Bar
+
+    console = Console(file=stream, width=width, force_terminal=True, highlight=False, markup=False, emoji=False)
+    columns = (
+        TextColumn("{task.description}", markup=False),
+        BarColumn(20),
+        MofNCompleteColumn(),
+        _rate_column(),
+        TimeRemainingColumn(),
+        TextColumn("{task.fields[note]}", markup=False),
+    )
+    return Bar(
+        *columns, console=console, auto_refresh=False, transient=True, redirect_stdout=False, redirect_stderr=False
+    )
+
+
+def _rate_column() -> ProgressColumn:
+    from rich.progress import ProgressColumn, Task
+    from rich.text import Text
+
+    class Rate(ProgressColumn):
+        def render(self, task: Task) -> Text:
+            return Text(f"{task.speed or 0:,.0f}/s")
+
+    return Rate()

@@ -1,0 +1,120 @@
+"""Plain tables that fit the terminal: no value is cut off, a long one goes on in the next line."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping, Sequence
+from io import StringIO
+from typing import Any
+
+from devicevault_cli.output.escapes import to_json, visible
+from devicevault_cli.times import show_duration
+
+GAP = 2
+LEAST = 6
+"""A column is never narrower, if its content is wider."""
+
+
+def show(key: str, value: Any) -> str:
+    """A value for people; the key's suffix tells its unit (`_ms`, `_s`, `bytes`)."""
+    if value is None:
+        return "-"
+    if isinstance(value, bool):
+        return "yes" if value else "no"
+    if isinstance(value, (int, float)):
+        return _number(key, value)
+    if isinstance(value, Mapping):
+        return "  ".join(f"{visible(str(name))}={show(str(name), each)}" for name, each in value.items()) or "-"
+    if isinstance(value, (list, tuple)):
+        return " ".join(visible(to_json(each)) if isinstance(each, dict) else show("", each) for each in value) or "-"
+    return visible(str(value))
+
+
+def _number(key: str, value: float) -> str:
+    if key.endswith("_ms"):
+        return show_duration(value)
+    if key.endswith("_s") and not key.endswith("per_s"):
+        return show_duration(value * 1000)
+    if key == "bytes" or key.endswith("_bytes"):
+        return _size(value)
+    return f"{value:.1f}" if isinstance(value, float) else str(value)
+
+
+def _size(amount: float) -> str:
+    for unit in ("B", "KiB", "MiB", "GiB"):
+        if amount < 1024:
+            return f"{amount:.0f} {unit}" if unit == "B" else f"{amount:.1f} {unit}"
+        amount /= 1024
+    return f"{amount:.1f} TiB"
+
+
+def label(key: str) -> str:
+    """`idle_ms` -> `idle`: the value is shown with its unit."""
+    text = visible(key)
+    return (text if text.endswith("per_s") else text.removesuffix("_ms").removesuffix("_s")).replace("_", " ")
+
+
+def heading(key: str) -> str:
+    """`idle_ms` -> `IDLE`."""
+    return label(key).upper()
+
+
+def columns_of(rows: Iterable[Mapping[str, Any]]) -> list[str]:
+    """The keys of all rows, in the order in which they first stand."""
+    return list(dict.fromkeys(key for row in rows for key in row))
+
+
+def table(rows: Sequence[Mapping[str, Any]], columns: Sequence[str], width: int) -> list[str]:
+    """The lines of a table with a heading; numbers stand to the right."""
+    cells = [[show(key, row.get(key)) for key in columns] for row in rows]
+    right = [all(isinstance(row.get(key), (int, float, type(None))) for row in rows) for key in columns]
+    return lines_of([[heading(key) for key in columns], *cells], width, right)
+
+
+def lines_of(
+    cells: Sequence[Sequence[str]],
+    width: int,
+    right: Sequence[bool] | None = None,
+    sizes: Sequence[int] | None = None,
+) -> list[str]:
+    """Lay cells out in columns of these sizes, else of what they need, folding until all fit. They are inert text."""
+    if not cells:
+        return []
+    if sizes and len(cells) == 1 and all(cell_width(each) <= size for each, size in zip(cells[0], sizes, strict=True)):
+        # A row of a stream, of which there may be millions.
+        filled = (each + " " * (size - cell_width(each)) for each, size in zip(cells[0], sizes, strict=True))
+        return [(" " * GAP).join(filled).rstrip()]
+    from rich.console import Console
+    from rich.table import Table
+    from rich.text import Text
+
+    widths = sizes or fit([max(1, *map(cell_width, column)) for column in zip(*cells, strict=True)], width)
+    grid = Table.grid(padding=(0, GAP, 0, 0))
+    for size, to_right in zip(widths, right or [False] * len(widths), strict=True):
+        grid.add_column(width=max(1, size), justify="right" if to_right else "left", overflow="fold")
+    for row in cells:
+        grid.add_row(*map(Text, row))
+    page = StringIO()
+    # `soft_wrap` would cut what is wider than the page; beyond many narrow columns a line is simply long.
+    total = sum(widths) + GAP * len(widths) + 1
+    console = Console(file=page, width=total, color_system=None, highlight=False, markup=False, emoji=False)
+    console.print(grid)
+    return [line.rstrip() for line in page.getvalue().splitlines()]
+
+
+def fit(widths: Sequence[int], width: int) -> list[int]:
+    """Narrow the widest columns until the sum fits; beyond many narrow columns nothing helps."""
+    fitted = list(widths)
+    room = width - GAP * (len(fitted) - 1)
+    while sum(fitted) > room and max(fitted) > LEAST:
+        widest = fitted.index(max(fitted))
+        fitted[widest] -= 1
+    return fitted
+
+
+def cell_width(text: str) -> int:
+    """How many columns a terminal gives the text: two for wide characters, none for combining ones."""
+    if text.isascii():
+        return len(text)
+    from rich.cells import cell_len
+
+    return cell_len(text)

@@ -1,0 +1,55 @@
+"""The streams and the facts of the terminal on one object, so that tests can replace them."""
+
+from __future__ import annotations
+
+import os
+import sys
+from collections.abc import Mapping
+from typing import NamedTuple, TextIO
+
+WIDTH = 80
+"""Columns where nobody tells: pipes, files, logs."""
+
+
+class Terminal(NamedTuple):
+    """Where a command reads and writes, and who is at the other end."""
+
+    stdin: TextIO
+    stdout: TextIO
+    stderr: TextIO
+    environ: Mapping[str, str]
+    width: int = WIDTH
+    stdin_is_tty: bool = False
+    stdout_is_tty: bool = False
+    stderr_is_tty: bool = False
+
+    @classmethod
+    def real(cls) -> Terminal:
+        """This process's own."""
+        import shutil
+
+        on_terminal = _is_tty(sys.stdout)
+        return cls(
+            sys.stdin,
+            sys.stdout,
+            sys.stderr,
+            os.environ,
+            shutil.get_terminal_size((WIDTH, 24)).columns if on_terminal else WIDTH,
+            _is_tty(sys.stdin),
+            on_terminal,
+            _is_tty(sys.stderr),
+        )
+
+    @property
+    def can_ask(self) -> bool:
+        """Is there a person who reads the question and can answer it?"""
+        return self.stdin_is_tty and self.stderr_is_tty
+
+    def colour(self, is_tty: bool) -> bool:
+        """Colour only on a terminal, and not where NO_COLOR or TERM=dumb asks for none."""
+        return is_tty and not self.environ.get("NO_COLOR") and self.environ.get("TERM") != "dumb"
+
+
+def _is_tty(stream: TextIO | None) -> bool:
+    # A stream is None or closed where a daemon was started without it.
+    return stream is not None and not stream.closed and stream.isatty()

@@ -1,0 +1,1 @@
+"""The shared repository library: all that dvctl knows of SQL."""

@@ -1,0 +1,123 @@
+"""What a database's error code means for a message: wait, give up, or reject the record. By code, never by class."""
+
+from __future__ import annotations
+
+import re
+
+from devicevault_cli.errors import (
+    BadConfig,
+    DvctlError,
+    LocksExhausted,
+    RecordRejected,
+    Refused,
+    SchemaMismatch,
+    Unavailable,
+)
+
+_REACH = "is it running, and are host and port right?"
+_LATER = "nothing is lost: try again when the database is well"
+_SCHEMA = "is this DeviceVault's database, and migrated? `dvctl doctor` compares the columns"
+
+
+def from_sqlstate(code: str, text: str, where: str) -> DvctlError:
+    """A PostgreSQL error. `text`: the primary message, dropped for bad data, of which it may quote a value."""
+    said = _line(text)
+    if code[:2] in ("22", "23"):
+        return RecordRejected(f"{where} rejects a record (SQLSTATE {code})", sqlstate=code)
+    if code in ("28P01", "28000"):
+        return Refused(f"{where} refuses the login: {said}", hint="check user, password and pg_hba.conf")
+    if code == "42501":
+        return Refused(f"{where}: {said}", hint="ask the owner of the table for the right")
+    if code == "3D000":
+        return BadConfig(f"{where}: {said}", hint="check the database's name in --database-url")
+    if code[:2] == "42":
+        return SchemaMismatch(f"{where}: {said}", hint=_SCHEMA)
+    if code == "53200":
+        return LocksExhausted(f"{where} is out of memory or locks: {said}", hint="raise max_locks_per_transaction")
+    if code == "25006":
+        return Unavailable(f"{where} is read-only", hint="is it a standby? point --database-url at the primary")
+    return Unavailable(f"{where}: {said} (SQLSTATE {code or 'none'})", hint=_LATER)
+
+
+_REFUSALS = re.compile(
+    r"authentication failed|no password supplied|no pg_hba\.conf entry|not permitted to log in|role .* does not exist"
+    r"|permission denied for database|no such user|auth failed|requires a valid client certificate",
+    re.IGNORECASE,
+)
+_PREAMBLE = re.compile(r"connection failed: |consuming input failed: |connection to server (at|on) .*? failed: ")
+_NO_DATABASE = re.compile(r"database .* does not exist|no such database", re.IGNORECASE)
+
+
+def from_libpq_connect(text: str, where: str) -> DvctlError:
+    """A failure to connect: libpq gives no SQLSTATE then, so its text is all there is."""
+    said = _line(_PREAMBLE.sub("", text).partition("\n")[0])
+    if _NO_DATABASE.search(text):
+        return from_sqlstate("3D000", said, where)
+    if _REFUSALS.search(text):
+        return from_sqlstate("28000", said, where)
+    return Unavailable(f"{where} cannot be reached: {said}", hint=_REACH)
+
+
+def connection_lost(text: str, where: str) -> DvctlError:
+    """A connection that broke while in use."""
+    said = _line(_PREAMBLE.sub("", text).partition("\n")[0])
+    return Unavailable(f"{where}: {said or 'the connection was lost'}", hint=_LATER)
+
+
+_MYSQL_REJECTED = {1048, 1062, 1136, 1153, 1264, 1265, 1292, 1366, 1367, 1406, 1411, 1451, 1452, 3140, 3819, 4025}
+_MYSQL_SCHEMA = {1054, 1146, 1364}
+_MYSQL_REFUSED = {1044, 1045, 1142, 1143, 1227, 1698}
+_MYSQL_WHY = {
+    1205: "a lock could not be had in time",
+    1213: "a deadlock",
+    1290: "it is read-only",
+    1836: "it is read-only",
+    1792: "it is read-only",
+    1021: "its disk is full",
+    1114: "its disk is full",
+    1040: "it has too many connections",
+    2006: "the connection was lost",
+    2013: "the connection was lost",
+}
+
+
+def from_mysql(number: int, text: str, where: str) -> DvctlError:
+    """A MySQL or MariaDB error by its number (PyMySQL raises 1153 and 1292 as OperationalError)."""
+    if number in _MYSQL_REJECTED:
+        return RecordRejected(f"{where} rejects a record (error {number})", sqlstate=str(number))
+    if number in _MYSQL_REFUSED:
+        said = f"{where} refuses: {_line(text)}"
+        return Refused(said, hint="check user and password; needed: SELECT, INSERT on the table, SELECT on the devices")
+    if number in (2002, 2003, 2005):
+        return Unavailable(f"{where} cannot be reached (error {number})", hint=_REACH)
+    if number == 1049:
+        return BadConfig(f"{where}: no such database", hint="check the database's name in --database-url")
+    if number in _MYSQL_SCHEMA:
+        return SchemaMismatch(f"{where}: {_line(text)}", hint=_SCHEMA)
+    return Unavailable(f"{where}: {_MYSQL_WHY.get(number) or _line(text)} (error {number})", hint=_LATER)
+
+
+_SQLITE_REJECTED = {18: "SQLITE_TOOBIG", 19: "SQLITE_CONSTRAINT", 20: "SQLITE_MISMATCH"}
+_NO_SUCH = re.compile(r"no such (table|column)|has no column named", re.IGNORECASE)
+
+
+def from_sqlite(code: int, text: str, where: str) -> DvctlError:
+    """An SQLite error by its result code; the low byte is the primary code."""
+    primary = code & 0xFF
+    if primary in _SQLITE_REJECTED:
+        return RecordRejected(f"{where} rejects a record ({_SQLITE_REJECTED[primary]})", sqlstate=str(primary))
+    if primary in (3, 23):
+        return Refused(f"{where}: {_line(text)}", hint="check the permissions of the file")
+    if primary == 26:
+        return BadConfig(f"{where}: {_line(text)}", hint="check the path in --database-url")
+    if primary == 1 and _NO_SUCH.search(text):
+        return SchemaMismatch(f"{where}: {_line(text)}", hint=_SCHEMA)
+    if primary == 14:
+        hint = "dvctl does not create it: check the path, or make a test database with `dvctl db init`"
+        return Unavailable(f"{where} cannot be opened", hint=hint)
+    return Unavailable(f"{where}: {_line(text)} (SQLite code {code})", hint=_LATER)
+
+
+def _line(text: str) -> str:
+    """One line, of sensible length."""
+    return " ".join(text.split())[:300]

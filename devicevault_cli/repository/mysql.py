@@ -1,0 +1,175 @@
+"""MySQL and MariaDB: a named lock around each transaction, comparisons byte for byte."""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager, suppress
+from typing import TYPE_CHECKING, Any
+
+from devicevault_cli.errors import BadConfig, DvctlError, RecordRejected, Unavailable
+from devicevault_cli.repository.failures import from_mysql
+from devicevault_cli.repository.plain import PlainRepository, needed_columns
+from devicevault_cli.repository.repository import Value
+from devicevault_cli.repository.sql import marks
+from devicevault_cli.repository.tables import TableSpec
+from devicevault_cli.repository.url import DatabaseUrl
+
+if TYPE_CHECKING:
+    import pymysql
+
+LOCK_S = 10
+ANSWER_S = 75
+"""How long a silent server is waited for."""
+
+_SESSION = (
+    "SET SESSION TRANSACTION ISOLATION LEVEL READ COMMITTED",
+    "SET SESSION innodb_lock_wait_timeout = 10",
+    # Without it a value that is too long or has no place in the column's character set is cut short in silence.
+    "SET SESSION sql_mode = CONCAT_WS(',', NULLIF(@@sql_mode, ''), 'STRICT_ALL_TABLES')",
+)
+
+
+class MysqlRepository(PlainRepository):
+    """One table of a MySQL or MariaDB database."""
+
+    dialect = "mysql"
+
+    def __init__(self, url: DatabaseUrl, spec: TableSpec) -> None:
+        try:
+            import pymysql
+        except ImportError:
+            raise BadConfig("mysql:// needs PyMySQL", hint="pip install 'dvctl[mysql]'") from None
+        super().__init__(url, spec)
+        self._driver = pymysql
+        # The name is the whole server's, at most 64 characters.
+        digest = hashlib.sha256(f"{url.name}.{spec.name}".encode()).hexdigest()
+        self._lock = f"dvctl:{digest[:40]}"
+        self._packet = 0
+        self._connection: pymysql.Connection[Any] | None = None
+
+    def _connected(self) -> pymysql.Connection[Any]:
+        if self._connection is None:
+            connection = self._connect()
+            self._connection = connection
+            with connection.cursor() as cursor:
+                for statement in _SESSION:
+                    cursor.execute(statement)
+                cursor.execute("SELECT @@max_allowed_packet")
+                self._packet = int(cursor.fetchall()[0][0])
+        return self._connection
+
+    def _connect(self) -> pymysql.Connection[Any]:
+        url, options = self.url, self.url.options
+        socket = options.get("unix_socket")
+        tls = {"ca": options["ssl_ca"]} if "ssl_ca" in options else None
+        return self._driver.connect(
+            host=url.host or "localhost",
+            port=url.port or 3306,
+            user=url.user or None,
+            password=url.password,
+            database=url.name,
+            unix_socket=socket,
+            ssl=tls,
+            charset="utf8mb4",
+            autocommit=True,
+            connect_timeout=10,
+            read_timeout=ANSWER_S,
+            write_timeout=ANSWER_S,
+        )
+
+    def check(self, *, writing: bool = True) -> None:
+        """The server answers, has the tables and columns, and (`writing`) is not read-only."""
+        needed = needed_columns(self)
+        described = self._select(
+            "SELECT table_name, column_name, data_type FROM information_schema.columns"
+            f" WHERE table_schema = DATABASE() AND table_name IN ({marks(list(needed))})",
+            list(needed),
+        )
+        there: dict[str, dict[str, str]] = {}
+        for table, column, kind in described:
+            there.setdefault(table, {})[column] = kind
+        self._learn_columns(there)
+        if writing and self._select("SELECT @@global.read_only")[0][0] not in (0, "OFF"):
+            raise Unavailable(f"{self.where} is read-only", hint="is it a replica? point --database-url at the primary")
+
+    def close(self) -> None:
+        """Close the connection; the server rolls back and releases the lock."""
+        if self._connection is not None:
+            connection, self._connection = self._connection, None
+            with suppress(self._driver.MySQLError):
+                connection.close()
+
+    @contextmanager
+    def _translated(self) -> Iterator[None]:
+        """Translates errors; after one the connection is closed: 1205 alone would leave half a transaction open."""
+        try:
+            yield
+        except self._driver.MySQLError as error:
+            self.close()
+            number = error.args[0] if error.args and isinstance(error.args[0], int) else 0
+            said = str(error.args[1]) if len(error.args) > 1 else str(error)
+            raise from_mysql(number, said, self.where) from None
+        except (OSError, EOFError) as error:
+            self.close()
+            raise from_mysql(2013, str(error), self.where) from None
+        except BaseException:
+            self.close()
+            raise
+
+    @contextmanager
+    def _writing(self) -> Iterator[None]:
+        with self._translated():
+            if self._rows("SELECT GET_LOCK(%s, %s)", (self._lock, LOCK_S))[0][0] != 1:
+                raise Unavailable(f"{self.where}: another dvctl held the lock for {LOCK_S} s", hint="try again")
+            self._rows("START TRANSACTION", ())
+            yield
+            self._rows("COMMIT", ())
+            self._rows("SELECT RELEASE_LOCK(%s)", (self._lock,))
+
+    @contextmanager
+    def _reading(self) -> Iterator[None]:
+        with self._translated():
+            self._rows("START TRANSACTION READ ONLY", ())
+            yield
+            self._rows("COMMIT", ())
+
+    def _rows(self, sql: str, values: Sequence[Value]) -> list[tuple[Any, ...]]:
+        with self._connected().cursor() as cursor:
+            cursor.execute(sql, tuple(values) or None)
+            return list(cursor.fetchall())
+
+    def _write_many(self, sql: str, rows: Sequence[Sequence[Value]]) -> None:
+        """PyMySQL joins the rows into statements of about 1 MB; a longer row has to fit into a packet by itself."""
+        with self._connected().cursor() as cursor:
+            for row in rows:
+                # A server that gets too large a packet may just hang up, which looks like an outage.
+                if sum(len(value) for value in row if isinstance(value, str)) * 8 > self._packet and (
+                    len(cursor.mogrify(sql, tuple(row)).encode()) + 64 > self._packet
+                ):
+                    message = f"{self.where} takes at most {self._packet} bytes a packet; the record has more"
+                    raise RecordRejected(message, sqlstate="1153", hint="raise max_allowed_packet")
+            cursor.executemany(sql, rows)
+
+    def _execute(self, statements: Sequence[str]) -> None:
+        with self._translated():
+            for statement in statements:
+                self._rows(statement, ())
+
+    def _existing_tables(self) -> set[str]:
+        sql = "SELECT table_name FROM information_schema.tables WHERE table_schema = DATABASE()"
+        return {row[0] for row in self._select(sql)}
+
+    def _create_index(self, name: str) -> None:
+        raise AssertionError(name)
+
+    def create_index(self) -> Any:
+        """Refused: there are no partial indexes, and the usual collations equate identifiers that differ."""
+        raise DvctlError(
+            f"{self.where}: no unique index is possible on MySQL or MariaDB: it would have to leave out empty"
+            " identifiers (no partial indexes), and collations equate case, accents and trailing spaces",
+            hint="none is needed: dvctl takes a lock (GET_LOCK) around each batch",
+        )
+
+    def _exact(self, column: str) -> str:
+        return f"CAST(CONVERT({column} USING utf8mb4) AS BINARY)"

@@ -1,0 +1,33 @@
+"""Pieces of SQL, and of dealing with it, that every database shares."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator, Sequence
+from itertools import islice
+from typing import TypeVar
+
+T = TypeVar("T")
+
+PAGE = 1000
+"""Rows or identities asked for in one statement."""
+
+NAMED = "length(task_identifier) > 0"
+UNNAMED = "length(task_identifier) = 0"
+"""Not `task_identifier = ''`: on MySQL that is true of spaces too, and an index on it may match millions."""
+
+
+def marks(values: Sequence[object]) -> str:
+    """Placeholders for a list of values."""
+    return ", ".join(["%s"] * len(values))
+
+
+def text(value: str | bytes) -> str:
+    """What an exact comparison gave back: bytes on MySQL."""
+    return value.decode() if isinstance(value, bytes) else value
+
+
+def paged(values: Iterable[T], size: int = PAGE) -> Iterator[list[T]]:
+    """Lists of at most `size`."""
+    remaining = iter(values)
+    while page := list(islice(remaining, size)):
+        yield page

@@ -1,0 +1,113 @@
+"""Composition root: from settings to the stream, the group and the repository, each opened once and only when used."""
+
+from __future__ import annotations
+
+from contextlib import ExitStack
+from dataclasses import dataclass, field
+from functools import cached_property
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from devicevault_cli.errors import NotConfirmed
+from devicevault_cli.output.printer import Printer
+from devicevault_cli.output.terminal import Terminal
+from devicevault_cli.pipelines import Pipeline
+from devicevault_cli.settings import Settings
+
+if TYPE_CHECKING:
+    from devicevault_cli.repository.repository import Repository
+    from devicevault_cli.streams.connect import Client
+    from devicevault_cli.streams.dead_letters import DeadLetters
+    from devicevault_cli.streams.group import Group
+    from devicevault_cli.streams.stream import Stream
+
+
+@dataclass(frozen=True)
+class Runtime:
+    """What a command is handed: settings, printer, and what it may open.
+
+    `dry_run`, `yes`, `force` and `confirm_name` are what was typed; they are False and None where the command does not
+    have the flag.
+    """
+
+    settings: Settings
+    terminal: Terminal
+    printer: Printer
+    command: str = "dvctl"
+    verbose: bool = False
+    dry_run: bool = False
+    yes: bool = False
+    force: bool = False
+    confirm_name: str | None = None
+    _closing: ExitStack = field(default_factory=ExitStack)
+
+    @property
+    def pipeline(self) -> Pipeline:
+        """Which of the two pipelines this command works on."""
+        return self.settings.pipeline
+
+    @cached_property
+    def client(self) -> Client:
+        """The connection to Redis."""
+        from devicevault_cli.streams.connect import connect
+
+        client = connect(self.settings.redis_url)
+        self._closing.callback(client.close)
+        return client
+
+    @cached_property
+    def stream(self) -> Stream:
+        """The stream of the settings."""
+        from devicevault_cli.streams.stream import Stream
+
+        return Stream(self.client, self.settings.stream)
+
+    @cached_property
+    def group(self) -> Group:
+        """The group of the settings."""
+        from devicevault_cli.streams.group import Group
+
+        return Group(self.stream, self.settings.group)
+
+    @cached_property
+    def dead_letters(self) -> DeadLetters:
+        """The dead letters of the group."""
+        from devicevault_cli.streams.dead_letters import DeadLetters
+
+        return DeadLetters(self.stream, self.settings.group)
+
+    @cached_property
+    def repository(self) -> Repository:
+        """The table of the pipeline."""
+        from devicevault_cli.repository.repository import open_repository
+        from devicevault_cli.repository.tables import TABLES
+
+        repository = open_repository(self.settings.database_url, TABLES[self.pipeline.table])
+        self._closing.callback(repository.close)
+        return repository
+
+    @property
+    def state_directory(self) -> Path:
+        """Where snapshots and the journal stand: `$XDG_STATE_HOME/dvctl`."""
+        home = self.terminal.environ.get("XDG_STATE_HOME")
+        return (Path(home) if home else Path("~/.local/state").expanduser()) / "dvctl"
+
+    def confirm(self, question: str, name: str | None = None) -> bool:
+        """Ask, unless `--yes` is given; with `name`, have that typed, unless `--confirm` gives it.
+
+        -> False on `--dry-run`.  Raises NotConfirmed where the answer is no.
+        """
+        if self.dry_run:
+            return False
+        if name is None:
+            if not self.yes:
+                self.printer.confirm(question)
+        elif self.confirm_name is None:
+            self.printer.confirm_name(question, name)
+        elif self.confirm_name != name:
+            raise NotConfirmed(f"--confirm {self.confirm_name} does not name {name}", hint="nothing was changed")
+        return True
+
+    def close(self) -> None:
+        """Close what was opened."""
+        self._closing.close()

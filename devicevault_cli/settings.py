@@ -1,0 +1,204 @@
+"""Frozen settings, each with where it came from: flag > environment > profile > config.yaml > default."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, NamedTuple
+from urllib.parse import urlsplit
+
+from devicevault_cli.errors import BadConfig, DvctlError, Usage
+from devicevault_cli.pipelines import PIPELINES, Pipeline
+from devicevault_cli.redact import redact
+
+FORMATS = ("table", "json", "jsonl", "csv", "ids")
+DEFAULT_REDIS_URL = "redis://localhost:6379/1"
+
+_PREFIX = {"results": "DEVICEVAULT_RESULTS", "storage": "DEVICEVAULT_STORAGE_RESULTS"}
+_ENVIRONMENT = {
+    "pipeline": "DVCTL_PIPELINE",
+    "profile": "DVCTL_PROFILE",
+    "config": "DEVICEVAULT_CONFIG",
+    "redis_url": "DEVICEVAULT_REDIS_URL",
+    "database_url": "DEVICEVAULT_DATABASE_URL",
+    "stream": "{prefix}_STREAM",
+    "group": "{prefix}_GROUP",
+    "consumer": "{prefix}_CONSUMER",
+    "broker_url": "DEVICEVAULT_BROKER_URL",
+    "output": "DVCTL_OUTPUT",
+}
+NAMES = tuple(_ENVIRONMENT)
+
+_REDIS_SCHEMES = ("redis", "rediss", "unix")
+
+
+def environment_variable(name: str, pipeline: str = "results") -> str:
+    """The environment variable of a setting."""
+    return _ENVIRONMENT[name].format(prefix=_PREFIX[pipeline])
+
+
+class Setting(NamedTuple):
+    """One value and its source: `flag`, `environment`, `profile`, `config.yaml` or `default`."""
+
+    name: str
+    value: str | None
+    source: str
+
+    @property
+    def shown(self) -> str | None:
+        """The value without its password."""
+        return redact(self.value) if self.value and self.name.endswith("_url") else self.value
+
+    def __repr__(self) -> str:
+        return f"Setting({self.name}={self.shown!r} from {self.source})"
+
+
+@dataclass(frozen=True, slots=True)
+class Settings:
+    """Every setting. The properties give usable values or raise BadConfig; `all` lists them with their sources."""
+
+    all: tuple[Setting, ...]
+
+    def __getitem__(self, name: str) -> Setting:
+        return next(setting for setting in self.all if setting.name == name)
+
+    @property
+    def pipeline(self) -> Pipeline:
+        return PIPELINES[self._text("pipeline")]
+
+    @property
+    def redis_url(self) -> str:
+        setting = self["redis_url"]
+        url = setting.value or ""
+        if not _is_redis_url(url):
+            raise BadConfig(
+                f"the Redis URL cannot be read (it comes from: {setting.source})",
+                hint="write it as redis://[:PASSWORD@]HOST:PORT/DB, rediss://... or unix://...",
+            )
+        return url
+
+    @property
+    def database_url(self) -> str:
+        from devicevault_cli.repository.url import parse_url
+
+        setting = self["database_url"]
+        if setting.value is None:
+            raise BadConfig(
+                "no database is configured",
+                hint="give --database-url, set DEVICEVAULT_DATABASE_URL, or name DeviceVault's file with --config",
+            )
+        parse_url(setting.value)
+        return setting.value
+
+    @property
+    def has_database(self) -> bool:
+        return self["database_url"].value is not None
+
+    @property
+    def stream(self) -> str:
+        return self._text("stream")
+
+    @property
+    def group(self) -> str:
+        return self._text("group")
+
+    @property
+    def consumer(self) -> str | None:
+        return self["consumer"].value
+
+    @property
+    def broker_url(self) -> str | None:
+        return self["broker_url"].value
+
+    @property
+    def output(self) -> str:
+        return self._text("output")
+
+    def _text(self, name: str) -> str:
+        value = self[name].value
+        assert value is not None, name  # noqa: S101 - every setting but three has a default
+        return value
+
+
+def load(flags: Mapping[str, str | None], environ: Mapping[str, str]) -> Settings:
+    """Settle every setting. `flags`: by name, None where not given. Raises Usage for a flag, BadConfig for the rest."""
+    sources = _Sources(flags, environ)
+    profile = sources.find("profile")
+    if profile.value is not None:
+        from devicevault_cli.config_files import load_profile
+
+        sources.profile = load_profile(profile.value, environ)
+        _refuse_unknown(sources.profile, profile.value)
+    pipeline = _one_of(PIPELINES, sources.find("pipeline", default="results"))
+    sources.pipeline = str(pipeline.value)
+    config = sources.find("config")
+    if config.value is not None:
+        from devicevault_cli.config_files import from_config_yaml, load_config_yaml
+
+        path = Path(config.value).expanduser()
+        sources.config = from_config_yaml(load_config_yaml(path), path, sources.pipeline)
+    kind = PIPELINES[sources.pipeline]
+    return Settings(
+        (
+            pipeline,
+            sources.find("redis_url", default=DEFAULT_REDIS_URL),
+            sources.find("database_url"),
+            sources.find("stream", default=kind.stream),
+            sources.find("group", default=kind.group),
+            sources.find("consumer"),
+            sources.find("broker_url"),
+            config,
+            profile,
+            _one_of(FORMATS, sources.find("output", default="table")),
+        )
+    )
+
+
+class _Sources:
+    """Where a value may stand; the profile and config.yaml become known on the way."""
+
+    def __init__(self, flags: Mapping[str, str | None], environ: Mapping[str, str]) -> None:
+        self.flags = flags
+        self.environ = environ
+        self.profile: Mapping[str, str] = {}
+        self.config: Mapping[str, str] = {}
+        self.pipeline = "results"
+
+    def find(self, name: str, default: str | None = None) -> Setting:
+        given = self.flags.get(name)
+        if given == "":
+            raise Usage(f"--{name.replace('_', '-')} is empty")
+        if given is not None:
+            return Setting(name, given, "flag")
+        # An empty variable is how many tools unset one.
+        if value := self.environ.get(environment_variable(name, self.pipeline)):
+            return Setting(name, value, "environment")
+        if name in self.profile:
+            return Setting(name, self.profile[name], "profile")
+        if name in self.config:
+            return Setting(name, self.config[name], "config.yaml")
+        return Setting(name, default, "default")
+
+
+def _one_of(choices: Any, setting: Setting) -> Setting:
+    if setting.value not in choices:
+        kind: type[DvctlError] = Usage if setting.source == "flag" else BadConfig
+        message = f"{setting.name} cannot be {str(setting.value)[:60]!r} ({setting.source})"
+        raise kind(message, hint=f"one of: {', '.join(choices)}")
+    return setting
+
+
+def _refuse_unknown(profile: Mapping[str, str], name: str) -> None:
+    unknown = [key for key in profile if key not in NAMES or key == "profile"]
+    if unknown:
+        known = ", ".join(key for key in NAMES if key != "profile")
+        raise BadConfig(f"profile {name!r} holds an unknown setting: {unknown[0]!r}", hint=f"known are: {known}")
+
+
+def _is_redis_url(url: str) -> bool:
+    try:
+        parts = urlsplit(url)
+        return parts.scheme in _REDIS_SCHEMES and "://" in url and not any(map(str.isspace, url)) and parts.port != 0
+    except ValueError:
+        return False

@@ -1,0 +1,1 @@
+"""The shared stream library: all that dvctl knows of Redis."""

@@ -1,0 +1,116 @@
+"""From a URL to a client, and from redis-py's errors to dvctl's: the one seam to the driver."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import TypeAlias
+from urllib.parse import urlsplit
+
+import redis
+from redis.backoff import NoBackoff
+from redis.exceptions import AuthorizationError, NoPermissionError
+from redis.retry import Retry
+
+from devicevault_cli.errors import BadConfig, DvctlError, MemoryFull, MissingGroup, Refused, Unavailable, WrongType
+
+Client: TypeAlias = redis.Redis
+
+SOCKET_TIMEOUT_S = 10.0
+"""Above every BLOCK that dvctl uses (5 s at most), so that only a lost reply runs into it."""
+
+
+def connect(url: str, *, socket_timeout: float = SOCKET_TIMEOUT_S) -> Client:
+    """Make a client for `redis://`, `rediss://` or `unix://`; nothing is sent before the first command.
+
+    The client never repeats a command by itself: a second XREADGROUP would answer [] and strand what the first
+    delivered.  Raises BadConfig for a URL that cannot be read (without echoing it).
+    """
+    try:
+        scheme = urlsplit(url).scheme
+        if scheme not in ("redis", "rediss", "unix"):
+            raise ValueError
+        tcp = {} if scheme == "unix" else {"socket_keepalive": True}
+        return redis.Redis.from_url(
+            url,
+            protocol=2,
+            socket_timeout=socket_timeout,
+            socket_connect_timeout=min(5.0, socket_timeout),
+            retry=Retry(NoBackoff(), 0),
+            health_check_interval=0,
+            **tcp,
+        )
+    except (ValueError, TypeError, AttributeError):
+        raise BadConfig(
+            "the Redis URL cannot be read",
+            hint="write it as redis://[:PASSWORD@]HOST:PORT/DB, rediss://... or unix://...",
+        ) from None
+
+
+def place(client: Client) -> str:
+    """Where a client connects to, for messages: no password."""
+    kwargs = client.connection_pool.connection_kwargs
+    if "path" in kwargs:
+        return str(kwargs["path"])
+    return f"{kwargs.get('host', 'localhost')}:{kwargs.get('port', 6379)}/{kwargs.get('db', 0) or 0}"
+
+
+@contextmanager
+def translated(client: Client) -> Iterator[None]:
+    """Raise dvctl's errors for redis-py's."""
+    try:
+        yield
+    except redis.RedisError as error:
+        raise _translate(error, place(client)) from error
+    except OSError as error:
+        raise Unavailable(
+            f"Redis at {place(client)} cannot be reached: {error.strerror or type(error).__name__}"
+        ) from error
+
+
+# Inside a script Redis 6.2 wraps the code into a sentence, so it is searched for, not compared with the first word.
+_CODE = re.compile(
+    r"\b(NOGROUP|WRONGTYPE|NOAUTH|WRONGPASS|NOPERM|LOADING|READONLY|MISCONF|OOM|CLUSTERDOWN|TRYAGAIN|MASTERDOWN|"
+    r"UNBLOCKED|BUSY|NOREPLICAS|EXECABORT)\b"
+)
+_ADVICE = {
+    "LOADING": "it is loading its data; wait",
+    "READONLY": "it is a replica; use the primary's address",
+    "MISCONF": "it cannot write to its disk; see its log",
+}
+
+
+def _translate(error: Exception, where: str) -> DvctlError:
+    text = str(error)
+    match = _CODE.search(text)
+    code = match[1] if match else ""
+    if isinstance(error, redis.AuthenticationError) or code in ("NOAUTH", "WRONGPASS"):
+        return Refused(
+            f"Redis at {where} refuses the login", hint="check the user name and password in DEVICEVAULT_REDIS_URL"
+        )
+    if isinstance(error, (NoPermissionError, AuthorizationError)) or code == "NOPERM":
+        return Refused(
+            f"Redis at {where} does not permit this: {_shortened(text)}",
+            hint="grant the right with ACL SETUSER; docs/operations.md lists what each command needs",
+        )
+    if code == "NOGROUP" or "requires the key to exist" in text or "no such key" in text:
+        return MissingGroup(f"the stream or the consumer group does not exist in Redis at {where}")
+    if code == "WRONGTYPE":
+        return WrongType(
+            f"a key in Redis at {where} holds another type of value", hint="look at it with redis-cli TYPE"
+        )
+    if isinstance(error, redis.TimeoutError):
+        return Unavailable(f"Redis at {where} does not answer", hint="is it overloaded or cut off?")
+    if isinstance(error, redis.ConnectionError) and not code:
+        return Unavailable(
+            f"Redis at {where} cannot be reached: {_shortened(text)}",
+            hint="is it running? give its address with --redis-url or DEVICEVAULT_REDIS_URL",
+        )
+    if code == "OOM":
+        return MemoryFull(f"Redis at {where} is out of memory", hint="raise maxmemory, or free some with `dvctl trim`")
+    return Unavailable(f"Redis at {where} cannot do this now: {_shortened(text)}", hint=_ADVICE.get(code))
+
+
+def _shortened(text: str) -> str:
+    return text.splitlines()[0][:200] if text else "no reason given"

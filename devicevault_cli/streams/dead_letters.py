@@ -1,0 +1,152 @@
+"""Dead letters and discards: what a group gave up, kept beside its stream."""
+
+from __future__ import annotations
+
+import json
+import re
+from collections.abc import Iterator
+from dataclasses import dataclass
+
+from devicevault_cli.errors import Damaged, Usage
+from devicevault_cli.streams import keys
+from devicevault_cli.streams.model import Entry, EntryId
+from devicevault_cli.streams.stream import Stream
+
+ABOUT = "_dvctl."
+PACKED = b"_dvctl.packed"
+
+_LENGTH = re.compile(rb"([0-9]{1,10}):")
+
+
+@dataclass(frozen=True, slots=True)
+class DeadLetter:
+    """One dead letter: `id` is the message's first id, `letter_id` the letter's own on the dead-letter stream."""
+
+    letter_id: EntryId
+    id: EntryId
+    reason: str
+    detail: str
+    group: str
+    consumer: str
+    deliveries: int
+    attempts: int
+    at: str
+    fields: dict[bytes, bytes]
+
+
+class DeadLetters:
+    """The dead letters (`group` None: of every group) and discards of a stream."""
+
+    def __init__(self, stream: Stream, group: str | None = None) -> None:
+        self.stream = stream
+        self.group = group
+        self.letters = Stream(stream.client, keys.dead(stream.key))
+
+    def pages(self, count: int = 500) -> Iterator[list[DeadLetter]]:
+        """All letters, oldest first, a page at a time; foreign entries on the key are passed over."""
+        for page in self.letters.pages(count=count):
+            letters = [letter for letter in map(read_letter, page) if letter is not None]
+            yield [letter for letter in letters if self.group is None or letter.group == self.group]
+
+    def get(self, letter_ids: list[EntryId]) -> list[DeadLetter]:
+        """The letters with these ids of their own, as far as they are still there."""
+        found = self.letters.get(letter_ids)
+        letters = [read_letter(found[key]) for key in letter_ids if key in found]
+        return [letter for letter in letters if letter is not None]
+
+    def packed(self, letter_id: EntryId) -> bytes | None:
+        """The one field of a message that had too many, else None."""
+        entry = self.letters.get([letter_id]).get(letter_id)
+        return entry.fields.get(PACKED) if entry else None
+
+    def ids(self) -> set[EntryId]:
+        """The first ids of all letters of the group."""
+        return {letter.id for page in self.pages() for letter in page}
+
+    def length(self) -> int:
+        """Letters of every group."""
+        return int(self.stream.call("XLEN", self.letters.key))
+
+    def discarded_count(self) -> int:
+        """Discards of every group."""
+        return int(self.stream.call("ZCARD", keys.discarded(self.stream.key)))
+
+    def discarded_ids(self) -> set[EntryId]:
+        """The ids that the group gave up on purpose."""
+        found = set()
+        cursor: int | str = 0
+        while True:
+            cursor, page = self.stream.call("ZSCAN", keys.discarded(self.stream.key), cursor, "COUNT", 1000)
+            for member, _ in page:
+                note = json.loads(member)
+                if self.group is None or note.get("group") == self.group:
+                    found.add(EntryId.parse(note["id"]))
+            if int(cursor) == 0:
+                return found
+
+
+def read_letter(entry: Entry) -> DeadLetter | None:
+    """A letter from its entry; None for an entry that dvctl did not write."""
+
+    def about(name: str) -> str:
+        return entry.fields.get(f"{ABOUT}{name}".encode(), b"").decode("utf-8", "replace")
+
+    try:
+        first = EntryId.parse(about("id"))
+    except Usage:
+        return None
+    return DeadLetter(
+        letter_id=entry.id,
+        id=first,
+        reason=about("reason"),
+        detail=about("detail"),
+        group=entry.fields.get(b"_dvctl.group", b"").decode("utf-8", "surrogateescape"),
+        consumer=entry.fields.get(b"_dvctl.consumer", b"").decode("utf-8", "surrogateescape"),
+        deliveries=_number(about("deliveries")),
+        attempts=_number(about("attempts")),
+        at=about("at"),
+        fields=message_fields(entry.fields),
+    )
+
+
+_OWN = frozenset(
+    f"{ABOUT}{name}".encode()
+    for name in ("id", "reason", "detail", "group", "consumer", "deliveries", "at", "attempts", "packed")
+)
+
+
+def message_fields(fields: dict[bytes, bytes]) -> dict[bytes, bytes]:
+    """The message's own fields, unpacked where there were too many for a script."""
+    own = {name: value for name, value in fields.items() if name not in _OWN}
+    if PACKED not in fields:
+        return own
+    try:
+        parts = unpack(fields[PACKED])
+    except Damaged:
+        return own | {PACKED: fields[PACKED]}  # a worker's field of that name must not hide the other letters
+    return own | dict(zip(parts[::2], parts[1::2], strict=True))
+
+
+def unpack(packed: bytes) -> list[bytes]:
+    """Netstrings (`LENGTH:BYTES,`...) to their parts, names and values in turn. Raises Damaged."""
+    parts = []
+    position = 0
+    while position < len(packed):
+        length = _LENGTH.match(packed, position)
+        end = length.end() + int(length[1]) if length else len(packed)
+        if length is None or packed[end : end + 1] != b",":
+            raise Damaged(f"{PACKED.decode()} is damaged at byte {position}")
+        parts.append(packed[length.end() : end])
+        position = end + 1
+    if len(parts) % 2:
+        raise Damaged(f"{PACKED.decode()} ends with a name that has no value")
+    return parts
+
+
+def pack(parts: list[bytes]) -> bytes:
+    """The inverse of `unpack`."""
+    return b"".join(b"%d:%s," % (len(part), part) for part in parts)
+
+
+def _number(digits: str) -> int:
+    return int(digits) if digits.isascii() and digits.isdigit() and len(digits) < 20 else 0

@@ -1,0 +1,47 @@
+"""A private Redis for the demo: a `redis-server` of the machine, else fakeredis with Lua."""
+
+from __future__ import annotations
+
+import shutil
+import subprocess
+import tempfile
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+from devicevault_cli.errors import DvctlError, Unavailable
+from devicevault_cli.streams.connect import Client, connect
+from devicevault_cli.streams.stream import Stream
+
+
+@contextmanager
+def embedded_redis() -> Iterator[tuple[Client, str]]:
+    """A client to a fresh, empty Redis that ends with the block, and what it is in words."""
+    binary = shutil.which("redis-server")
+    if binary is None:
+        import fakeredis
+
+        yield fakeredis.FakeRedis(version=(7,)), "fakeredis, in this process"
+        return
+    with tempfile.TemporaryDirectory(prefix="dvctl-demo-") as folder:
+        socket = Path(folder) / "redis.sock"
+        options = ("--port", "0", "--unixsocket", str(socket), "--save", "", "--appendonly", "no", "--dir", folder)
+        server = subprocess.Popen([binary, *options], stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
+        try:
+            yield _await(connect(f"unix://{socket}"), server), f"a private {Path(binary).name} on a socket"
+        finally:
+            server.terminate()
+            server.wait(timeout=10)
+
+
+def _await(client: Client, server: subprocess.Popen[bytes]) -> Client:
+    end = time.monotonic() + 10
+    while server.poll() is None and time.monotonic() < end:
+        try:
+            Stream(client, "any").ping()
+        except Unavailable:
+            time.sleep(0.02)
+        else:
+            return client
+    raise DvctlError("the private redis-server did not start")

@@ -1,0 +1,113 @@
+"""A consumer group: its position, its consumers and its pending entries; reading about it and making it."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from typing import Any
+
+from devicevault_cli.errors import MissingGroup
+from devicevault_cli.streams import scripts
+from devicevault_cli.streams.connect import translated
+from devicevault_cli.streams.model import (
+    LAST,
+    ZERO,
+    ConsumerInfo,
+    EntryId,
+    GroupInfo,
+    PendingEntry,
+    PendingSummary,
+)
+from devicevault_cli.streams.stream import Stream, entry_id, raw, text
+
+
+class Group:
+    """One group of one stream. Where either is missing, reading raises MissingGroup."""
+
+    def __init__(self, stream: Stream, name: str) -> None:
+        self.stream = stream
+        self.name = name
+
+    def info(self) -> GroupInfo | None:
+        """XINFO GROUPS for this group, or None."""
+        return next((group for group in self.stream.groups() if group.name == self.name), None)
+
+    def create(self, position: EntryId = ZERO) -> bool:
+        """Make the group (and an empty stream) unless it is there. -> whether it was made"""
+        if self.info() is not None:
+            return False
+        self.stream.call("XGROUP", "CREATE", self.stream.key, raw(self.name), str(position), "MKSTREAM")
+        return True
+
+    def consumers(self) -> list[ConsumerInfo]:
+        """XINFO CONSUMERS."""
+        with translated(self.stream.client):
+            reply: list[dict[str, Any]] = self.stream.client.xinfo_consumers(self.stream.key, raw(self.name))
+        return [ConsumerInfo(text(each["name"]), each["pending"], each["idle"], each.get("inactive")) for each in reply]
+
+    def summary(self) -> PendingSummary:
+        """XPENDING: how many entries are pending, from where to where, and whose."""
+        reply = self.stream.call("XPENDING", self.stream.key, raw(self.name))
+        if not reply["pending"]:
+            return PendingSummary(0)
+        owned = {text(each["name"]): int(each["pending"]) for each in reply["consumers"]}
+        return PendingSummary(reply["pending"], entry_id(reply["min"]), entry_id(reply["max"]), owned)
+
+    def pending(
+        self,
+        start: EntryId = ZERO,
+        end: EntryId = LAST,
+        count: int = 1000,
+        *,
+        consumer: str | None = None,
+        min_idle_ms: int = 0,
+    ) -> list[PendingEntry]:
+        """One page of pending entries, by id."""
+        idle = ("IDLE", min_idle_ms) if min_idle_ms else ()
+        owner = (raw(consumer),) if consumer is not None else ()
+        key, group = self.stream.key, raw(self.name)
+        reply = self.stream.call("XPENDING", key, group, *idle, str(start), str(end), count, *owner, parse_detail=True)
+        return [_pending_entry(each) for each in reply]
+
+    def pending_pages(
+        self,
+        start: EntryId = ZERO,
+        end: EntryId = LAST,
+        count: int = 1000,
+        *,
+        consumer: str | None = None,
+        min_idle_ms: int = 0,
+    ) -> Iterator[list[PendingEntry]]:
+        """All pending entries of a range, a page at a time."""
+        while page := self.pending(start, end, count, consumer=consumer, min_idle_ms=min_idle_ms):
+            yield page
+            if page[-1].id == LAST:
+                return
+            start = page[-1].id.next()
+
+    def pending_ids(self, ids: list[EntryId]) -> dict[EntryId, PendingEntry]:
+        """Those of the ids that are pending."""
+        asked = (("XPENDING", self.stream.key, raw(self.name), key, key, 1) for key in map(str, ids))
+        replies = self.stream.call_many(asked, parse_detail=True)
+        found = [_pending_entry(each) for reply in replies for each in reply]
+        return {each.id: each for each in found}
+
+    def acknowledge(self, ids: list[EntryId]) -> int:
+        """XACK. -> how many were pending until now"""
+        return int(self.stream.call("XACK", self.stream.key, raw(self.name), *map(str, ids)))
+
+    def retire_if_empty(self, consumer: str) -> bool:
+        """Delete a consumer that holds nothing. -> whether it is gone"""
+        try:
+            reply = self.stream.eval(scripts.RETIRE, [self.stream.key], raw(self.name), raw(consumer))
+        except MissingGroup:
+            return True
+        return bool(reply)
+
+
+def _pending_entry(reply: dict[str, Any]) -> PendingEntry:
+    return PendingEntry(
+        entry_id(reply["message_id"]),
+        text(reply["consumer"]),
+        int(reply["time_since_delivered"]),
+        int(reply["times_delivered"]),
+    )

@@ -1,0 +1,113 @@
+"""What a stream consists of: ids, entries, pending entries, groups, consumers. Values only, no I/O."""
+
+from __future__ import annotations
+
+import re
+from dataclasses import dataclass, field
+from typing import NamedTuple
+
+from devicevault_cli.errors import Usage
+
+_ID = re.compile(r"([0-9]{1,20})(?:-([0-9]{1,20}))?", re.ASCII)
+_MAX = 2**64 - 1
+
+
+class EntryId(NamedTuple):
+    """A stream entry's id: milliseconds of the Unix epoch and a sequence number, both unsigned 64 bit."""
+
+    ms: int
+    seq: int
+
+    def __str__(self) -> str:
+        return f"{self.ms}-{self.seq}"
+
+    @classmethod
+    def parse(cls, text: str | bytes) -> EntryId:
+        """Read `MS-SEQ`, or `MS` meaning `MS-0`. Raises Usage."""
+        shown = text.decode("ascii", "replace") if isinstance(text, bytes) else text
+        match = _ID.fullmatch(shown)
+        if match is None or int(match[1]) > _MAX or int(match[2] or 0) > _MAX:
+            raise Usage(f"not an entry id: {shown[:60]!r}", hint="an id looks like 1767225600000-0")
+        return cls(int(match[1]), int(match[2] or 0))
+
+    def next(self) -> EntryId:
+        """The smallest id above this one (the largest id stays itself)."""
+        if self.seq < _MAX:
+            return EntryId(self.ms, self.seq + 1)
+        return EntryId(self.ms + 1, 0) if self.ms < _MAX else self
+
+    def previous(self) -> EntryId:
+        """The largest id below this one (0-0 stays itself)."""
+        if self.seq > 0:
+            return EntryId(self.ms, self.seq - 1)
+        return EntryId(self.ms - 1, _MAX) if self.ms > 0 else self
+
+
+ZERO = EntryId(0, 0)
+LAST = EntryId(_MAX, _MAX)
+
+
+class Entry(NamedTuple):
+    """A message as it stands on the stream. Values are bytes: nobody promises UTF-8.
+
+    `fields` keeps the last value of a field name that stands twice; what must be copied byte for byte is copied
+    by the server.
+    """
+
+    id: EntryId
+    fields: dict[bytes, bytes]
+
+
+class PendingEntry(NamedTuple):
+    """A delivered, unacknowledged entry: its owner, idle time in ms and how often it was delivered."""
+
+    id: EntryId
+    consumer: str
+    idle_ms: int
+    deliveries: int
+
+
+@dataclass(frozen=True, slots=True)
+class StreamInfo:
+    """XINFO STREAM. `entries_added` and `max_deleted_id` are None before Redis 7.0."""
+
+    key: str
+    length: int
+    first_id: EntryId | None
+    last_id: EntryId
+    last_generated_id: EntryId
+    entries_added: int | None = None
+    max_deleted_id: EntryId | None = None
+    bytes: int | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class GroupInfo:
+    """XINFO GROUPS. `entries_read` and `lag` are None before 7.0 and where Redis does not know them."""
+
+    name: str
+    consumers: int
+    pending: int
+    last_delivered_id: EntryId
+    entries_read: int | None = None
+    lag: int | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class ConsumerInfo:
+    """XINFO CONSUMERS. `idle_ms`: since its last command; `inactive_ms`: since it last got an entry (from 7.2)."""
+
+    name: str
+    pending: int
+    idle_ms: int
+    inactive_ms: int | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class PendingSummary:
+    """XPENDING without a range."""
+
+    total: int
+    first_id: EntryId | None = None
+    last_id: EntryId | None = None
+    consumers: dict[str, int] = field(default_factory=dict)

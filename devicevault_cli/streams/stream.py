@@ -1,0 +1,149 @@
+"""A stream: its entries and what Redis says about it."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator, Mapping
+from typing import Any
+
+from devicevault_cli.errors import Refused, Unavailable
+from devicevault_cli.streams.connect import Client, translated
+from devicevault_cli.streams.model import LAST, ZERO, Entry, EntryId, GroupInfo, StreamInfo
+
+PAGE_BYTES = 16 * 1024 * 1024
+
+
+def text(value: bytes | str) -> str:
+    """A name as Redis holds it; bytes that are not UTF-8 survive the round trip."""
+    return value.decode("utf-8", "surrogateescape") if isinstance(value, bytes) else value
+
+
+def raw(value: str | bytes) -> bytes:
+    """The inverse of `text`."""
+    return value.encode("utf-8", "surrogateescape") if isinstance(value, str) else value
+
+
+def entries(reply: Iterable[tuple[bytes, dict[bytes, bytes]]]) -> list[Entry]:
+    """redis-py's list of (id, fields)."""
+    return [Entry(entry_id(key), fields) for key, fields in reply]
+
+
+def entry_id(key: bytes) -> EntryId:
+    """An id that Redis sent: well-formed by origin, so without the checks of EntryId.parse."""
+    ms, _, seq = key.partition(b"-")
+    return EntryId(int(ms), int(seq))
+
+
+class Stream:
+    """One stream key. Every method raises Unavailable, Refused or WrongType."""
+
+    def __init__(self, client: Client, key: str) -> None:
+        self.client = client
+        self.key = key
+
+    def call(self, *command: Any, **options: Any) -> Any:
+        """Send one command; `options` are for redis-py's parser; its errors become dvctl's."""
+        client: Any = self.client
+        with translated(self.client):
+            return client.execute_command(*command, **options)
+
+    def call_many(self, commands: Iterable[tuple[Any, ...]], **options: Any) -> list[Any]:
+        """Send commands in one round trip. -> a reply each"""
+        pipe: Any = self.client.pipeline(transaction=False)
+        for command in commands:
+            pipe.execute_command(*command, **options)
+        with translated(self.client):
+            return list(pipe.execute())
+
+    def eval(self, script: str, keys: list[str], *arguments: Any) -> Any:
+        """Run a script by its text: no NOSCRIPT to handle after a restart, and Redis caches it by its hash."""
+        return self.call("EVAL", script, len(keys), *keys, *arguments)
+
+    def eviction_policy(self) -> str:
+        """`maxmemory_policy` of INFO; '' where the user may not ask."""
+        try:
+            return text(self.call("INFO", "memory").get("maxmemory_policy", ""))
+        except (Refused, Unavailable):
+            return ""
+
+    def ping(self) -> None:
+        """Ask Redis for a sign of life, one that every user with rights on the stream may ask for."""
+        self.call("EXISTS", self.key)
+
+    def info(self) -> StreamInfo | None:
+        """XINFO STREAM, or None where there is no stream."""
+        if not self.call("EXISTS", self.key):
+            return None
+        with translated(self.client):
+            reply: dict[str, Any] = self.client.xinfo_stream(self.key)
+        first, last = reply["first-entry"], reply["last-entry"]
+        deleted = reply.get("max-deleted-entry-id")
+        return StreamInfo(
+            key=self.key,
+            length=reply["length"],
+            first_id=entry_id(first[0]) if first else None,
+            last_id=entry_id(last[0]) if last else ZERO,
+            last_generated_id=entry_id(reply["last-generated-id"]),
+            entries_added=reply.get("entries-added"),
+            max_deleted_id=entry_id(deleted) if deleted else None,
+        )
+
+    def bytes_used(self) -> int | None:
+        """MEMORY USAGE, an estimate by samples; None where there is no stream or Redis may not say."""
+        try:
+            size = self.call("MEMORY", "USAGE", self.key)
+        except (Refused, Unavailable):
+            return None
+        return int(size) if size is not None else None
+
+    def groups(self) -> list[GroupInfo]:
+        """XINFO GROUPS; [] where there is no stream."""
+        if not self.call("EXISTS", self.key):
+            return []
+        with translated(self.client):
+            reply: list[dict[str, Any]] = self.client.xinfo_groups(self.key)
+        return [
+            GroupInfo(
+                name=text(group["name"]),
+                consumers=group["consumers"],
+                pending=group["pending"],
+                last_delivered_id=entry_id(group["last-delivered-id"]),
+                entries_read=group.get("entries-read"),
+                lag=group.get("lag"),
+            )
+            for group in reply
+        ]
+
+    def range(self, start: EntryId = ZERO, end: EntryId = LAST, count: int = 1000) -> list[Entry]:
+        """One page of entries, oldest first."""
+        return entries(self.call("XRANGE", self.key, str(start), str(end), "COUNT", count))
+
+    def last(self, count: int) -> list[Entry]:
+        """The newest entries, oldest of them first."""
+        return entries(self.call("XREVRANGE", self.key, "+", "-", "COUNT", count))[::-1]
+
+    def pages(self, start: EntryId = ZERO, end: EntryId = LAST, count: int = 1000) -> Iterator[list[Entry]]:
+        """All entries of a range, a page at a time: `count` of them, fewer where they are large."""
+        size = min(count, 64)
+        while page := self.range(start, end, size):
+            yield page
+            largest = max(sum(map(len, entry.fields.values())) for entry in page)
+            size = max(1, min(count, 2 * size, PAGE_BYTES // (largest + 1)))
+            if page[-1].id == LAST:
+                return
+            start = page[-1].id.next()
+
+    def get(self, ids: Iterable[EntryId]) -> dict[EntryId, Entry]:
+        """The entries with these ids that exist."""
+        replies = self.call_many(("XRANGE", self.key, key, key) for key in map(str, ids))
+        found = [entry for reply in replies for entry in entries(reply)]
+        return {entry.id: entry for entry in found}
+
+    def wait_for(self, after: EntryId, block_ms: int, count: int = 1000) -> list[Entry]:
+        """XREAD: the entries after an id, waiting for the first one at most `block_ms`."""
+        reply = self.call("XREAD", "COUNT", count, "BLOCK", block_ms, "STREAMS", self.key, str(after))
+        return entries(reply[0][1]) if reply else []
+
+    def add(self, messages: Iterable[Mapping[bytes, bytes]]) -> list[EntryId]:
+        """XADD each message, in one round trip. -> their ids"""
+        parts = ([part for pair in fields.items() for part in pair] for fields in messages)
+        return [entry_id(key) for key in self.call_many(("XADD", self.key, "*", *each) for each in parts)]

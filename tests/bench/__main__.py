@@ -1,0 +1,69 @@
+"""Measure everything and print one table: `python -m tests.bench [-o json] [--large] [--only NAME]`."""
+
+from __future__ import annotations
+
+import argparse
+import json
+import sys
+import time
+from collections.abc import Callable, Iterator
+from dataclasses import asdict
+
+from tests.bench import commands, large_messages, latency, throughput
+from tests.bench.ground import Ground, started
+from tests.bench.measure import Figure, machine
+
+LARGE = 2_000_000
+
+
+def main() -> None:
+    """Parse, measure, print; what is measured right now goes to stderr."""
+    parser = argparse.ArgumentParser(prog="python -m tests.bench", description=__doc__)
+    parser.add_argument("-o", "--output", choices=("table", "json"), default="table")
+    parser.add_argument("--large", action="store_true", help="also beside a table of two million rows")
+    parser.add_argument("--only", choices=("throughput", "large-messages", "latency", "commands"))
+    options = parser.parse_args()
+    parts: dict[str, Callable[[Ground], Iterator[Figure]]] = {
+        "commands": commands.figures,
+        "latency": latency.figures,
+        "throughput": lambda ground: throughput.figures(ground, LARGE if options.large else 0),
+        "large-messages": large_messages.figures,
+    }
+    place, begun = machine(), time.monotonic()
+    found: list[Figure] = []
+    with started() as ground:
+        place |= ground.versions()
+        for part in [options.only] if options.only else parts:
+            for figure in parts[part](ground):
+                print(line(figure), file=sys.stderr, flush=True)
+                found.append(figure)
+    place["minutes"] = round((time.monotonic() - begun) / 60, 1)
+    if options.output == "json":
+        print(json.dumps({"machine": place, "figures": [asdict(figure) for figure in found]}, indent=2))
+    else:
+        print(table(place, found))
+
+
+def table(place: dict[str, object], found: list[Figure]) -> str:
+    """Markdown, as it stands in docs/performance.md."""
+    head = ["| what | median | against | its median | ratio | target | met |", "|---|---:|---|---:|---:|---|---|"]
+    where = ", ".join(f"{name} {value}" for name, value in place.items())
+    return "\n".join([f"Measured on: {where}", "", *head, *map(line, found)])
+
+
+def line(figure: Figure) -> str:
+    """One row of the table."""
+    theirs = "" if figure.yardstick is None else amount(figure.yardstick)
+    ratio = "" if figure.ratio is None else f"{figure.ratio:.2f}"
+    met = {True: "yes", False: "**no**", None: ""}[figure.met]
+    ours = f"{amount(figure.value)} {figure.unit}"
+    return f"| {figure.name} | {ours} | {figure.against} | {theirs} | {ratio} | {figure.target} | {met} |"
+
+
+def amount(value: float) -> str:
+    """Whole numbers from a hundred on."""
+    return f"{value:,.{0 if value >= 100 else 1}f}"
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,59 @@
+"""Consumers with one known mistake each, for a chaos run to catch: `python -m tests.chaos.mutants NAME WORDS...`."""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Callable
+from typing import Any
+
+
+def acknowledge_first() -> None:
+    """Acknowledge what was decoded before it is committed."""
+    from devicevault_cli.operations.consume import Consumer, Work
+
+    launch = Consumer._launch
+
+    def mutant(self: Consumer, work: Work) -> None:
+        if work.record_ids:
+            self._persistently(lambda: self.delivery.group.acknowledge([key for key, _ in work.record_ids]))
+        launch(self, work)
+
+    Consumer._launch = mutant  # type: ignore[method-assign]
+
+
+def no_lock() -> None:
+    """Look identities up and insert without the lock that keeps other writers out meanwhile."""
+    from devicevault_cli.repository import postgres_sql
+
+    settings = postgres_sql.settings
+
+    def mutant(*times: int, lock: int | None, version: int) -> str:
+        return settings(*times, lock=None, version=version)
+
+    postgres_sql.settings = mutant  # type: ignore[assignment]
+
+
+def no_reclaim() -> None:
+    """Never take over what a dead consumer held; the own entries of an earlier life are found."""
+    from devicevault_cli.operations.intake import Intake
+
+    from_pending = Intake._from_pending
+
+    def mutant(self: Intake, *where: Any, own: bool) -> Any:
+        return from_pending(self, *where, own=own) if own else None
+
+    Intake._from_pending = mutant  # type: ignore[method-assign,assignment]
+
+
+MUTANTS: dict[str, Callable[[], None]] = {
+    "acknowledge-first": acknowledge_first,
+    "no-lock": no_lock,
+    "no-reclaim": no_reclaim,
+}
+
+
+if __name__ == "__main__":
+    from devicevault_cli.main import run
+
+    MUTANTS[sys.argv[1]]()
+    sys.exit(run(sys.argv[2:]))

@@ -1,0 +1,98 @@
+"""The installed command as a process: what it loads, how fast it answers, and how it ends when its reader is gone."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import pytest
+
+from devicevault_cli import __version__
+
+DVCTL = Path(sys.executable).with_name("dvctl")
+
+LOADED = """
+import sys
+sys.argv = ["dvctl", *{words!r}]
+from devicevault_cli.entry import main
+code = main()
+print(code, *sorted(name for name in {heavy!r} if name in sys.modules), file=sys.stderr)
+"""
+HEAVY = ["typer", "pydantic", "rich", "redis", "sqlalchemy", "psycopg", "pymysql", "yaml", "fakeredis", "django"]
+
+
+def loaded(*words: str, heavy: list[str] = HEAVY, **environ: str) -> tuple[str, ...]:
+    """The exit code, and which of the heavy libraries a command line has loaded."""
+    program = LOADED.format(words=list(words), heavy=heavy)
+    done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, env=environ, check=True)
+    return tuple(done.stderr.splitlines()[-1].split())
+
+
+@pytest.mark.parametrize("words", [["--version"], ["-V"], ["--help"], ["pending", "--help"], ["dlq", "list", "-h"]])
+def test_version_and_help_load_next_to_nothing(words: list[str]) -> None:
+    assert loaded(*words, heavy=[*HEAVY, "json", "dataclasses", "devicevault_cli.main"]) == ("0",)
+
+
+def test_a_command_loads_only_what_it_uses(redis_url: str, sqlite_url: str) -> None:
+    parsing = {"typer", "pydantic"}
+    redis = ["--redis-url", redis_url, "-o", "json"]
+    database = ["--database-url", sqlite_url, "-o", "json"]
+    assert set(loaded("config", "-o", "json")) <= {"0"} | parsing
+    assert set(loaded("config")) <= {"0", "rich"} | parsing
+    assert set(loaded("pending", *redis)) <= {"0", "redis"} | parsing
+    assert set(loaded("status", *redis)) <= {"0", "redis"} | parsing
+    assert set(loaded("db", "index", "--dry-run", *database)) <= {"0"} | parsing
+
+
+@pytest.mark.parametrize("kind", ["groups", "consumers", "ids", "dead-ids", "profiles"])
+def test_completion_loads_redis_at_most(redis_url: str, kind: str) -> None:
+    assert set(loaded("__complete", kind, "--redis-url", redis_url)) <= {"0", "1", "redis"}
+
+
+def test_version(dvctl: object) -> None:
+    for command in ([DVCTL], [sys.executable, "-m", "devicevault_cli"]):
+        done = subprocess.run([*command, "--version"], capture_output=True, text=True, check=True)
+        assert (done.stdout, done.stderr) == (f"dvctl {__version__}\n", "")
+
+
+@pytest.mark.parametrize("words", [["--version"], ["--help"], ["config"], ["config", "-o", "jsonl"]])
+def test_a_reader_that_is_gone_is_no_error(words: list[str]) -> None:
+    with subprocess.Popen([DVCTL, *words], stdout=subprocess.PIPE, stderr=subprocess.PIPE) as running:
+        assert running.stdout is not None
+        running.stdout.close()
+        assert running.stderr is not None
+        said = running.stderr.read()
+        assert running.wait(30) in {0, 141}
+        assert said == b""
+
+
+def test_a_follower_ends_with_its_reader(redis_url: str) -> None:
+    environ = {"DEVICEVAULT_REDIS_URL": redis_url}
+    subprocess.run([DVCTL, "publish", "--count", "500"], env=environ, capture_output=True, check=True)
+    following = f"{DVCTL} tail --since 1d -o jsonl | head -n 2 | wc -l; echo ${{PIPESTATUS[0]}}"
+    publishing = f"{DVCTL} publish --count 500 >/dev/null; {DVCTL} publish --count 500 >/dev/null"
+    script = f"({following}) & {publishing}; wait"
+    done = subprocess.run(["bash", "-c", script], env=environ, capture_output=True, text=True, timeout=60, check=False)
+    assert (done.stdout.split(), done.stderr) == (["2", "141"], "")
+
+
+def fastest(*command: str) -> float:
+    """Seconds of the fastest of several runs: what the machine does besides only ever adds."""
+    times = []
+    for _ in range(9):
+        started = time.perf_counter()
+        subprocess.run(command, capture_output=True, check=True)
+        times.append(time.perf_counter() - started)
+    return min(times)
+
+
+@pytest.mark.slow
+def test_start_up_against_the_import_of_typer(redis_url: str) -> None:
+    """The limits of docs/performance.md; live completion, close to its own of 3, gets room on a noisy machine."""
+    yardstick = fastest(sys.executable, "-c", "import typer")
+    assert fastest(str(DVCTL), "--version") < 1.2 * yardstick
+    assert fastest(str(DVCTL), "--help") < 1.5 * yardstick
+    assert fastest(str(DVCTL), "pending", "--help") < 1.5 * yardstick
+    assert fastest(str(DVCTL), "__complete", "groups", "--redis-url", redis_url) < 6 * yardstick

@@ -1,0 +1,212 @@
+"""Every command, in every format it has, on a real Redis and an SQLite file with something of each kind in them."""
+
+from __future__ import annotations
+
+import csv
+import io
+import json
+import unicodedata
+from pathlib import Path
+
+import pytest
+import redis
+
+from devicevault_cli.commands.help import label, summary
+from devicevault_cli.commands.table import TABLE, load
+from devicevault_cli.output.table import cell_width
+from devicevault_cli.streams.model import EntryId
+from tests.cli.conftest import Answer, Cli
+from tests.cli.test_exit_codes import consent
+
+KEYS = {
+    "consume": "read persisted duplicates conflicting dead_lettered skipped dropped gone reclaimed dispatched "
+    "deferred_retries elapsed_s rate_per_s stopped_by",
+    "config": "settings",
+    "publish": "published first_id last_id",
+    "demo": "persisted dead_lettered verify",
+    "status": "stream groups consumers table dead discarded",
+    "pending": "group total consumers entries",
+    "show": "entries",
+    "tail": "entries",
+    "claim": "claimed released gone",
+    "ack": "acked unknown",
+    "consumers list": "consumers",
+    "consumers retire": "retired moved",
+    "reset-group": "group from to redelivered already_persisted would_insert would_dispatch skipped pending snapshot "
+    "applied",
+    "destroy-group": "group pending_lost snapshot applied",
+    "restore-group": "group restored unrestorable applied",
+    "replay": "selected inserted duplicates overwritten rejected applied",
+    "dlq list": "total reasons entries",
+    "dlq show": "entries",
+    "dlq stats": "total reasons",
+    "dlq retry": "retried persisted duplicates still_dead",
+    "dlq drop": "",
+    "check": "status checks",
+    "doctor": "checks",
+    "verify": "stream classes lost_reasons rows ok elapsed_s examples",
+    "trim": "floor would_remove removed blocked_by",
+    "export": "exported file",
+    "db index": "created duplicates",
+    "db dedupe": "removed conflicting",
+    "db init": "",
+}
+"""The keys of `-o json`, from the contract."""
+
+
+class World:
+    """Rows, a dead letter, entries that a consumer which died holds, and one nobody read."""
+
+    def __init__(self, cli: Cli, url: str, folder: Path) -> None:
+        self.cli, self.folder = cli, folder
+        self.client = redis.Redis.from_url(url)
+        self._ok("publish", "--count", "3")
+        self._ok("publish", "--device", "999999")
+        self._ok("consume", "--drain")
+        first = self._ok("publish", "--count", "2", "-o", "json").json["first_id"]
+        self.client.xreadgroup("devicevault", "ghost", {"device:results": ">"})
+        self._ok("publish")
+        self.held = first
+        self.dead = self._ok("dlq", "list", "-o", "ids").out.strip()
+
+    def line(self, words: str) -> list[str]:
+        """A command line that gives a whole answer here."""
+        needed = {
+            "consume": ["--max-messages", "1"],
+            "check": ["--max-lag", "1000"],
+            "tail": ["--no-follow"],
+            "show": [self.held],
+            "ack": [self.held],
+            "claim": ["--idle", "0"],
+            "consumers retire": ["ghost", "--to", "heir"],
+            "reset-group": ["--to", "start", "--force"],
+            "destroy-group": ["--force"],
+            "replay": ["--id", self.held],
+            "dlq show": [self.dead],
+            "dlq retry": ["--all"],
+            "dlq drop": ["--all"],
+            "trim": ["--keep", "0"],
+        }
+        if words == "restore-group":
+            snapshot = self._ok("destroy-group", "--force", "--confirm", "devicevault", "-o", "json").json["snapshot"]
+            return ["restore-group", snapshot]
+        if words == "export":
+            return ["export", str(self.folder / "export.jsonl")]
+        if words == "db init":
+            return ["db", "init", "--database-url", f"sqlite:///{self.folder / 'new.sqlite3'}"]
+        return [*words.split(), *needed.get(words, [])]
+
+    def _ok(self, *words: str) -> Answer:
+        answer = self.cli(*words)
+        assert answer.code == 0, f"{words}: {answer.err}"
+        return answer
+
+
+@pytest.fixture
+def world(cli: Cli, redis_url: str, sqlite_url: str, tmp_path: Path) -> World:
+    return World(cli.at(redis_url, sqlite_url), redis_url, tmp_path)
+
+
+def test_the_keys_of_every_command_are_known() -> None:
+    assert KEYS.keys() == TABLE.keys()
+
+
+@pytest.mark.parametrize(
+    ("words", "output"), [(words, output) for words in TABLE for output in load(words).formats if words != "demo"]
+)
+def test_every_format_of_every_command(world: World, words: str, output: str) -> None:
+    more = ["--show", "lost"] if words == "verify" and output == "ids" else []
+    answer = world.cli(*world.line(words), *consent(words), *more, "-o", output)
+    assert answer.code in {0, 3}, answer.err
+    assert not [each for each in answer.out + answer.err if each != "\n" and unicodedata.category(each) == "Cc"]
+    CHECKS[output](words, answer)
+
+
+def check_table(words: str, answer: Answer) -> None:
+    assert answer.out
+    # What shows messages whole does not fold them: a terminal does, and copies them in one piece. `check` is one line.
+    if words not in {"show", "dlq show", "check"}:
+        assert not [each for each in answer.out.splitlines() if cell_width(each) > 80 and "/" not in each]
+
+
+def check_json(words: str, answer: Answer) -> None:
+    assert set(KEYS[words].split()) <= answer.json.keys()
+
+
+def check_jsonl(words: str, answer: Answer) -> None:
+    assert all(isinstance(json.loads(each), dict) for each in answer.out.splitlines())
+
+
+def check_csv(words: str, answer: Answer) -> None:
+    rows = list(csv.reader(io.StringIO(answer.out)))
+    assert len({len(row) for row in rows}) <= 1
+    assert all(rows)
+
+
+def check_ids(words: str, answer: Answer) -> None:
+    for each in answer.out.splitlines():
+        assert str(EntryId.parse(each)) == each
+
+
+CHECKS = {"table": check_table, "json": check_json, "jsonl": check_jsonl, "csv": check_csv, "ids": check_ids}
+
+
+@pytest.mark.parametrize("words", [each for each in TABLE if load(each).changes and each != "db init"])
+def test_a_dry_run_changes_nothing_and_answers_the_same_keys(world: World, words: str) -> None:
+    line = world.line(words)
+    before = {key: world.client.dump(key) for key in sorted(world.client.keys("*"))}
+    rows = world.cli("status", "-o", "json").json["table"]
+    answer = world.cli(*line, "--dry-run", "-o", "json")
+    assert answer.code == 0, answer.err
+    assert set(KEYS[words].split()) <= answer.json.keys()
+    assert answer.json["applied"] is False
+    assert {key: world.client.dump(key) for key in sorted(world.client.keys("*"))} == before
+    assert world.cli("status", "-o", "json").json["table"] == rows
+
+
+@pytest.mark.parametrize("words", [each for each in TABLE if load(each).redis and not load(each).changes])
+def test_nothing_there_yet_is_no_error(cli: Cli, redis_url: str, sqlite_url: str, words: str, tmp_path: Path) -> None:
+    """No stream, no group: reading commands say so and exit 0."""
+    needed = {
+        "consume": ["--drain"],
+        "tail": ["--no-follow"],
+        "show": ["1-0"],
+        "dlq show": ["1-0"],
+        "export": [str(tmp_path / "export.jsonl")],
+    }
+    answer = cli.at(redis_url, sqlite_url)(*words.split(), *needed.get(words, []), "-o", "json")
+    assert answer.code == 0, answer.err
+    assert set(KEYS[words].split()) <= answer.json.keys()
+
+
+@pytest.mark.parametrize("words", TABLE)
+def test_every_command_explains_itself(cli: Cli, words: str) -> None:
+    command = load(words)
+    answer = cli(*words.split(), "--help")
+    assert answer.code == 0
+    assert f"({label(command)})" in " ".join(answer.out.split()), "it says whether it changes anything"
+    assert summary(command)
+    assert command.examples, "it has examples"
+    for example in command.examples:
+        assert example in answer.out
+        assert f"dvctl {words}" in example or words.partition(" ")[2] == "list"
+    for parameter in command.parameters:
+        assert parameter.spec.help, parameter.name
+        for name in parameter.names:
+            assert name in answer.out
+    assert all(len(each) <= 80 or "dvctl" in each for each in answer.out.splitlines())
+
+
+@pytest.mark.parametrize("words", TABLE)
+def test_every_example_is_a_command_line_that_can_be_read(words: str) -> None:
+    import shlex
+
+    from devicevault_cli.commands.arguments import parse
+    from devicevault_cli.commands.table import find
+
+    for example in load(words).examples:
+        for part in example.split(" | "):
+            typed = shlex.split(part, comments=True)
+            if typed[0] == "dvctl":
+                name, rest = find(typed[1:])
+                parse(load(name).parameters, rest)

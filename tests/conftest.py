@@ -1,0 +1,222 @@
+"""The fixtures of every test: fresh URLs on shared private servers, or servers of a test's own to break."""
+
+from __future__ import annotations
+
+import os
+import threading
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from tests.support import servers
+from tests.support.certificates import write_certificates
+from tests.support.mariadb_server import MariaDbServer, mariadb_kind
+from tests.support.postgres_server import PostgresServer
+from tests.support.process import Dvctl
+from tests.support.redis_server import ExternalRedis, RedisServer
+from tests.support.sqlite_database import SqliteFiles
+
+_running = servers.Servers()
+
+
+def pytest_report_header() -> list[str]:
+    return servers.report()
+
+
+def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> None:
+    terminalreporter.section("servers")
+    terminalreporter.line(f"used: {', '.join(sorted(servers.used)) or 'none'}")
+    for text in sorted(servers.missed):
+        terminalreporter.line(f"not run, for want of it: {text}")
+
+
+@pytest.fixture(autouse=True)
+def _no_settings_from_outside(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    """No test reads or writes what belongs to the person who runs it."""
+    for name in os.environ:
+        if name.startswith(("DEVICEVAULT_", "DVCTL_", "XDG_", "PG")):
+            monkeypatch.delenv(name)
+    for name in ("XDG_CONFIG_HOME", "XDG_STATE_HOME", "XDG_CACHE_HOME", "XDG_RUNTIME_DIR"):
+        monkeypatch.setenv(name, str(tmp_path / name.lower()))
+
+
+@pytest.fixture(autouse=True)
+def _no_thread_left_behind() -> Iterator[None]:
+    """A thread that outlives its test would write into the next one's Redis."""
+    before = set(threading.enumerate())
+    yield
+    left = [thread for thread in threading.enumerate() if thread not in before and not thread.daemon]
+    for thread in left:
+        thread.join(10)
+    assert not any(thread.is_alive() for thread in left), f"still running: {left}"
+
+
+@pytest.fixture(scope="session")
+def shared_servers() -> Iterator[servers.Servers]:
+    """The servers that tests share; nobody kills or freezes these."""
+    yield _running
+    _running.remove()
+
+
+# --- Redis -----------------------------------------------------------------------------------------------------------
+
+
+@pytest.fixture
+def redis_server(shared_servers: servers.Servers) -> RedisServer | ExternalRedis:
+    """The shared Redis of one version, emptied."""
+    server = shared_servers.redis(servers.some_redis())
+    server.fresh()
+    return server
+
+
+@pytest.fixture
+def redis_url(redis_server: RedisServer | ExternalRedis) -> str:
+    """The URL of an empty Redis."""
+    return redis_server.url
+
+
+@pytest.fixture(params=servers.redis_params())
+def each_redis_server(request: pytest.FixtureRequest, shared_servers: servers.Servers) -> RedisServer | ExternalRedis:
+    """A shared Redis, emptied; the test runs once for each version there is."""
+    server = shared_servers.redis(request.param)
+    server.fresh()
+    return server
+
+
+@pytest.fixture
+def each_redis_url(each_redis_server: RedisServer | ExternalRedis) -> str:
+    """The URL of an empty Redis; the test runs once for each version there is."""
+    return each_redis_server.url
+
+
+@pytest.fixture
+def new_redis() -> Iterator[Callable[..., RedisServer]]:
+    """Start a Redis of the test's own, to kill, freeze and restart: `new_redis(*AOF, password=..., kind=...)`."""
+    made: list[RedisServer] = []
+
+    def start(*args: str, kind: Any = None, **options: Any) -> RedisServer:
+        made.append(RedisServer(servers.redis_to_break(kind, tls="tls" in options), *args, **options))
+        return made[-1].start()
+
+    yield start
+    for server in made:
+        server.remove()
+
+
+@pytest.fixture(scope="session")
+def certificates(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A directory with ca.pem, server.pem, server.key, client.pem and client.key for `new_redis(tls=...)`."""
+    return write_certificates(tmp_path_factory.mktemp("certificates"))
+
+
+@pytest.fixture
+def stream_key() -> str:
+    """The stream's name as DeviceVault has it."""
+    return "device:results"
+
+
+# --- databases -------------------------------------------------------------------------------------------------------
+
+
+@pytest.fixture
+def postgres_server(shared_servers: servers.Servers) -> PostgresServer:
+    """The shared PostgreSQL of one version."""
+    return shared_servers.postgres(servers.some_postgres())
+
+
+@pytest.fixture
+def postgres_url(postgres_server: PostgresServer) -> Iterator[str]:
+    """A fresh PostgreSQL database with DeviceVault's tables and fifty devices."""
+    yield from _dropped_afterwards(postgres_server)
+
+
+@pytest.fixture(params=servers.postgres_params())
+def each_postgres_url(request: pytest.FixtureRequest, shared_servers: servers.Servers) -> Iterator[str]:
+    """A fresh PostgreSQL database; the test runs once for each version there is."""
+    yield from _dropped_afterwards(shared_servers.postgres(request.param))
+
+
+@pytest.fixture
+def new_postgres() -> Iterator[Callable[..., PostgresServer]]:
+    """Start a PostgreSQL of the test's own: `new_postgres("max_connections=5", durable=True)`."""
+    made: list[PostgresServer] = []
+
+    def start(*settings: str, kind: Any = None, **options: Any) -> PostgresServer:
+        made.append(PostgresServer(servers.postgres_to_break(kind, tls="tls" in options), *settings, **options))
+        return made[-1].start()
+
+    yield start
+    for server in made:
+        server.remove()
+
+
+@pytest.fixture
+def sqlite_url(tmp_path: Path) -> str:
+    """A fresh SQLite file with DeviceVault's tables and fifty devices."""
+    return SqliteFiles(tmp_path).database()
+
+
+@pytest.fixture
+def mariadb_server(shared_servers: servers.Servers) -> MariaDbServer:
+    """The shared MariaDB; a test that asks for it is skipped where there is none."""
+    return shared_servers.mariadb(mariadb_kind())
+
+
+@pytest.fixture
+def mariadb_url(mariadb_server: MariaDbServer) -> Iterator[str]:
+    """A fresh MariaDB database with DeviceVault's tables and fifty devices."""
+    yield from _dropped_afterwards(mariadb_server)
+
+
+@pytest.fixture
+def new_mariadb() -> Iterator[Callable[..., MariaDbServer]]:
+    """Start a MariaDB of the test's own."""
+    made: list[MariaDbServer] = []
+
+    def start(*args: str) -> MariaDbServer:
+        made.append(MariaDbServer(servers.available(mariadb_kind(), servers.NO_MARIADB, required=False), *args))
+        return made[-1].start()
+
+    yield start
+    for server in made:
+        server.remove()
+
+
+@pytest.fixture(params=servers.database_params())
+def database_backend(request: pytest.FixtureRequest, shared_servers: servers.Servers, tmp_path: Path) -> Any:
+    """Something with `database()` and `drop()`: SQLite, each PostgreSQL and MariaDB, one after the other."""
+    which, kind = request.param
+    if which == "sqlite":
+        return SqliteFiles(tmp_path)
+    return shared_servers.postgres(kind) if which == "postgres" else shared_servers.mariadb(kind)
+
+
+@pytest.fixture
+def database_url(database_backend: Any) -> Iterator[str]:
+    """A fresh database with DeviceVault's tables; the test runs once for SQLite, each PostgreSQL and MariaDB."""
+    yield from _dropped_afterwards(database_backend)
+
+
+@pytest.fixture
+def empty_database_url(database_backend: Any) -> Iterator[str]:
+    """A fresh database without any table; the test runs once for SQLite, each PostgreSQL and MariaDB."""
+    yield from _dropped_afterwards(database_backend, empty=True)
+
+
+def _dropped_afterwards(server: PostgresServer | MariaDbServer | SqliteFiles, *, empty: bool = False) -> Iterator[str]:
+    url = server.database(empty=empty)
+    yield url
+    server.drop(url)
+
+
+# --- the installed command -------------------------------------------------------------------------------------------
+
+
+@pytest.fixture
+def dvctl(tmp_path: Path) -> Iterator[Dvctl]:
+    """The installed `dvctl` as a process, in an environment of its own; what still runs at the end is killed."""
+    command = Dvctl(tmp_path)
+    yield command
+    command.kill_all()

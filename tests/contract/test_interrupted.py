@@ -1,0 +1,172 @@
+"""A repair that is killed at any step can simply be run again."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from devicevault_cli.operations.consumers import plan_retire
+from devicevault_cli.operations.dead_letters import Letters, plan_drop, plan_retry
+from devicevault_cli.operations.groups import plan_destroy, plan_reset, plan_restore
+from devicevault_cli.operations.journal import state_folder
+from devicevault_cli.operations.plan import Plan
+from devicevault_cli.operations.trim import Keep, plan_trim
+from devicevault_cli.pipelines import RESULTS
+from devicevault_cli.repository.repository import Repository
+from devicevault_cli.streams import admin, snapshot
+from devicevault_cli.streams.dead_letters import DeadLetters
+from devicevault_cli.streams.delivery import Delivery
+from devicevault_cli.streams.group import Group
+from devicevault_cli.streams.model import ZERO
+from devicevault_cli.streams.stream import Stream
+from tests.support.consuming import drain
+from tests.support.recovering import apply, group_on, message, pending, table_at
+
+STEPS = range(40)
+
+
+class Killed(BaseException):
+    """Not an Exception: nothing may catch it and go on."""
+
+
+@pytest.fixture
+def group(redis_url: str) -> Iterator[Group]:
+    with group_on(redis_url) as group:
+        yield group
+
+
+@pytest.fixture
+def table(sqlite_url: str) -> Iterator[Repository]:
+    with table_at(sqlite_url) as table:
+        yield table
+
+
+@pytest.fixture
+def killed_at(monkeypatch: pytest.MonkeyPatch) -> Callable[[Callable[[], Plan], int, bool], bool]:
+    """Apply a plan and die at the n-th command to Redis, before it is sent or once it is done. -> whether it died"""
+
+    def kill(make: Callable[[], Plan], step: int, done: bool) -> bool:
+        left = step
+        call = Stream.call
+
+        def counted(self: Stream, *command: Any, **options: Any) -> Any:
+            nonlocal left
+            left -= 1
+            if left < 0 and not done:
+                raise Killed
+            reply = call(self, *command, **options)
+            if left < 0:
+                raise Killed
+            return reply
+
+        def start() -> None:
+            monkeypatch.setattr(Stream, "call", counted)
+
+        try:
+            apply(make, meanwhile=start)
+        except Killed:
+            return True
+        finally:
+            monkeypatch.setattr(Stream, "call", call)
+        return False
+
+    return kill
+
+
+def prepare(group: Group, table: Repository) -> None:
+    group.stream.client.flushdb()
+    table.remove(list(table.fetch(range(1000))))
+    group.create()
+    add(group, message(0, device_id="abc"), message(1, device_id="99"), message(2))
+    drain(group.stream, table)
+    add(group, *(message(number) for number in range(3, 15)))
+    for name in ("a", "b", "c"):
+        Delivery(group, name).read_new(3)
+
+
+def add(group: Group, *messages: dict[bytes, bytes]) -> None:
+    """Entries whose ids are the same each time, so that states can be compared."""
+    for fields in messages:
+        number = group.stream.client.xlen(group.stream.key)
+        group.stream.client.xadd(group.stream.key, fields, id=f"1767225600000-{number}")  # type: ignore[arg-type]
+
+
+def after(group: Group, table: Repository) -> object:
+    """What must be the same however often the repair was killed."""
+    letters = DeadLetters(group.stream, group.name)
+    return (
+        {str(key): (each.consumer, each.deliveries) for key, each in pending(group).items()} if group.info() else None,
+        sorted(each.name for each in group.consumers()) if group.info() else None,
+        group.info().last_delivered_id if group.info() else None,  # type: ignore[union-attr]
+        sorted((letter.id, letter.reason) for page in letters.pages() for letter in page),
+        letters.discarded_ids(),
+        sorted(str(row["task_identifier"]) for row in table.fetch(range(1000)).values()),
+        [entry.id for entry in group.stream.range()],
+    )
+
+
+REPAIRS: dict[str, Callable[[Group, Repository], Plan]] = {
+    "retire": lambda group, table: plan_retire(group, ["a", "b", "c"], to="heir"),
+    "reset": lambda group, table: plan_reset(group, ZERO, RESULTS, table, force=True),
+    "retry": lambda group, table: plan_retry(
+        DeadLetters(group.stream, group.name), Letters(), RESULTS, table, {b"device_id": b"7"}
+    ),
+    "drop": lambda group, table: plan_drop(DeadLetters(group.stream, group.name), Letters()),
+    "trim": lambda group, table: plan_trim(group.stream, DeadLetters(group.stream, group.name), RESULTS, table, Keep()),
+}
+
+
+@pytest.mark.parametrize("done", [False, True], ids=["before", "after"])
+@pytest.mark.parametrize("repair", REPAIRS)
+def test_run_again_it_ends_as_if_nothing_had_happened(
+    repair: str,
+    done: bool,
+    group: Group,
+    table: Repository,
+    killed_at: Callable[..., bool],
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(admin, "PAGE", 2)
+    make = REPAIRS[repair]
+    prepare(group, table)
+    apply(lambda: make(group, table))
+    expected = after(group, table)
+    died = 0
+    for step in STEPS:
+        prepare(group, table)
+        if not killed_at(lambda: make(group, table), step, done):
+            break
+        died += 1
+        held = len(pending(group))
+        assert held == 9, "nothing pending is ever dropped"
+        apply(lambda: make(group, table))
+        assert after(group, table) == expected
+    assert died >= 2
+
+
+@pytest.mark.parametrize("done", [False, True], ids=["before", "after"])
+def test_a_group_is_there_or_its_snapshot_brings_it_back(
+    done: bool, group: Group, table: Repository, killed_at: Callable[..., bool], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(snapshot, "PAGE", 2)
+    for step in STEPS:
+        prepare(group, table)
+        before = after(group, table)
+        if not killed_at(lambda: plan_destroy(group, force=True), step, done):
+            break
+        if group.info() is None:
+            folder = state_folder() / "snapshots"
+            path = max(folder.iterdir())
+
+            def restore(path: Path = path) -> Plan:
+                return plan_restore(lambda key, name: group, path)
+
+            for again in STEPS:
+                if not killed_at(restore, again, done):
+                    break
+            apply(restore)
+        assert after(group, table) == before
+    assert step > 3

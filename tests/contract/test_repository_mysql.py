@@ -1,0 +1,238 @@
+"""What only MySQL and MariaDB have: a named lock, packets, character sets, statements that fail alone."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from contextlib import closing
+from typing import Any
+from urllib.parse import urlsplit
+
+import pytest
+
+from devicevault_cli.errors import BadConfig, RecordRejected, Refused, SchemaMismatch, Unavailable
+from devicevault_cli.records import INT8_MAX, Record
+from devicevault_cli.repository import mysql
+from devicevault_cli.repository.mysql import MysqlRepository
+from devicevault_cli.repository.repository import open_repository
+from devicevault_cli.repository.tables import RESULTS
+from tests.support.mariadb_server import MariaDbServer
+from tests.support.records import DISTINCT, execute, result
+
+
+def opened(url: str) -> MysqlRepository:
+    repository = open_repository(url, RESULTS)
+    assert isinstance(repository, MysqlRepository)
+    return repository
+
+
+@pytest.fixture
+def repository(mariadb_url: str) -> Iterator[MysqlRepository]:
+    repository = opened(mariadb_url)
+    repository.check()
+    yield repository
+    repository.close()
+
+
+def outcomes(repository: MysqlRepository, *records: Record) -> list[str]:
+    return [each.outcome for each in repository.save(records)]
+
+
+def test_a_lock_that_somebody_keeps(
+    repository: MysqlRepository, mariadb_server: MariaDbServer, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(mysql, "LOCK_S", 1)
+    with closing(mariadb_server.connect()) as other, other.cursor() as cursor:
+        cursor.execute("SELECT GET_LOCK(%s, 0)", [repository._lock])
+        with pytest.raises(Unavailable, match="another dvctl held the lock"):
+            repository.save([result("a")])
+    assert outcomes(repository, result("a")) == ["inserted"]
+
+
+def test_the_lock_is_given_back_after_a_save_and_after_a_failure(
+    repository: MysqlRepository, mariadb_server: MariaDbServer, mariadb_url: str
+) -> None:
+    free = f"SELECT IS_FREE_LOCK('{repository._lock}')"
+    repository.save([result("a")])
+    assert mariadb_server.execute(free) == [(1,)]
+    execute(mariadb_url, "ALTER TABLE devices_devicebackupresult ADD CHECK (status <> 'bad')")
+    with pytest.raises(RecordRejected):
+        repository.save([result("b"), result("c", status="bad")])
+    assert mariadb_server.execute(free) == [(1,)]
+    assert outcomes(repository, result("b")) == ["inserted"]
+
+
+def test_a_statement_that_waits_too_long_leaves_nothing_half_done(
+    repository: MysqlRepository, mariadb_server: MariaDbServer, mariadb_url: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(mysql, "_SESSION", (*mysql._SESSION, "SET SESSION innodb_lock_wait_timeout = 1"))
+    repository.close()
+    repository.check()
+    first = "INSERT INTO devices_devicebackupresult (task_id, task_identifier, device_id, status, timestamp, log)"
+    monkeypatch.setattr(repository, "_insert", lambda new: (_one_by_one(repository, first, new), None)[1], raising=True)
+    with closing(mariadb_server.connect(mariadb_url)) as other, other.cursor() as cursor:
+        cursor.execute("BEGIN")
+        cursor.execute("SELECT id FROM devices_device WHERE id = 50 FOR UPDATE")
+        with pytest.raises(Unavailable, match="1205"):
+            repository.save([result("a", device=1), result("b", device=50)])
+        assert repository.count() == 0
+    monkeypatch.undo()
+    assert outcomes(repository, result("a", device=1), result("b", device=50)) == ["inserted", "inserted"]
+
+
+def _one_by_one(repository: MysqlRepository, insert: str, records: list[Any]) -> None:
+    """1205 undoes a statement and leaves the transaction open, so two statements are needed to see it."""
+    for record in records:
+        values = (record.task_id, record.task_identifier, record.device_id, record.status)
+        repository._rows(f"{insert} VALUES (%s, %s, %s, %s, now(), '[]')", values)
+
+
+def test_a_connection_that_was_killed(repository: MysqlRepository, mariadb_server: MariaDbServer) -> None:
+    for attempt in (lambda: repository.save([result("a")]), repository.count, lambda: repository.find([result("a")])):
+        mariadb_server.execute(f"KILL {repository._connected().thread_id()}")
+        with pytest.raises(Unavailable):
+            attempt()
+        repository.check()
+    assert outcomes(repository, result("a")) == ["inserted"]
+
+
+def test_a_server_that_stops_and_comes_back(new_mariadb: Callable[..., MariaDbServer]) -> None:
+    server = new_mariadb()
+    repository = opened(server.database())
+    assert outcomes(repository, result("a")) == ["inserted"]
+    server.stop()
+    for _ in range(2):
+        with pytest.raises(Unavailable):
+            repository.save([result("b")])
+        with pytest.raises(Unavailable):
+            repository.check()
+    server.start()
+    assert outcomes(repository, result("a"), result("b")) == ["duplicate", "inserted"]
+    server.execute("SET GLOBAL read_only = ON")
+    with pytest.raises(Unavailable, match="read-only"):
+        repository.check()
+    repository.check(writing=False)
+    server.execute("SET GLOBAL read_only = OFF")
+    repository.check()
+    repository.close()
+
+
+def test_a_row_larger_than_a_packet_is_the_rows_fault(new_mariadb: Callable[..., MariaDbServer]) -> None:
+    repository = opened(new_mariadb("--max-allowed-packet=1M").database())
+    with pytest.raises(RecordRejected) as caught:
+        repository.save([result("a"), result("b", log='["' + '\\"' * 700_000 + '"]')])
+    assert caught.value.sqlstate == "1153"
+    just_fits = '["' + "x" * 1_000_000 + '"]'
+    records = [result("a"), result("b", log=just_fits), result("c", log=just_fits)]
+    assert outcomes(repository, *records) == ["inserted"] * 3
+    assert outcomes(repository, *records) == ["duplicate"] * 3
+    nameless = result("", task_id="t", log=just_fits)
+    assert outcomes(repository, nameless, nameless) == ["inserted", "duplicate"]
+    repository.close()
+
+
+@pytest.mark.parametrize("sql_mode", ["''", "'NO_BACKSLASH_ESCAPES'", "'ANSI,TRADITIONAL'"])
+def test_whatever_the_servers_sql_mode_nothing_is_cut_short(mariadb_server: MariaDbServer, sql_mode: str) -> None:
+    [[before]] = mariadb_server.execute("SELECT @@GLOBAL.sql_mode")
+    mariadb_server.execute(f"SET GLOBAL sql_mode = {sql_mode}")
+    url = mariadb_server.database()
+    repository = opened(url)
+    try:
+        with pytest.raises(RecordRejected):
+            repository.save([result("x" * 129)])
+        odd = result('it\'s \\ "quoted"', log='["\\\\ \\" %s \'"]')
+        assert outcomes(repository, odd, odd) == ["inserted", "duplicate"]
+        [row] = repository.fetch(range(10)).values()
+        assert (row["task_identifier"], row["log"]) == (odd.task_identifier, odd.log)
+    finally:
+        mariadb_server.execute(f"SET GLOBAL sql_mode = '{before}'")
+    repository.close()
+    mariadb_server.drop(url)
+
+
+def test_a_character_that_the_table_cannot_hold(repository: MysqlRepository, mariadb_url: str) -> None:
+    execute(mariadb_url, "ALTER TABLE devices_devicebackupresult CONVERT TO CHARACTER SET latin1")
+    with pytest.raises(RecordRejected):
+        repository.save([result("a", log='["é"]'), result("b", log='["😀"]')])
+    plain = [result("a", log='["é"]'), result("A"), result("á"), result("a ")]
+    assert outcomes(repository, *plain, *plain) == ["inserted"] * 4 + ["duplicate"] * 4
+    assert repository.duplicates() == []
+
+
+@pytest.mark.parametrize("collation", ["utf8mb4_general_ci", "utf8mb4_unicode_520_ci", "utf8mb4_bin"])
+def test_whatever_the_collation_identifiers_are_told_apart(
+    repository: MysqlRepository, mariadb_url: str, collation: str
+) -> None:
+    execute(
+        mariadb_url,
+        f"ALTER TABLE devices_devicebackupresult CONVERT TO CHARACTER SET utf8mb4 COLLATE {collation}",
+    )
+    records = [result(key) for key in DISTINCT]
+    assert outcomes(repository, *records, *records) == ["inserted"] * len(records) + ["duplicate"] * len(records)
+    assert (repository.duplicates(), repository.surplus()) == ([], 0)
+
+
+def test_identities_are_looked_up_by_index(repository: MysqlRepository) -> None:
+    repository.save([result(f"key-{number}") for number in range(1000)])
+    sql = "EXPLAIN SELECT task_identifier, id FROM devices_devicebackupresult WHERE task_identifier IN (%s, %s)"
+    [row] = repository._select(sql, ["key-1", "key-2"])
+    assert "task_identifier" in str(row[5])
+
+
+def test_a_device_deleted_before_commit(
+    repository: MysqlRepository, mariadb_url: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    insert = repository._insert
+
+    def late(records: Any) -> None:
+        execute(mariadb_url, "DELETE FROM devices_device WHERE id = 50")
+        insert(records)
+
+    monkeypatch.setattr(repository, "_insert", late)
+    with pytest.raises(RecordRejected) as caught:
+        repository.save([result("a"), result("b", device=50)])
+    assert caught.value.sqlstate == "1452"
+    assert outcomes(repository, result("a"), result("b", device=50)) == ["inserted", "unknown-device"]
+
+
+def test_the_least_rights_suffice(mariadb_server: MariaDbServer, mariadb_url: str) -> None:
+    name = urlsplit(mariadb_url).path[1:]
+    mariadb_server.execute("CREATE OR REPLACE USER 'dvctl_user'@'127.0.0.1' IDENTIFIED BY 'role-secret'")
+    url = mariadb_server.url_for(name, "dvctl_user", "role-secret")
+    for grant in ("SELECT, INSERT ON devices_devicebackupresult", "SELECT ON devices_device"):
+        repository = opened(url)
+        with pytest.raises((Refused, SchemaMismatch)) as caught:
+            repository.save([result("a")])
+        assert "secret" not in f"{caught.value} {caught.value.hint}"
+        mariadb_server.execute(f"GRANT {grant.replace('ON ', f'ON {name}.')} TO 'dvctl_user'@'127.0.0.1'")
+        repository.close()
+    repository.check()
+    assert outcomes(repository, result("a"), result("a")) == ["inserted", "duplicate"]
+    repository.close()
+    mariadb_server.execute("DROP USER 'dvctl_user'@'127.0.0.1'")
+
+
+def test_a_wrong_password_and_a_wrong_database(mariadb_server: MariaDbServer) -> None:
+    for url, error in (
+        (mariadb_server.url_for("mysql", "root", "wrong-secret"), Refused),
+        (mariadb_server.url_for("absent"), BadConfig),
+    ):
+        with pytest.raises(error) as caught:
+            opened(url).check()
+        assert "secret" not in f"{caught.value} {caught.value.hint} {caught.value!r}"
+
+
+def test_keys_of_eight_bytes(mariadb_server: MariaDbServer) -> None:
+    url = mariadb_server.database(bigint=True)
+    repository = opened(url)
+    repository.check()
+    assert repository.device_id_max == INT8_MAX
+    assert outcomes(repository, result("a"), result("b", device=2**40)) == ["inserted", "unknown-device"]
+    repository.close()
+    mariadb_server.drop(url)
+
+
+def test_without_pymysql_the_extra_is_named(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setitem(__import__("sys").modules, "pymysql", None)
+    with pytest.raises(BadConfig) as caught:
+        open_repository("mysql://localhost/x", RESULTS)
+    assert "dvctl[mysql]" in (caught.value.hint or "")

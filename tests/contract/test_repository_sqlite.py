@@ -1,0 +1,130 @@
+"""What only SQLite has: a file, one writer at a time, keys that are enforced on demand."""
+
+from __future__ import annotations
+
+import sqlite3
+from collections.abc import Iterator
+from contextlib import closing
+from pathlib import Path
+
+import pytest
+
+from devicevault_cli.errors import BadConfig, RecordRejected, Unavailable
+from devicevault_cli.records import INT8_MAX, Record
+from devicevault_cli.repository import sqlite
+from devicevault_cli.repository.repository import open_repository
+from devicevault_cli.repository.sqlite import SqliteRepository
+from devicevault_cli.repository.tables import RESULTS
+from tests.support.records import execute, result
+
+
+def opened(url: str, *, create: bool = False) -> SqliteRepository:
+    repository = open_repository(url, RESULTS, create=create)
+    assert isinstance(repository, SqliteRepository)
+    return repository
+
+
+@pytest.fixture
+def repository(sqlite_url: str) -> Iterator[SqliteRepository]:
+    repository = opened(sqlite_url)
+    repository.check()
+    yield repository
+    repository.close()
+
+
+def outcomes(repository: SqliteRepository, *records: Record) -> list[str]:
+    return [each.outcome for each in repository.save(records)]
+
+
+def test_a_file_is_created_only_on_demand(tmp_path: Path) -> None:
+    path = tmp_path / "with space %41 ?and #.db"
+    url = f"sqlite:///{str(path).replace('%', '%25').replace('?', '%3F')}"
+    with pytest.raises(Unavailable, match="cannot be opened"):
+        opened(url).check()
+    assert not path.exists()
+    repository = opened(url, create=True)
+    repository.create_tables()
+    repository.add_devices(2)
+    assert path.exists()
+    assert outcomes(repository, result("a", device=2), result("b", device=3)) == ["inserted", "unknown-device"]
+    repository.close()
+
+
+def test_another_writer_is_waited_for(
+    repository: SqliteRepository, sqlite_url: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(sqlite, "BUSY_S", 0.2)
+    repository.close()
+    with closing(sqlite3.connect(sqlite_url.removeprefix("sqlite:///"), isolation_level=None)) as other:
+        other.execute("BEGIN IMMEDIATE")
+        for attempt in (repository.check, lambda: repository.save([result("a")])):
+            with pytest.raises(Unavailable, match="locked"):
+                attempt()
+        assert repository.count() == 0
+        repository.check(writing=False)
+    assert outcomes(repository, result("a")) == ["inserted"]
+
+
+def test_a_device_deleted_before_commit(repository: SqliteRepository, sqlite_url: str) -> None:
+    execute(
+        sqlite_url,
+        "CREATE TRIGGER forget AFTER INSERT ON devices_devicebackupresult WHEN NEW.device_id = 50"
+        " BEGIN DELETE FROM devices_device WHERE id = 50; END",
+    )
+    with pytest.raises(RecordRejected) as caught:
+        repository.save([result("a"), result("b", device=50)])
+    assert caught.value.sqlstate == "19"
+    assert repository.count() == 0
+    assert outcomes(repository, result("a")) == ["inserted"]
+
+
+def test_a_rejected_record_keeps_its_values_to_itself(repository: SqliteRepository, sqlite_url: str) -> None:
+    execute(
+        sqlite_url,
+        "CREATE TRIGGER refuse BEFORE INSERT ON devices_devicebackupresult WHEN NEW.status = 'bad'"
+        " BEGIN SELECT RAISE(ABORT, 'bad'); END",
+    )
+    with pytest.raises(RecordRejected) as caught:
+        repository.save([result("a"), result("b", status="bad", log='["secret"]')])
+    assert "secret" not in f"{caught.value} {caught.value.hint}"
+    assert repository.count() == 0
+
+
+def test_a_full_disk_is_no_fault_of_the_record(repository: SqliteRepository) -> None:
+    connection = repository._connected()
+    [[pages]] = connection.execute("PRAGMA page_count").fetchall()
+    connection.execute(f"PRAGMA max_page_count = {pages}")
+    with pytest.raises(Unavailable, match="full"):
+        repository.save([result("a", log='["' + "x" * 100_000 + '"]')])
+    assert outcomes(repository, result("a")) == ["inserted"]
+
+
+def test_a_read_only_file(repository: SqliteRepository) -> None:
+    repository._connected().execute("PRAGMA query_only = ON")
+    with pytest.raises(Unavailable):
+        repository.save([result("a")])
+    assert outcomes(repository, result("a")) == ["inserted"]
+
+
+def test_a_file_that_is_no_database(tmp_path: Path) -> None:
+    path = tmp_path / "text"
+    path.write_text("not a database, but long enough to be read as one" * 100)
+    with pytest.raises(BadConfig, match="not a database"):
+        opened(f"sqlite:///{path}").check()
+
+
+def test_keys_of_eight_bytes(repository: SqliteRepository, sqlite_url: str) -> None:
+    execute(
+        sqlite_url,
+        "DROP TABLE devices_devicebackupresult",
+        "CREATE TABLE devices_devicebackupresult (id integer PRIMARY KEY, task_id text, task_identifier text,"
+        " device_id bigint NOT NULL REFERENCES devices_device (id), status text, timestamp datetime, log text,"
+        " initiated_at datetime, collection_duration_ms integer, overall_duration_ms integer)",
+    )
+    repository.check()
+    assert repository.device_id_max == INT8_MAX
+
+
+def test_identities_are_looked_up_by_index(repository: SqliteRepository) -> None:
+    sql = "EXPLAIN QUERY PLAN SELECT id FROM devices_devicebackupresult WHERE task_identifier IN (%s, %s) ORDER BY id"
+    assert any("task_identifier" in str(row) and "SEARCH" in str(row) for row in repository._select(sql, ["a", "b"]))

@@ -1,0 +1,192 @@
+"""verify on real servers: every database and every Redis, beside consumers at work, after DeviceVault's own losses."""
+
+from __future__ import annotations
+
+import threading
+import time
+from collections.abc import Iterator
+from contextlib import closing
+from urllib.parse import urlsplit
+
+import psycopg
+import pytest
+
+from devicevault_cli.operations.consume import ConsumeOptions, Consumer
+from devicevault_cli.operations.demo import bad_messages
+from devicevault_cli.operations.plan import carry_out
+from devicevault_cli.operations.verify.repair import plan_repair
+from devicevault_cli.operations.verify.scan import Scope
+from devicevault_cli.operations.verify.verdict import Verdict
+from devicevault_cli.operations.verify.verify import listed, verify
+from devicevault_cli.pipelines import RESULTS
+from devicevault_cli.repository import tables
+from devicevault_cli.repository.repository import Repository, open_repository
+from devicevault_cli.streams.connect import connect
+from devicevault_cli.streams.delivery import Delivery
+from devicevault_cli.streams.group import Group
+from devicevault_cli.streams.stream import Stream
+from tests.support.consuming import GROUP, drain, good
+from tests.support.verifying import Seeded, seed
+
+
+@pytest.fixture
+def stream(redis_url: str, stream_key: str) -> Iterator[Stream]:
+    with closing(connect(redis_url)) as client:
+        yield Stream(client, stream_key)
+
+
+@pytest.fixture
+def repository(database_url: str) -> Iterator[Repository]:
+    with closing(open_repository(database_url, tables.RESULTS)) as opened:
+        yield opened
+
+
+def check_seeded(seeded: Seeded) -> None:
+    """Every number is the seeded one, and repair leaves nothing lost."""
+    answer = verify(seeded.group, RESULTS, seeded.repository, deep=True)
+    assert answer["classes"] == seeded.expected
+    assert answer["lost_reasons"] == dict(seeded.reasons)
+    assert answer["pending_gone"] == 2
+    rows = {"rows": seeded.rows, "duplicate_rows": 0, "conflicting": 0, "rows_without_entry": 0}
+    assert answer["rows"] == rows
+    assert answer["columns_differing"] == {}
+    repaired = carry_out(
+        lambda: plan_repair(seeded.group, RESULTS, seeded.repository, Scope()),
+        show=lambda plan: None,
+        confirm=lambda plan: None,
+    )
+    assert repaired["repaired"] == {"inserted": 7, "duplicates": 0, "dead_lettered": 4, "left": 0}
+    assert (repaired["classes"]["lost"], repaired["classes"]["lost_invalid"]) == (0, 0)
+
+
+def test_on_every_database(stream: Stream, repository: Repository) -> None:
+    check_seeded(seed(stream, repository))
+
+
+def test_on_every_redis(each_redis_url: str, stream_key: str, sqlite_url: str) -> None:
+    with (
+        closing(connect(each_redis_url)) as client,
+        closing(open_repository(sqlite_url, tables.RESULTS)) as repository,
+    ):
+        check_seeded(seed(Stream(client, stream_key), repository))
+
+
+def test_rights_to_read_suffice(stream: Stream, redis_url: str, stream_key: str, postgres_url: str) -> None:
+    with closing(open_repository(postgres_url, tables.RESULTS)) as repository:
+        seeded = seed(stream, repository)
+        expected = seeded.expected
+    with psycopg.connect(postgres_url, autocommit=True) as connection:
+        name = connection.info.dbname
+        connection.execute(f"CREATE ROLE \"reader-{name}\" LOGIN PASSWORD 'reading'")
+        connection.execute(f'GRANT SELECT ON ALL TABLES IN SCHEMA public TO "reader-{name}"')
+    parts = urlsplit(redis_url)
+    stream.call("ACL", "SETUSER", "reader", "on", ">reading", "~*", "+@read", "+select", "+ping")
+    reading = urlsplit(postgres_url)
+    database = f"postgresql://reader-{name}:reading@{reading.netloc.rpartition('@')[2]}{reading.path}"
+    try:
+        with (
+            closing(connect(f"redis://reader:reading@{parts.hostname}:{parts.port}{parts.path}")) as client,
+            closing(open_repository(database, tables.RESULTS)) as repository,
+        ):
+            answer = verify(Group(Stream(client, stream_key), GROUP), RESULTS, repository, deep=True)
+    finally:
+        stream.call("ACL", "DELUSER", "reader")
+        with psycopg.connect(postgres_url, autocommit=True) as connection:
+            connection.execute(f'DROP OWNED BY "reader-{name}"')
+            connection.execute(f'DROP ROLE "reader-{name}"')
+    assert answer["classes"] == expected
+
+
+def test_identities_that_a_collation_equates_are_told_apart(stream: Stream, repository: Repository) -> None:
+    seeded = Seeded(stream, repository)
+    repository.check()
+    (base,) = good(1)
+    names = [b"Job:1", b"job:1", b"job:1 ", "jo\u0308b:1".encode(), "j\u00f6b:1".encode()]
+    messages = [dict(base) | {b"task_identifier": name} for name in names]
+    seeded.save(seeded.add("persisted", messages[:1]), messages[:1])
+    seeded.add("lost", messages[1:])
+    seeded.read()
+    seeded.group.acknowledge([key for ids in seeded.ids.values() for key in ids])
+    assert verify(seeded.group, RESULTS, repository)["classes"] == seeded.expected
+
+
+def produce(redis_url: str, stream_key: str, stop: threading.Event) -> None:
+    """Good and bad messages, until told to stop."""
+    with closing(connect(redis_url)) as client:
+        while not stop.wait(0.02):
+            Stream(client, stream_key).add([*good(20), *(message for _, message in bad_messages())])
+
+
+def consume(redis_url: str, stream_key: str, database_url: str, name: str, stop: threading.Event) -> None:
+    """A consumer that is replaced every 400 messages and takes over what others seem to have left."""
+    options = ConsumeOptions(claim_idle_s=0.05, max_messages=400, batch_size=50)
+    while not stop.is_set():
+        with (
+            closing(connect(redis_url)) as client,
+            closing(open_repository(database_url, tables.RESULTS)) as repository,
+        ):
+            group = Group(Stream(client, stream_key), GROUP)
+            Consumer(Delivery(group, name), repository, RESULTS, options, stop).run()
+
+
+def test_beside_consumers_at_work_nothing_is_called_lost(redis_url: str, stream_key: str, postgres_url: str) -> None:
+    stop = threading.Event()
+    threads = [threading.Thread(target=produce, args=(redis_url, stream_key, stop))]
+    threads += [
+        threading.Thread(target=consume, args=(redis_url, stream_key, postgres_url, f"worker-{number}", stop))
+        for number in range(3)
+    ]
+    for thread in threads:
+        thread.start()
+    findings, persisted = [], 0
+    try:
+        with (
+            closing(connect(redis_url)) as client,
+            closing(open_repository(postgres_url, tables.RESULTS)) as repository,
+        ):
+            group = Group(Stream(client, stream_key), GROUP)
+            deadline = time.monotonic() + 20
+            for _ in range(100):
+                answer = verify(group, RESULTS, repository)
+                persisted = answer["classes"]["persisted"]
+                if not answer["ok"]:
+                    findings.append({name: answer[name] for name in ("classes", "rows", "pending_gone", "examples")})
+                if time.monotonic() > deadline:
+                    break
+    finally:
+        stop.set()
+        for thread in threads:
+            thread.join(30)
+    assert findings == []
+    assert persisted > 500
+
+
+def test_what_its_own_consumer_loses_in_an_outage_is_named_and_brought_back(
+    stream: Stream, repository: Repository
+) -> None:
+    """Its consumer acknowledges whatever failed: during an outage of the database that is everything."""
+    repository.check()
+    group = Group(stream, GROUP)
+    group.create()
+    before, after = good(10), good(12)
+    stream.add(before)
+    drain(stream, repository)
+    bad = [message for _, message in bad_messages()]
+    eaten = stream.add([*good(15), *bad])
+    Delivery(group, "consumer-4711").read_new(1000)
+    group.acknowledge(eaten)
+    stream.add(after)
+    drain(stream, repository)
+    named = [
+        row["id"]
+        for wanted in ("lost", "lost_invalid")
+        for row in listed(group, RESULTS, repository, Scope(), wanted, Verdict())
+    ]
+    assert sorted(named) == sorted(map(str, eaten))
+    repaired = carry_out(
+        lambda: plan_repair(group, RESULTS, repository, Scope()), show=lambda plan: None, confirm=lambda plan: None
+    )
+    assert (repaired["repaired"]["inserted"], repaired["repaired"]["dead_lettered"]) == (15, len(bad))
+    answer = verify(group, RESULTS, repository)
+    assert answer["ok"] is True
+    assert (answer["classes"]["persisted"], answer["classes"]["dead"]) == (37, len(bad))

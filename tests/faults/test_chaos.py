@@ -1,0 +1,40 @@
+"""Twenty seconds of chaos, with two fixed seeds and a new one that is printed: everything once, come what may."""
+
+from __future__ import annotations
+
+import random
+from collections.abc import Iterator
+
+import pytest
+
+from tests.chaos.faults import KINDS
+from tests.chaos.run import Plan, Report, Servers, run, servers
+
+pytestmark = [pytest.mark.faults, pytest.mark.acceptance, pytest.mark.slow, pytest.mark.timeout(240)]
+
+HALVES = tuple(KINDS)[::2], tuple(KINDS)[1::2]
+"""In a few seconds a run comes to half of the kinds; two runs come to all."""
+
+
+@pytest.fixture(scope="module")
+def to_break() -> Iterator[Servers]:
+    """The servers that every run here breaks: starting them takes as long as a run."""
+    with servers() as started:
+        yield started
+
+
+def survive(plan: Plan, to_break: Servers) -> Report:
+    report = run(plan, *to_break)
+    print(report)
+    assert report.ok, str(report)
+    return report
+
+
+@pytest.mark.parametrize(("seed", "kinds"), [(1, HALVES[0]), (2, HALVES[1])])
+def test_everything_once(seed: int, kinds: tuple[str, ...], to_break: Servers) -> None:
+    report = survive(Plan(seed, 6, kinds=kinds), to_break)
+    assert set(report.hit) >= {kind for kind in kinds if not kind.startswith("lost-")}
+
+
+def test_everything_once_with_a_new_seed(to_break: Servers) -> None:
+    survive(Plan(random.SystemRandom().randrange(1_000_000), 8), to_break)

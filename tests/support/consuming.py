@@ -1,0 +1,39 @@
+"""A consumer in this process, for tests of the operation itself."""
+
+from __future__ import annotations
+
+import threading
+from typing import Any
+
+from devicevault_cli.operations.consume import ConsumeOptions, Consumer
+from devicevault_cli.operations.publish import Message, sample_messages
+from devicevault_cli.pipelines import RESULTS, Pipeline
+from devicevault_cli.repository.repository import Repository
+from devicevault_cli.streams.dead_letters import DeadLetter, DeadLetters
+from devicevault_cli.streams.delivery import Delivery
+from devicevault_cli.streams.group import Group
+from devicevault_cli.streams.stream import Stream
+
+GROUP = "devicevault"
+
+
+def drain(
+    stream: Stream, repository: Repository, name: str = "me", *, pipeline: Pipeline = RESULTS, **options: Any
+) -> Consumer:
+    """Run a consumer until the group is drained (or `max_wait_s`, 20 s, is over)."""
+    options = {"drain": True, "max_wait_s": 20.0, "claim_idle_s": 60.0} | options
+    consumer = Consumer(
+        Delivery(Group(stream, GROUP), name), repository, pipeline, ConsumeOptions(**options), threading.Event()
+    )
+    consumer.reason = consumer.run()  # type: ignore[attr-defined]
+    return consumer
+
+
+def good(count: int, device: int = 1) -> list[Message]:
+    """Valid messages, each of its own identity."""
+    return list(sample_messages(count, device, "success", "done"))
+
+
+def letters(stream: Stream) -> list[DeadLetter]:
+    """All dead letters of the group."""
+    return [letter for page in DeadLetters(stream, GROUP).pages() for letter in page]

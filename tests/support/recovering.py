@@ -1,0 +1,64 @@
+"""A stream, a group and a table to break and repair, for tests of the recovery operations."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from contextlib import closing, contextmanager
+from typing import Any
+
+from devicevault_cli.operations.plan import Answer, Plan, carry_out
+from devicevault_cli.pipelines import RESULTS
+from devicevault_cli.repository.repository import Repository, open_repository
+from devicevault_cli.repository.tables import TABLES
+from devicevault_cli.streams.connect import connect
+from devicevault_cli.streams.group import Group
+from devicevault_cli.streams.model import EntryId, PendingEntry
+from devicevault_cli.streams.stream import Stream
+
+GROUP = "devicevault"
+
+
+@contextmanager
+def group_on(url: str) -> Iterator[Group]:
+    """The group of DeviceVault's stream, not created yet."""
+    with closing(connect(url)) as client:
+        yield Group(Stream(client, RESULTS.stream), GROUP)
+
+
+@contextmanager
+def table_at(url: str) -> Iterator[Repository]:
+    """The table of results."""
+    with closing(open_repository(url, TABLES[RESULTS.table])) as repository:
+        repository.check()
+        yield repository
+
+
+def message(number: int, **fields: str) -> dict[bytes, bytes]:
+    """A valid message of device 1, with other fields where given."""
+    whole = {
+        "task_id": f"t{number}",
+        "task_identifier": f"job-{number}",
+        "device_id": "1",
+        "status": "success",
+    } | fields
+    return {name.encode(): value.encode() for name, value in whole.items()}
+
+
+def apply(make: Callable[[], Plan], *, dry_run: bool = False, meanwhile: Callable[[], object] = lambda: None) -> Answer:
+    """Carry a plan out; `meanwhile` happens while the operator is being asked."""
+    return carry_out(make, show=lambda plan: None, confirm=lambda plan: _discard(meanwhile()), dry_run=dry_run)
+
+
+def _discard(value: object) -> None:
+    del value
+
+
+def pending(group: Group) -> dict[EntryId, PendingEntry]:
+    """Every pending entry by its id."""
+    return {each.id: each for page in group.pending_pages() for each in page}
+
+
+def dump(group: Group, *keys: str) -> dict[bytes, bytes | None]:
+    """Every key as Redis would dump it: equal dumps are an equal state."""
+    client: Any = group.stream.client
+    return {key: client.dump(key) for key in client.keys("*")}

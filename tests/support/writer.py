@@ -1,0 +1,60 @@
+"""One of several writers: offers every identity twice, first in the order of all, then in its own; counts its inserts.
+
+It says `ready`, waits for a line, and at the end prints how many rows it inserted.
+`python -m tests.support.writer URL SEED IDENTITIES BATCH [without-lock]`; the last makes a mutant that must be caught.
+"""
+
+from __future__ import annotations
+
+import random
+import sys
+import time
+
+from devicevault_cli.errors import Unavailable
+from devicevault_cli.records import Record
+from devicevault_cli.repository import postgres_sql
+from devicevault_cli.repository.repository import Repository, Saved, open_repository
+from devicevault_cli.repository.tables import RESULTS
+from tests.support.records import result
+
+
+def main(url: str, seed: str, identities: str, batch: str, mutant: str = "") -> None:
+    """Write until everything was offered twice."""
+    if mutant == "without-lock":
+        with_lock = postgres_sql.settings
+        postgres_sql.settings = lambda lock_ms, statement_ms, *, lock, version: with_lock(
+            lock_ms, statement_ms, lock=None, version=version
+        )
+    order = random.Random(seed)
+    records = [_record(number) for number in range(int(identities))]
+    repository = open_repository(url, RESULTS)
+    repository.check()
+    print("ready", flush=True)
+    sys.stdin.readline()
+    inserted = 0
+    for _ in range(2):
+        for start in range(0, len(records), int(batch)):
+            saved = _patiently(repository, records[start : start + int(batch)])
+            inserted += sum(each.outcome == "inserted" for each in saved)
+        order.shuffle(records)
+    repository.close()
+    print(inserted)
+
+
+def _record(number: int) -> Record:
+    """One in ten has no identifier; those are told apart by their task."""
+    if number % 10 == 0:
+        return result("", device=number % 50 + 1, task_id=f"task-{number}")
+    return result(f"collect:{number}", device=number % 50 + 1)
+
+
+def _patiently(repository: Repository, records: list[Record]) -> list[Saved]:
+    while True:
+        try:
+            return repository.save(records)
+        except Unavailable:
+            time.sleep(0.05)
+
+
+if __name__ == "__main__":
+    main(*sys.argv[1:])

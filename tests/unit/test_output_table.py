@@ -1,0 +1,49 @@
+"""Tables: they fit, and nothing is cut off."""
+
+from __future__ import annotations
+
+from hypothesis import given
+from hypothesis import strategies as st
+
+from devicevault_cli.output.table import cell_width, heading, lines_of, show, table
+
+WORDS = st.text(st.characters(categories=["Ll", "Lo", "Nd"]) | st.just(" "), max_size=60).map(
+    lambda each: " ".join(each.split())
+)
+
+
+def test_columns_are_aligned_and_numbers_stand_to_the_right() -> None:
+    rows = [{"id": "1-0", "deliveries": 7, "idle_ms": 192_000}, {"id": "22-0", "deliveries": 12, "idle_ms": 5}]
+    assert table(rows, ["id", "deliveries", "idle_ms"], 80) == [
+        "ID    DELIVERIES    IDLE",
+        "1-0            7  3m 12s",
+        "22-0          12     5ms",
+    ]
+
+
+def test_wide_characters_take_two_columns() -> None:
+    assert lines_of([["漢字", "x"], ["abcd", "y"]], 80) == ["漢字  x", "abcd  y"]
+
+
+@given(st.lists(st.tuples(WORDS, WORDS, WORDS), min_size=1, max_size=5), st.integers(40, 120))
+def test_lines_fit_the_width_and_keep_every_character(cells: list[tuple[str, str, str]], width: int) -> None:
+    lines = lines_of(cells, width)
+    assert all(cell_width(line) <= width for line in lines)
+    printed = sorted("".join(lines).replace(" ", ""))
+    assert printed == sorted("".join(cell for row in cells for cell in row).replace(" ", ""))
+
+
+def test_values_are_shown_by_their_unit() -> None:
+    shown = [
+        show("age_ms", 65_000),
+        show("lag_s", 90),
+        show("rate_per_s", 12.34),
+        show("bytes", 2048),
+        show("alive", True),
+        show("lag", None),
+        show("ids", ["1-0", "2-0"]),
+        show("x", "a\x1bb"),
+        show("reasons", {"bad\n": 2}),
+    ]
+    assert shown == ["1m 5s", "1m 30s", "12.3", "2.0 KiB", "yes", "-", "1-0 2-0", "a\\x1bb", "bad\\n=2"]
+    assert heading("oldest_pending_age_ms") == "OLDEST PENDING AGE"

@@ -1,0 +1,121 @@
+"""Removing surplus rows, the journal, sealed files."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import pytest
+
+from devicevault_cli.errors import Damaged, Usage
+from devicevault_cli.operations import journal, sealed
+from devicevault_cli.operations.dedupe import plan_dedupe
+from devicevault_cli.operations.groups import target
+from devicevault_cli.operations.plan import Plan, some
+from devicevault_cli.streams.model import ZERO, EntryId
+from tests.support.recovering import apply, table_at
+
+ROW = "INSERT INTO devices_devicebackupresult (task_id, task_identifier, device_id, status, timestamp, log) VALUES "
+
+
+def test_dedupe_removes_equal_rows_and_lists_the_others(database_url: str) -> None:
+    with table_at(database_url) as table:
+        table._execute(
+            [
+                f"{ROW} ('t', 'a', 1, 'success', '2026-01-01 00:00:00', '[]')",
+                f"{ROW} ('t', 'a', 1, 'success', '2026-01-02 00:00:00', '[]')",
+                f"{ROW} ('t', 'b', 1, 'success', '2026-01-01 00:00:00', '[]')",
+                f"{ROW} ('t', 'b', 1, 'failure', '2026-01-01 00:00:00', '[]')",
+                f"{ROW} ('t', 'A', 1, 'success', '2026-01-01 00:00:00', '[]')",
+                f"{ROW} ('t', 'a', 1, 'success', '2026-01-03 00:00:00', '[]')",
+            ]
+        )
+        planned = apply(lambda: plan_dedupe(table), dry_run=True)
+        assert (planned["removed"], planned["applied"], table.count()) == (2, False, 6)
+        done = apply(lambda: plan_dedupe(table))
+        assert (done["removed"], table.count()) == (2, 4)
+        assert [each["task_identifier"] for each in done["conflicting"]] == ["b"]
+        kept = [row["timestamp"] for row in table.fetch(range(20)).values() if row["task_identifier"] == "a"]
+        assert kept == [1_767_225_600_000_000]
+        lines = list(sealed.read_sealed(Path(done["snapshot"])))
+        assert [line["row"]["task_identifier"] for line in lines] == ["a", "a"]
+        assert apply(lambda: plan_dedupe(table))["removed"] == 0
+
+
+def plan(answer: dict[str, object], size: int = 1) -> Plan:
+    return Plan("test", (), {"n": 0}, size, lambda: answer, lambda: True)
+
+
+def test_the_journal_tells_who_did_what_and_shortens_lists() -> None:
+    apply(lambda: plan({"n": 1, "ids": list(map(str, range(100)))}))
+    path = journal.journal_path()
+    (line,) = [json.loads(text) for text in path.read_text().splitlines()]
+    assert line["command"] == "test"
+    assert (line["plan"], line["result"]["n"]) == ({"n": 0}, 1)
+    assert line["result"]["ids"]["count"] == 100
+    assert line["user"]
+    assert path.stat().st_mode & 0o777 == 0o600
+
+
+def test_what_fails_half_way_stands_in_the_journal_too() -> None:
+    def fail() -> dict[str, object]:
+        raise Damaged("broken")
+
+    with pytest.raises(Damaged):
+        apply(lambda: Plan("test", (), {}, 1, fail, lambda: True))
+    assert json.loads(journal.journal_path().read_text())["result"] == {"error": "broken"}
+
+
+def test_dry_runs_and_empty_plans_leave_no_line() -> None:
+    assert apply(lambda: plan({}), dry_run=True)["applied"] is False
+    assert apply(lambda: plan({}, size=0))["applied"] is True
+    assert not journal.journal_path().exists()
+
+
+def test_a_file_that_cannot_be_finished_leaves_nothing(tmp_path: Path) -> None:
+    def lines() -> object:
+        yield {"a": 1}
+        raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        sealed.write_sealed(tmp_path / "x", lines())  # type: ignore[arg-type]
+    assert list(tmp_path.glob("**/*x*")) == []
+
+
+def test_a_file_that_exists_is_not_overwritten_unasked(tmp_path: Path) -> None:
+    path = tmp_path / "x"
+    assert sealed.write_sealed(path, [{"a": 1}]) == 1
+    with pytest.raises(Usage):
+        sealed.write_sealed(path, [{"a": 2}])
+    sealed.write_sealed(path, [{"a": 3}], replace=True)
+    assert list(sealed.read_sealed(path)) == [{"a": 3}]
+
+
+@pytest.mark.parametrize(
+    ("words", "position"),
+    [
+        ("start", ZERO),
+        ("end", None),
+        ("1767225600000-5", EntryId(1767225600000, 5)),
+        ("1767225600000", EntryId(1767225600000, 0)),
+        ("5-1", EntryId(5, 1)),
+        ("2026-01-01", EntryId(1767225600000, 0)),
+        ("2026-01-01T00:00:01+00:00", EntryId(1767225601000, 0)),
+        ("-2h", EntryId(2_800_000, 0)),
+        ("-1d12h", EntryId(0, 0)),
+    ],
+)
+def test_what_reset_group_goes_to(words: str, position: EntryId | None) -> None:
+    assert target(words, 10_000_000) == position
+
+
+@pytest.mark.parametrize("words", ["", "yesterday", "5-", "-", "2026-13-01", "-1x"])
+def test_what_reset_group_cannot_go_to(words: str) -> None:
+    with pytest.raises(Usage):
+        target(words, 10_000_000)
+
+
+def test_some_of_many() -> None:
+    assert some(["a", "b"]) == "a, b"
+    assert some(["a"] * 7) == "a, a, a, a, a and 2 more"
+    assert some(["a"], total=9) == "a and 8 more"

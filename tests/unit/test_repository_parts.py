@@ -1,0 +1,261 @@
+"""The pure parts of the repository: waves, URLs, instants, binary arrays, the meaning of error codes."""
+
+from __future__ import annotations
+
+import struct
+from collections import defaultdict
+from datetime import UTC, datetime
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from devicevault_cli.errors import (
+    BadConfig,
+    DvctlError,
+    LocksExhausted,
+    RecordRejected,
+    Refused,
+    SchemaMismatch,
+    Unavailable,
+)
+from devicevault_cli.records import LATEST, identity
+from devicevault_cli.repository import failures
+from devicevault_cli.repository.instants import to_micros, to_text
+from devicevault_cli.repository.postgres_arrays import EPOCH, Array, instants, integers, texts
+from devicevault_cli.repository.sql import paged
+from devicevault_cli.repository.tables import RESULTS, STORAGE
+from devicevault_cli.repository.url import parse_url
+from devicevault_cli.repository.waves import waves
+from tests.support.records import result
+
+# --- waves
+
+_records = st.lists(
+    st.builds(lambda key, task: result(key, task_id=task), st.sampled_from("abc") | st.just(""), st.sampled_from("xy"))
+)
+
+
+@given(_records, st.booleans())
+def test_waves_keep_repeats_apart_and_in_order(records: list, by_identifier: bool) -> None:
+    planned = waves(records, by_identifier=by_identifier)
+    assert sorted(position for wave in planned for position in wave.positions) == list(range(len(records)))
+    seen = defaultdict(list)
+    for wave in planned:
+        keys = [identity(records[position]) for position in wave.positions]
+        assert len(set(keys)) == len(keys)
+        assert all(bool(records[position].task_identifier) is wave.named for position in wave.positions)
+        for key, position in zip(keys, wave.positions, strict=True):
+            seen[key].append(position)
+        if by_identifier and wave.named:
+            assert keys == sorted(keys)
+        elif wave.named:
+            assert wave.positions == sorted(wave.positions)
+    assert all(positions == sorted(positions) for positions in seen.values())
+
+
+# --- instants
+
+
+@given(st.integers(-62_135_596_800_000_000, LATEST))
+def test_instants_survive_as_text_and_as_datetime(micros: int) -> None:
+    text = to_text(micros)
+    assert to_micros(text) == micros
+    assert to_micros(datetime.fromisoformat(text)) == micros
+    assert to_micros(datetime.fromisoformat(f"{text}+02:00")) == micros - 7_200_000_000
+    assert to_text(micros) == str(datetime.fromisoformat(text).replace(tzinfo=None))
+
+
+def test_a_fraction_of_zero_is_left_out() -> None:
+    assert to_text(0) == "1970-01-01 00:00:00"
+    assert to_text(LATEST) == "9999-12-31 23:59:59.999999"
+    assert to_micros(datetime(2000, 1, 1, tzinfo=UTC)) == EPOCH
+
+
+# --- binary arrays
+
+
+def unpacked(array: Array) -> list[bytes | None]:
+    """What the server would read."""
+    dimensions, _, _ = struct.unpack_from(">iiI", array.data)
+    if dimensions == 0:
+        assert len(array.data) == 12
+        return []
+    count, lower = struct.unpack_from(">ii", array.data, 12)
+    assert (dimensions, lower) == (1, 1)
+    elements: list[bytes | None] = []
+    at = 20
+    for _ in range(count):
+        (length,) = struct.unpack_from(">i", array.data, at)
+        at += 4
+        elements.append(None if length < 0 else array.data[at : at + length])
+        at += max(length, 0)
+    assert at == len(array.data)
+    return elements
+
+
+@given(st.lists(st.text()))
+def test_texts_are_packed_whole(values: list[str]) -> None:
+    assert [element.decode() for element in unpacked(texts(values)) if element is not None] == values
+
+
+@given(st.lists(st.none() | st.integers(-(2**63) + EPOCH, 2**63 - 1)))
+def test_integers_and_instants_are_packed_whole(values: list[int | None]) -> None:
+    expected = [None if value is None else struct.pack(">q", value) for value in values]
+    assert unpacked(integers(values)) == expected
+    moved = [None if value is None else struct.pack(">q", value - EPOCH) for value in values]
+    assert unpacked(instants(values)) == moved
+
+
+# --- URLs
+
+
+@pytest.mark.parametrize(
+    ("url", "shown"),
+    [
+        ("postgres://u:pw@db.example:5433/vault", "PostgreSQL db.example:5433/vault"),
+        ("postgresql+psycopg://u:p%40w@db/vault?sslmode=require", "PostgreSQL db/vault"),
+        ("postgresql://u:pw@one:1,two:2/vault", "PostgreSQL one:1,two:2/vault"),
+        ("postgresql://u:pw@[::1]:5432/vault", "PostgreSQL [::1]:5432/vault"),
+        ("postgresql:///vault", "PostgreSQL localhost/vault"),
+        ("mysql://u:pw@db/vault", "MySQL db/vault"),
+        ("sqlite:////srv/a%20b.db", "SQLite file /srv/a b.db"),
+        ("sqlite:///relative.db", "SQLite file relative.db"),
+    ],
+)
+def test_urls_are_shown_without_their_secrets(url: str, shown: str) -> None:
+    parsed = parse_url(url)
+    assert parsed.shown == shown
+    assert "pw" not in repr(parsed)
+
+
+@pytest.mark.parametrize(
+    "url",
+    [
+        "",
+        "secret",
+        "oracle://u:secret@db/vault",
+        "postgresql:/u:secret@db",
+        "postgresql://u:secret@db:port/vault",
+        "mysql://u:secret@db:99999/vault",
+        "mysql://u:secret@[db/vault",
+        "sqlite://secret.db",
+        "sqlite:///",
+    ],
+)
+def test_a_url_that_cannot_be_read_is_not_repeated(url: str) -> None:
+    with pytest.raises(BadConfig) as caught:
+        parse_url(url)
+    assert "secret" not in f"{caught.value} {caught.value.hint} {caught.value.__cause__} {caught.value.__context__}"
+
+
+# --- tables
+
+
+@pytest.mark.parametrize("spec", [RESULTS, STORAGE])
+@pytest.mark.parametrize("which", ["key", (7, "task", 5, "failure", "[]")])
+def test_a_probe_has_the_identity(spec, which) -> None:
+    assert identity(spec.probe(which)) == which
+
+
+def test_pages_hold_everything_once() -> None:
+    assert list(paged(range(5), 2)) == [[0, 1], [2, 3], [4]]
+    assert list(paged([])) == []
+
+
+# --- errors
+
+
+@pytest.mark.parametrize(
+    ("code", "expected"),
+    [
+        ("08006", Unavailable),
+        ("57P01", Unavailable),
+        ("57P03", Unavailable),
+        ("57014", Unavailable),
+        ("53100", Unavailable),
+        ("53300", Unavailable),
+        ("53200", LocksExhausted),
+        ("25006", Unavailable),
+        ("55P03", Unavailable),
+        ("40001", Unavailable),
+        ("40P01", Unavailable),
+        ("58030", Unavailable),
+        ("XX000", Unavailable),
+        ("P0001", Unavailable),
+        ("", Unavailable),
+        ("28P01", Refused),
+        ("28000", Refused),
+        ("42501", Refused),
+        ("42P01", SchemaMismatch),
+        ("42703", SchemaMismatch),
+        ("3D000", BadConfig),
+        ("22001", RecordRejected),
+        ("22P05", RecordRejected),
+        ("23503", RecordRejected),
+        ("23514", RecordRejected),
+    ],
+)
+def test_what_a_sqlstate_means(code: str, expected: type[DvctlError]) -> None:
+    error = failures.from_sqlstate(code, "said\nin two lines", "PostgreSQL db/vault")
+    assert type(error) is expected
+    assert "\n" not in str(error)
+    assert "PostgreSQL db/vault" in str(error)
+    assert code in str(error) or expected is not RecordRejected
+
+
+@pytest.mark.parametrize(
+    ("number", "expected"),
+    [
+        *((number, Unavailable) for number in (1205, 1213, 2006, 2013, 1040, 1290, 1836, 1021, 2003, 1226, 0, 1317)),
+        *((number, Refused) for number in (1045, 1044, 1142)),
+        *((number, SchemaMismatch) for number in (1146, 1054)),
+        (1049, BadConfig),
+        *((number, RecordRejected) for number in (1153, 1292, 1366, 1406, 1452, 1048, 1062, 3140, 4025)),
+    ],
+)
+def test_what_a_number_of_mysql_means(number: int, expected: type[DvctlError]) -> None:
+    error = failures.from_mysql(number, "Data too long: 'secret'", "MySQL db/vault")
+    assert type(error) is expected
+    if expected is RecordRejected:
+        assert "secret" not in str(error)
+
+
+@pytest.mark.parametrize(
+    ("code", "text", "expected"),
+    [
+        (5, "database is locked", Unavailable),
+        (261, "database is locked", Unavailable),
+        (8, "attempt to write a readonly database", Unavailable),
+        (13, "database or disk is full", Unavailable),
+        (10, "disk I/O error", Unavailable),
+        (14, "unable to open database file", Unavailable),
+        (1, "no such table: x", SchemaMismatch),
+        (1, "table x has no column named y", SchemaMismatch),
+        (1, "something else", Unavailable),
+        (26, "file is not a database", BadConfig),
+        (23, "authorization denied", Refused),
+        (787, "FOREIGN KEY constraint failed", RecordRejected),
+        (18, "string or blob too big", RecordRejected),
+    ],
+)
+def test_what_a_code_of_sqlite_means(code: int, text: str, expected: type[DvctlError]) -> None:
+    assert type(failures.from_sqlite(code, text, "SQLite file x")) is expected
+
+
+@pytest.mark.parametrize(
+    ("said", "expected"),
+    [
+        ('FATAL:  password authentication failed for user "x"', Refused),
+        ('FATAL:  role "x" does not exist', Refused),
+        ("FATAL:  no pg_hba.conf entry for host", Refused),
+        ("fe_sendauth: no password supplied", Refused),
+        ('FATAL:  database "x" does not exist', BadConfig),
+        ("connection refused\n\tIs the server running on that host?", Unavailable),
+        ("FATAL:  the database system is starting up", Unavailable),
+        ("FATAL:  sorry, too many clients already", Unavailable),
+        ("timeout expired", Unavailable),
+    ],
+)
+def test_what_a_failure_to_connect_means(said: str, expected: type[DvctlError]) -> None:
+    assert type(failures.from_libpq_connect(said, "PostgreSQL db/vault")) is expected
