@@ -14,6 +14,9 @@ from devicevault_cli.errors import DvctlError
 from devicevault_cli.runtime import Runtime
 from devicevault_cli.times import parse_duration
 
+GRACE_S = 8.0
+"""How long a stopping consumer may be stuck in one call; what it has in hand then stays pending."""
+
 
 @command(
     "dvctl consume",
@@ -79,6 +82,7 @@ def consume(
             instance,
             progress,
         )
+    signal.setitimer(signal.ITIMER_REAL, 0)
     run.printer.answer(answer)
     if answer["stopped_by"] == "max-wait":
         raise DvctlError("not drained within --max-wait", hint="`dvctl pending` shows who holds what")
@@ -86,14 +90,24 @@ def consume(
 
 
 def _stop_on_signals() -> threading.Event:
-    """The first SIGTERM or SIGINT asks to stop; a second one ends the process at once, which loses nothing."""
+    """The first SIGTERM or SIGINT asks to stop; a second one ends the process at once, which loses nothing.
+
+    A driver may be waiting for a server that is frozen, and go on with that after a signal: an alarm ends such waiting.
+    """
+    from devicevault_cli.operations.patience import Stopped
+
     stop = threading.Event()
 
     def handle(number: int, frame: FrameType | None) -> None:
         if stop.is_set():
             os._exit(130)
         stop.set()
+        signal.setitimer(signal.ITIMER_REAL, GRACE_S, GRACE_S)
 
+    def give_up(number: int, frame: FrameType | None) -> None:
+        raise Stopped
+
+    signal.signal(signal.SIGALRM, give_up)
     for number in (signal.SIGTERM, signal.SIGINT):
         signal.signal(number, handle)
     return stop

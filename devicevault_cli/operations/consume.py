@@ -468,5 +468,5 @@ class Consumer:
         try:
             if not self.delivery.group.retire_if_empty(self.delivery.consumer):
                 log.info("consumer %s keeps its pending entries and its name", self.delivery.consumer)
-        except DvctlError as error:
+        except (DvctlError, Stopped) as error:
             log.warning("consumer %s could not be retired: %s", self.delivery.consumer, error)

@@ -17,7 +17,10 @@ FIRST_WAIT_S, LONGEST_WAIT_S = 0.1, 30.0
 
 
 class Stopped(Exception):
-    """A stop was asked for while something was being retried."""
+    """A stop was asked for while something was being waited for."""
+
+    def __init__(self) -> None:
+        super().__init__("a stop was asked for")
 
 
 class Patience:

@@ -12,6 +12,7 @@ from typing import Any
 from devicevault_cli.errors import DvctlError, MissingGroup, Unavailable
 from devicevault_cli.operations.consume import ConsumeOptions, Consumer
 from devicevault_cli.operations.lag import lag_of
+from devicevault_cli.operations.patience import Stopped
 from devicevault_cli.operations.slots import Lock, lock_name, lowest_free
 from devicevault_cli.operations.tally import Tally
 from devicevault_cli.pipelines import Pipeline
@@ -74,7 +75,8 @@ def _first_look(consumer: Consumer, *, must_answer: bool) -> None:
     for look in (consumer.repository.check, consumer.delivery.stream.ping, consumer.take_part):
         try:
             look()
-        except MissingGroup:
+        except (MissingGroup, Stopped):
+            # The consumer itself knows what follows from that.
             return
         except Unavailable as error:
             if must_answer:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager, suppress
 from typing import Any
@@ -17,6 +18,7 @@ from devicevault_cli.repository.failures import connection_lost, from_libpq_conn
 from devicevault_cli.repository.instants import to_text
 from devicevault_cli.repository.plain import needed_columns, require_columns
 from devicevault_cli.repository.postgres_arrays import Array, instants, integers, texts
+from devicevault_cli.repository.postgres_connection import WatchedConnection
 from devicevault_cli.repository.postgres_flight import Flight, ServerError, Statement, UnderWay, rows_of
 from devicevault_cli.repository.repository import Done, Existing, Repository, Save, Saved, Value
 from devicevault_cli.repository.sql import paged
@@ -25,6 +27,8 @@ from devicevault_cli.repository.url import DatabaseUrl
 from devicevault_cli.repository.waves import Wave, waves
 
 LOCK_MS, STATEMENT_MS = 10_000, 60_000
+SEND_MS, SLOWEST_BYTES_A_MS = 10_000, 100
+"""How long the server waits, the lock in hand, for a client to send its batch: so long, and longer for a large one."""
 SCAN_MS = 900_000
 """For statements that read the whole table: counting, grouping."""
 
@@ -56,7 +60,7 @@ class PostgresRepository(Repository):
         self._conninfo = make_conninfo(
             **{name: str(value) for name, value in (_CONNECT | {"application_name": application_name} | given).items()}
         )
-        self._connection: psycopg.Connection | None = None
+        self._connection: WatchedConnection | None = None
         self._knows_columns = False
         self._under_way: UnderWay | None = None
 
@@ -76,7 +80,7 @@ class PostgresRepository(Repository):
             packed = [self._packed(records, wave) for wave in planned]
             self._land()
             connection = self._inspected()
-            flight = Flight(connection, self._statements(connection, planned, packed))
+            flight = Flight(connection, self._statements(planned, packed))
         self._under_way = UnderWay(flight, lambda: self._collect(flight, records, planned))
         return self._under_way
 
@@ -85,21 +89,20 @@ class PostgresRepository(Repository):
         packers = (_PACKERS[self.spec.kind(column)] for column in self.spec.columns)
         return [pack(column) for pack, column in zip(packers, columns, strict=True)]
 
-    def _statements(
-        self, connection: psycopg.Connection, planned: list[Wave], packed: list[list[Array]]
-    ) -> Iterator[Statement]:
+    def _statements(self, planned: list[Wave], packed: list[list[Array]]) -> Iterator[Statement]:
         """The lock is a statement of its own: the next one's snapshot is then younger than the lock."""
         yield Statement(sql.BEGIN)
         locked = not self.unique_index or not all(wave.named for wave in planned)
         key = sql.lock_key(self.spec) if locked else None
-        yield Statement(sql.settings(LOCK_MS, STATEMENT_MS, lock=key, version=connection.info.server_version))
+        send_ms = SEND_MS + sum(len(array.data) for arrays in packed for array in arrays) // SLOWEST_BYTES_A_MS
+        yield Statement(sql.settings(LOCK_MS, STATEMENT_MS, send_ms, lock=key))
         for wave, arrays in zip(planned, packed, strict=True):
             yield Statement(sql.save_wave(self.spec, named=wave.named, unique_index=self.unique_index), arrays)
         yield Statement("COMMIT")
 
     def _collect(self, flight: Flight, records: Sequence[Record], planned: list[Wave]) -> list[Saved]:
         with self._translated():
-            results = flight.results()[2:-1]
+            _, *results = flight.results()
         answers = [Saved("inserted")] * len(records)
         unseen: list[int] = []
         for wave, result in zip(planned, results, strict=True):
@@ -140,17 +143,19 @@ class PostgresRepository(Repository):
     def _find_page(self, query: str, values: list[Array], page: list[int], found: list[list[Existing]]) -> None:
         with self._translated():
             connection = self._connected()
-            version = connection.info.server_version
-            opening = (sql.BEGIN_READING, sql.settings(LOCK_MS, STATEMENT_MS, lock=None, version=version))
+            opening = (sql.BEGIN_READING, sql.settings(LOCK_MS, STATEMENT_MS, STATEMENT_MS, lock=None))
             statements = [*map(Statement, opening), Statement(query, values), Statement("COMMIT")]
-            result = Flight(connection, statements).results()[2]
+            flight = Flight(connection, statements)
+            while not flight.wait(0.5):
+                self.on_wait()
+            _, result = flight.results()
         for n, row_id, device_id, status in rows_of(result):
             found[page[int(n) - 1]].append(Existing(int(row_id), int(device_id), status))
 
     def _select(self, sql: str, values: Sequence[Value] = ()) -> list[tuple[Any, ...]]:
         with self._translated():
             connection = self._connected()
-            with connection.transaction():
+            with connection.patient(SCAN_MS / 1000), connection.transaction():
                 # In another time zone the last hours of 9999 would be in a year that Python does not know.
                 connection.execute(
                     f"SET TRANSACTION READ ONLY; SET LOCAL statement_timeout = {SCAN_MS};"
@@ -205,22 +210,24 @@ class PostgresRepository(Repository):
             connection = self._connected()
             try:
                 connection.execute(f"DROP INDEX CONCURRENTLY IF EXISTS {name}")
-                connection.execute(
-                    f"CREATE UNIQUE INDEX CONCURRENTLY {name} ON {self.spec.name} (task_identifier)"
-                    " WHERE task_identifier <> ''"
-                )
+                # It waits for every transaction that is under way, and then reads the table twice.
+                with connection.patient(math.inf):
+                    connection.execute(
+                        f"CREATE UNIQUE INDEX CONCURRENTLY {name} ON {self.spec.name} (task_identifier)"
+                        " WHERE task_identifier <> ''"
+                    )
             except psycopg.errors.UniqueViolation:
                 connection.execute(f"DROP INDEX CONCURRENTLY IF EXISTS {name}")
                 raise
 
     # --- the connection
 
-    def _connected(self) -> psycopg.Connection:
+    def _connected(self) -> WatchedConnection:
         """The connection, with nothing under way on it."""
         self._land()
         return self._open()
 
-    def _inspected(self) -> psycopg.Connection:
+    def _inspected(self) -> WatchedConnection:
         """The connection, and columns and unique index as this connection has seen them."""
         connection = self._open()
         if not self._knows_columns:
@@ -235,14 +242,18 @@ class PostgresRepository(Repository):
             before, self._under_way = self._under_way, None
             before.finish()
 
-    def _open(self) -> psycopg.Connection:
+    def _open(self) -> WatchedConnection:
         if self._connection is None or self._connection.closed:
             self._knows_columns = False
             try:
-                self._connection = psycopg.connect(self._conninfo, autocommit=True, prepare_threshold=None)
+                self._connection = WatchedConnection.connect(self._conninfo, autocommit=True, prepare_threshold=None)
             except psycopg.OperationalError as error:
                 raise from_libpq_connect(str(error), self.where) from None
+            self._connection.on_wait = self._while_waiting
         return self._connection
+
+    def _while_waiting(self) -> None:
+        self.on_wait()
 
     def close(self) -> None:
         """Close the connection; the server rolls back what was not committed."""

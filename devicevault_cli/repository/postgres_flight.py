@@ -12,17 +12,15 @@ from psycopg.pq import ConnStatus, DiagnosticField, ExecStatus, Format
 
 from devicevault_cli.errors import DvctlError, Unavailable
 from devicevault_cli.repository.postgres_arrays import Array
+from devicevault_cli.repository.postgres_connection import ANSWER_S, WatchedConnection
 from devicevault_cli.repository.repository import Saved
 
 if TYPE_CHECKING:
     from psycopg.pq.abc import PGconn, PGresult
 
-ANSWER_S = 75.0
-"""How long a silent server is waited for: longer than the lock and statement timeouts together."""
-
 
 class Statement:
-    """A statement and its parameters in binary format."""
+    """A statement and its parameters in binary format. One with parameters returns rows."""
 
     __slots__ = ("arrays", "sql")
 
@@ -40,30 +38,44 @@ class ServerError(Exception):
 
 
 class Flight:
-    """Statements between two points of synchronization.
+    """The statements of one transaction, on their way.
+
+    A statement with parameters is parsed first, and the server reaches a point of synchronization before the parameters
+    are sent: until they are there as a whole it counts the session as idle in transaction, and ends it after
+    `idle_in_transaction_session_timeout`. So a client frozen while it sends cannot keep a lock for ever.
 
     Written on `psycopg.pq`, psycopg's documented mirror of libpq: `Connection.pipeline()` sends what fits into
     the socket and the rest only when the answers are fetched, so that the server would wait for us instead.
     Raises psycopg.OperationalError where the connection breaks, also after ANSWER_S of silence.
     """
 
-    def __init__(self, connection: psycopg.Connection, statements: Iterable[Statement]) -> None:
+    def __init__(self, connection: WatchedConnection, statements: Iterable[Statement]) -> None:
         self._connection = connection
         self._pgconn: PGconn = connection.pgconn
         self._results: list[PGresult] = []
-        self._landed = False
+        self._syncs = 0
+        """How many points of synchronization the server has still to reach."""
         self._heard = time.monotonic()
         self._pgconn.enter_pipeline_mode()
         for statement in statements:
-            self._pgconn.send_query_params(
-                statement.sql,
-                [array.data for array in statement.arrays],
-                [array.oid for array in statement.arrays],
-                [Format.BINARY] * len(statement.arrays),
-            )
-        self._pgconn.pipeline_sync()
+            if statement.arrays:
+                self._send_in_two(statement)
+            else:
+                self._pgconn.send_query_params(statement.sql, None)
+        self._sync()
         while self._pgconn.flush():
-            self._poll(select.POLLIN | select.POLLOUT, 1.0)
+            if not self._poll(select.POLLIN | select.POLLOUT, 0.5):
+                connection.on_wait()
+
+    def _send_in_two(self, statement: Statement) -> None:
+        arrays = statement.arrays
+        self._pgconn.send_prepare(b"", statement.sql, [array.oid for array in arrays])
+        self._sync()
+        self._pgconn.send_query_prepared(b"", [array.data for array in arrays], [Format.BINARY] * len(arrays))
+
+    def _sync(self) -> None:
+        self._pgconn.pipeline_sync()
+        self._syncs += 1
 
     def wait(self, seconds: float) -> bool:
         """True once every answer is there."""
@@ -76,7 +88,7 @@ class Flight:
         return True
 
     def results(self) -> list[PGresult]:
-        """An answer for each statement. Raises ServerError; the transaction is over then."""
+        """The answers that have rows, in order. Raises ServerError; the transaction is over then."""
         while not self.wait(1.0):
             pass
         self._pgconn.exit_pipeline_mode()
@@ -84,9 +96,10 @@ class Flight:
             if result.status == ExecStatus.FATAL_ERROR:
                 self._connection.rollback()
                 raise ServerError(*(_field(result, field) for field in _FIELDS))
-        return self._results
+        return [result for result in self._results if result.status == ExecStatus.TUPLES_OK]
 
-    def _poll(self, events: int, seconds: float) -> None:
+    def _poll(self, events: int, seconds: float) -> bool:
+        """Wait for the socket. -> whether anything came of it"""
         poller = select.poll()
         poller.register(self._pgconn.socket, events)
         ready = poller.poll(max(0.0, seconds) * 1000)
@@ -96,18 +109,19 @@ class Flight:
             self._heard = time.monotonic()
         elif time.monotonic() - self._heard > ANSWER_S:
             raise psycopg.OperationalError(f"no answer within {ANSWER_S:g} s")
+        return bool(ready)
 
     def _take(self) -> bool:
         """Take the answers that have arrived; None from libpq stands between those of two statements."""
-        while not self._landed and not self._pgconn.is_busy():
+        while self._syncs and not self._pgconn.is_busy():
             result = self._pgconn.get_result()
             if self._pgconn.status == ConnStatus.BAD:
                 raise psycopg.OperationalError(_last_words(result) or "the connection was lost")
             if result is not None and result.status == ExecStatus.PIPELINE_SYNC:
-                self._landed = True
+                self._syncs -= 1
             elif result is not None:
                 self._results.append(result)
-        return self._landed
+        return not self._syncs
 
 
 class UnderWay:

@@ -17,16 +17,13 @@ BEGIN_READING = "BEGIN ISOLATION LEVEL READ COMMITTED, READ ONLY"
 BY_INDEX = ("seqscan", "bitmapscan", "hashjoin", "mergejoin")
 
 
-def settings(lock_ms: int, statement_ms: int, *, lock: int | None, version: int) -> str:
+def settings(lock_ms: int, statement_ms: int, idle_ms: int, *, lock: int | None) -> str:
     """Sets up the transaction, for PgBouncer within it, and then waits for the lock (`lock`: its key)."""
     values = {f"enable_{way}": "off" for way in BY_INDEX} | {"jit": "off"}
     # Else the planner copies the arrays, megabytes of logs, several times over.
     values["plan_cache_mode"] = "force_generic_plan"
     values |= {"lock_timeout": str(lock_ms), "statement_timeout": str(statement_ms)}
-    values["idle_in_transaction_session_timeout"] = str(statement_ms)
-    if version >= 170000:
-        # A client frozen while it sends holds the lock; this ends its transaction.
-        values["transaction_timeout"] = str(lock_ms + statement_ms)
+    values["idle_in_transaction_session_timeout"] = str(idle_ms)
     parts = [f"set_config('{name}', '{value}', true)" for name, value in values.items()]
     if lock is not None:
         parts.append(f"pg_advisory_xact_lock({lock})")

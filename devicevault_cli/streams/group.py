@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 from typing import Any
 
-from devicevault_cli.errors import MissingGroup
+from devicevault_cli.errors import MissingGroup, Unavailable
 from devicevault_cli.streams import scripts
 from devicevault_cli.streams.connect import translated
 from devicevault_cli.streams.model import (
@@ -35,7 +35,13 @@ class Group:
         """Make the group (and an empty stream) unless it is there. -> whether it was made"""
         if self.info() is not None:
             return False
-        self.stream.call("XGROUP", "CREATE", self.stream.key, raw(self.name), str(position), "MKSTREAM")
+        try:
+            self.stream.call("XGROUP", "CREATE", self.stream.key, raw(self.name), str(position), "MKSTREAM")
+        except Unavailable:
+            # BUSYGROUP: another consumer that started in the same moment was quicker.
+            if self.info() is None:
+                raise
+            return False
         return True
 
     def consumers(self) -> list[ConsumerInfo]:

@@ -27,8 +27,8 @@ def no_lock() -> None:
 
     settings = postgres_sql.settings
 
-    def mutant(*times: int, lock: int | None, version: int) -> str:
-        return settings(*times, lock=None, version=version)
+    def mutant(*times: int, lock: int | None) -> str:
+        return settings(*times, lock=None)
 
     postgres_sql.settings = mutant  # type: ignore[assignment]
 

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import json
 import os
 import re
 import signal
+import socket
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import closing, contextmanager
 from typing import Any
 from urllib.parse import urlsplit
 
@@ -22,7 +24,9 @@ from devicevault_cli.repository.repository import Duplicate, open_repository
 from devicevault_cli.repository.tables import RESULTS, STORAGE, TableSpec
 from devicevault_cli.repository.waves import waves
 from tests.support.postgres_server import PostgresServer
+from tests.support.proxy import Link, Proxy
 from tests.support.records import insert, result, stored
+from tests.support.server import wait_until
 
 Execute = Callable[..., list[tuple[Any, ...]]]
 
@@ -74,10 +78,10 @@ def plan(repository: PostgresRepository, record: Record) -> str:
     [wave] = waves([record])
     connection = repository._inspected()
     sql = postgres_sql.save_wave(repository.spec, named=wave.named, unique_index=repository.unique_index)
-    settings = postgres_sql.settings(1000, 1000, lock=None, version=connection.info.server_version)
+    settings = postgres_sql.settings(1000, 1000, 1000, lock=None)
     packed = repository._packed([record], wave)
     statements = [Statement(postgres_sql.BEGIN), Statement(settings), Statement(f"EXPLAIN {sql}", packed)]
-    result = Flight(connection, [*statements, Statement("ROLLBACK")]).results()[2]
+    result = Flight(connection, [*statements, Statement("ROLLBACK")]).results()[1]
     return "\n".join((result.get_value(row, 0) or b"").decode() for row in range(result.ntuples))
 
 
@@ -415,6 +419,44 @@ def test_a_connection_that_died_while_idle(repository: PostgresRepository, execu
         with pytest.raises(Unavailable):
             attempt()
         repository.check()
+
+
+class StallingProxy(Proxy):
+    """Passes on `left` bytes more of what clients send, and then keeps the rest to itself."""
+
+    left = 1 << 60
+
+    def link(self, client: socket.socket, server: socket.socket) -> Link:
+        link = super().link(client, server)
+        link.request = self._some  # type: ignore[method-assign]
+        return link
+
+    def _some(self, data: bytes) -> bytes:
+        passed = data[: self.left]
+        self.left -= len(passed)
+        return passed
+
+
+def test_a_client_frozen_while_it_sends_does_not_keep_the_lock(
+    postgres_url: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(postgres, "LOCK_MS", 200)
+    monkeypatch.setattr(postgres, "SEND_MS", 1500)
+    with (
+        StallingProxy(postgres_url) as proxy,
+        closing(opened(proxy.url)) as frozen,
+        closing(opened(postgres_url)) as other,
+    ):
+        frozen.check()
+        proxy.left = 8192
+        save = frozen.submit([result(f"frozen:{n}", log=json.dumps(["x" * 1000])) for n in range(200)])
+        wait_until(lambda: proxy.left == 0, what="half a batch to arrive")
+        with pytest.raises(Unavailable, match="55P03"):
+            other.save([result("first")])
+        with pytest.raises(Unavailable):
+            save.result()
+        assert outcomes(other, result("second")) == ["inserted"]
+        assert other.count() == 1
 
 
 def test_a_lock_that_somebody_keeps(

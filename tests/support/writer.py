@@ -22,9 +22,7 @@ def main(url: str, seed: str, identities: str, batch: str, mutant: str = "") -> 
     """Write until everything was offered twice."""
     if mutant == "without-lock":
         with_lock = postgres_sql.settings
-        postgres_sql.settings = lambda lock_ms, statement_ms, *, lock, version: with_lock(
-            lock_ms, statement_ms, lock=None, version=version
-        )
+        postgres_sql.settings = lambda *times, lock: with_lock(*times, lock=None)
     order = random.Random(seed)
     records = [_record(number) for number in range(int(identities))]
     repository = open_repository(url, RESULTS)
