@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import re
 from collections.abc import Callable, Mapping
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
+from operator import gt
+from sys import maxsize
 from typing import NamedTuple, TypeAlias
 
 from devicevault_cli.json_text import list_problem
@@ -85,7 +87,7 @@ def decode_storage(ms: int, seq: int, fields: Fields, device_id_max: int = INT4_
     """Decode a message of `storage:results`; whatever is not an operation `store` is skipped."""
     if fields.get(b"operation", b"") != b"store":
         return Skipped("the operation is not 'store'")
-    common = _common(fields, device_id_max, _STORAGE_TEXT)
+    common = _common(fields, device_id_max, _STORAGE_TEXTS)
     if isinstance(common, Rejected):
         return common
     task_id, task_identifier, device_id, status, log = common
@@ -114,55 +116,73 @@ def parse_time(raw: bytes) -> Micros | None:
         return None
     try:
         moment = datetime.fromisoformat(raw.decode("ascii").upper())
-        if moment.tzinfo is None:
-            moment = moment.replace(tzinfo=UTC)
-        span = moment.astimezone(UTC) - _EPOCH
-    except (ValueError, OverflowError):
+    except ValueError:
         return None
-    return (span.days * 86_400 + span.seconds) * 1_000_000 + span.microseconds
+    micros = (moment - (_EPOCH if moment.tzinfo else _NAIVE_EPOCH)) // _MICROSECOND
+    # An offset can carry a time out of the years that a datetime knows.
+    return micros if _EARLIEST <= micros <= LATEST else None
 
 
 _ID = re.compile(rb"([0-9]{1,19})-([0-9]{1,19})")
 _EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
+_NAIVE_EPOCH = _EPOCH.replace(tzinfo=None)
+_MICROSECOND = timedelta(microseconds=1)
+_EARLIEST: Micros = (datetime(1, 1, 1, tzinfo=UTC) - _EPOCH) // _MICROSECOND
 _TIME = re.compile(
     rb"\d{4}-\d\d-\d\d(?:[Tt ](?:[01]\d|2[0-3]):\d\d(?::\d\d(?:[.,]\d+)?)?(?:[Zz]|[+-]\d\d(?::?\d\d)?)?)?"
 )
-_TEXT = ((b"task_id", 64), (b"task_identifier", 128), (b"status", 16), (b"log", None))
-_STORAGE_TEXT = (*_TEXT[:3], (b"storage_backend", 32), (b"storage_ref", 256), _TEXT[3])
+
+
+class _Texts(NamedTuple):
+    """The text fields of a message, `log` last, and how many characters fit into their columns."""
+
+    names: tuple[bytes, ...]
+    limits: tuple[int, ...]
+
+
+_TEXTS = _Texts((b"task_id", b"task_identifier", b"status", b"log"), (64, 128, 16, maxsize))
+_STORAGE_TEXTS = _Texts(
+    (b"task_id", b"task_identifier", b"status", b"storage_backend", b"storage_ref", b"log"),
+    (64, 128, 16, 32, 256, maxsize),
+)
 
 # Outside these years a time in an entry's id is kept, with a warning: somebody wrote the id by hand or a clock is off.
 _PLAUSIBLE = range(946_684_800_000, 4_102_444_800_000)
 
 
-def _common(
-    fields: Fields, device_id_max: int, text_fields: tuple[tuple[bytes, int | None], ...] = _TEXT
-) -> tuple[str, str, int, str, str] | Rejected:
+def _common(fields: Fields, device_id_max: int, wanted: _Texts = _TEXTS) -> tuple[str, str, int, str, str] | Rejected:
     """The five values both tables share, or the first reason against them, in the documented order."""
     get = fields.get
     try:
-        texts = [get(name, b"").decode() for name, _ in text_fields]
+        texts = [get(name, b"").decode() for name in wanted.names]
     except UnicodeDecodeError:
-        return Rejected("invalid-encoding", f"{_first_undecodable(fields, text_fields)} is not UTF-8")
-    for (name, _), text in zip(text_fields, texts, strict=True):
-        if "\0" in text:
-            return Rejected("nul-character", f"{name.decode()} holds a NUL character")
+        return Rejected("invalid-encoding", f"{_first_undecodable(fields, wanted.names)} is not UTF-8")
+    if "\0" in "".join(texts):
+        culprit = next(name for name, text in zip(wanted.names, texts, strict=True) if "\0" in text)
+        return Rejected("nul-character", f"{culprit.decode()} holds a NUL character")
     raw = get(b"device_id", b"")
     if not raw:
         return Rejected("missing-device-id", "device_id is absent or empty")
     digits = raw.lstrip(b"0")
     if not raw.isdigit() or len(digits) > 19 or not 1 <= int(digits or b"0") <= device_id_max:
         return Rejected("invalid-device-id", f"device_id is {raw[:40].decode('ascii', 'backslashreplace')!r}")
-    for (name, limit), text in zip(text_fields, texts, strict=True):
-        if limit is not None and len(text) > limit:
-            return Rejected("value-too-long", f"{name.decode()} has {len(text)} characters, at most {limit} fit")
+    if True in map(gt, map(len, texts), wanted.limits):
+        return _too_long(texts, wanted)
     log = texts[-1] or "[]"
     if problem := list_problem(log):
         return Rejected("malformed-log", f"log is {problem}")
     return texts[0], texts[1], int(digits), texts[2] or "failure", log
 
 
-def _first_undecodable(fields: Fields, text_fields: tuple[tuple[bytes, int | None], ...]) -> str:
-    for name, _ in text_fields:
+def _too_long(texts: list[str], wanted: _Texts) -> Rejected:
+    name, text, limit = next(
+        each for each in zip(wanted.names, texts, wanted.limits, strict=True) if len(each[1]) > each[2]
+    )
+    return Rejected("value-too-long", f"{name.decode()} has {len(text)} characters, at most {limit} fit")
+
+
+def _first_undecodable(fields: Fields, names: tuple[bytes, ...]) -> str:
+    for name in names:
         try:
             fields.get(name, b"").decode()
         except UnicodeDecodeError:

@@ -20,7 +20,7 @@ from devicevault_cli.errors import (
     Unavailable,
     WrongType,
 )
-from devicevault_cli.messages import Decoded, Rejected, first_id
+from devicevault_cli.messages import FIRST_ID, Decoded, Rejected, first_id
 from devicevault_cli.operations.intake import DEATHS_ALONE, Batch, Intake
 from devicevault_cli.operations.patience import Patience, Stopped
 from devicevault_cli.operations.persist import Outcome, conflicting, rejection, save_apart
@@ -70,8 +70,10 @@ class Work:
 
     batch: Batch
     records: list[Record] = field(default_factory=list)
-    record_ids: list[tuple[EntryId, EntryId]] = field(default_factory=list)
-    rejected: list[Judged] = field(default_factory=list)
+    record_ids: list[EntryId] = field(default_factory=list)
+    rejected: list[tuple[EntryId, Rejected]] = field(default_factory=list)
+    first_ids: dict[EntryId, EntryId] = field(default_factory=dict)
+    """Of entries that were re-published: the id the message had first."""
     skipped: list[EntryId] = field(default_factory=list)
     save: Save | None = None
 
@@ -193,17 +195,17 @@ class Consumer:
     def _decode(self, batch: Batch) -> Work:
         work = Work(batch)
         decode, largest = self.pipeline.decode, self.repository.device_id_max
-        for (ms, seq), fields in batch.entries:
-            key = EntryId(ms, seq)
-            decision = decode(ms, seq, fields, largest)
-            first = EntryId(*(first_id(fields) or key))
+        for key, fields in batch.entries:
+            decision = decode(*key, fields, largest)
+            if FIRST_ID in fields and (first := first_id(fields)):
+                work.first_ids[key] = EntryId(*first)
             if isinstance(decision, Decoded):
                 work.records.append(decision.record)
-                work.record_ids.append((key, first))
+                work.record_ids.append(key)
                 for note in decision.notes:
                     self._note(note, key)
             elif isinstance(decision, Rejected):
-                work.rejected.append(Judged(key, first, decision))
+                work.rejected.append((key, decision))
             else:
                 work.skipped.append(key)
         batch.entries = []
@@ -273,10 +275,9 @@ class Consumer:
         """After COMMIT: acknowledge what has its row, write the dead letters, count."""
         done = list(work.skipped)
         self.tally.skipped += len(work.skipped)
-        for (key, first), record, outcome in zip(work.record_ids, work.records, outcomes, strict=True):
-            bad = rejection(outcome, record)
-            if bad is not None:
-                work.rejected.append(Judged(key, first, bad))
+        for key, record, outcome in zip(work.record_ids, work.records, outcomes, strict=True):
+            if bad := rejection(outcome, record):
+                work.rejected.append((key, bad))
                 continue
             done.append(key)
             self._count(outcome, record, key)
@@ -285,8 +286,8 @@ class Consumer:
             if acknowledged < len(done):
                 log.info("%d of %d entries were acknowledged elsewhere meanwhile", len(done) - acknowledged, len(done))
             self._let_go(done)
-        for judged in work.rejected:
-            self._reject(judged)
+        for key, bad in work.rejected:
+            self._reject(Judged(key, work.first_ids.get(key, key), bad))
 
     def _count(self, outcome: Outcome, record: Record, key: EntryId) -> None:
         if isinstance(outcome, Rejected):

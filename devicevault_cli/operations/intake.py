@@ -10,8 +10,9 @@ from devicevault_cli.streams.delivery import Delivery
 from devicevault_cli.streams.model import ZERO, Entry, EntryId, PendingEntry
 
 BATCH_BYTES = 16 * 1024 * 1024
-PER_READ = 64
-"""Entries asked for at once: should all of them turn out to be firmware images, memory still holds them."""
+PER_READ, PER_READ_OF_SMALL, SMALL = 64, 128, 16 * 1024
+"""Entries asked for at once, and where all were small (in bytes) lately: sizes are known only after reading, and should
+all of them turn out to be firmware images, memory still has to hold them."""
 DEATHS_ALONE = 3
 
 
@@ -27,12 +28,14 @@ class Batch:
     suspect: EntryId | None = None
     deaths_alone: int = 0
 
-    def add(self, entries: list[Entry], deliveries: dict[EntryId, int] | None = None) -> None:
-        """Take entries in hand; without `deliveries` they were delivered for the first time."""
-        for entry in entries:
-            self.deliveries[entry.id] = 1 if deliveries is None else deliveries[entry.id]
+    def add(self, entries: list[Entry], deliveries: dict[EntryId, int] | None = None) -> int:
+        """Take entries in hand; without `deliveries` they were delivered for the first time. -> the largest size"""
+        ids = [entry.id for entry in entries]
+        self.deliveries.update(dict.fromkeys(ids, 1) if deliveries is None else {key: deliveries[key] for key in ids})
         self.entries += entries
-        self.bytes += sum(size_of(entry) for entry in entries)
+        sizes = list(map(size_of, entries))
+        self.bytes += sum(sizes)
+        return max(sizes, default=0)
 
     def __bool__(self) -> bool:
         return bool(self.entries or self.gone)
@@ -63,7 +66,7 @@ class Intake:
         self._claim_cursor: EntryId | None = ZERO
         self._next_claim = 0.0
         self._suspects: deque[EntryId] = deque()
-        self._largest = 1024
+        self._largest, self._known = 1024, False
 
     def recover(self) -> None:
         """After an error of Redis: a reply may be lost, so look at the own pending entries first."""
@@ -96,8 +99,7 @@ class Intake:
     def _read_new(self, batch: Batch, limit: int, block_ms: int | None) -> None:
         while (room := self._room(batch, limit)) > 0:
             fresh = self.delivery.read_new(room, None if batch.entries else block_ms)
-            self._learn(fresh)
-            batch.add(fresh)
+            self._learn(batch.add(fresh))
             if len(fresh) < room:
                 return
 
@@ -131,8 +133,7 @@ class Intake:
             raise_count=self._own_is_evidence if own else True,
         )
         found = self.delivery.stream.get(taken.deliveries)
-        self._learn(list(found.values()))
-        batch.add(list(found.values()), taken.deliveries)
+        self._learn(batch.add(list(found.values()), taken.deliveries))
         batch.gone += taken.gone
         if not own:
             batch.reclaimed += len(found)
@@ -158,10 +159,12 @@ class Intake:
         fitting = (
             max(1, BATCH_BYTES // self._largest) if not batch.entries else (BATCH_BYTES - batch.bytes) // self._largest
         )
-        return min(limit - len(batch.entries), PER_READ, fitting)
+        at_once = PER_READ_OF_SMALL if self._known and self._largest <= SMALL else PER_READ
+        return min(limit - len(batch.entries), at_once, fitting)
 
-    def _learn(self, entries: list[Entry]) -> None:
-        self._largest = max(1024, max(map(size_of, entries), default=0), self._largest * 3 // 4)
+    def _learn(self, largest: int) -> None:
+        self._largest = max(1024, largest, self._largest * 3 // 4)
+        self._known = True
 
 
 def size_of(entry: Entry) -> int:

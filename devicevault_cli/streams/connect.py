@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 from collections.abc import Iterator
 from contextlib import contextmanager
-from typing import TypeAlias
+from typing import Any, TypeAlias
 from urllib.parse import urlsplit
 
 import redis
@@ -32,7 +32,7 @@ def connect(url: str, *, socket_timeout: float = SOCKET_TIMEOUT_S) -> Client:
         if scheme not in ("redis", "rediss", "unix"):
             raise ValueError
         tcp = {} if scheme == "unix" else {"socket_keepalive": True}
-        return redis.Redis.from_url(
+        client: Client = redis.Redis.from_url(
             url,
             protocol=2,
             socket_timeout=socket_timeout,
@@ -41,11 +41,19 @@ def connect(url: str, *, socket_timeout: float = SOCKET_TIMEOUT_S) -> Client:
             health_check_interval=0,
             **tcp,
         )
+        for command in ("XRANGE", "XREVRANGE", "XREAD", "XREADGROUP"):
+            # Entries are made of what Redis sent in one step: `streams.stream.entries`.
+            client.set_response_callback(command, _as_sent)
+        return client
     except (ValueError, TypeError, AttributeError):
         raise BadConfig(
             "the Redis URL cannot be read",
             hint="write it as redis://[:PASSWORD@]HOST:PORT/DB, rediss://... or unix://...",
         ) from None
+
+
+def _as_sent(reply: Any, **options: Any) -> Any:
+    return reply
 
 
 def place(client: Client) -> str:

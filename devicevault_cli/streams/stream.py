@@ -22,9 +22,16 @@ def raw(value: str | bytes) -> bytes:
     return value.encode("utf-8", "surrogateescape") if isinstance(value, str) else value
 
 
-def entries(reply: Iterable[tuple[bytes, dict[bytes, bytes]]]) -> list[Entry]:
-    """redis-py's list of (id, fields)."""
-    return [Entry(entry_id(key), fields) for key, fields in reply]
+def entries(reply: Iterable[tuple[bytes, list[bytes] | dict[bytes, bytes]]]) -> list[Entry]:
+    """Entries as Redis sends them, (id, [name, value, ...]), or as redis-py's own parser has made dicts of them."""
+    found = []
+    for key, fields in reply:
+        ms, _, seq = key.partition(b"-")
+        if not isinstance(fields, dict):
+            parts = iter(fields)
+            fields = dict(zip(parts, parts, strict=True))  # noqa: PLW2901
+        found.append(Entry(EntryId(int(ms), int(seq)), fields))
+    return found
 
 
 def entry_id(key: bytes) -> EntryId:

@@ -15,7 +15,7 @@ def acknowledge_first() -> None:
 
     def mutant(self: Consumer, work: Work) -> None:
         if work.record_ids:
-            self._persistently(lambda: self.delivery.group.acknowledge([key for key, _ in work.record_ids]))
+            self._persistently(lambda: self.delivery.group.acknowledge(list(work.record_ids)))
         launch(self, work)
 
     Consumer._launch = mutant  # type: ignore[method-assign]
