@@ -195,13 +195,14 @@ class Consumer:
     def _decode(self, batch: Batch) -> Work:
         work = Work(batch)
         decode, largest = self.pipeline.decode, self.repository.device_id_max
+        records, record_ids = work.records, work.record_ids
         for key, fields in batch.entries:
             decision = decode(*key, fields, largest)
             if FIRST_ID in fields and (first := first_id(fields)):
                 work.first_ids[key] = EntryId(*first)
             if isinstance(decision, Decoded):
-                work.records.append(decision.record)
-                work.record_ids.append(key)
+                records.append(decision.record)
+                record_ids.append(key)
                 for note in decision.notes:
                     self._note(note, key)
             elif isinstance(decision, Rejected):

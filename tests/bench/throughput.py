@@ -13,7 +13,7 @@ from tests.bench.measure import DVCTL, Figure, Run, dvctl, pairs, program
 from tests.bench.messages import GROUP, STREAM
 from tests.support.server import wait_until
 
-COUNT = 20_000
+COUNT = 40_000
 CONSUME = ("consume", "--drain", "-o", "json")
 
 
