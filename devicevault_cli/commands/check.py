@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
-from typing import Annotated, Literal
+from collections.abc import Mapping
+from typing import Annotated, Any, Literal
 
 from devicevault_cli.commands.arguments import Option
 from devicevault_cli.commands.options import command
 from devicevault_cli.errors import DvctlError, Usage
 from devicevault_cli.operations.watch import CODES, DEFAULTS, Limit, nagios, prometheus, watch
+from devicevault_cli.output.escapes import visible
 from devicevault_cli.output.printer import Printer
 from devicevault_cli.runtime import Runtime
 from devicevault_cli.times import parse_duration
@@ -70,8 +72,13 @@ def check(
     if format_ == "json":
         Printer(run.terminal, "json").answer(answer)
     elif format_ is None:
-        run.printer.answer(answer, "checks", lines=lambda told: [nagios(dict(told))])
+        run.printer.answer(answer, "checks", lines=lambda told: nagios(_inert(told)))
     else:
-        text = prometheus(answer) if format_ == "prometheus" else nagios(answer)
-        Printer(run.terminal).answer(answer, lines=lambda _: text.splitlines())
+        shape = prometheus if format_ == "prometheus" else nagios
+        Printer(run.terminal).answer(answer, lines=lambda told: shape(_inert(told)))
     return CODES[answer["status"]]
+
+
+def _inert(answer: Mapping[str, Any]) -> dict[str, Any]:
+    """With names as they are shown: what reads these formats takes a line break or a `\\x` in a name for its own."""
+    return {name: visible(value) if isinstance(value, str) else value for name, value in answer.items()}

@@ -10,6 +10,7 @@ from typing import Annotated, Any, Literal
 from devicevault_cli.commands.arguments import Option
 from devicevault_cli.commands.options import Rate, Since, command, parse_end
 from devicevault_cli.errors import DvctlError, NotConfirmed, Usage
+from devicevault_cli.output.escapes import visible
 from devicevault_cli.runtime import Runtime
 from devicevault_cli.streams.model import LAST, ZERO, EntryId
 from devicevault_cli.times import parse_duration
@@ -125,7 +126,8 @@ def _write_report(run: Runtime, path: Path, answer: dict[str, Any], commands: li
     about = {"stream": run.stream.key, "group": run.group.name, "table": run.pipeline.table, "verified": iso(now_ms())}
     text = (html if path.suffix == ".html" else markdown)(answer, about, commands)
     try:
-        path.write_text(text, "utf-8")
+        # Somebody will look at it on a terminal.
+        path.write_text("\n".join(map(visible, text.split("\n"))), "utf-8")
     except OSError as error:
         raise DvctlError(f"{path} cannot be written: {error.strerror}") from error
     run.printer.note(f"report written to {path}")

@@ -78,21 +78,21 @@ def _age_s(oldest: EntryId | None) -> float:
     return 0 if oldest is None else max(0.0, round(time.time() - oldest.ms / 1000, 1))
 
 
-def nagios(answer: dict[str, Any]) -> str:
-    """One line: the verdict, what is not ok, and performance data; `error` is why nothing is known."""
+def nagios(answer: dict[str, Any]) -> list[str]:
+    """One line: the verdict, what is not ok, and performance data; `error` is why nothing is known. Names are inert."""
     bad = [f"{each['name']} is {_shown(each['value'])}" for each in answer["checks"] if each["status"] != "ok"]
     data = " ".join(
         f"{each['name']}={_shown(each['value'])};{_shown(each['warning'])};{_shown(each['critical'])};0"
         for each in answer["checks"]
     )
     about = f"{answer['group']} of {answer['stream']}"
-    return (
-        f"DVCTL {answer['status'].upper()} - {about}: {answer.get('error') or ', '.join(bad) or 'keeping up'} | {data}"
-    )
+    said = f"DVCTL {answer['status'].upper()} - {about}: {answer.get('error') or ', '.join(bad) or 'keeping up'}"
+    # The first bar begins the performance data.
+    return [f"{said.replace('|', '/')} | {data}"]
 
 
-def prometheus(answer: dict[str, Any]) -> str:
-    """The text format, e.g. for the textfile collector of a node exporter."""
+def prometheus(answer: dict[str, Any]) -> list[str]:
+    """The text format, e.g. for the textfile collector of a node exporter. Names are inert."""
     labels = f'stream="{_escaped(answer["stream"])}",group="{_escaped(answer["group"])}"'
     lines = []
     for each in answer["checks"]:
@@ -100,7 +100,7 @@ def prometheus(answer: dict[str, Any]) -> str:
         value = "NaN" if each["value"] is None else _shown(each["value"])
         lines += [f"# TYPE {name} gauge", f"{name}{{{labels}}} {value}"]
     lines += ["# TYPE dvctl_check_status gauge", f"dvctl_check_status{{{labels}}} {CODES[answer['status']]}"]
-    return "\n".join(lines)
+    return lines
 
 
 def _shown(value: float | None) -> str:
@@ -108,4 +108,4 @@ def _shown(value: float | None) -> str:
 
 
 def _escaped(text: str) -> str:
-    return text.replace("\\", "\\\\").replace('"', '\\"').replace("\n", "\\n")
+    return text.replace("\\", "\\\\").replace('"', '\\"')

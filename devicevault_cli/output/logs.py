@@ -40,6 +40,8 @@ def _send(handler: logging.Handler, level: int) -> None:
     logger.handlers = [handler]
     logger.setLevel(level)
     logger.propagate = False
+    # What libraries warn of, which may quote a server.
+    logging.lastResort = handler
 
 
 def _plain(record: logging.LogRecord, message: str) -> str:

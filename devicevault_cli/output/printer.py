@@ -120,7 +120,7 @@ class Printer:
 
     def confirm_name(self, question: str, name: str) -> None:
         """Ask for a name to be typed. Raises NotConfirmed unless it is."""
-        if self._ask(f"{question} Type {name} to go on: ") != name:
+        if self._ask(f"{question} Type {name} to go on: ") not in (name, visible(name)):
             raise NotConfirmed("nothing was changed", hint=f"--confirm {name} answers the question beforehand")
 
     @contextmanager
