@@ -67,6 +67,9 @@ class Intake:
         self._next_claim = 0.0
         self._suspects: deque[EntryId] = deque()
         self._largest, self._known = 1024, False
+        # Held until the next ones are read: with all of it free, malloc gives the memory of large messages back to the
+        # system, and taking it again, page by page, costs as much as reading them.
+        self._last_read: list[Entry] = []
 
     def recover(self) -> None:
         """After an error of Redis: a reply may be lost, so look at the own pending entries first."""
@@ -94,6 +97,7 @@ class Intake:
             self._take_suspect(batch, self._suspects.popleft())
         if not batch:
             self._read_new(batch, limit, block_ms)
+        self._last_read = batch.entries
         return batch
 
     def _read_new(self, batch: Batch, limit: int, block_ms: int | None) -> None:

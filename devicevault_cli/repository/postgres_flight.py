@@ -19,6 +19,10 @@ if TYPE_CHECKING:
     from psycopg.pq.abc import PGconn, PGresult
 
 
+IN_ONE_PIECE = 6000
+"""libpq sends 8 KB at once; so many bytes of statements and parameters are that with what the protocol adds."""
+
+
 class Statement:
     """A statement and its parameters in binary format. One with parameters returns rows."""
 
@@ -27,6 +31,10 @@ class Statement:
     def __init__(self, sql: str, arrays: Sequence[Array] = ()) -> None:
         self.sql = sql.encode()
         self.arrays = arrays
+
+    def size(self) -> int:
+        """Bytes of the statement and its parameters."""
+        return len(self.sql) + sum(len(array.data) for array in self.arrays)
 
 
 class ServerError(Exception):
@@ -40,9 +48,10 @@ class ServerError(Exception):
 class Flight:
     """The statements of one transaction, on their way.
 
-    A statement with parameters is parsed first, and the server reaches a point of synchronization before the parameters
-    are sent: until they are there as a whole it counts the session as idle in transaction, and ends it after
-    `idle_in_transaction_session_timeout`. So a client frozen while it sends cannot keep a lock for ever.
+    In a large flight a statement with parameters is parsed first, and the server reaches a point of synchronization
+    before the parameters are sent: until they are there as a whole it counts the session as idle in transaction, and
+    ends it after `idle_in_transaction_session_timeout`. So a client frozen while it sends cannot keep a lock for ever.
+    A small flight leaves in one piece.
 
     Written on `psycopg.pq`, psycopg's documented mirror of libpq: `Connection.pipeline()` sends what fits into
     the socket and the rest only when the answers are fetched, so that the server would wait for us instead.
@@ -57,15 +66,26 @@ class Flight:
         """How many points of synchronization the server has still to reach."""
         self._heard = time.monotonic()
         self._pgconn.enter_pipeline_mode()
+        statements = list(statements)
+        small = sum(map(Statement.size, statements)) < IN_ONE_PIECE
         for statement in statements:
-            if statement.arrays:
-                self._send_in_two(statement)
+            if small or not statement.arrays:
+                self._send(statement)
             else:
-                self._pgconn.send_query_params(statement.sql, None)
+                self._send_in_two(statement)
         self._sync()
         while self._pgconn.flush():
             if not self._poll(select.POLLIN | select.POLLOUT, 0.5):
                 connection.on_wait()
+
+    def _send(self, statement: Statement) -> None:
+        arrays = statement.arrays
+        self._pgconn.send_query_params(
+            statement.sql,
+            [array.data for array in arrays],
+            [array.oid for array in arrays],
+            [Format.BINARY] * len(arrays),
+        )
 
     def _send_in_two(self, statement: Statement) -> None:
         arrays = statement.arrays

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from functools import cache
 from zlib import crc32
 
 from devicevault_cli.repository.tables import DEVICES, RESULTS, TableSpec
@@ -30,12 +31,14 @@ def settings(lock_ms: int, statement_ms: int, idle_ms: int, *, lock: int | None)
     return f"SELECT {', '.join(parts)}"
 
 
+@cache
 def lock_key(spec: TableSpec) -> int:
     """The key of the table's advisory lock: one for the table, since locks for identities would fill the lock table
     that all databases of the cluster share."""
     return (crc32(b"dvctl") << 31) | (crc32(spec.name.encode()) >> 1)
 
 
+@cache
 def save_wave(spec: TableSpec, *, named: bool, unique_index: bool) -> str:
     """Looks devices and identities up, inserts what is new, answers with the rest.
 

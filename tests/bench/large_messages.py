@@ -8,7 +8,7 @@ from tests.bench.ground import Ground
 from tests.bench.measure import Figure, pairs
 from tests.bench.throughput import against, drain, drained
 
-COUNT, SIZE = 300, 1_000_000
+COUNT, SIZE = 600, 1_000_000
 
 
 def figures(ground: Ground) -> Iterator[Figure]:
