@@ -9,7 +9,7 @@ from typing import Any, TypeAlias
 from devicevault_cli.errors import DvctlError, NotConfirmed
 from devicevault_cli.output.escapes import csv_cell, to_json, visible
 from devicevault_cli.output.progress import Progress
-from devicevault_cli.output.table import columns_of, fit, heading, label, lines_of, show, table
+from devicevault_cli.output.table import columns_of, fit, heading, is_count, label, lines_of, show, table, text
 from devicevault_cli.output.terminal import Terminal
 
 Row: TypeAlias = Mapping[str, Any]
@@ -238,7 +238,9 @@ def _as_row(value: Any) -> Row:
 def _single(key: str, value: Any) -> Iterator[list[str]]:
     """A line for a value, a line each for what a mapping holds."""
     name = label(key)
-    if isinstance(value, Mapping) and value:
+    if is_count(value):
+        yield from ([f"{name} {text(part)}", show("", number)] for part, number in value.items())
+    elif isinstance(value, Mapping) and value:
         for part, each in value.items():
             yield [f"{name} {label(str(part))}", show(str(part), each)]
     else:

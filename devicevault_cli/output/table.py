@@ -1,4 +1,4 @@
-"""Plain tables that fit the terminal: no value is cut off, a long one goes on in the next line."""
+"""Plain tables that fit the terminal: a long value goes on in the next line, an absurd one is cut and says so."""
 
 from __future__ import annotations
 
@@ -12,6 +12,8 @@ from devicevault_cli.times import show_duration
 GAP = 2
 LEAST = 6
 """A column is never narrower, if its content is wider."""
+LONGEST = 1000
+"""Characters of a value; a message may hold millions, which would roll everything else off the screen."""
 
 
 def show(key: str, value: Any) -> str:
@@ -22,11 +24,24 @@ def show(key: str, value: Any) -> str:
         return "yes" if value else "no"
     if isinstance(value, (int, float)):
         return _number(key, value)
+    if is_count(value):
+        return "  ".join(f"{text(name)}={number}" for name, number in value.items())
     if isinstance(value, Mapping):
         return "  ".join(f"{visible(str(name))}={show(str(name), each)}" for name, each in value.items()) or "-"
     if isinstance(value, (list, tuple)):
-        return " ".join(visible(to_json(each)) if isinstance(each, dict) else show("", each) for each in value) or "-"
-    return visible(str(value))
+        return " ".join(text(to_json(each)) if isinstance(each, dict) else show("", each) for each in value) or "-"
+    return text(value)
+
+
+def text(value: object) -> str:
+    """Foreign text, inert."""
+    whole = str(value)
+    return visible(whole) if len(whole) <= LONGEST else f"{visible(whole[:LONGEST])}... ({len(whole):,} characters)"
+
+
+def is_count(value: Any) -> bool:
+    """Whether this is numbers by names that are data: such a name is shown as it is, and tells no unit."""
+    return isinstance(value, Mapping) and bool(value) and all(type(each) is int for each in value.values())
 
 
 def _number(key: str, value: float) -> str:

@@ -1,11 +1,11 @@
-"""Tables: they fit, and nothing is cut off."""
+"""Tables: they fit, and nothing is cut off but what is absurdly long."""
 
 from __future__ import annotations
 
 from hypothesis import given
 from hypothesis import strategies as st
 
-from devicevault_cli.output.table import cell_width, heading, lines_of, show, table
+from devicevault_cli.output.table import LONGEST, cell_width, heading, lines_of, show, table
 
 WORDS = st.text(st.characters(categories=["Ll", "Lo", "Nd"]) | st.just(" "), max_size=60).map(
     lambda each: " ".join(each.split())
@@ -44,6 +44,28 @@ def test_values_are_shown_by_their_unit() -> None:
         show("ids", ["1-0", "2-0"]),
         show("x", "a\x1bb"),
         show("reasons", {"bad\n": 2}),
+        show("stream", {"key": "s", "age_ms": 65_000}),
     ]
-    assert shown == ["1m 5s", "1m 30s", "12.3", "2.0 KiB", "yes", "-", "1-0 2-0", "a\\x1bb", "bad\\n=2"]
+    expected = [
+        "1m 5s",
+        "1m 30s",
+        "12.3",
+        "2.0 KiB",
+        "yes",
+        "-",
+        "1-0 2-0",
+        "a\\x1bb",
+        "bad\\n=2",
+        "key=s  age_ms=1m 5s",
+    ]
+    assert shown == expected
     assert heading("oldest_pending_age_ms") == "OLDEST PENDING AGE"
+
+
+def test_names_of_data_tell_no_unit() -> None:
+    assert show("consumers", {"worker_1_ms": 65_000}) == "worker_1_ms=65000"
+
+
+def test_what_is_absurdly_long_is_cut_and_says_so() -> None:
+    assert show("device_id", "x" * LONGEST) == "x" * LONGEST
+    assert show("device_id", "x" * 1_000_000) == "x" * LONGEST + "... (1,000,000 characters)"
