@@ -13,7 +13,7 @@ from devicevault_cli.output.logs import warn_to
 from devicevault_cli.output.printer import Printer
 from devicevault_cli.output.terminal import Terminal
 from devicevault_cli.runtime import Runtime
-from devicevault_cli.settings import NAMES, Settings, load
+from devicevault_cli.settings import NAMES, Settings, environment_variable, load
 from devicevault_cli.streams.model import LAST, ZERO, EntryId
 from devicevault_cli.times import now_ms, parse_duration, parse_moment
 
@@ -181,6 +181,7 @@ class Command:
         flags = {each: values[each] for each in ("dry_run", "yes", "force", "confirm_name") if each in values}
         printer = Printer(terminal, settings.output)
         warn_to(printer, verbose=values["verbose"])
+        self._warn_of_secrets(settings, printer)
         run = Runtime(settings, terminal, printer, name, values["verbose"], **flags)
         try:
             return self.function(run, **{each: values[each] for each in own}) or 0
@@ -192,6 +193,12 @@ class Command:
             raise Usage(
                 f"this command has no output as {settings.output}", hint=f"-o {', '.join(self.formats)} are possible"
             )
+
+    def _warn_of_secrets(self, settings: Settings, printer: Printer) -> None:
+        for each in settings.all:
+            if each.source == "flag" and each.shown != each.value:
+                flag, variable = f"--{each.name.replace('_', '-')}", environment_variable(each.name)
+                printer.warn(f"{flag}: every user of this machine can read a password there; {variable} hides it")
 
     def _check_configuration(self, settings: Settings) -> None:
         if self.redis:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 import os
 import sys
 from collections.abc import Mapping
@@ -28,6 +29,9 @@ class Terminal(NamedTuple):
         """This process's own."""
         import shutil
 
+        if isinstance(sys.stdout, io.TextIOWrapper) and not sys.stdout.closed:
+            # In a locale without UTF-8, as Python does it for stderr anyway.
+            sys.stdout.reconfigure(errors="backslashreplace")
         on_terminal = _is_tty(sys.stdout)
         return cls(
             sys.stdin,
