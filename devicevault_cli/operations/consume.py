@@ -6,25 +6,25 @@ import logging
 import threading
 import time
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, field
-from typing import Literal, NamedTuple
+from dataclasses import dataclass
+from typing import Literal
 
 from devicevault_cli.errors import (
     BadConfig,
     DvctlError,
     LocksExhausted,
-    MemoryFull,
     MissingGroup,
     RecordRejected,
     Refused,
     Unavailable,
-    WrongType,
 )
-from devicevault_cli.messages import FIRST_ID, Decoded, Rejected, first_id
+from devicevault_cli.messages import Rejected
 from devicevault_cli.operations.intake import DEATHS_ALONE, Batch, Intake
 from devicevault_cli.operations.patience import Patience, Stopped
-from devicevault_cli.operations.persist import Outcome, conflicting, rejection, save_apart
+from devicevault_cli.operations.persist import Outcome, save_apart
+from devicevault_cli.operations.settle import OnReject, Settlement
 from devicevault_cli.operations.tally import Tally
+from devicevault_cli.operations.work import Judged, Work, decoded
 from devicevault_cli.pipelines import Pipeline
 from devicevault_cli.records import Record
 from devicevault_cli.repository.repository import Repository, Save, Saved
@@ -36,7 +36,6 @@ log = logging.getLogger("dvctl.consume")
 BLOCK_MS = 1000
 """How long an idle read waits: short, so that a signal is answered at once."""
 SHOW_LIFE_S = 4.0
-OWED_RETRY_S = 2.0
 LAST_WAIT_S = 5.0
 """How long a stopping consumer waits for the database."""
 
@@ -51,31 +50,9 @@ class ConsumeOptions:
     batch_size: int = 1000
     claim_idle_s: float = 60.0
     max_deliveries: int = 10
-    on_reject: Literal["dead-letter", "drop"] = "dead-letter"
+    on_reject: OnReject = "dead-letter"
     on_missing_group: Literal["create", "fail"] = "create"
     rate: float | None = None
-
-
-class Judged(NamedTuple):
-    """A bad message: its entry id, the id it had first, and why."""
-
-    id: EntryId
-    first: EntryId
-    rejected: Rejected
-
-
-@dataclass(slots=True)
-class Work:
-    """A decoded batch. The messages themselves are let go here: what is kept is small."""
-
-    batch: Batch
-    records: list[Record] = field(default_factory=list)
-    record_ids: list[EntryId] = field(default_factory=list)
-    rejected: list[tuple[EntryId, Rejected]] = field(default_factory=list)
-    first_ids: dict[EntryId, EntryId] = field(default_factory=dict)
-    """Of entries that were re-published: the id the message had first."""
-    skipped: list[EntryId] = field(default_factory=list)
-    save: Save | None = None
 
 
 class Consumer:
@@ -99,7 +76,7 @@ class Consumer:
         self._on_progress = on_progress
         self._persistently = Patience(stop, self._tick, self._deferred)
         self._in_hand: dict[EntryId, int] = {}
-        self._owed: dict[EntryId, Judged] = {}
+        self._settlement = Settlement(delivery, self._in_hand, self.tally, self._persistently, options.on_reject)
         self._intake = Intake(
             delivery,
             self._in_hand,
@@ -110,7 +87,7 @@ class Consumer:
         self._in_flight: Work | None = None
         self._taken = 0
         self._deferring = False
-        self._shown_alive = self._kept_fresh = self._tried_owed = time.monotonic()
+        self._shown_alive = self._kept_fresh = time.monotonic()
         self._suspect: tuple[EntryId, int] | None = None
         self._give_up: float | None = None
         repository.on_wait = self._waiting
@@ -162,7 +139,7 @@ class Consumer:
     def _next_batch(self) -> Batch:
         """Read while the database works on what is in flight; wait only when nothing is."""
         limit = self._limit()
-        if limit <= 0 or len(self._owed) >= self.options.batch_size:
+        if limit <= 0 or len(self._settlement.owed) >= self.options.batch_size:
             if self._in_flight is None:
                 self._stop.wait(0.2)
             return Batch()
@@ -193,24 +170,7 @@ class Consumer:
         return batch
 
     def _decode(self, batch: Batch) -> Work:
-        work = Work(batch)
-        decode, largest = self.pipeline.decode, self.repository.device_id_max
-        records, record_ids = work.records, work.record_ids
-        for key, fields in batch.entries:
-            decision = decode(*key, fields, largest)
-            if FIRST_ID in fields and (first := first_id(fields)):
-                work.first_ids[key] = EntryId(*first)
-            if isinstance(decision, Decoded):
-                records.append(decision.record)
-                record_ids.append(key)
-                for note in decision.notes:
-                    self._note(note, key)
-            elif isinstance(decision, Rejected):
-                work.rejected.append((key, decision))
-            else:
-                work.skipped.append(key)
-        batch.entries = []
-        return work
+        return decoded(batch, self.pipeline.decode, self.repository.device_id_max, self._note)
 
     def _launch(self, work: Work) -> None:
         """Hand the records to the database and do not wait."""
@@ -229,7 +189,7 @@ class Consumer:
 
     def _finish(self, work: Work) -> None:
         """Wait for the database, then settle."""
-        self._settle(work, self._outcomes(work))
+        self._settlement.settle(work, self._outcomes(work))
         self._pace()
 
     def _outcomes(self, work: Work) -> list[Outcome]:
@@ -270,77 +230,7 @@ class Consumer:
             if time.monotonic() > self._give_up:
                 raise Stopped
 
-    # --- settling
-
-    def _settle(self, work: Work, outcomes: list[Outcome]) -> None:
-        """After COMMIT: acknowledge what has its row, write the dead letters, count."""
-        done = list(work.skipped)
-        self.tally.skipped += len(work.skipped)
-        for key, record, outcome in zip(work.record_ids, work.records, outcomes, strict=True):
-            if bad := rejection(outcome, record):
-                work.rejected.append((key, bad))
-                continue
-            done.append(key)
-            self._count(outcome, record, key)
-        if done:
-            acknowledged = self._persistently(lambda: self.delivery.group.acknowledge(done))
-            if acknowledged < len(done):
-                log.info("%d of %d entries were acknowledged elsewhere meanwhile", len(done) - acknowledged, len(done))
-            self._let_go(done)
-        for key, bad in work.rejected:
-            self._reject(Judged(key, work.first_ids.get(key, key), bad))
-
-    def _count(self, outcome: Outcome, record: Record, key: EntryId) -> None:
-        if isinstance(outcome, Rejected):
-            return
-        if outcome.outcome == "inserted":
-            self.tally.persisted += 1
-            return
-        self.tally.duplicates += 1
-        if conflicting(outcome, record):
-            self.tally.conflicting += 1
-            row = outcome.existing.id if outcome.existing else "?"
-            log.warning("entry %s: its row %s has another device or status; the row stays", key, row)
-
-    def _reject(self, judged: Judged) -> None:
-        """Dead-letter or drop. What cannot be written now stays pending and is owed; neighbours go on."""
-        try:
-            self._persistently_but(lambda: self._write_off(judged))
-        except (WrongType, MemoryFull, Refused) as error:
-            if judged.id not in self._owed:
-                log.error("entry %s stays pending, its dead letter cannot be written: %s", judged.id, error)
-            self._owed[judged.id] = judged
-            return
-        self._owed.pop(judged.id, None)
-        self._let_go([judged.id])
-
-    def _persistently_but(self, action: Callable[[], None]) -> None:
-        """Wait for Redis to come back, but not for room in it or a right."""
-        refusal: DvctlError | None = None
-
-        def attempt() -> None:
-            nonlocal refusal
-            try:
-                action()
-            except (MemoryFull, Refused) as error:
-                refusal = error
-
-        self._persistently(attempt)
-        if refusal is not None:
-            raise refusal
-
-    def _write_off(self, judged: Judged) -> None:
-        key, first, (reason, detail) = judged
-        if self.options.on_reject == "drop":
-            self.delivery.discard(key, reason)
-            self.tally.dropped += 1
-            log.warning("entry %s dropped: %s (%s)", key, reason, detail)
-        elif self.delivery.dead_letter(key, first, reason, detail):
-            self.tally.dead_lettered += 1
-            self.tally.reasons[reason] = self.tally.reasons.get(reason, 0) + 1
-            log.info("entry %s dead-lettered: %s (%s)", key, reason, detail)
-        else:
-            self.tally.gone += 1
+    # --- suspects
 
     def _process_suspect(self, batch: Batch) -> None:
         """An entry that was delivered too often, alone; a fourth time it is not even looked at."""
@@ -351,13 +241,13 @@ class Consumer:
             self._persistently(self.repository.check)
             count = batch.deliveries[key]
             detail = f"delivered {count} times, of these {batch.deaths_alone} alone; no attempt came to an end"
-            self._reject(Judged(key, key, Rejected("max-deliveries", detail)))
+            self._settlement.reject(Judged(key, key, Rejected("max-deliveries", detail)))
         else:
             log.warning("entry %s was delivered %d times already: processing it alone", key, batch.deliveries[key])
             self._launch(self._decode(batch))
             self._land()
         self._suspect = None
-        if key not in self._owed:
+        if key not in self._settlement.owed:
             self._persistently(lambda: self.delivery.end_alone(key))
 
     # --- outages, signs of life
@@ -390,19 +280,12 @@ class Consumer:
                 self.delivery.show_life()
         except DvctlError as error:
             log.debug("could not show life: %s", error)
-        if self._owed and now - self._tried_owed > OWED_RETRY_S:
-            self._tried_owed = now
-            for judged in list(self._owed.values()):
-                self._reject(judged)
+        self._settlement.pay()
 
     def _note(self, note: str, key: EntryId) -> None:
         seen = self.tally.notes.get(note, 0)
         self.tally.notes[note] = seen + 1
         log.log(logging.WARNING if seen < 3 else logging.DEBUG, "entry %s: %s is unusable or implausible", key, note)
-
-    def _let_go(self, ids: list[EntryId]) -> None:
-        for key in ids:
-            self._in_hand.pop(key, None)
 
     # --- beginning and end
 
@@ -437,7 +320,7 @@ class Consumer:
     def _reason_to_end(self) -> str | None:
         if self._stop.is_set():
             return "signal"
-        if self._in_flight is not None or len(self._in_hand) > len(self._owed):
+        if self._in_flight is not None or len(self._in_hand) > len(self._settlement.owed):
             return None
         if self.options.max_messages is not None and self._taken >= self.options.max_messages:
             return "max-messages"

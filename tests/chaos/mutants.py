@@ -9,7 +9,8 @@ from typing import Any
 
 def acknowledge_first() -> None:
     """Acknowledge what was decoded before it is committed."""
-    from devicevault_cli.operations.consume import Consumer, Work
+    from devicevault_cli.operations.consume import Consumer
+    from devicevault_cli.operations.work import Work
 
     launch = Consumer._launch
 

@@ -1,0 +1,123 @@
+"""The end of a message, after COMMIT: acknowledged, dead-lettered, dropped, or owed until that is possible."""
+
+from __future__ import annotations
+
+import logging
+import time
+from collections.abc import Callable, Iterable
+from typing import Literal
+
+from devicevault_cli.errors import DvctlError, MemoryFull, Refused, WrongType
+from devicevault_cli.messages import Rejected
+from devicevault_cli.operations.patience import Patience
+from devicevault_cli.operations.persist import Outcome, conflicting, rejection
+from devicevault_cli.operations.tally import Tally
+from devicevault_cli.operations.work import Judged, Work
+from devicevault_cli.records import Record
+from devicevault_cli.streams.delivery import Delivery
+from devicevault_cli.streams.model import EntryId
+
+log = logging.getLogger("dvctl.consume")
+
+OnReject = Literal["dead-letter", "drop"]
+RETRY_S = 2.0
+
+
+class Settlement:
+    """Settles entries of one consumer, and takes what is settled out of its hand.
+
+    `owed`: messages whose letter cannot be written now (no room, no right, a key of another type). They stay pending
+    while their neighbours go on.
+    """
+
+    def __init__(
+        self, delivery: Delivery, in_hand: dict[EntryId, int], tally: Tally, patiently: Patience, on_reject: OnReject
+    ) -> None:
+        self._delivery = delivery
+        self._in_hand = in_hand
+        self._tally = tally
+        self._patiently = patiently
+        self._on_reject = on_reject
+        self.owed: dict[EntryId, Judged] = {}
+        self._tried = time.monotonic()
+
+    def settle(self, work: Work, outcomes: list[Outcome]) -> None:
+        """Acknowledge what has its row or was skipped, write the dead letters, count."""
+        done = list(work.skipped)
+        self._tally.skipped += len(work.skipped)
+        for key, record, outcome in zip(work.record_ids, work.records, outcomes, strict=True):
+            if bad := rejection(outcome, record):
+                work.rejected.append((key, bad))
+                continue
+            done.append(key)
+            self._count(outcome, record, key)
+        if done:
+            acknowledged = self._patiently(lambda: self._delivery.group.acknowledge(done))
+            if acknowledged < len(done):
+                log.info("%d of %d entries were acknowledged elsewhere meanwhile", len(done) - acknowledged, len(done))
+            self._let_go(done)
+        for key, bad in work.rejected:
+            self.reject(work.judged(key, bad))
+
+    def reject(self, judged: Judged) -> None:
+        """Dead-letter or drop; what cannot be written now is owed."""
+        try:
+            self._patiently_but(lambda: self._write_off(judged))
+        except (WrongType, MemoryFull, Refused) as error:
+            if judged.id not in self.owed:
+                log.error("entry %s stays pending, its dead letter cannot be written: %s", judged.id, error)
+            self.owed[judged.id] = judged
+            return
+        self.owed.pop(judged.id, None)
+        self._let_go([judged.id])
+
+    def pay(self) -> None:
+        """Try what is owed again, now and then."""
+        if self.owed and time.monotonic() - self._tried > RETRY_S:
+            self._tried = time.monotonic()
+            for judged in list(self.owed.values()):
+                self.reject(judged)
+
+    def _count(self, outcome: Outcome, record: Record, key: EntryId) -> None:
+        if isinstance(outcome, Rejected):
+            return
+        if outcome.outcome == "inserted":
+            self._tally.persisted += 1
+            return
+        self._tally.duplicates += 1
+        if conflicting(outcome, record):
+            self._tally.conflicting += 1
+            row = outcome.existing.id if outcome.existing else "?"
+            log.warning("entry %s: its row %s has another device or status; the row stays", key, row)
+
+    def _patiently_but(self, action: Callable[[], None]) -> None:
+        """Wait for Redis to come back, but not for room in it or a right."""
+        refusal: DvctlError | None = None
+
+        def attempt() -> None:
+            nonlocal refusal
+            try:
+                action()
+            except (MemoryFull, Refused) as error:
+                refusal = error
+
+        self._patiently(attempt)
+        if refusal is not None:
+            raise refusal
+
+    def _write_off(self, judged: Judged) -> None:
+        key, first, (reason, detail) = judged
+        if self._on_reject == "drop":
+            self._delivery.discard(key, reason)
+            self._tally.dropped += 1
+            log.warning("entry %s dropped: %s (%s)", key, reason, detail)
+        elif self._delivery.dead_letter(key, first, reason, detail):
+            self._tally.dead_lettered += 1
+            self._tally.reasons[reason] = self._tally.reasons.get(reason, 0) + 1
+            log.info("entry %s dead-lettered: %s (%s)", key, reason, detail)
+        else:
+            self._tally.gone += 1
+
+    def _let_go(self, ids: Iterable[EntryId]) -> None:
+        for key in ids:
+            self._in_hand.pop(key, None)
