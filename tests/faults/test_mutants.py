@@ -23,7 +23,6 @@ def suffer() -> Iterator[Suffer]:
             report = run(Plan(seed, seconds=4, kinds=kinds, mutant=mutant, drain_s=4), *to_break)
             print(report)
             assert not report.others, "the mutant itself failed, which proves nothing"
-            assert not report.ok
             return report
 
         yield run_mutant
@@ -32,7 +31,8 @@ def suffer() -> Iterator[Suffer]:
 def test_acknowledging_before_commit_is_caught(suffer: Suffer) -> None:
     """What was in no letter and no row must include good messages: bad ones get no letter once acknowledged."""
     kinds = ("postgres-freeze", "kill", "vanish", "kill")
-    assert any(suffer("acknowledge-first", *kinds, seed=seed).lost_good() for seed in (3, 4, 5))
+    # A death has to fall between the acknowledgement and COMMIT, which not every run brings about.
+    assert any(suffer("acknowledge-first", *kinds, seed=seed).lost_good() for seed in range(3, 9))
 
 
 def test_consuming_without_the_lock_is_caught(suffer: Suffer) -> None:
