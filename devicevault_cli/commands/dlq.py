@@ -32,15 +32,17 @@ def _chosen(
     run: Runtime,
     ids: list[EntryId] | None,
     ids_from: str | None,
-    *filters: str | int | None,
+    reason: str | None,
+    device: int | None,
+    since_ms: int | None,
+    older_than_ms: int | None,
 ) -> Letters:
-    reason, device, since, older_than = filters
     return Letters(
         ids=frozenset(read_ids(run, ids, ids_from)) if ids or ids_from is not None else None,
-        reason=str(reason) if reason is not None else None,
-        device=int(device) if device is not None else None,
-        since_ms=int(since) if since is not None else None,
-        until_ms=now_ms() - int(older_than) if older_than is not None else None,
+        reason=reason,
+        device=device,
+        since_ms=since_ms,
+        until_ms=None if older_than_ms is None else now_ms() - older_than_ms,
     )
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shlex
 import time
 from collections.abc import Iterator
 from pathlib import Path
@@ -79,7 +80,7 @@ def verify(
     if watch:
         return _watch(run, scope, every / 1000)
     answer = _repair(run, scope, deep=deep) if repair else _once(run, scope, deep=deep)
-    return _told(run, answer, report)
+    return _told(run, answer, scope, report)
 
 
 def _once(run: Runtime, scope: Any, *, deep: bool = False) -> dict[str, Any]:
@@ -103,28 +104,46 @@ def _repair(run: Runtime, scope: Any, *, deep: bool) -> dict[str, Any]:
     return carry_out(make, show=lambda plan: run.printer.note(*plan.says), confirm=confirm, dry_run=run.dry_run)
 
 
-def _told(run: Runtime, answer: dict[str, Any], report: Path | None) -> int:
+def _told(run: Runtime, answer: dict[str, Any], scope: Any, report: Path | None) -> int:
     from devicevault_cli.commands.verify_text import told
-    from devicevault_cli.operations.verify.report import repair_commands
+    from devicevault_cli.commands.verify_words import next_steps
 
     if answer["stream"]["entries"] == 0:
         run.printer.note(f"nothing to verify: {run.stream.key} has no entries here")
     run.printer.answer(answer, lines=told)
-    commands = repair_commands(answer, _settings(run))
+    steps = next_steps(answer, _settings(run), _scope(scope))
     if report is not None:
-        _write_report(run, report, answer, commands)
+        _write_report(run, report, answer, _about(run, scope), steps)
     if not answer["ok"]:
-        for each in commands:
-            run.printer.hint(each)
+        for each in steps:
+            run.printer.hint(f"{each.command}  # {each.why}")
     return 0 if answer["ok"] else FOUND
 
 
-def _write_report(run: Runtime, path: Path, answer: dict[str, Any], commands: list[str]) -> None:
-    from devicevault_cli.operations.verify.report import html, markdown
+def _about(run: Runtime, scope: Any) -> dict[str, str]:
+    """What a report must tell for its numbers to mean anything years later. No password is shown."""
+    from devicevault_cli import __version__
     from devicevault_cli.times import iso, now_ms
 
-    about = {"stream": run.stream.key, "group": run.group.name, "table": run.pipeline.table, "verified": iso(now_ms())}
-    text = (html if path.suffix == ".html" else markdown)(answer, about, commands)
+    part = {name: f"{each} ({iso(each.ms)})" for name, each in (("from", scope.start), ("to", scope.end))
+            if each not in (ZERO, LAST)}  # fmt: skip
+    return {
+        "stream": run.stream.key,
+        "group": run.group.name,
+        "Redis": run.settings["redis_url"].shown or "",
+        "database": run.repository.where,
+        "table": run.pipeline.table,
+        **part,
+        "verified": iso(now_ms()),
+        "by": f"dvctl {__version__}",
+    }
+
+
+def _write_report(run: Runtime, path: Path, answer: dict[str, Any], about: dict[str, str], steps: list[Any]) -> None:
+    from devicevault_cli.commands.verify_html import html
+    from devicevault_cli.commands.verify_markdown import markdown
+
+    text = (html if path.suffix == ".html" else markdown)(answer, about, steps)
     try:
         # Somebody will look at it on a terminal.
         path.write_text("\n".join(map(visible, text.split("\n"))), "utf-8")
@@ -165,5 +184,13 @@ def _watch(run: Runtime, scope: Any, pause_s: float) -> int:
 
 
 def _settings(run: Runtime) -> str:
-    """The options that a hint must repeat to mean the same stream."""
-    return "" if run.pipeline.name == "results" else f"--pipeline {run.pipeline.name}"
+    """The options that a hint must repeat to mean the same stream; not the URLs, which may hold passwords."""
+    chosen = [run.settings[name] for name in ("pipeline", "stream", "group", "config", "profile")]
+    repeated = [each for each in chosen if each.source == "flag" or (each.name, each.value) == ("pipeline", "storage")]
+    return shlex.join(part for each in repeated for part in (f"--{each.name}", each.value or ""))
+
+
+def _scope(scope: Any) -> str:
+    """`--since` and `--until` as ids: `-1d` would mean another time an hour later."""
+    given = {"--since": scope.start, "--until": scope.end}
+    return " ".join(f"{name} {each}" for name, each in given.items() if each not in (ZERO, LAST))

@@ -6,7 +6,7 @@ import textwrap
 from collections.abc import Iterator, Mapping
 from typing import Any
 
-from devicevault_cli.operations.verify.report import MEANING, summary
+from devicevault_cli.commands.verify_words import GONE, MEANING, ROWS_MEANING, losses, summary
 
 WIDTH = 78
 
@@ -29,21 +29,18 @@ def _lines(answer: Mapping[str, Any]) -> Iterator[str]:
         if count or name in ("persisted", "lost"):
             yield f"{count:>12,}  {name:<13} {MEANING[name]}"
     yield from _of_rows(rows, answer)
-    yield from _of_losses(answer)
+    yield from _of_losses(losses(answer), "lost" if "before" not in answer else "before the repair, lost")
     yield ""
+    if answer.get("applied") and "repaired" in answer:
+        yield "repaired: " + ", ".join(f"{name.replace('_', ' ')} {n:,}" for name, n in answer["repaired"].items())
     yield f"{'OK: ' if answer['ok'] else 'PROBLEM: '}{summary(dict(answer))} ({answer['elapsed_s']:.1f} s)"
 
 
 def _of_rows(rows: Mapping[str, Any], answer: Mapping[str, Any]) -> Iterator[str]:
     if answer["pending_gone"]:
-        yield f"{answer['pending_gone']:>12,}  pending gone  pending, but on the stream no more"
-    meaning = {
-        "duplicate_rows": "rows beyond one for each identity",
-        "conflicting": "entries whose row has another device or status",
-        "rows_without_entry": "rows that no entry accounts for (trimmed, or written otherwise)",
-    }
-    for name, what in meaning.items():
-        if rows[name]:
+        yield f"{answer['pending_gone']:>12,}  pending gone  {GONE}"
+    for name, what in ROWS_MEANING.items():
+        if name != "rows" and rows[name]:
             yield f"{rows[name]:>12,}  {name.replace('_', ' '):<13} {what}"
     for key in ("columns_differing", "times_differing"):
         if answer.get(key):
@@ -52,15 +49,17 @@ def _of_rows(rows: Mapping[str, Any], answer: Mapping[str, Any]) -> Iterator[str
             )
 
 
-def _of_losses(answer: Mapping[str, Any]) -> Iterator[str]:
+def _of_losses(answer: Mapping[str, Any], what: str) -> Iterator[str]:
     if not answer["lost_since"]:
         return
     yield ""
-    yield f"lost since {answer['lost_since']} until {answer['lost_until']}"
+    yield f"{what} since {answer['lost_since']} until {answer['lost_until']}"
     if answer["lost_reasons"]:
         yield "  would be rejected: " + ", ".join(f"{why} {count:,}" for why, count in answer["lost_reasons"].items())
     if answer["devices"]:
-        named = ", ".join(f"{each['device_id']} ({each['lost']:,})" for each in answer["devices"][:8])
+        named = ", ".join(
+            f"{each['device_id']} {each['name'] or 'unknown'} ({each['lost']:,})" for each in answer["devices"][:8]
+        )
         more = answer["devices_affected"] - 8
         yield f"  devices: {named}{f' and {more:,} more' if more > 0 else ''}"
     most = max(each["lost"] for each in answer["timeline"])

@@ -12,7 +12,6 @@ from devicevault_cli.operations.status import ALIVE_MS
 from devicevault_cli.repository.repository import Repository
 from devicevault_cli.streams.dead_letters import DeadLetters
 from devicevault_cli.streams.group import Group
-from devicevault_cli.streams.stream import text
 
 State: TypeAlias = Literal["ok", "warning", "problem", "unknown"]
 
@@ -65,21 +64,16 @@ def _redis_checks(group: Group) -> Iterator[tuple[str, Check]]:
     yield "redis-eviction", lambda: _eviction(group)
 
 
-def _info(group: Group, section: str) -> dict[str, Any]:
-    found: dict[str, Any] = group.stream.call("INFO", section)
-    return found
-
-
 def _redis_version(group: Group) -> Finding:
-    version = text(_info(group, "server").get("redis_version", "0"))
+    version = group.stream.server_info("server").get("redis_version", "0")
     if tuple(int(part) for part in version.split(".")[:2] if part.isdigit()) < (6, 2):
         return Finding("problem", f"Redis {version} lacks commands that dvctl needs", "upgrade to Redis 6.2 or newer")
     return Finding("ok", f"Redis {version}")
 
 
 def _persistence(group: Group) -> Finding:
-    about = _info(group, "persistence")
-    if about.get("aof_enabled"):
+    about = group.stream.server_info("persistence")
+    if about.get("aof_enabled") == "1":
         return Finding("ok", "the append-only file is on")
     fix = "set appendonly yes"
     if about.get("rdb_last_bgsave_status", "ok") != "ok":

@@ -123,6 +123,13 @@ class Repository(ABC):
             known.update(row[0] for row in self._select(f"SELECT id FROM {DEVICES} WHERE id IN ({marks(page)})", page))
         return known
 
+    def device_names(self, ids: Iterable[int]) -> dict[int, str]:
+        """The names of those devices that exist."""
+        names: dict[int, str] = {}
+        for page in paged(sorted(set(ids))):
+            names.update(self._select(f"SELECT id, name FROM {DEVICES} WHERE id IN ({marks(page)})", page))
+        return names
+
     def fetch(self, ids: Iterable[int]) -> dict[int, Row]:
         """Whole rows by their ids, in that order."""
         names = ("id", *self.spec.columns)

@@ -3,14 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 from devicevault_cli.errors import MissingGroup
 from devicevault_cli.streams import keys
 from devicevault_cli.streams.delivery import discard_note
 from devicevault_cli.streams.group import Group
 from devicevault_cli.streams.model import EntryId, GroupInfo
-from devicevault_cli.streams.stream import Stream, entry_id, raw, text
+from devicevault_cli.streams.stream import Stream, entry_id, ids_of, raw, text
 
 PAGE = 500
 """Entries a script handles at once: some milliseconds during which Redis serves nobody else."""
@@ -201,8 +201,7 @@ def claim(
     A release never lowers an idle time. Redis notes a sign of life of the owner whenever it is named in a claim.
     """
     names = raw(group.name), raw(to or ""), raw(owner or "")
-    claimed, gone = group.stream.eval(CLAIM, [group.stream.key], *names, min_idle_ms, idle_ms, *map(str, ids))
-    return Claimed([entry_id(key) for key in claimed], [entry_id(key) for key in gone])
+    return group.stream.eval(_claimed, CLAIM, [group.stream.key], *names, min_idle_ms, idle_ms, *map(str, ids))
 
 
 def acknowledge_by_hand(group: Group, ids: Iterable[EntryId], why: str) -> list[EntryId]:
@@ -210,16 +209,19 @@ def acknowledge_by_hand(group: Group, ids: Iterable[EntryId], why: str) -> list[
     key = group.stream.key
     notes = [part for each in ids for part in (str(each), each.ms, discard_note(each, group.name, why))]
     names = [key, keys.discarded(key), keys.alone(key)]
-    return [entry_id(each) for each in group.stream.eval(ACKNOWLEDGE, names, raw(group.name), *notes)]
+    return group.stream.eval(ids_of, ACKNOWLEDGE, names, raw(group.name), *notes)
 
 
 def retire(group: Group, consumers: Sequence[str], to: str, dead_for_ms: int | None = None) -> Retired:
     """One step of retiring consumers: call again with `consumers[done:]` until none are left."""
     dead = -1 if dead_for_ms is None else dead_for_ms
-    moved, gone, retired, spared, done = group.stream.eval(
-        RETIRE, [group.stream.key], raw(group.name), raw(to), dead, PAGE, *map(raw, consumers)
-    )
-    return Retired(int(moved), int(gone), [text(each) for each in retired], [text(each) for each in spared], int(done))
+    names = raw(group.name), raw(to)
+    return group.stream.eval(_retired, RETIRE, [group.stream.key], *names, dead, PAGE, *map(raw, consumers))
+
+
+def _retired(reply: Any) -> Retired:
+    moved, gone, retired, spared, done = reply
+    return Retired(int(moved), int(gone), [*map(text, retired)], [*map(text, spared)], int(done))
 
 
 def destroy_group(group: Group, planned: GroupInfo) -> bool:
@@ -234,7 +236,7 @@ def move_group(group: Group, planned: GroupInfo, position: EntryId, entries_read
 
 def _alter(group: Group, planned: GroupInfo, *how: str) -> bool:
     state = raw(group.name), str(planned.last_delivered_id), planned.pending
-    reply = int(group.stream.eval(ALTER_GROUP, [group.stream.key], *state, *how))
+    reply = group.stream.eval(int, ALTER_GROUP, [group.stream.key], *state, *how)
     if reply < 0:
         raise MissingGroup(f"no group {group.name} on {group.stream.key}")
     return reply == 1
@@ -244,7 +246,7 @@ def drop_letter(stream: Stream, letter_id: EntryId, first: EntryId, group: str, 
     """Remove a dead letter; `why` records its message as given up. -> whether the letter was there"""
     note = discard_note(first, group, why) if why is not None else ""
     names = [keys.dead(stream.key), keys.dead_ids(stream.key), keys.discarded(stream.key)]
-    return bool(stream.eval(DROP_LETTER, names, str(letter_id), raw(keys.member(first, group)), first.ms, note))
+    return bool(stream.eval(int, DROP_LETTER, names, str(letter_id), raw(keys.member(first, group)), first.ms, note))
 
 
 def rewrite_letter(
@@ -253,16 +255,20 @@ def rewrite_letter(
     """Replace fields of a dead letter. -> its new id, None where the letter is gone"""
     flat = [part for pair in fields.items() for part in pair]
     names = [keys.dead(stream.key), keys.dead_ids(stream.key)]
-    reply = stream.eval(REWRITE_LETTER, names, str(letter_id), raw(keys.member(first, group)), *flat)
-    return entry_id(reply) if reply else None
+    about = str(letter_id), raw(keys.member(first, group))
+    return stream.eval(lambda reply: entry_id(reply) if reply else None, REWRITE_LETTER, names, *about, *flat)
 
 
 def republish(stream: Stream, ids: Sequence[EntryId], most: int) -> Claimed:
     """Copy entries to the end of the stream. -> the copies' ids, and those refused: copied `most` times already"""
-    copies, refused = stream.eval(REPUBLISH, [stream.key], most, *map(str, ids))
-    return Claimed([entry_id(key) for key in copies], [entry_id(key) for key in refused])
+    return stream.eval(_claimed, REPUBLISH, [stream.key], most, *map(str, ids))
+
+
+def _claimed(reply: Any) -> Claimed:
+    ids, gone = reply
+    return Claimed(ids_of(ids), ids_of(gone))
 
 
 def trim(stream: Stream, floor: EntryId) -> int:
     """XTRIM MINID, exactly. -> how many entries were removed"""
-    return int(stream.call("XTRIM", stream.key, "MINID", "=", str(floor)))
+    return stream.read(int, "XTRIM", stream.key, "MINID", "=", str(floor))

@@ -35,12 +35,14 @@ def connect(url: str, *, socket_timeout: float = SOCKET_TIMEOUT_S) -> Client:
         client: Client = redis.Redis.from_url(
             url,
             protocol=2,
+            encoding_errors="surrogateescape",
             socket_timeout=socket_timeout,
             socket_connect_timeout=min(5.0, socket_timeout),
             retry=Retry(NoBackoff(), 0),
             health_check_interval=0,
             **tcp,
         )
+        _ = str(client.connection_pool.connection_kwargs.get("host", "")).encode("idna")
         for command in ("XRANGE", "XREVRANGE", "XREAD", "XREADGROUP"):
             # Entries are made of what Redis sent in one step: `streams.stream.entries`.
             client.set_response_callback(command, _as_sent)
@@ -64,9 +66,12 @@ def place(client: Client) -> str:
     return f"{kwargs.get('host', 'localhost')}:{kwargs.get('port', 6379)}/{kwargs.get('db', 0) or 0}"
 
 
+_UNREADABLE = (AttributeError, LookupError, TypeError, ValueError)
+
+
 @contextmanager
 def translated(client: Client) -> Iterator[None]:
-    """Raise dvctl's errors for redis-py's."""
+    """Raise dvctl's errors for redis-py's, and where an answer has not the shape that it has in any Redis."""
     try:
         yield
     except redis.RedisError as error:
@@ -74,6 +79,11 @@ def translated(client: Client) -> Iterator[None]:
     except OSError as error:
         raise Unavailable(
             f"Redis at {place(client)} cannot be reached: {error.strerror or type(error).__name__}"
+        ) from error
+    except _UNREADABLE as error:
+        raise Unavailable(
+            f"Redis at {place(client)} gave an answer that cannot be read ({type(error).__name__})",
+            hint="is this a Redis, 6.2 or newer, and nothing between that changes its answers?",
         ) from error
 
 

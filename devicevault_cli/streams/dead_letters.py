@@ -6,6 +6,7 @@ import json
 import re
 from collections.abc import Iterator
 from dataclasses import dataclass
+from typing import Any
 
 from devicevault_cli.errors import Damaged, Usage
 from devicevault_cli.streams import keys
@@ -65,24 +66,26 @@ class DeadLetters:
 
     def length(self) -> int:
         """Letters of every group."""
-        return int(self.stream.call("XLEN", self.letters.key))
+        return self.stream.read(int, "XLEN", self.letters.key)
 
     def discarded_count(self) -> int:
         """Discards of every group."""
-        return int(self.stream.call("ZCARD", keys.discarded(self.stream.key)))
+        return self.stream.read(int, "ZCARD", keys.discarded(self.stream.key))
 
     def discarded_ids(self) -> set[EntryId]:
         """The ids that the group gave up on purpose."""
-        found = set()
-        cursor: int | str = 0
+
+        def parse(reply: Any) -> tuple[int, set[EntryId | None]]:
+            cursor, page = reply
+            return int(cursor), {read_discard(member, self.group) for member, _ in page}
+
+        found: set[EntryId | None] = set()
+        cursor = 0
         while True:
-            cursor, page = self.stream.call("ZSCAN", keys.discarded(self.stream.key), cursor, "COUNT", 1000)
-            for member, _ in page:
-                note = json.loads(member)
-                if self.group is None or note.get("group") == self.group:
-                    found.add(EntryId.parse(note["id"]))
-            if int(cursor) == 0:
-                return found
+            cursor, page = self.stream.read(parse, "ZSCAN", keys.discarded(self.stream.key), cursor, "COUNT", 1000)
+            found |= page
+            if cursor == 0:
+                return {each for each in found if each is not None}
 
 
 def read_letter(entry: Entry) -> DeadLetter | None:
@@ -107,6 +110,15 @@ def read_letter(entry: Entry) -> DeadLetter | None:
         at=about("at"),
         fields=message_fields(entry.fields),
     )
+
+
+def read_discard(member: bytes, group: str | None) -> EntryId | None:
+    """The id in the note of a discard; None for one of another group, and for what dvctl did not write."""
+    try:
+        note = json.loads(member)
+        return EntryId.parse(note["id"]) if group in (None, note["group"]) else None
+    except (AttributeError, LookupError, TypeError, ValueError, RecursionError, Usage):
+        return None
 
 
 _OWN = frozenset(

@@ -4,12 +4,12 @@ from __future__ import annotations
 
 import json
 from datetime import UTC, datetime
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 from devicevault_cli.streams import keys, scripts
 from devicevault_cli.streams.group import Group
 from devicevault_cli.streams.model import LAST, Entry, EntryId
-from devicevault_cli.streams.stream import entries, entry_id, raw
+from devicevault_cli.streams.stream import entry_id, ids_of, of_one_stream, raw
 
 PAST_THE_END = EntryId(LAST.ms - 1, 0)
 """Not LAST: Redis takes the largest id for `>`, and would deliver an entry that nobody then has in hand."""
@@ -34,10 +34,8 @@ class Delivery:
     def read_new(self, count: int, block_ms: int | None = None) -> list[Entry]:
         """XREADGROUP of entries nobody got yet; waits up to `block_ms` (5,000 at most), or not at all."""
         block = ("BLOCK", block_ms) if block_ms else ()
-        reply = self.stream.call(
-            "XREADGROUP", "GROUP", *self._names, "COUNT", count, *block, "STREAMS", self.stream.key, ">"
-        )
-        return entries(reply[0][1]) if reply else []
+        asked = ("XREADGROUP", "GROUP", *self._names, "COUNT", count, *block, "STREAMS", self.stream.key, ">")
+        return self.stream.read(of_one_stream, *asked)
 
     def show_life(self) -> None:
         """A history read past the end: refreshes the consumer's idle time, delivers nothing."""
@@ -47,15 +45,13 @@ class Delivery:
     def take(self, ids: list[EntryId], *, own: bool = False, min_idle_ms: int = 0, raise_count: bool = True) -> Taken:
         """Claim what is still pending and idle enough (`own`: and still this consumer's); clear what is gone."""
         owner = self._names[1] if own else b""
-        reply = self.stream.eval(
-            scripts.TAKE, [self.stream.key], *self._names, owner, min_idle_ms, int(raise_count), *map(str, ids)
-        )
-        return Taken({entry_id(key): int(count) for key, count in reply[0]}, [entry_id(key) for key in reply[1]])
+        how = (owner, min_idle_ms, int(raise_count))
+        return self.stream.eval(_taken, scripts.TAKE, [self.stream.key], *self._names, *how, *map(str, ids))
 
     def hold(self, counts: dict[EntryId, int | None]) -> int:
         """Keep entries in hand fresh; a number puts the delivery count back. -> how many are still this consumer's"""
         arguments = [part for key, count in counts.items() for part in (str(key), "" if count is None else count)]
-        return int(self.stream.eval(scripts.HOLD, [self.stream.key], *self._names, *arguments))
+        return self.stream.eval(int, scripts.HOLD, [self.stream.key], *self._names, *arguments)
 
     def dead_letter(self, key: EntryId, first: EntryId, reason: str, detail: str) -> bool:
         """Write the dead letter and acknowledge, in one step, while the entry is pending. -> False if it is gone"""
@@ -63,18 +59,18 @@ class Delivery:
         names = [stream, keys.dead(stream), keys.dead_ids(stream), keys.alone(stream)]
         group, consumer = self._names
         arguments = (group, str(key), str(first), consumer, reason, detail.encode("utf-8", "replace"), now())
-        return int(self.stream.eval(scripts.DEAD_LETTER, names, *arguments)) >= 0
+        return self.stream.eval(int, scripts.DEAD_LETTER, names, *arguments) >= 0
 
     def discard(self, key: EntryId, why: str) -> None:
         """Record that the entry is given up and acknowledge it, in one step, while it is pending."""
         stream = self.stream.key
         names = [stream, keys.discarded(stream), keys.alone(stream)]
         note = discard_note(key, self.group.name, why)
-        self.stream.eval(scripts.DISCARD, names, self._names[0], str(key), key.ms, note)
+        self.stream.eval(int, scripts.DISCARD, names, self._names[0], str(key), key.ms, note)
 
     def begin_alone(self, key: EntryId) -> int:
         """Note that a suspect is about to be processed alone. -> how often that was begun without an end"""
-        return int(self.stream.call("HINCRBY", keys.alone(self.stream.key), self._alone(key), 1)) - 1
+        return self.stream.read(int, "HINCRBY", keys.alone(self.stream.key), self._alone(key), 1) - 1
 
     def end_alone(self, key: EntryId, *, begun: int = 0) -> None:
         """The suspect was settled (`begun` 0), or deferred: then as many attempts are left noted as before."""
@@ -85,6 +81,11 @@ class Delivery:
 
     def _alone(self, key: EntryId) -> bytes:
         return raw(keys.member(key, self.group.name))
+
+
+def _taken(reply: Any) -> Taken:
+    taken, gone = reply
+    return Taken({entry_id(key): int(count) for key, count in taken}, ids_of(gone))
 
 
 def discard_note(key: EntryId, group: str, why: str) -> str:

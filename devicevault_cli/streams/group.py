@@ -17,7 +17,7 @@ from devicevault_cli.streams.model import (
     PendingEntry,
     PendingSummary,
 )
-from devicevault_cli.streams.stream import Stream, entry_id, raw, text
+from devicevault_cli.streams.stream import Stream, entry_id, number, raw, text
 
 
 class Group:
@@ -46,17 +46,25 @@ class Group:
 
     def consumers(self) -> list[ConsumerInfo]:
         """XINFO CONSUMERS."""
-        with translated(self.stream.client):
-            reply: list[dict[str, Any]] = self.stream.client.xinfo_consumers(self.stream.key, raw(self.name))
-        return [ConsumerInfo(text(each["name"]), each["pending"], each["idle"], each.get("inactive")) for each in reply]
+
+        def parse(reply: list[dict[str, Any]]) -> list[ConsumerInfo]:
+            return [
+                ConsumerInfo(text(each["name"]), int(each["pending"]), int(each["idle"]), number(each.get("inactive")))
+                for each in reply
+            ]
+
+        return self.stream.read(parse, "XINFO CONSUMERS", self.stream.key, raw(self.name))
 
     def summary(self) -> PendingSummary:
         """XPENDING: how many entries are pending, from where to where, and whose."""
-        reply = self.stream.call("XPENDING", self.stream.key, raw(self.name))
-        if not reply["pending"]:
-            return PendingSummary(0)
-        owned = {text(each["name"]): int(each["pending"]) for each in reply["consumers"]}
-        return PendingSummary(reply["pending"], entry_id(reply["min"]), entry_id(reply["max"]), owned)
+
+        def parse(reply: dict[str, Any]) -> PendingSummary:
+            if not reply["pending"]:
+                return PendingSummary(0)
+            owned = {text(each["name"]): int(each["pending"]) for each in reply["consumers"]}
+            return PendingSummary(int(reply["pending"]), entry_id(reply["min"]), entry_id(reply["max"]), owned)
+
+        return self.stream.read(parse, "XPENDING", self.stream.key, raw(self.name))
 
     def pending(
         self,
@@ -70,9 +78,8 @@ class Group:
         """One page of pending entries, by id."""
         idle = ("IDLE", min_idle_ms) if min_idle_ms else ()
         owner = (raw(consumer),) if consumer is not None else ()
-        key, group = self.stream.key, raw(self.name)
-        reply = self.stream.call("XPENDING", key, group, *idle, str(start), str(end), count, *owner, parse_detail=True)
-        return [_pending_entry(each) for each in reply]
+        asked = ("XPENDING", self.stream.key, raw(self.name), *idle, str(start), str(end), count, *owner)
+        return self.stream.read(lambda reply: [_pending_entry(each) for each in reply], *asked, parse_detail=True)
 
     def pending_pages(
         self,
@@ -93,21 +100,21 @@ class Group:
     def pending_ids(self, ids: list[EntryId]) -> dict[EntryId, PendingEntry]:
         """Those of the ids that are pending."""
         asked = (("XPENDING", self.stream.key, raw(self.name), key, key, 1) for key in map(str, ids))
-        replies = self.stream.call_many(asked, parse_detail=True)
-        found = [_pending_entry(each) for reply in replies for each in reply]
+        with translated(self.stream.client):
+            replies = self.stream.call_many(asked, parse_detail=True)
+            found = [_pending_entry(each) for reply in replies for each in reply]
         return {each.id: each for each in found}
 
     def acknowledge(self, ids: list[EntryId]) -> int:
         """XACK. -> how many were pending until now"""
-        return int(self.stream.call("XACK", self.stream.key, raw(self.name), *map(str, ids)))
+        return self.stream.read(int, "XACK", self.stream.key, raw(self.name), *map(str, ids))
 
     def retire_if_empty(self, consumer: str) -> bool:
         """Delete a consumer that holds nothing. -> whether it is gone"""
         try:
-            reply = self.stream.eval(scripts.RETIRE, [self.stream.key], raw(self.name), raw(consumer))
+            return bool(self.stream.eval(int, scripts.RETIRE, [self.stream.key], raw(self.name), raw(consumer)))
         except MissingGroup:
             return True
-        return bool(reply)
 
 
 def _pending_entry(reply: dict[str, Any]) -> PendingEntry:

@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Sequence
 
 from devicevault_cli.streams import keys, scripts
+from devicevault_cli.streams.dead_letters import read_discard
 from devicevault_cli.streams.delivery import now
 from devicevault_cli.streams.group import Group
 from devicevault_cli.streams.model import EntryId
@@ -18,8 +18,11 @@ def with_letter(group: Group, ids: Sequence[EntryId]) -> set[EntryId]:
         return set()
     stream = group.stream
     members = [raw(keys.member(each, group.name)) for each in ids]
-    noted = stream.call("HMGET", keys.dead_ids(stream.key), *members)
-    candidates = [(first, entry_id(letter)) for first, letter in zip(ids, noted, strict=True) if letter]
+
+    def parse(reply: list[bytes | None]) -> list[tuple[EntryId, EntryId]]:
+        return [(first, entry_id(letter)) for first, letter in zip(ids, reply, strict=True) if letter]
+
+    candidates = stream.read(parse, "HMGET", keys.dead_ids(stream.key), *members)
     dead = keys.dead(stream.key)
     found = stream.call_many(("XRANGE", dead, str(letter), str(letter)) for _, letter in candidates)
     return {first for (first, _), there in zip(candidates, found, strict=True) if there}
@@ -29,9 +32,8 @@ def given_up(group: Group, ids: Sequence[EntryId]) -> set[EntryId]:
     """Those of the ids that stand among the group's discards now."""
     key = keys.discarded(group.stream.key)
     replies = group.stream.call_many(("ZRANGEBYSCORE", key, each.ms, each.ms) for each in ids)
-    notes = [json.loads(member) for reply in replies for member in reply]
-    noted = {EntryId.parse(note["id"]) for note in notes if note.get("group") == group.name}
-    return noted.intersection(ids)
+    noted = {read_discard(member, group.name) for reply in replies for member in reply}
+    return {each for each in ids if each in noted}
 
 
 def write_late_letter(group: Group, key: EntryId, first: EntryId, reason: str, detail: str) -> bool:
@@ -42,4 +44,4 @@ def write_late_letter(group: Group, key: EntryId, first: EntryId, reason: str, d
     stream = group.stream.key
     names = [stream, keys.dead(stream), keys.dead_ids(stream)]
     about = (raw(group.name), str(key), str(first), "dvctl verify", reason, detail.encode("utf-8", "replace"), now())
-    return int(group.stream.eval(scripts.LATE_LETTER, names, *about)) == 1
+    return group.stream.eval(int, scripts.LATE_LETTER, names, *about) == 1

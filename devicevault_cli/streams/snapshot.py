@@ -8,7 +8,7 @@ from typing import NamedTuple
 
 from devicevault_cli.streams.group import Group
 from devicevault_cli.streams.model import EntryId, GroupInfo
-from devicevault_cli.streams.stream import Stream, entry_id, raw
+from devicevault_cli.streams.stream import Stream, ids_of, raw
 
 PAGE = 1000
 
@@ -67,8 +67,7 @@ def held_pages(group: Group) -> Iterator[list[Held]]:
 
 def server_time_ms(stream: Stream) -> int:
     """Redis's clock."""
-    seconds, micros = stream.call("TIME")
-    return int(seconds) * 1000 + int(micros) // 1000
+    return stream.read(lambda reply: int(reply[0]) * 1000 + int(reply[1]) // 1000, "TIME")
 
 
 def state_of(group: Group, info: GroupInfo) -> GroupState:
@@ -98,13 +97,12 @@ def put_back(group: Group, state: GroupState) -> None:
 def put_back_held(group: Group, page: Sequence[Held]) -> list[EntryId]:
     """Make entries pending as they were, whoever holds them now. -> those that no longer exist"""
     flat = [part for each in page for part in (str(each.id), raw(each.consumer), each.delivered_at_ms, each.deliveries)]
-    gone = group.stream.eval(PUT_BACK, [group.stream.key], raw(group.name), *flat)
-    return [entry_id(key) for key in gone]
+    return group.stream.eval(ids_of, PUT_BACK, [group.stream.key], raw(group.name), *flat)
 
 
 def missing(stream: Stream, ids: Sequence[EntryId]) -> list[EntryId]:
     """Those of the ids that are not on the stream."""
-    return [entry_id(key) for key in stream.eval(MISSING, [stream.key], *map(str, ids))]
+    return stream.eval(ids_of, MISSING, [stream.key], *map(str, ids))
 
 
 def _end(stream: Stream) -> EntryId:

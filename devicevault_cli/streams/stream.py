@@ -2,19 +2,21 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Mapping
-from typing import Any
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from typing import Any, TypeVar
 
 from devicevault_cli.errors import Refused, Unavailable
 from devicevault_cli.streams.connect import Client, translated
 from devicevault_cli.streams.model import LAST, ZERO, Entry, EntryId, GroupInfo, StreamInfo
+
+T = TypeVar("T")
 
 PAGE_BYTES = 16 * 1024 * 1024
 
 
 def text(value: bytes | str) -> str:
     """A name as Redis holds it; bytes that are not UTF-8 survive the round trip."""
-    return value.decode("utf-8", "surrogateescape") if isinstance(value, bytes) else value
+    return value if isinstance(value, str) else value.decode("utf-8", "surrogateescape")
 
 
 def raw(value: str | bytes) -> bytes:
@@ -22,10 +24,15 @@ def raw(value: str | bytes) -> bytes:
     return value.encode("utf-8", "surrogateescape") if isinstance(value, str) else value
 
 
-def entries(reply: Iterable[tuple[bytes, list[bytes] | dict[bytes, bytes]]]) -> list[Entry]:
-    """Entries as Redis sends them, (id, [name, value, ...]), or as redis-py's own parser has made dicts of them."""
+def entries(reply: Iterable[tuple[bytes, list[bytes] | dict[bytes, bytes] | None]]) -> list[Entry]:
+    """Entries as Redis sends them, (id, [name, value, ...]), or as redis-py's own parser has made dicts of them.
+
+    Redis 6.2 names entries that no longer exist with nil instead of fields: these are left out.
+    """
     found = []
     for key, fields in reply:
+        if fields is None:
+            continue
         ms, _, seq = key.partition(b"-")
         if not isinstance(fields, dict):
             parts = iter(fields)
@@ -38,6 +45,32 @@ def entry_id(key: bytes) -> EntryId:
     """An id that Redis sent: well-formed by origin, so without the checks of EntryId.parse."""
     ms, _, seq = key.partition(b"-")
     return EntryId(int(ms), int(seq))
+
+
+def of_one_stream(reply: Any) -> list[Entry]:
+    """The entries in an answer of XREAD or XREADGROUP that asked for one stream; [] where there are none."""
+    return entries(reply[0][1]) if reply else []
+
+
+def ids_of(reply: Iterable[bytes]) -> list[EntryId]:
+    """A list of ids."""
+    return [entry_id(key) for key in reply]
+
+
+def number(value: Any) -> int | None:
+    """A number, or None where Redis knows none."""
+    return None if value is None else int(value)
+
+
+def _group_info(group: dict[str, Any]) -> GroupInfo:
+    return GroupInfo(
+        name=text(group["name"]),
+        consumers=int(group["consumers"]),
+        pending=int(group["pending"]),
+        last_delivered_id=entry_id(group["last-delivered-id"]),
+        entries_read=number(group.get("entries-read")),
+        lag=number(group.get("lag")),
+    )
 
 
 class Stream:
@@ -53,6 +86,11 @@ class Stream:
         with translated(self.client):
             return client.execute_command(*command, **options)
 
+    def read(self, parse: Callable[[Any], T], *command: Any, **options: Any) -> T:
+        """Send one command and parse its answer; one that cannot be parsed makes Redis as good as away."""
+        with translated(self.client):
+            return parse(self.call(*command, **options))
+
     def call_many(self, commands: Iterable[tuple[Any, ...]], **options: Any) -> list[Any]:
         """Send commands in one round trip. -> a reply each"""
         pipe: Any = self.client.pipeline(transaction=False)
@@ -61,16 +99,20 @@ class Stream:
         with translated(self.client):
             return list(pipe.execute())
 
-    def eval(self, script: str, keys: list[str], *arguments: Any) -> Any:
+    def eval(self, parse: Callable[[Any], T], script: str, keys: list[str], *arguments: Any) -> T:
         """Run a script by its text: no NOSCRIPT to handle after a restart, and Redis caches it by its hash."""
-        return self.call("EVAL", script, len(keys), *keys, *arguments)
+        return self.read(parse, "EVAL", script, len(keys), *keys, *arguments)
 
     def eviction_policy(self) -> str:
         """`maxmemory_policy` of INFO; '' where the user may not ask."""
         try:
-            return text(self.call("INFO", "memory").get("maxmemory_policy", ""))
+            return self.server_info("memory").get("maxmemory_policy", "")
         except (Refused, Unavailable):
             return ""
+
+    def server_info(self, section: str) -> dict[str, str]:
+        """One section of INFO, as text; empty where Redis has none of that name."""
+        return self.read(lambda reply: {name: str(value) for name, value in reply.items()}, "INFO", section)
 
     def ping(self) -> None:
         """Ask Redis for a sign of life, one that every user with rights on the stream may ask for."""
@@ -80,53 +122,41 @@ class Stream:
         """XINFO STREAM, or None where there is no stream."""
         if not self.call("EXISTS", self.key):
             return None
-        with translated(self.client):
-            reply: dict[str, Any] = self.client.xinfo_stream(self.key)
+        return self.read(self._info, "XINFO STREAM", self.key)
+
+    def _info(self, reply: dict[str, Any]) -> StreamInfo:
         first, last = reply["first-entry"], reply["last-entry"]
         deleted = reply.get("max-deleted-entry-id")
         return StreamInfo(
             key=self.key,
-            length=reply["length"],
+            length=int(reply["length"]),
             first_id=entry_id(first[0]) if first else None,
             last_id=entry_id(last[0]) if last else ZERO,
             last_generated_id=entry_id(reply["last-generated-id"]),
-            entries_added=reply.get("entries-added"),
+            entries_added=number(reply.get("entries-added")),
             max_deleted_id=entry_id(deleted) if deleted else None,
         )
 
     def bytes_used(self) -> int | None:
         """MEMORY USAGE, an estimate by samples; None where there is no stream or Redis may not say."""
         try:
-            size = self.call("MEMORY", "USAGE", self.key)
+            return self.read(number, "MEMORY", "USAGE", self.key)
         except (Refused, Unavailable):
             return None
-        return int(size) if size is not None else None
 
     def groups(self) -> list[GroupInfo]:
         """XINFO GROUPS; [] where there is no stream."""
         if not self.call("EXISTS", self.key):
             return []
-        with translated(self.client):
-            reply: list[dict[str, Any]] = self.client.xinfo_groups(self.key)
-        return [
-            GroupInfo(
-                name=text(group["name"]),
-                consumers=group["consumers"],
-                pending=group["pending"],
-                last_delivered_id=entry_id(group["last-delivered-id"]),
-                entries_read=group.get("entries-read"),
-                lag=group.get("lag"),
-            )
-            for group in reply
-        ]
+        return self.read(lambda reply: [_group_info(each) for each in reply], "XINFO GROUPS", self.key)
 
     def range(self, start: EntryId = ZERO, end: EntryId = LAST, count: int = 1000) -> list[Entry]:
         """One page of entries, oldest first."""
-        return entries(self.call("XRANGE", self.key, str(start), str(end), "COUNT", count))
+        return self.read(entries, "XRANGE", self.key, str(start), str(end), "COUNT", count)
 
     def last(self, count: int) -> list[Entry]:
         """The newest entries, oldest of them first."""
-        return entries(self.call("XREVRANGE", self.key, "+", "-", "COUNT", count))[::-1]
+        return self.read(entries, "XREVRANGE", self.key, "+", "-", "COUNT", count)[::-1]
 
     def pages(self, start: EntryId = ZERO, end: EntryId = LAST, count: int = 1000) -> Iterator[list[Entry]]:
         """All entries of a range, a page at a time: `count` of them, fewer where they are large."""
@@ -141,14 +171,13 @@ class Stream:
 
     def get(self, ids: Iterable[EntryId]) -> dict[EntryId, Entry]:
         """The entries with these ids that exist."""
-        replies = self.call_many(("XRANGE", self.key, key, key) for key in map(str, ids))
-        found = [entry for reply in replies for entry in entries(reply)]
-        return {entry.id: entry for entry in found}
+        with translated(self.client):
+            replies = self.call_many(("XRANGE", self.key, key, key) for key in map(str, ids))
+            return {entry.id: entry for reply in replies for entry in entries(reply)}
 
     def wait_for(self, after: EntryId, block_ms: int, count: int = 1000) -> list[Entry]:
         """XREAD: the entries after an id, waiting for the first one at most `block_ms`."""
-        reply = self.call("XREAD", "COUNT", count, "BLOCK", block_ms, "STREAMS", self.key, str(after))
-        return entries(reply[0][1]) if reply else []
+        return self.read(of_one_stream, "XREAD", "COUNT", count, "BLOCK", block_ms, "STREAMS", self.key, str(after))
 
     def add(self, messages: Iterable[Mapping[bytes, bytes]]) -> list[EntryId]:
         """XADD each message, in one round trip. -> their ids"""

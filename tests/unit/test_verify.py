@@ -11,12 +11,14 @@ from typing import Any
 import fakeredis
 import pytest
 
+from devicevault_cli.commands.verify_html import html
+from devicevault_cli.commands.verify_markdown import markdown
+from devicevault_cli.commands.verify_words import next_steps
 from devicevault_cli.operations.journal import journal_path
 from devicevault_cli.operations.plan import carry_out
 from devicevault_cli.operations.verify import classes, scan
 from devicevault_cli.operations.verify.classes import CLASSES, Judge
 from devicevault_cli.operations.verify.repair import plan_repair
-from devicevault_cli.operations.verify.report import html, markdown, repair_commands
 from devicevault_cli.operations.verify.rows import STEP, IdSet
 from devicevault_cli.operations.verify.scan import Scope
 from devicevault_cli.operations.verify.timeline import MOST, Timeline
@@ -275,7 +277,7 @@ def test_duplicate_rows_alone_are_a_finding(stream: Stream, repository: Reposito
     )
     answer = verify(Group(stream, GROUP), RESULTS, repository)
     assert answer["ok"] is False
-    assert repair_commands(answer) == ["dvctl db dedupe --dry-run"]
+    assert [each.command for each in next_steps(answer)] == ["dvctl db dedupe --dry-run"]
 
 
 def test_deep_compares_columns_and_finds_rows_without_entry(seeded: Seeded) -> None:
@@ -339,7 +341,8 @@ def test_reports_name_the_numbers_and_let_nothing_in(seeded: Seeded) -> None:
     lost = answer["classes"]["lost"]
     assert lost == 17
     about = {"stream": "device:results"}
-    for text in (html(answer, about, repair_commands(answer)), markdown(answer, about, repair_commands(answer))):
+    steps = next_steps(answer)
+    for text in (html(answer, about, steps), markdown(answer, about, steps)):
         assert f"{lost + 4} of {answer['stream']['entries']} entries are lost" in text
         assert "dvctl verify --repair" in text
         assert evil not in text

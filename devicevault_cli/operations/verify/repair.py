@@ -17,6 +17,11 @@ from devicevault_cli.repository.repository import Repository
 from devicevault_cli.streams.group import Group
 from devicevault_cli.streams.settled import write_late_letter
 
+FOUND = (
+    "classes", "lost_reasons", "lost_since", "lost_until", "devices", "devices_affected", "timeline_span_s", "timeline",
+    "examples",
+)  # fmt: skip
+"""What the first verification found: the answer keeps it, else the repair would erase the incident."""
 NOTHING = {"inserted": 0, "duplicates": 0, "dead_lettered": 0, "left": 0}
 
 
@@ -40,7 +45,7 @@ def plan_repair(
         repository.check()
         done = _repair(Judge(group, pipeline, repository), _narrowed(scope, verdict))
         after = examine(group, pipeline, repository, scope, deep=deep, progress=progress)[1]
-        return after | {"repaired": NOTHING | dict(done)}
+        return after | {"repaired": NOTHING | dict(done), "before": {name: answer[name] for name in FOUND}}
 
     return Plan(
         command="verify --repair",

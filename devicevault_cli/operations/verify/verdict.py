@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import time
 from collections import Counter
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -75,9 +76,13 @@ class Verdict:
         """Entries that are accounted for nowhere."""
         return self.classes["lost"] + self.classes["lost_invalid"]
 
-    def answer(self, rows: dict[str, Any]) -> dict[str, Any]:
-        """The answer, with what is known of the rows."""
+    def answer(
+        self, rows: dict[str, Any], device_names: Callable[[Iterable[int]], Mapping[int, str]]
+    ) -> dict[str, Any]:
+        """The answer, with what is known of the rows and of the devices that lost most."""
         elapsed = time.monotonic() - self._started
+        devices = self.lost_devices.most_common(DEVICES)
+        names = device_names([device for device, _ in devices]) if devices else {}
         return {
             "stream": {
                 "entries": self.entries,
@@ -90,9 +95,7 @@ class Verdict:
             "rows": rows,
             "lost_since": iso(self.first_bad.ms) if self.first_bad else None,
             "lost_until": iso(self.last_bad.ms) if self.last_bad else None,
-            "devices": [
-                {"device_id": device, "lost": count} for device, count in self.lost_devices.most_common(DEVICES)
-            ],
+            "devices": [{"device_id": device, "name": names.get(device), "lost": count} for device, count in devices],
             "devices_affected": len(self.lost_devices),
             "timeline_span_s": self.timeline.span_ms // 1000,
             "timeline": self.timeline.rows(),

@@ -58,7 +58,7 @@ def examine(
                 looking.add(page.judged)
             progress(verdict.entries, total)
         rows = _rows(repository, verdict, looking)
-        answer = verdict.answer(rows)
+        answer = verdict.answer(rows, repository.device_names)
         if rows["duplicate_rows"]:
             answer["duplicates"] = surplus_ids(repository, EXAMPLES)
         if looking:
