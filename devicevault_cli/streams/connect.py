@@ -42,7 +42,10 @@ def connect(url: str, *, socket_timeout: float = SOCKET_TIMEOUT_S) -> Client:
             health_check_interval=0,
             **tcp,
         )
-        _ = str(client.connection_pool.connection_kwargs.get("host", "")).encode("idna")
+        pool = client.connection_pool
+        _ = str(pool.connection_kwargs.get("host", "")).encode("idna")
+        # An option that redis-py does not know shows only when a connection is made, which does not connect yet.
+        pool.connection_class(**pool.connection_kwargs)
         for command in ("XRANGE", "XREVRANGE", "XREAD", "XREADGROUP"):
             # Entries are made of what Redis sent in one step: `streams.stream.entries`.
             client.set_response_callback(command, _as_sent)
