@@ -42,7 +42,7 @@ def show(
 ) -> list[dict[str, Any]]:
     """The answer of `show -o json`, an object per id in the order given."""
     wanted = list(ids)
-    repository.check()
+    repository.check(writing=False)
     entries = group.stream.get(wanted)
     try:
         held = group.pending_ids(wanted)

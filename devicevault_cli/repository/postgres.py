@@ -198,6 +198,7 @@ class PostgresRepository(Repository):
     def _change(self, sql: str, rows: Sequence[Sequence[Value]]) -> None:
         with self._translated():
             connection = self._connected()
+            checks.require(connection, self.where, [(sql.partition(" ")[0], self.spec.name)])
             with connection.transaction(), connection.cursor() as cursor:
                 cursor.executemany(sql, rows)
 

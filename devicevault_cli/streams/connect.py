@@ -78,7 +78,8 @@ def translated(client: Client) -> Iterator[None]:
     try:
         yield
     except redis.RedisError as error:
-        raise _translate(error, place(client)) from error
+        user = client.connection_pool.connection_kwargs.get("username") or "default"
+        raise _translate(error, place(client), str(user)) from error
     except OSError as error:
         raise Unavailable(
             f"Redis at {place(client)} cannot be reached: {error.strerror or type(error).__name__}"
@@ -102,7 +103,20 @@ _ADVICE = {
 }
 
 
-def _translate(error: Exception, where: str) -> DvctlError:
+# Redis 7.0 gives no code where a command within a script is not permitted.
+_SCRIPT_REFUSED = "The user executing the script can't"
+_REFUSED_COMMAND = re.compile(r"'([a-z|]+)' command", re.IGNORECASE)
+
+
+def _remedy(text: str, user: str) -> str:
+    """The statement that grants the right, as far as Redis says which one is missing."""
+    command = _REFUSED_COMMAND.search(text)
+    right = f"+{command[1].lower()}" if command else "RIGHT"
+    also = "" if command else " (a command or a key: Redis does not say which)"
+    return f"as an administrator: ACL SETUSER {user} {right}{also}; docs/operations.md lists what each role needs"
+
+
+def _translate(error: Exception, where: str, user: str) -> DvctlError:
     text = str(error)
     match = _CODE.search(text)
     code = match[1] if match else ""
@@ -110,11 +124,8 @@ def _translate(error: Exception, where: str) -> DvctlError:
         return Refused(
             f"Redis at {where} refuses the login", hint="check the user name and password in DEVICEVAULT_REDIS_URL"
         )
-    if isinstance(error, (NoPermissionError, AuthorizationError)) or code == "NOPERM":
-        return Refused(
-            f"Redis at {where} does not permit this: {_shortened(text)}",
-            hint="grant the right with ACL SETUSER; docs/operations.md lists what each command needs",
-        )
+    if isinstance(error, (NoPermissionError, AuthorizationError)) or code == "NOPERM" or _SCRIPT_REFUSED in text:
+        return Refused(f"Redis at {where} does not permit this: {_shortened(text)}", hint=_remedy(text, user))
     if code == "NOGROUP" or "requires the key to exist" in text or "no such key" in text:
         return MissingGroup(f"the stream or the consumer group does not exist in Redis at {where}")
     if code == "WRONGTYPE":
