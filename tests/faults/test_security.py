@@ -12,7 +12,7 @@ from tests.support.certificates import write_certificates
 from tests.support.messages import mixed, publish
 from tests.support.oracle import GROUP, TABLE, assert_everything
 from tests.support.postgres_server import PostgresServer
-from tests.support.process import Dvctl
+from tests.support.process import Answer, Dvctl
 from tests.support.redis_server import RedisServer
 from tests.support.rows import select
 
@@ -31,10 +31,36 @@ def test_redis_over_tls_trusts_only_its_own_authority(
     dvctl.use(server.url, sqlite_url).ok("consume", "--drain")
     assert_everything(server.url, sqlite_url, sent)
     stranger = write_certificates(tmp_path / "stranger")
-    answer = dvctl.use(server.url.replace(str(certificates), str(stranger))).run("status", "--verbose")
-    assert answer.code == 69
-    assert "CERTIFICATE_VERIFY_FAILED" in answer.stderr
-    assert "tls-secret" not in answer.stderr
+    answer = dvctl.use(server.url.replace(str(certificates), str(stranger))).run("status")
+    told_in_one_line(answer, "CERTIFICATE_VERIFY_FAILED")
+
+
+def told_in_one_line(answer: Answer, *words: str) -> None:
+    """One error that names the place and says what is the matter with TLS, and one hint."""
+    assert answer.code in {69, 77, 78}, answer
+    assert answer.stdout == ""
+    [error, hint] = answer.stderr.splitlines()
+    assert error.startswith("error: ")
+    assert hint.startswith("hint: ")
+    assert "127.0.0.1:" in error or "dvctl.example:" in error
+    assert any(word in error for word in words), error
+    assert "tls-secret" not in error
+
+
+def test_redis_that_asks_for_a_certificate_gets_it(
+    dvctl: Dvctl, new_redis: Callable[..., RedisServer], sqlite_url: str, certificates: Path, tmp_path: Path
+) -> None:
+    server = new_redis("--tls-auth-clients", "yes", tls=certificates)
+    mine = f"{server.url}&ssl_certfile={certificates / 'client.pem'}&ssl_keyfile={certificates / 'client.key'}"
+    dvctl.use(mine, sqlite_url)
+    dvctl.ok("publish")
+    assert dvctl.json("consume", "--drain")["persisted"] == 1
+    # Redis hangs up while the client still writes, or has told it why.
+    without = dvctl.use(server.url).run("status")
+    told_in_one_line(without, "CERTIFICATE_REQUIRED", "EOF", "closed", "reset", "Broken pipe")
+    assert "ssl_certfile" in without.stderr
+    told_in_one_line(dvctl.use(mine.replace("client.key", "no-such.key")).run("status"), "No such file")
+    told_in_one_line(dvctl.use(mine.replace("client.pem", "server.key")).run("status"), "PEM")
 
 
 def test_postgres_over_tls_trusts_only_its_own_authority(
@@ -50,11 +76,13 @@ def test_postgres_over_tls_trusts_only_its_own_authority(
     with redis_server.client() as client:
         sent = publish(client, mixed(20))
     stranger = write_certificates(tmp_path / "stranger")
-    dvctl.use(redis_server.url, url.replace(str(certificates), str(stranger)))
-    answer = dvctl.run("consume", "--drain", "--verbose")
-    assert answer.code in {69, 77, 78}
-    assert "certificate" in answer.stderr
-    assert "tls-secret" not in answer.stderr
+    dvctl.use(redis_server.url)
+    for broken, words in (
+        (url.replace(str(certificates), str(stranger)), "certificate verify failed"),
+        (url.replace("@127.0.0.1:", "@dvctl.example:") + "&hostaddr=127.0.0.1", "does not match host name"),
+        (url.replace("ca.pem", "no-such.pem"), "does not exist"),
+    ):
+        told_in_one_line(dvctl.use(database_url=broken).run("verify"), words)
     assert not select(database, f"SELECT 1 FROM {TABLE}")
     dvctl.use(database_url=url).ok("consume", "--drain")
     assert_everything(redis_server.url, database, sent)
