@@ -45,7 +45,7 @@ bench: setup ## measure against the yardsticks side by side (10 minutes): docs/p
 chaos: setup ## consumers that die, a producer, faults from a seed: make chaos SECONDS=300 SEED=7
 	$(BIN)/python -m tests.chaos --seconds $(SECONDS) $(if $(SEED),--seed $(SEED))
 
-fuzz: setup ## coverage-guided fuzzing of the decoder: make fuzz SECONDS=300
+fuzz: setup ## coverage-guided fuzzing of all that reads foreign bytes: make fuzz SECONDS=300
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check -c requirements/constraints.txt -e '.[mysql,test,fuzz]'
 	$(BIN)/python -m tests.fuzz --seconds $(SECONDS)
 
