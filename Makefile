@@ -57,7 +57,7 @@ audit: setup ## look the locked versions up among the known vulnerabilities (ask
 lock: ## write requirements/constraints.txt anew with the newest versions that pyproject.toml allows
 	rm -rf $(VENV)/lock && $(PYTHON) -m venv $(VENV)/lock
 	$(VENV)/lock/bin/pip install --quiet --disable-pip-version-check -e '.[mysql,test,bench,fuzz]'
-	$(VENV)/lock/bin/pip freeze --exclude-editable > requirements/constraints.txt
+	$(VENV)/lock/bin/pip freeze --all --exclude pip --exclude-editable > requirements/constraints.txt
 	rm -rf $(VENV)/lock
 
 clean: ## remove .venv and every cache
