@@ -6,6 +6,7 @@ STAMP   := $(VENV)/.installed
 SECONDS ?= 300
 SEED    ?=
 PYTEST_ARGS ?=
+WORKERS ?= 2
 
 .DEFAULT_GOAL := help
 .PHONY: help setup demo test lint unit generate bench chaos fuzz audit lock clean
@@ -32,8 +33,8 @@ lint: setup ## ruff, mypy --strict, import-linter
 	$(BIN)/mypy
 	$(BIN)/lint-imports
 
-unit: setup ## pytest, on private servers; choose with PYTEST_ARGS='tests/unit -k name'
-	$(BIN)/python -m pytest $(PYTEST_ARGS)
+unit: setup ## pytest, on private servers, in WORKERS=2 processes; choose with PYTEST_ARGS='tests/unit -k name'
+	$(BIN)/python -m pytest -n $(WORKERS) --dist worksteal $(PYTEST_ARGS)
 
 generate: setup ## write docs/cli.md, the plain help and the completions anew from the app
 	$(BIN)/python -m tools.generate
