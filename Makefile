@@ -6,6 +6,7 @@ STAMP   := $(VENV)/.installed
 SECONDS ?= 300
 SEED    ?=
 PYTEST_ARGS ?=
+WORKERS ?= 2
 
 .DEFAULT_GOAL := help
 .PHONY: help setup demo test lint unit generate bench chaos fuzz audit lock clean
@@ -32,8 +33,8 @@ lint: setup ## ruff, mypy --strict, import-linter
 	$(BIN)/mypy
 	$(BIN)/lint-imports
 
-unit: setup ## pytest, on private servers; choose with PYTEST_ARGS='tests/unit -k name'
-	$(BIN)/python -m pytest $(PYTEST_ARGS)
+unit: setup ## pytest, on private servers, in WORKERS=2 processes; choose with PYTEST_ARGS='tests/unit -k name'
+	$(BIN)/python -m pytest -n $(WORKERS) --dist worksteal $(PYTEST_ARGS)
 
 generate: setup ## write docs/cli.md, the plain help and the completions anew from the app
 	$(BIN)/python -m tools.generate
@@ -45,7 +46,7 @@ bench: setup ## measure against the yardsticks side by side (10 minutes): docs/p
 chaos: setup ## consumers that die, a producer, faults from a seed: make chaos SECONDS=300 SEED=7
 	$(BIN)/python -m tests.chaos --seconds $(SECONDS) $(if $(SEED),--seed $(SEED))
 
-fuzz: setup ## coverage-guided fuzzing of the decoder: make fuzz SECONDS=300
+fuzz: setup ## coverage-guided fuzzing of all that reads foreign bytes: make fuzz SECONDS=300
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check -c requirements/constraints.txt -e '.[mysql,test,fuzz]'
 	$(BIN)/python -m tests.fuzz --seconds $(SECONDS)
 
@@ -57,7 +58,7 @@ audit: setup ## look the locked versions up among the known vulnerabilities (ask
 lock: ## write requirements/constraints.txt anew with the newest versions that pyproject.toml allows
 	rm -rf $(VENV)/lock && $(PYTHON) -m venv $(VENV)/lock
 	$(VENV)/lock/bin/pip install --quiet --disable-pip-version-check -e '.[mysql,test,bench,fuzz]'
-	$(VENV)/lock/bin/pip freeze --exclude-editable > requirements/constraints.txt
+	$(VENV)/lock/bin/pip freeze --all --exclude pip --exclude-editable > requirements/constraints.txt
 	rm -rf $(VENV)/lock
 
 clean: ## remove .venv and every cache

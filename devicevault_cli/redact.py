@@ -3,12 +3,26 @@
 from __future__ import annotations
 
 import re
+from urllib.parse import SplitResult
 
 UNREADABLE = "(a URL that cannot be read, not shown)"
 
 _URL = re.compile(r"([a-zA-Z][a-zA-Z0-9+.-]*)://(.*)", re.DOTALL)
-_SECRET_PARAMETER = re.compile(r"([?&;](?:[a-z_]*pass(?:word|wd)?|[a-z_]*secret|[a-z_]*token)=)[^&;#]*", re.IGNORECASE)
-_IN_TEXT = re.compile(r"\b[a-zA-Z][a-zA-Z0-9+.-]*://\S+")
+_HOST = r"(?:\[[0-9a-fA-F:.%]*\]|[^\s:@/?#\[\],]*)(?::[0-9]{0,5})?"
+_PLACE = re.compile(rf"{_HOST}(?:,{_HOST})*(?:[/?].*)?", re.DOTALL)
+"""Hosts with their ports, and what follows. Where a password lacks its `@`, it stands in the place of a port."""
+_PARAMETER = re.compile(r"(?<=[?&;])([^=&;#]*)=[^&;#]*")
+_HARMLESS = frozenset(
+    (
+        *("application_name", "channel_binding", "charset", "client_encoding", "connect_timeout", "db", "dbname"),
+        *("gssencmode", "host", "hostaddr", "options", "port", "protocol", "service", "socket_timeout", "ssl_ca"),
+        *("ssl_ca_certs", "ssl_cert_reqs", "ssl_certfile", "ssl_check_hostname", "ssl_keyfile", "ssl_min_version"),
+        *("sslcert", "sslkey", "sslmode", "sslrootcert", "target_session_attrs", "unix_socket", "user"),
+    )
+)
+"""Parameters whose values are shown. Of any other, a misspelt `pasword` included, nobody knows."""
+# Without quotes, brackets and stops behind it. With one slash: so a path is shown that is a URL by mistake.
+_IN_TEXT = re.compile(r"\b([a-zA-Z][a-zA-Z0-9+.-]+):(?://|/(?=\S*@))(\S*[^\s'\"`<>.,;:!?)\]])")
 
 
 def redact(url: str) -> str:
@@ -22,13 +36,28 @@ def redact(url: str) -> str:
     user, colon, _ = userinfo.partition(":")
     # Redis: a lone user name is more often a password whose colon was forgotten.
     name = user if colon or not scheme.startswith(("redis", "unix")) else "***"
-    if "/" in name:
+    if "/" in name or not _PLACE.fullmatch(place) or (scheme == "sqlite" and not place.startswith("/")):
         return UNREADABLE
     shown = f"{name}{':***' if colon else ''}@{place}" if at else place
-    return f"{scheme}://" + _SECRET_PARAMETER.sub(r"\1***", shown)
+    return f"{scheme}://" + _PARAMETER.sub(_hidden, shown)
+
+
+def _hidden(parameter: re.Match[str]) -> str:
+    """A parameter, its value only if it is none that could be a secret."""
+    return parameter[0] if parameter[1] in _HARMLESS else f"{parameter[1]}=***"
 
 
 def scrub(text: str) -> str:
     """Take secrets out of the text of a foreign error: URLs, and the row that PostgreSQL quotes in its DETAIL."""
     text = re.sub(r"\s*DETAIL: .*", "", text, flags=re.DOTALL)
-    return _IN_TEXT.sub(lambda match: redact(match[0]), text)
+    return _IN_TEXT.sub(lambda match: redact(f"{match[1]}://{match[2]}"), text)
+
+
+def is_whole(parts: SplitResult) -> bool:
+    """Whether a URL has been taken apart where it was meant to be.
+
+    A `/`, `?` or `#` in a password ends the host too early: what stood before it would be taken for a host and port,
+    and named in messages.
+    """
+    pieces = parts.query.split("&") if parts.query else []
+    return not parts.fragment and "@" not in parts.path and all("=" in each for each in pieces)

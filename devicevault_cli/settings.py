@@ -10,7 +10,7 @@ from urllib.parse import urlsplit
 
 from devicevault_cli.errors import BadConfig, DvctlError, Usage
 from devicevault_cli.pipelines import PIPELINES, Pipeline
-from devicevault_cli.redact import redact
+from devicevault_cli.redact import is_whole, redact
 
 FORMATS = ("table", "json", "jsonl", "csv", "ids")
 DEFAULT_REDIS_URL = "redis://localhost:6379/1"
@@ -74,7 +74,8 @@ class Settings:
         if not _is_redis_url(url):
             raise BadConfig(
                 f"the Redis URL cannot be read (it comes from: {setting.source})",
-                hint="write it as redis://[:PASSWORD@]HOST:PORT/DB, rediss://... or unix://...",
+                hint="write it as redis://[:PASSWORD@]HOST:PORT/DB, rediss://... or unix://...; in a"
+                " password write @ : / ? # % as %40 %3A %2F %3F %23 %25",
             )
         return url
 
@@ -199,6 +200,7 @@ def _refuse_unknown(profile: Mapping[str, str], name: str) -> None:
 def _is_redis_url(url: str) -> bool:
     try:
         parts = urlsplit(url)
-        return parts.scheme in _REDIS_SCHEMES and "://" in url and not any(map(str.isspace, url)) and parts.port != 0
+        known = parts.scheme in _REDIS_SCHEMES and "://" in url and not any(map(str.isspace, url))
+        return known and parts.port != 0 and (parts.scheme == "unix" or is_whole(parts)) and bool(url.encode())
     except ValueError:
         return False

@@ -25,6 +25,20 @@ def pytest_report_header() -> list[str]:
     return servers.report()
 
 
+def pytest_sessionfinish(session: pytest.Session) -> None:
+    """A worker of pytest-xdist tells the process that reports which servers it used."""
+    if (told := getattr(session.config, "workeroutput", None)) is not None:
+        told["servers"] = sorted(servers.used), sorted(servers.missed)
+
+
+@pytest.hookimpl(optionalhook=True)
+def pytest_testnodedown(node: Any) -> None:
+    """The other end of it."""
+    used, missed = getattr(node, "workeroutput", {}).get("servers", ((), ()))
+    servers.used.update(used)
+    servers.missed.update(missed)
+
+
 def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> None:
     terminalreporter.section("servers")
     terminalreporter.line(f"used: {', '.join(sorted(servers.used)) or 'none'}")

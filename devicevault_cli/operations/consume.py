@@ -29,7 +29,7 @@ from devicevault_cli.pipelines import Pipeline
 from devicevault_cli.records import Record
 from devicevault_cli.repository.repository import Repository, Save, Saved
 from devicevault_cli.streams.delivery import Delivery
-from devicevault_cli.streams.model import EntryId
+from devicevault_cli.streams.model import ZERO, EntryId
 
 log = logging.getLogger("dvctl.consume")
 
@@ -113,6 +113,8 @@ class Consumer:
         self._group_or_create()
         self.delivery.show_life()
         self.delivery.hold({})
+        self.delivery.group.pending(count=1)
+        self.delivery.group.acknowledge([ZERO])
 
     def _ready(self) -> None:
         """Nothing is read or claimed before the database has answered."""

@@ -171,7 +171,7 @@ def plan_retry(
         f"{planned.duplicates:,} have their row already, {planned.still_dead:,} stay dead"
     ]
     says += [f"  {reason}: {count:,}" for reason, count in planned.reasons.most_common()]
-    says += [f"with {name.decode()} = {value.decode('utf-8', 'replace')!r}" for name, value in fixes.items()]
+    says += [f"with {name} = {value!r}" for name, value in shown_fields(fixes).items()]
     return Plan("dlq retry", tuple(says), planned.answer(), planned.retried, apply, still_true)
 
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Mapping
 from hashlib import sha256
 from typing import Any
 
@@ -12,15 +12,16 @@ from devicevault_cli.operations.pending import shown
 from devicevault_cli.operations.status import iso
 from devicevault_cli.pipelines import Pipeline
 from devicevault_cli.repository.repository import Repository
-from devicevault_cli.streams.dead_letters import DeadLetters
+from devicevault_cli.streams.dead_letters import PACKED, DeadLetters
 from devicevault_cli.streams.group import Group
 from devicevault_cli.streams.model import Entry, EntryId
 from devicevault_cli.streams.stream import Stream
 
-SECRET_FIELDS = frozenset({b"device_config"})
+SECRET_FIELDS = frozenset({b"device_config", b"_dvctl.original.device_config", PACKED})
+"""The configuration, also where a repair keeps it, and where a damaged letter has it among all that it holds."""
 
 
-def shown_fields(fields: dict[bytes, bytes], reveal: bool = False) -> dict[str, str]:
+def shown_fields(fields: Mapping[bytes, bytes], reveal: bool = False) -> dict[str, str]:
     """Fields as text; a secret one as its size and the beginning of its SHA-256 unless revealed."""
     return {
         name.decode("utf-8", "backslashreplace"): value.decode("utf-8", "backslashreplace")
@@ -41,7 +42,7 @@ def show(
 ) -> list[dict[str, Any]]:
     """The answer of `show -o json`, an object per id in the order given."""
     wanted = list(ids)
-    repository.check()
+    repository.check(writing=False)
     entries = group.stream.get(wanted)
     try:
         held = group.pending_ids(wanted)

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import base64
-import binascii
 import json
 import time
 import uuid
@@ -77,10 +76,18 @@ def parse_line(line: bytes, where: str) -> Message:
     fields = value.get("fields", value) if isinstance(value, dict) else None
     if not isinstance(fields, dict) or not fields:
         raise Usage(f"{where}: not an object of wire fields")
-    message = {name.encode("utf-8", "surrogatepass"): _wire(each, where) for name, each in fields.items()}
+    message = {_wire_name(name, where): _wire(each, where) for name, each in fields.items()}
     if fields is not value and isinstance(value.get("id"), str):
         message.setdefault(b"_dvctl.id", str(EntryId.parse(value["id"])).encode())
     return message
+
+
+def _wire_name(name: str, where: str) -> bytes:
+    """The inverse of what `export` does to a name: bytes that are not UTF-8 stand in it as lone surrogates."""
+    try:
+        return name.encode("utf-8", "surrogateescape")
+    except UnicodeEncodeError as error:
+        raise Usage(f"{where}: a field's name is no text") from error
 
 
 def _wire(value: Any, where: str) -> bytes:
@@ -92,7 +99,7 @@ def _wire(value: Any, where: str) -> bytes:
     if isinstance(value, dict) and isinstance(value.get(BASE64), str):
         try:
             return base64.b64decode(value[BASE64], validate=True)
-        except binascii.Error as error:
+        except ValueError as error:
             raise Usage(f"{where}: {BASE64} is not base64") from error
     raise Usage(f"{where}: a field's value is neither text nor {BASE64}")
 

@@ -63,7 +63,18 @@ def read_sealed(path: Path) -> Iterator[dict[str, Any]]:
     with _readable(path) as file:
         for line in file:
             if not line.startswith(SEAL_LINE):
-                yield json.loads(line)
+                yield _object(line, path)
+
+
+def _object(line: bytes, path: Path) -> dict[str, Any]:
+    """One line. A seal says that nobody changed the file since, not that dvctl wrote it."""
+    try:
+        value = json.loads(line)
+    except (ValueError, RecursionError):
+        value = None
+    if not isinstance(value, dict):
+        raise Damaged(f"{path} holds a line that is no JSON object")
+    return value
 
 
 def check_seal(path: Path) -> None:

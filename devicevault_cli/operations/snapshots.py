@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import re
 from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
@@ -36,13 +37,26 @@ class Snapshot:
         page: list[Held] = []
         for line in sealed.read_sealed(self.path):
             if "entry" in line:
-                key, consumer, at, deliveries = line["entry"]
-                page.append(Held(EntryId.parse(key), self.state.consumers[consumer], at, deliveries))
+                page.append(self._held(line["entry"]))
             if len(page) == PAGE:
                 yield page
                 page = []
         if page:
             yield page
+
+    def _held(self, entry: Any) -> Held:
+        with _expected(self.path):
+            key, consumer, at, deliveries = entry
+            return Held(EntryId.parse(key), self.state.consumers[consumer], int(at), int(deliveries))
+
+
+@contextmanager
+def _expected(path: Path) -> Iterator[None]:
+    """Raises Damaged where a file with a true seal holds something else than dvctl writes."""
+    try:
+        yield
+    except (LookupError, TypeError, ValueError, Usage) as error:
+        raise Damaged(f"{path} does not hold what a snapshot of a group holds") from error
 
 
 def write_snapshot(group: Group, info: GroupInfo, progress: Progress = quietly) -> Path:
@@ -91,18 +105,19 @@ def read_snapshot(path: Path) -> Snapshot:
     head = next(lines, {})
     if head.get("dvctl") != KIND:
         raise Damaged(f"{path} is not a snapshot of a group")
-    if head["version"] != VERSION:
-        raise Usage(f"{path} was written by another version of dvctl (format {head['version']})")
+    if head.get("version") != VERSION:
+        raise Usage(f"{path} was written by another version of dvctl (format {head.get('version')})")
     names = []
     pending = 0
     for line in lines:
         if "consumer" in line:
-            names.append(line["consumer"])
+            names.append(str(line["consumer"]))
         else:
             pending += 1
-    state = GroupState(
-        head["stream"], head["group"], EntryId.parse(head["position"]), head["entries_read"], tuple(names)
-    )
+    with _expected(path):
+        read = head["entries_read"]
+        place = str(head["stream"]), str(head["group"]), EntryId.parse(head["position"])
+        state = GroupState(*place, None if read is None else int(read), tuple(names))
     return Snapshot(path, state, pending)
 
 

@@ -11,6 +11,7 @@ from devicevault_cli.output.escapes import csv_cell, to_json, visible
 from devicevault_cli.output.progress import Progress
 from devicevault_cli.output.table import columns_of, fit, heading, is_count, label, lines_of, show, table, text
 from devicevault_cli.output.terminal import Terminal
+from devicevault_cli.redact import scrub
 
 Row: TypeAlias = Mapping[str, Any]
 Answer: TypeAlias = Mapping[str, Any]
@@ -99,8 +100,8 @@ class Printer:
         self.line(f"{self._paint('hint:', _BOLD)} {visible(text)}")
 
     def error(self, text: str, hint: str | None = None) -> None:
-        """Why dvctl stops."""
-        self.line(f"{self._paint('error:', _RED)} {visible(text)}")
+        """Why dvctl stops; it may quote a URL that somebody typed in the wrong place."""
+        self.line(f"{self._paint('error:', _RED)} {visible(scrub(text))}")
         if hint:
             self.hint(hint)
 

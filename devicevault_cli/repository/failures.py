@@ -46,6 +46,11 @@ _REFUSALS = re.compile(
 )
 _PREAMBLE = re.compile(r"connection failed: |consuming input failed: |connection to server (at|on) .*? failed: ")
 _NO_DATABASE = re.compile(r"database .* does not exist|no such database", re.IGNORECASE)
+_MISCONFIGURED = re.compile(
+    r"invalid (?:\S+ |integer )value|invalid port number|could not (?:load|read) .*(?:certificate|private key)"
+    r"|certificate file .* does not exist|private key file .*",
+    re.IGNORECASE,
+)
 
 
 def from_libpq_connect(text: str, where: str) -> DvctlError:
@@ -55,6 +60,8 @@ def from_libpq_connect(text: str, where: str) -> DvctlError:
         return from_sqlstate("3D000", said, where)
     if _REFUSALS.search(text):
         return from_sqlstate("28000", said, where)
+    if _MISCONFIGURED.search(text):
+        return BadConfig(f"{where}: {said}", hint="check the options in --database-url")
     return Unavailable(f"{where} cannot be reached: {said}", hint=_REACH)
 
 

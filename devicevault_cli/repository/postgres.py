@@ -162,10 +162,12 @@ class PostgresRepository(Repository):
         with self._translated():
             connection = self._connected()
             with connection.patient(SCAN_MS / 1000), connection.transaction():
-                # In another time zone the last hours of 9999 would be in a year that Python does not know.
+                # In another time zone the last hours of 9999 would be in a year that Python does not know; and psycopg
+                # reads times in ISO style only, whatever style the database or the role is set to.
                 connection.execute(
                     f"SET TRANSACTION READ ONLY; SET LOCAL statement_timeout = {SCAN_MS};"
-                    f" SET LOCAL idle_in_transaction_session_timeout = {STATEMENT_MS}; SET LOCAL timezone = 'UTC'"
+                    f" SET LOCAL idle_in_transaction_session_timeout = {STATEMENT_MS}; SET LOCAL timezone = 'UTC';"
+                    " SET LOCAL datestyle = 'ISO'"
                 )
                 return connection.execute(sql, values or None).fetchall()
 
@@ -202,6 +204,7 @@ class PostgresRepository(Repository):
     def _change(self, sql: str, rows: Sequence[Sequence[Value]]) -> None:
         with self._translated():
             connection = self._connected()
+            checks.require(connection, self.where, [(sql.partition(" ")[0], self.spec.name)])
             with connection.transaction(), connection.cursor() as cursor:
                 cursor.executemany(sql, rows)
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 
 import psycopg
 
@@ -36,13 +36,21 @@ def require_rights(connection: psycopg.Connection, where: str, spec: TableSpec) 
     wanted = [("SELECT", spec.name), ("INSERT", spec.name), ("SELECT", DEVICES)]
     if spec.name != RESULTS.name:
         wanted += [("SELECT", RESULTS.name), ("UPDATE", RESULTS.name)]
+    require(connection, where, wanted)
+    for name, user in connection.execute(_SEQUENCE, [spec.name]):
+        raise _refused(where, "USAGE", f"SEQUENCE {name}", user)
+
+
+def require(connection: psycopg.Connection, where: str, wanted: Sequence[tuple[str, str]]) -> None:
+    """Raises Refused for the first of these (right, table) that is missing."""
     rights, names = zip(*wanted, strict=True)
-    missing = [(right, name, user) for right, name, user in connection.execute(_MISSING, [list(rights), list(names)])]
-    missing += [("USAGE", f"SEQUENCE {name}", user) for name, user in connection.execute(_SEQUENCE, [spec.name])]
-    for right, name, user in missing:
-        raise Refused(
-            f"{where}: {user} lacks {right} on {name}", hint=f"as its owner: GRANT {right} ON {name} TO {user};"
-        )
+    for right, name, user in connection.execute(_MISSING, [list(rights), list(names)]):
+        raise _refused(where, right, name, user)
+
+
+def _refused(where: str, right: str, name: str, user: str) -> Refused:
+    hint = f"as its owner: GRANT {right} ON {name} TO {user};"
+    return Refused(f"{where}: {user} lacks {right} on {name}", hint=hint)
 
 
 _COLUMNS = """
@@ -64,7 +72,9 @@ WHERE i.indrelid = to_regclass(quote_ident(%s)) AND i.indisunique AND i.indisval
 _MISSING = """
 SELECT wanted.lacks, wanted.name, quote_ident(current_user)
 FROM unnest(%s::text[], %s::text[]) AS wanted (lacks, name)
-WHERE NOT has_any_column_privilege(to_regclass(quote_ident(wanted.name)), wanted.lacks)"""
+CROSS JOIN LATERAL (SELECT to_regclass(quote_ident(wanted.name)) AS id) AS t
+WHERE NOT CASE wanted.lacks WHEN 'DELETE' THEN has_table_privilege(t.id, 'DELETE')
+    ELSE has_any_column_privilege(t.id, wanted.lacks) END"""
 
 # An identity column needs no right on its sequence; the default of a serial one does.
 _SEQUENCE = """

@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, field
-from urllib.parse import parse_qsl, unquote, urlsplit
+from urllib.parse import parse_qsl, quote, unquote, urlsplit
 
 from devicevault_cli.errors import BadConfig
+from devicevault_cli.redact import is_whole
 
 _HINT = "a database URL is postgresql://USER@HOST/NAME, mysql://USER@HOST/NAME or sqlite:////path/to/file"
+_QUOTING = "in a password write @ : / ? # % as %40 %3A %2F %3F %23 %25"
 _DIALECTS = {"postgres": "postgresql", "postgresql": "postgresql", "mysql": "mysql", "sqlite": "sqlite"}
 
 
@@ -43,6 +45,8 @@ def parse_url(url: str) -> DatabaseUrl:
         return _sqlite(rest)
     try:
         parts = urlsplit(f"{dialect}://{rest}")
+        if not (is_whole(parts) and rest.isprintable()):
+            raise ValueError
         host, port = _hosts(parts.netloc) if dialect == "postgresql" else (parts.hostname or "", parts.port)
         return DatabaseUrl(
             dialect,
@@ -52,10 +56,17 @@ def parse_url(url: str) -> DatabaseUrl:
             unquote(parts.username or ""),
             unquote(parts.password or ""),
             dict(parse_qsl(parts.query)),
-            f"{dialect}://{rest}",
+            f"{dialect}://{_for_libpq(parts.netloc)}{rest.removeprefix(parts.netloc)}",
         )
     except ValueError:
-        raise BadConfig("the database URL cannot be read", hint=_HINT) from None
+        raise BadConfig("the database URL cannot be read", hint=f"{_HINT}; {_QUOTING}") from None
+
+
+def _for_libpq(netloc: str) -> str:
+    """Hosts, with user and password quoted: libpq takes the first @ for their end, and names what follows as a host."""
+    login, at, hosts = netloc.rpartition("@")
+    user, colon, password = login.partition(":")
+    return f"{quote(unquote(user), safe='')}{colon}{quote(unquote(password), safe='')}{at}{hosts}"
 
 
 def _hosts(netloc: str) -> tuple[str, int | None]:

@@ -45,7 +45,10 @@ def connect(url: str, *, socket_timeout: float = SOCKET_TIMEOUT_S) -> Client:
             socket_read_size=READ_BYTES,
             **tcp,
         )
-        _ = str(client.connection_pool.connection_kwargs.get("host", "")).encode("idna")
+        pool = client.connection_pool
+        _ = str(pool.connection_kwargs.get("host", "")).encode("idna")
+        # An option that redis-py does not know shows only when a connection is made, which does not connect yet.
+        pool.connection_class(**pool.connection_kwargs)
         for command in ("XRANGE", "XREVRANGE", "XREAD", "XREADGROUP"):
             # Entries are made of what Redis sent in one step: `streams.stream.entries`.
             client.set_response_callback(command, _as_sent)
@@ -78,7 +81,7 @@ def translated(client: Client) -> Iterator[None]:
     try:
         yield
     except redis.RedisError as error:
-        raise _translate(error, place(client)) from error
+        raise _translate(error, client) from error
     except OSError as error:
         raise Unavailable(
             f"Redis at {place(client)} cannot be reached: {error.strerror or type(error).__name__}"
@@ -95,6 +98,11 @@ _CODE = re.compile(
     r"\b(NOGROUP|WRONGTYPE|NOAUTH|WRONGPASS|NOPERM|LOADING|READONLY|MISCONF|OOM|CLUSTERDOWN|TRYAGAIN|MASTERDOWN|"
     r"UNBLOCKED|BUSY|NOREPLICAS|EXECABORT)\b"
 )
+_REACH = "is it running? give its address with --redis-url or DEVICEVAULT_REDIS_URL"
+_REACH_TLS = (
+    "is it running, does it speak TLS on this port, and are ssl_ca_certs, ssl_certfile and ssl_keyfile in the URL"
+    " what it asks for?"
+)
 _ADVICE = {
     "LOADING": "it is loading its data; wait",
     "READONLY": "it is a replica; use the primary's address",
@@ -102,19 +110,30 @@ _ADVICE = {
 }
 
 
-def _translate(error: Exception, where: str) -> DvctlError:
-    text = str(error)
+# Redis 7.0 gives no code where a command within a script is not permitted.
+_SCRIPT_REFUSED = "The user executing the script can't"
+_REFUSED_COMMAND = re.compile(r"'([a-z|]+)' command", re.IGNORECASE)
+
+
+def _remedy(text: str, client: Client) -> str:
+    """The statement that grants the right, as far as Redis says which one is missing."""
+    user = client.connection_pool.connection_kwargs.get("username") or "default"
+    command = _REFUSED_COMMAND.search(text)
+    right = f"+{command[1].lower()}" if command else "RIGHT"
+    also = "" if command else " (a command or a key: Redis does not say which)"
+    return f"as an administrator: ACL SETUSER {user} {right}{also}; docs/operations.md lists what each role needs"
+
+
+def _translate(error: Exception, client: Client) -> DvctlError:
+    text, where = str(error), place(client)
     match = _CODE.search(text)
     code = match[1] if match else ""
     if isinstance(error, redis.AuthenticationError) or code in ("NOAUTH", "WRONGPASS"):
         return Refused(
             f"Redis at {where} refuses the login", hint="check the user name and password in DEVICEVAULT_REDIS_URL"
         )
-    if isinstance(error, (NoPermissionError, AuthorizationError)) or code == "NOPERM":
-        return Refused(
-            f"Redis at {where} does not permit this: {_shortened(text)}",
-            hint="grant the right with ACL SETUSER; docs/operations.md lists what each command needs",
-        )
+    if isinstance(error, (NoPermissionError, AuthorizationError)) or code == "NOPERM" or _SCRIPT_REFUSED in text:
+        return Refused(f"Redis at {where} does not permit this: {_shortened(text)}", hint=_remedy(text, client))
     if code == "NOGROUP" or "requires the key to exist" in text or "no such key" in text:
         return MissingGroup(f"the stream or the consumer group does not exist in Redis at {where}")
     if code == "WRONGTYPE":
@@ -126,7 +145,7 @@ def _translate(error: Exception, where: str) -> DvctlError:
     if isinstance(error, redis.ConnectionError) and not code:
         return Unavailable(
             f"Redis at {where} cannot be reached: {_shortened(text)}",
-            hint="is it running? give its address with --redis-url or DEVICEVAULT_REDIS_URL",
+            hint=_REACH_TLS if issubclass(client.connection_pool.connection_class, redis.SSLConnection) else _REACH,
         )
     if code == "OOM":
         return MemoryFull(f"Redis at {where} is out of memory", hint="raise maxmemory, or free some with `dvctl trim`")

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from devicevault_cli.streams import keys, scripts
+from devicevault_cli.streams.connect import translated
 from devicevault_cli.streams.dead_letters import read_discard
 from devicevault_cli.streams.delivery import now
 from devicevault_cli.streams.group import Group
@@ -31,8 +32,9 @@ def with_letter(group: Group, ids: Sequence[EntryId]) -> set[EntryId]:
 def given_up(group: Group, ids: Sequence[EntryId]) -> set[EntryId]:
     """Those of the ids that stand among the group's discards now."""
     key = keys.discarded(group.stream.key)
-    replies = group.stream.call_many(("ZRANGEBYSCORE", key, each.ms, each.ms) for each in ids)
-    noted = {read_discard(member, group.name) for reply in replies for member in reply}
+    with translated(group.stream.client):
+        replies = group.stream.call_many(("ZRANGEBYSCORE", key, each.ms, each.ms) for each in ids)
+        noted = {read_discard(member, group.name) for reply in replies for member in reply}
     return {each for each in ids if each in noted}
 
 

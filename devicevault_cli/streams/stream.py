@@ -185,4 +185,5 @@ class Stream:
     def add(self, messages: Iterable[Mapping[bytes, bytes]]) -> list[EntryId]:
         """XADD each message, in one round trip. -> their ids"""
         parts = ([part for pair in fields.items() for part in pair] for fields in messages)
-        return [entry_id(key) for key in self.call_many(("XADD", self.key, "*", *each) for each in parts)]
+        with translated(self.client):
+            return [entry_id(key) for key in self.call_many(("XADD", self.key, "*", *each) for each in parts)]

@@ -57,6 +57,8 @@ KEYS = {
 class World:
     """Rows, a dead letter, entries that a consumer which died holds, and one nobody read."""
 
+    stream, group, ghost, heir = "device:results", "devicevault", "ghost", "heir"
+
     def __init__(self, cli: Cli, url: str, folder: Path) -> None:
         self.cli, self.folder = cli, folder
         self.client = redis.Redis.from_url(url)
@@ -64,7 +66,7 @@ class World:
         self._ok("publish", "--device", "999999")
         self._ok("consume", "--drain")
         first = self._ok("publish", "--count", "2", "-o", "json").json["first_id"]
-        self.client.xreadgroup("devicevault", "ghost", {"device:results": ">"})
+        self.client.xreadgroup(self.group, self.ghost, {self.stream: ">"})
         self._ok("publish")
         self.held = first
         self.dead = self._ok("dlq", "list", "-o", "ids").out.strip()
@@ -78,7 +80,7 @@ class World:
             "show": [self.held],
             "ack": [self.held],
             "claim": ["--idle", "0"],
-            "consumers retire": ["ghost", "--to", "heir"],
+            "consumers retire": [self.ghost, "--to", self.heir],
             "reset-group": ["--to", "start", "--force"],
             "destroy-group": ["--force"],
             "replay": ["--id", self.held],
@@ -88,7 +90,7 @@ class World:
             "trim": ["--keep", "0"],
         }
         if words == "restore-group":
-            snapshot = self._ok("destroy-group", "--force", "--confirm", "devicevault", "-o", "json").json["snapshot"]
+            snapshot = self._ok("destroy-group", "--force", "--confirm", self.group, "-o", "json").json["snapshot"]
             return ["restore-group", snapshot]
         if words == "export":
             return ["export", str(self.folder / "export.jsonl")]

@@ -32,7 +32,7 @@ PROOF: dict[str, tuple[str, ...]] = {
     "8 a table, column or right is missing": (
         "acceptance/test_everything_once.py::test_a_missing_table",
         "contract/test_repository.py::test_a_missing_column_is_named_before_and_while_saving",
-        "faults/test_security.py::test_each_missing_grant_is_named_with_its_remedy",
+        "cli/test_rights.py::test_each_missing_grant_is_named_with_its_remedy",
     ),
     "9 one bad row in a batch": (f"{_CONSUMER}::test_a_refused_batch_is_split_until_the_culprit_stands_alone",),
     "12 Redis is killed and restarted on its file": (
@@ -54,7 +54,7 @@ PROOF: dict[str, tuple[str, ...]] = {
     "23 wrong password, missing right": (
         "acceptance/test_everything_once.py::test_a_wrong_password_of_redis",
         "acceptance/test_everything_once.py::test_a_wrong_password_of_postgresql",
-        "faults/test_security.py::test_each_missing_grant_is_named_with_its_remedy",
+        "cli/test_rights.py::test_each_missing_grant_is_named_with_its_remedy",
     ),
     "25 one identity at several consumers": (
         "acceptance/test_everything_once.py::test_eight_consumers_share_identities_that_come_twice",

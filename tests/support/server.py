@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import os
 import pwd
 import shutil
@@ -11,6 +12,7 @@ import subprocess
 import tempfile
 import time
 from collections.abc import Callable, Sequence
+from contextlib import suppress
 from pathlib import Path
 
 
@@ -18,11 +20,20 @@ class ServerFailed(RuntimeError):
     """A private server did not start or died; the end of its log is in the message."""
 
 
+# Below the ports that the system gives to whoever asks for any: between the choice of a port and its use, or while a
+# server is down, nobody gets it by chance. Test processes that run beside each other begin at different places.
+_PORTS = range(15_000, 32_000)
+_candidates = itertools.count(os.getpid() * 101)
+
+
 def free_port() -> int:
     """A port of 127.0.0.1 that nobody listens on."""
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        return int(probe.getsockname()[1])
+    for number in itertools.islice(_candidates, len(_PORTS)):
+        port = _PORTS[number % len(_PORTS)]
+        with socket.socket() as probe, suppress(OSError):
+            probe.bind(("127.0.0.1", port))
+            return port
+    raise ServerFailed("no port is free")
 
 
 def wait_until(condition: Callable[[], object], *, timeout: float = 30.0, what: str = "", every: float = 0.02) -> None:

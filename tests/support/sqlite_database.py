@@ -17,11 +17,11 @@ class SqliteFiles:
         self.directory = directory
         self._numbers = itertools.count(1)
 
-    def database(self, *, empty: bool = False) -> str:
+    def database(self, *, bigint: bool = False, empty: bool = False) -> str:
         """The URL of a fresh database with DeviceVault's tables and fifty devices (`empty`: without)."""
         path = self.directory / f"devicevault-{next(self._numbers)}.sqlite3"
         with closing(sqlite3.connect(path)) as connection, connection:
-            for statement in [] if empty else schema.statements("sqlite"):
+            for statement in [] if empty else schema.statements("sqlite", bigint=bigint):
                 connection.execute(statement)
         return f"sqlite:///{path}"
 

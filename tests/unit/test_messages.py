@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import json
+
 import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from devicevault_cli.json_text import list_problem
+from devicevault_cli.json_text import _is_json, list_problem
 from devicevault_cli.messages import (
     RESULT_FIELDS,
     Decoded,
@@ -244,3 +246,22 @@ def test_json_that_python_would_read_or_refuse_by_its_own_rules() -> None:
     assert list_problem(" \n[]\t") is None
     assert list_problem("\u00a0[]") is not None
     assert list_problem("[Infinity]") is not None
+
+
+near_json = st.lists(
+    st.sampled_from(
+        [*'[]{},:" ', "[]", "{}", '"a"', '"\\u00e9"', '"\\x"', "0", "-1", "01", "1.5e3", "1.", "true", "nul"]
+    ),
+    max_size=12,
+).map("".join)
+
+
+@given(near_json)
+def test_the_judge_of_deep_json_agrees_with_the_decoder(text: str) -> None:
+    """Beyond the decoder's depth another judge decides: both must say the same."""
+    try:
+        json.loads(text, parse_int=str)
+    except ValueError:
+        assert not _is_json(text.strip(" "))
+    else:
+        assert _is_json(text.strip(" "))

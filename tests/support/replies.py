@@ -1,0 +1,153 @@
+"""A Redis that answers whatever a test likes, byte for byte, and everything that dvctl reads from one."""
+
+from __future__ import annotations
+
+import socket
+from collections.abc import Callable, Sequence
+from itertools import islice
+from typing import Any, TypeAlias
+
+import redis
+
+from devicevault_cli.operations.intake import Intake
+from devicevault_cli.operations.lag import lag_of
+from devicevault_cli.streams import admin, settled, snapshot
+from devicevault_cli.streams.connect import Client, connect
+from devicevault_cli.streams.dead_letters import DeadLetters
+from devicevault_cli.streams.delivery import Delivery
+from devicevault_cli.streams.group import Group
+from devicevault_cli.streams.model import ZERO, EntryId, GroupInfo, StreamInfo
+from devicevault_cli.streams.stream import Stream
+
+Reply: TypeAlias = "int | bytes | Exception | list[Reply] | None"
+"""What Redis can say in RESP2: nil, a number, a string, an error, or a list of these."""
+
+ID, PLANNED = EntryId(1, 0), GroupInfo("g", 1, 1, EntryId(1, 0))
+BEHIND = StreamInfo("s", 5, ID, EntryId(9, 0), EntryId(9, 0))
+PAGES = 3
+"""Pages read of what has no end where Redis says the same for ever."""
+
+
+def encoded(reply: Reply) -> bytes:
+    """RESP2."""
+    if reply is None:
+        return b"$-1\r\n"
+    if isinstance(reply, int):
+        return b":%d\r\n" % reply
+    if isinstance(reply, bytes):
+        return b"$%d\r\n%s\r\n" % (len(reply), reply)
+    if isinstance(reply, Exception):
+        return b"-%s\r\n" % str(reply).encode().replace(b"\r", b" ").replace(b"\n", b" ")
+    return b"*%d\r\n" % len(reply) + b"".join(map(encoded, reply))
+
+
+class _Scripted(redis.Connection):
+    """Connects to nobody: each connection reads these bytes, and then the end."""
+
+    said = b""
+
+    def _connect(self) -> socket.socket:
+        mine, theirs = socket.socketpair()
+        mine.settimeout(1)
+        theirs.sendall(self.said)
+        theirs.shutdown(socket.SHUT_WR)
+        self._theirs = theirs  # so that what is sent to it is no error
+        return mine
+
+    def disconnect(self, *arguments: Any, **options: Any) -> None:
+        super().disconnect(*arguments, **options)  # type: ignore[no-untyped-call]
+        if hasattr(self, "_theirs"):
+            self._theirs.close()
+
+    def can_read(self, *arguments: Any, **options: Any) -> bool:
+        """Nothing, before a command is sent: redis-py would take the connection for one that is out of step."""
+        return False
+
+    def on_connect_check_health(self, *arguments: Any, **options: Any) -> None:
+        """No greeting: the bytes are all for the command."""
+        self._parser.on_connect(self)
+
+
+def scripted(said: bytes) -> Client:
+    """A client as `connect` makes it, of a Redis that says this."""
+    client = connect("redis://127.0.0.1:1/0")
+    client.connection_pool.connection_class = type("Scripted", (_Scripted,), {"said": said})
+    return client
+
+
+def _first_pages(reader: Callable[[Group], Any]) -> Callable[[Group], Any]:
+    return lambda group: list(islice(reader(group), PAGES))
+
+
+def _delivery(group: Group) -> Delivery:
+    return Delivery(group, "c")
+
+
+def _intake(group: Group) -> Any:
+    return Intake(_delivery(group), {}, batch_size=10, claim_idle_s=60, max_deliveries=2).next(10, None)
+
+
+READERS: dict[str, Callable[[Group], Any]] = {
+    "info": lambda g: g.stream.info(),
+    "groups": lambda g: g.stream.groups(),
+    "range": lambda g: g.stream.range(),
+    "last": lambda g: g.stream.last(3),
+    "pages": _first_pages(lambda g: g.stream.pages()),
+    "get": lambda g: g.stream.get([ID, ZERO]),
+    "wait": lambda g: g.stream.wait_for(ZERO, 1),
+    "add": lambda g: g.stream.add([{b"a": b"b"}]),
+    "bytes": lambda g: g.stream.bytes_used(),
+    "policy": lambda g: g.stream.eviction_policy(),
+    "server": lambda g: g.stream.server_info("server"),
+    "ping": lambda g: g.stream.ping(),
+    "create": lambda g: g.create(),
+    "consumers": lambda g: g.consumers(),
+    "summary": lambda g: g.summary(),
+    "pending": _first_pages(lambda g: g.pending_pages()),
+    "pending ids": lambda g: g.pending_ids([ID]),
+    "acknowledge": lambda g: g.acknowledge([ID]),
+    "retire empty": lambda g: g.retire_if_empty("c"),
+    "lag": lambda g: lag_of(g.stream, BEHIND, PLANNED),
+    "read new": lambda g: _delivery(g).read_new(10),
+    "show life": lambda g: _delivery(g).show_life(),
+    "take": lambda g: _delivery(g).take([ID]),
+    "hold": lambda g: _delivery(g).hold({ID: 1}),
+    "dead letter": lambda g: _delivery(g).dead_letter(ID, ID, "r", "d"),
+    "discard": lambda g: _delivery(g).discard(ID, "w"),
+    "begin alone": lambda g: _delivery(g).begin_alone(ID),
+    "intake": _intake,
+    "claim": lambda g: admin.claim(g, [ID], "c", owner=None, min_idle_ms=0, idle_ms=0),
+    "acknowledge by hand": lambda g: admin.acknowledge_by_hand(g, [ID], "w"),
+    "retire": lambda g: admin.retire(g, ["c"], "d"),
+    "destroy": lambda g: admin.destroy_group(g, PLANNED),
+    "move": lambda g: admin.move_group(g, PLANNED, ID, 1),
+    "drop letter": lambda g: admin.drop_letter(g.stream, ID, ID, "g", "w"),
+    "rewrite letter": lambda g: admin.rewrite_letter(g.stream, ID, ID, "g", {b"a": b"b"}),
+    "republish": lambda g: admin.republish(g.stream, [ID], 1),
+    "trim": lambda g: admin.trim(g.stream, ID),
+    "letters": _first_pages(lambda g: DeadLetters(g.stream, "g").pages()),
+    "packed": lambda g: DeadLetters(g.stream).packed(ID),
+    "letter count": lambda g: DeadLetters(g.stream).length(),
+    "discard count": lambda g: DeadLetters(g.stream).discarded_count(),
+    "discarded": lambda g: DeadLetters(g.stream, "g").discarded_ids(),
+    "with letter": lambda g: settled.with_letter(g, [ID]),
+    "given up": lambda g: settled.given_up(g, [ID]),
+    "late letter": lambda g: settled.write_late_letter(g, ID, ID, "r", "d"),
+    "held": _first_pages(snapshot.held_pages),
+    "clock": lambda g: snapshot.server_time_ms(g.stream),
+    "state": lambda g: snapshot.state_of(g, PLANNED),
+    "put back": lambda g: snapshot.put_back(g, snapshot.GroupState("s", "g", ID, 1, ("c",))),
+    "put back held": lambda g: snapshot.put_back_held(g, [snapshot.Held(ID, "c", 1, 1)]),
+    "missing": lambda g: snapshot.missing(g.stream, [ID]),
+}
+"""Everything that is read from Redis, by what it is for."""
+
+
+def read(name: str, replies: Sequence[Reply] | bytes) -> Any:
+    """Have one reader read these replies, or bytes that may be none. Raises what the reader raises."""
+    said = replies if isinstance(replies, bytes) else b"".join(map(encoded, replies))
+    client = scripted(said)
+    try:
+        return READERS[name](Group(Stream(client, "s"), "g"))
+    finally:
+        client.close()

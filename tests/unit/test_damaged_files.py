@@ -1,0 +1,127 @@
+"""Files that dvctl reads back: whatever stands in them is read or refused, also under a seal that holds."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from collections.abc import Callable
+from contextlib import suppress
+from pathlib import Path
+from typing import Any
+
+import pytest
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
+
+from devicevault_cli.errors import BadConfig, Damaged, DvctlError, Usage
+from devicevault_cli.operations.export import export_entries
+from devicevault_cli.operations.publish import parse_line, read_messages
+from devicevault_cli.operations.sealed import read_sealed, write_sealed
+from devicevault_cli.operations.snapshots import KIND, VERSION, read_snapshot
+from devicevault_cli.settings import load
+from devicevault_cli.streams.model import Entry, EntryId
+
+HEAD = {"dvctl": KIND, "version": VERSION, "stream": "s", "group": "g", "position": "1-0", "entries_read": None}
+LINES: list[Any] = [HEAD, {"consumer": "c"}, {"entry": ["1-0", 0, 5, 1]}]
+
+scalar = st.one_of(
+    st.none(),
+    st.booleans(),
+    st.integers(-(2**70), 2**70),
+    st.floats(),
+    st.text(max_size=5),
+    st.sampled_from(["1-0", KIND]),
+)
+name = st.sampled_from([*HEAD, "consumer", "entry", "id", "fields", "_base64", "other", "\udcff", "\ud800", "é"])
+value: st.SearchStrategy[Any] = st.recursive(
+    scalar,
+    lambda inner: st.one_of(st.lists(inner, max_size=4), st.dictionaries(name, inner, max_size=4)),
+    max_leaves=10,
+)
+one_changed = st.tuples(st.sampled_from([0, 1, 2]), name, value).map(
+    lambda change: [line | {change[1]: change[2]} if change[0] == at else line for at, line in enumerate(LINES)]
+)
+SLOW = settings(deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture, HealthCheck.too_slow])
+
+
+def seal(path: Path, content: bytes) -> Path:
+    """A file under a seal that holds, whatever stands in it."""
+    digest = hashlib.sha256(content).hexdigest()
+    path.write_bytes(content + json.dumps({"_dvctl.sha256": digest, "lines": "1"}).encode() + b"\n")
+    return path
+
+
+def encoded(lines: list[Any]) -> bytes:
+    return b"".join(json.dumps(line).encode() + b"\n" for line in lines)
+
+
+def read_whole(path: Path) -> None:
+    list(read_snapshot(path).held_pages())
+
+
+@SLOW
+@given(lines=st.one_of(one_changed, st.lists(value, max_size=4), st.lists(value).map(lambda more: [*LINES, *more])))
+def test_a_sealed_snapshot_of_anything_is_read_or_refused(tmp_path: Path, lines: list[Any]) -> None:
+    with suppress(Damaged, Usage):
+        read_whole(seal(tmp_path / "snapshot", encoded(lines)))
+
+
+@SLOW
+@given(content=st.binary(max_size=80))
+def test_sealed_bytes_are_refused(tmp_path: Path, content: bytes) -> None:
+    with pytest.raises((Damaged, Usage)):
+        read_whole(seal(tmp_path / "snapshot", content + b"\n"))
+
+
+def test_a_whole_snapshot_is_read(tmp_path: Path) -> None:
+    path = tmp_path / "snapshot"
+    assert write_sealed(path, LINES) == 3
+    assert [held.consumer for page in read_snapshot(path).held_pages() for held in page] == ["c"]
+
+
+CHANGES: dict[str, Callable[[bytes], bytes]] = {
+    "cut": lambda content: content[:-20],
+    "a line less": lambda content: b"\n".join(content.split(b"\n")[1:]),
+    "a byte more": lambda content: content.replace(b"1-0", b"1-00", 1),
+    "empty": lambda content: b"",
+    "no seal": lambda content: content[: content.index(b'{"_dvctl')],
+    "two seals": lambda content: content + content[content.index(b'{"_dvctl') :],
+}
+
+
+@pytest.mark.parametrize("change", CHANGES)
+def test_a_file_that_was_cut_or_edited_is_damaged(tmp_path: Path, change: str) -> None:
+    path = tmp_path / "snapshot"
+    write_sealed(path, LINES)
+    path.write_bytes(CHANGES[change](path.read_bytes()))
+    with pytest.raises(Damaged):
+        read_whole(path)
+
+
+@SLOW
+@given(line=st.one_of(st.binary(max_size=60), value.map(lambda one: json.dumps(one).encode())))
+def test_a_line_of_a_file_is_a_message_or_refused(line: bytes) -> None:
+    with suppress(DvctlError):
+        message = parse_line(line, "here")
+        assert all(isinstance(part, bytes) for pair in message.items() for part in pair)
+
+
+@SLOW
+@given(fields=st.dictionaries(st.binary(max_size=8), st.binary(max_size=8), min_size=1, max_size=4))
+def test_what_was_exported_reads_back_byte_for_byte(tmp_path: Path, fields: dict[bytes, bytes]) -> None:
+    path = tmp_path / "export.jsonl"
+    export_entries(path, [[Entry(EntryId(5, 1), fields)]], reveal=True, replace=True)
+    assert [*read_messages(path)] == [{b"_dvctl.id": b"5-1"} | fields]
+    assert len(list(read_sealed(path))) == 1
+
+
+@SLOW
+@given(text=st.one_of(st.binary(max_size=60), value.map(lambda one: json.dumps(one).encode())))
+def test_settings_files_are_read_or_refused(tmp_path: Path, text: bytes) -> None:
+    config, profiles = tmp_path / "config.yaml", tmp_path / "dvctl" / "config.toml"
+    profiles.parent.mkdir(exist_ok=True)
+    config.write_bytes(b"redis: " + text)
+    profiles.write_bytes(b"[p]\nredis_url = " + text)
+    for environ in ({"DEVICEVAULT_CONFIG": str(config)}, {"DVCTL_PROFILE": "p", "XDG_CONFIG_HOME": str(tmp_path)}):
+        with suppress(BadConfig):
+            load({}, environ)
