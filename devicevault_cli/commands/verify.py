@@ -105,8 +105,8 @@ def _repair(run: Runtime, scope: Any, *, deep: bool) -> dict[str, Any]:
 
 
 def _told(run: Runtime, answer: dict[str, Any], scope: Any, report: Path | None) -> int:
-    from devicevault_cli.commands.verify_text import told
-    from devicevault_cli.commands.verify_words import next_steps
+    from devicevault_cli.output.verification.text import told
+    from devicevault_cli.output.verification.words import next_steps
 
     if answer["stream"]["entries"] == 0:
         run.printer.note(f"nothing to verify: {run.stream.key} has no entries here")
@@ -140,8 +140,8 @@ def _about(run: Runtime, scope: Any) -> dict[str, str]:
 
 
 def _write_report(run: Runtime, path: Path, answer: dict[str, Any], about: dict[str, str], steps: list[Any]) -> None:
-    from devicevault_cli.commands.verify_html import html
-    from devicevault_cli.commands.verify_markdown import markdown
+    from devicevault_cli.output.verification.html import html
+    from devicevault_cli.output.verification.markdown import markdown
 
     text = (html if path.suffix == ".html" else markdown)(answer, about, steps)
     try:

@@ -11,9 +11,6 @@ from typing import Any
 import fakeredis
 import pytest
 
-from devicevault_cli.commands.verify_html import html
-from devicevault_cli.commands.verify_markdown import markdown
-from devicevault_cli.commands.verify_words import next_steps
 from devicevault_cli.operations.journal import journal_path
 from devicevault_cli.operations.plan import carry_out
 from devicevault_cli.operations.verify import classes, scan
@@ -24,6 +21,9 @@ from devicevault_cli.operations.verify.scan import Scope
 from devicevault_cli.operations.verify.timeline import MOST, Timeline
 from devicevault_cli.operations.verify.verdict import Verdict
 from devicevault_cli.operations.verify.verify import counts, listed, verify
+from devicevault_cli.output.verification.html import html
+from devicevault_cli.output.verification.markdown import markdown
+from devicevault_cli.output.verification.words import next_steps
 from devicevault_cli.pipelines import RESULTS, STORAGE
 from devicevault_cli.repository import tables
 from devicevault_cli.repository.repository import Repository, open_repository

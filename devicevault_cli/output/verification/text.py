@@ -6,7 +6,7 @@ import textwrap
 from collections.abc import Iterator, Mapping
 from typing import Any
 
-from devicevault_cli.commands.verify_words import GONE, MEANING, ROWS_MEANING, losses, summary
+from devicevault_cli.output.verification.words import GONE, MEANING, ROWS_MEANING, losses, summary
 
 WIDTH = 78
 

@@ -6,7 +6,8 @@ from collections.abc import Iterator, Mapping, Sequence
 from datetime import datetime
 from html import escape
 
-from devicevault_cli.commands.verify_words import (
+from devicevault_cli.output.escapes import visible
+from devicevault_cli.output.verification.words import (
     Answer,
     Step,
     Table,
@@ -18,7 +19,6 @@ from devicevault_cli.commands.verify_words import (
     summary,
     tables,
 )
-from devicevault_cli.output.escapes import visible
 from devicevault_cli.times import iso
 
 BARS = 240
