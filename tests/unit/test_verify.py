@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import sqlite3
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import closing
 from typing import Any
 
@@ -23,6 +23,7 @@ from devicevault_cli.operations.verify.verdict import Verdict
 from devicevault_cli.operations.verify.verify import counts, listed, verify
 from devicevault_cli.output.verification.html import html
 from devicevault_cli.output.verification.markdown import markdown
+from devicevault_cli.output.verification.text import told
 from devicevault_cli.output.verification.words import next_steps
 from devicevault_cli.pipelines import RESULTS, STORAGE
 from devicevault_cli.repository import tables
@@ -343,6 +344,18 @@ def test_a_timeline_is_bounded_and_keeps_the_sum() -> None:
         timeline.add(START + number * 7 * MINUTE)
     assert len(timeline.counts) <= MOST
     assert timeline.counts.total() == 5000
+
+
+@pytest.mark.parametrize("minutes", [[0], [0, 1], range(10), range(11), range(0, 100, 7), [0, 30_000_000]])
+def test_a_terminal_shows_ten_lines_of_losses_at_most(seeded: Seeded, minutes: Sequence[int]) -> None:
+    timeline = Timeline()
+    for number in minutes:
+        timeline.add(START + number * MINUTE)
+    answer = look(seeded) | {"timeline": timeline.rows(), "timeline_span_s": timeline.span_ms // 1000}
+    shown = [line for line in told(answer) if "Z #" in line]
+    assert 1 <= len(shown) <= 10
+    assert sum(int(line.split()[-1]) for line in shown) == len(minutes)
+    assert shown[0].split()[0] == iso(START)[:16] + "Z"
 
 
 def test_reports_name_the_numbers_and_let_nothing_in(seeded: Seeded) -> None:

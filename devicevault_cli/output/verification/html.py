@@ -55,7 +55,7 @@ svg { display: block; width: 100%; height: 9rem } svg rect { fill: var(--bad) }
 table { border-collapse: collapse; width: 100% } th { font-size: .85rem; color: var(--dim); font-weight: 600 }
 td, th { padding: .25rem .8rem .25rem 0; text-align: left; border-bottom: 1px solid var(--line); vertical-align: top }
 td.n, th.n { text-align: right; font-variant-numeric: tabular-nums; white-space: nowrap; width: 1% }
-td.k, th { white-space: nowrap } td.k { width: 1% } td.share { width: 40% }
+td.k, th { white-space: nowrap } td.k { width: 1% } td.share { width: 40% } .shares th.n { text-align: left }
 tr.none td { color: var(--dim) } tr.bad td { color: var(--bad); font-weight: 600 }
 .many tr.bad td:not(:first-child) { color: inherit; font-weight: inherit }
 .bar { display: block; min-width: 1px; height: .35rem; margin-top: .2rem; background: var(--bad) }
@@ -67,6 +67,7 @@ summary { cursor: pointer; color: var(--dim); font-size: .85rem; margin-top: .5r
   .many tr:first-child { display: none } .many td { display: block; border: 0; padding: 0; width: auto }
   .many td.k { white-space: normal }
   .many tr { display: block; border-bottom: 1px solid var(--line); padding: .4rem 0 }
+  td.share { width: 25% }
   .many td:empty { display: none } .many td::before { content: attr(data-name) " "; color: var(--dim) }
 }
 @media print { body { max-width: none; padding: 0 } h2, figure, li { break-inside: avoid } }
@@ -182,7 +183,7 @@ def _tick(moment: str, length_s: int) -> str:
 def _shares(table: Table) -> Iterator[str]:
     """A table whose last column is a number, with a bar for each."""
     most = max(row[-1] for row in table.rows if isinstance(row[-1], int))
-    yield f"<h2>{_inert(table.title)}</h2>\n<table>{_heads(table)}"
+    yield f'<h2>{_inert(table.title)}</h2>\n<table class="shares">{_heads(table)}'
     for *row, count in table.rows:
         bar = f'<span class="bar" style="width:{100 * int(count or 0) / most:.1f}%"></span>'
         cells = "".join(map(_cell, row, table.head))
