@@ -23,7 +23,16 @@ Shown = Literal[
     "persisted", "dead", "discarded", "pending", "undelivered", "skipped", "lost", "lost_invalid", "gone",
     "conflicting", "duplicate_rows", "rows_without_entry",
 ]  # fmt: skip
-COLUMNS = {"id": 20, "time": 24, "device_id": 9, "task_identifier": 39}
+WHEN = {"id": 18, "time": 24}
+ENTRY = WHEN | {"device_id": 9, "task_identifier": 20}
+COLUMNS = {
+    "lost_invalid": ENTRY | {"reason": 20},
+    "gone": WHEN | {"consumer": 30},
+    "conflicting": ENTRY | {"row": 9},
+    "duplicate_rows": {"id": 10, "identity": 60},
+    "rows_without_entry": {"id": 10},
+}
+"""What `--show` tells of each class; of the others as much as of an entry."""
 ROUND = {"entries": 9, "persisted": 9, "pending": 8, "undelivered": 11, "lost": 6, "lost_invalid": 12, "ok": 4}
 
 
@@ -105,8 +114,8 @@ def _repair(run: Runtime, scope: Any, *, deep: bool) -> dict[str, Any]:
 
 
 def _told(run: Runtime, answer: dict[str, Any], scope: Any, report: Path | None) -> int:
-    from devicevault_cli.commands.verify_text import told
-    from devicevault_cli.commands.verify_words import next_steps
+    from devicevault_cli.output.verification.text import told
+    from devicevault_cli.output.verification.words import next_steps
 
     if answer["stream"]["entries"] == 0:
         run.printer.note(f"nothing to verify: {run.stream.key} has no entries here")
@@ -140,8 +149,8 @@ def _about(run: Runtime, scope: Any) -> dict[str, str]:
 
 
 def _write_report(run: Runtime, path: Path, answer: dict[str, Any], about: dict[str, str], steps: list[Any]) -> None:
-    from devicevault_cli.commands.verify_html import html
-    from devicevault_cli.commands.verify_markdown import markdown
+    from devicevault_cli.output.verification.html import html
+    from devicevault_cli.output.verification.markdown import markdown
 
     text = (html if path.suffix == ".html" else markdown)(answer, about, steps)
     try:
@@ -165,9 +174,8 @@ def _show(run: Runtime, scope: Any, wanted: str) -> int:
     from devicevault_cli.operations.verify.verify import listed
 
     verdict = Verdict()
-    columns = COLUMNS | ({"reason": 20} if wanted == "lost_invalid" else {})
     rows = listed(run.group, run.pipeline, run.repository, scope, wanted, verdict)
-    run.printer.stream(rows, columns)
+    run.printer.stream(rows, COLUMNS.get(wanted, ENTRY))
     return FOUND if verdict.lost or verdict.gone or run.repository.surplus() else 0
 
 

@@ -9,7 +9,7 @@ import time
 from collections.abc import Callable, Iterator
 from dataclasses import asdict
 
-from tests.bench import commands, large_messages, latency, throughput
+from tests.bench import commands, large_messages, latency, throughput, verify
 from tests.bench.ground import Ground, started
 from tests.bench.measure import Figure, machine
 
@@ -21,13 +21,14 @@ def main() -> None:
     parser = argparse.ArgumentParser(prog="python -m tests.bench", description=__doc__)
     parser.add_argument("-o", "--output", choices=("table", "json"), default="table")
     parser.add_argument("--large", action="store_true", help="also beside a table of two million rows")
-    parser.add_argument("--only", choices=("throughput", "large-messages", "latency", "commands"))
+    parser.add_argument("--only", choices=("throughput", "large-messages", "latency", "commands", "verify"))
     options = parser.parse_args()
     parts: dict[str, Callable[[Ground], Iterator[Figure]]] = {
         "commands": commands.figures,
         "latency": latency.figures,
         "throughput": lambda ground: throughput.figures(ground, LARGE if options.large else 0),
         "large-messages": large_messages.figures,
+        "verify": verify.figures,
     }
     place, begun = machine(), time.monotonic()
     found: list[Figure] = []

@@ -50,8 +50,8 @@ def tell(count: int, seconds: float) -> None:
     print(json.dumps({"count": count, "elapsed_s": seconds, "rate_per_s": count / seconds}))
 
 
-def run(*command: str | Path, env: dict[str, str] | None = None) -> Run:
-    """Run a program to its end. Raises where it fails."""
+def run(*command: str | Path, env: dict[str, str] | None = None, code: int = 0) -> Run:
+    """Run a program to its end. Raises where it ends with another code."""
     started = time.perf_counter()
     # The complaints go to a file: nobody reads them meanwhile, and a full pipe would stop the program.
     with TemporaryFile() as complaints:
@@ -66,15 +66,15 @@ def run(*command: str | Path, env: dict[str, str] | None = None) -> Run:
         popen.returncode = os.waitstatus_to_exitcode(status)
         complaints.seek(0)
         complaint = complaints.read()
-    if popen.returncode:
+    if popen.returncode != code:
         raise RuntimeError(f"{' '.join(map(str, command))}: exit {popen.returncode}: {complaint[-2000:].decode()}")
     return Run(json.loads(said) if said.startswith((b"{", b"[")) else said, wall, usage.ru_maxrss / 1024)
 
 
-def dvctl(*words: str, redis_url: str = "", database_url: str = "") -> Run:
+def dvctl(*words: str, redis_url: str = "", database_url: str = "", code: int = 0) -> Run:
     """Run the installed command."""
     urls = {"DEVICEVAULT_REDIS_URL": redis_url, "DEVICEVAULT_DATABASE_URL": database_url}
-    return run(DVCTL, *words, env={name: value for name, value in urls.items() if value})
+    return run(DVCTL, *words, env={name: value for name, value in urls.items() if value}, code=code)
 
 
 def program(name: str, *words: str) -> Run:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import csv
 import io
 import json
+import sqlite3
 from collections.abc import Iterator
 from contextlib import closing
 from pathlib import Path
@@ -41,7 +42,7 @@ def test_findings_end_with_3_in_every_format(seeded: Seeded, at: Cli) -> None:
     table = at("verify")
     assert table.code == 3
     assert "11 of 66 entries are lost" in table.out
-    assert "4711 unknown (1)" in table.out
+    assert "1    4711 unknown" in table.out
     assert "dvctl verify --repair" in table.err
 
 
@@ -62,6 +63,27 @@ def test_a_class_as_ids(seeded: Seeded, at: Cli) -> None:
     assert answer.code == 3
     shown = at("verify", "--show", "lost_invalid", "-o", "json").json["entries"]
     assert [each["reason"] for each in shown] == ["empty-message", "malformed-log", "malformed-log", "unknown-device"]
+
+
+@pytest.mark.parametrize(
+    ("wanted", "head"),
+    [
+        ("gone", "id,time,consumer"),
+        ("conflicting", "id,time,device_id,task_identifier,row"),
+        ("duplicate_rows", "id,identity"),
+        ("rows_without_entry", "id"),
+    ],
+)
+def test_what_a_class_has_to_tell_is_in_its_columns(seeded: Seeded, at: Cli, wanted: str, head: str) -> None:
+    assert at("verify", "--show", wanted, "-o", "csv").out.splitlines()[0] == head
+
+
+def test_no_line_is_too_long_for_a_narrow_terminal(seeded: Seeded, at: Cli) -> None:
+    with closing(sqlite3.connect(seeded.repository.url.name)) as connection, connection:
+        connection.execute("UPDATE devices_device SET name = ? WHERE id = 2", ("\x1b\u202e" * 60,))
+    out = at("verify").out
+    assert max(map(len, out.splitlines())) < 80
+    assert "\x1b" not in out
 
 
 def test_since_and_until(seeded: Seeded, at: Cli) -> None:

@@ -2,15 +2,18 @@
 
 from __future__ import annotations
 
+import os
 import threading
 import time
-from collections.abc import Iterator
-from contextlib import closing
+from collections.abc import Callable, Iterator
+from contextlib import closing, suppress
 from urllib.parse import urlsplit
 
 import psycopg
 import pytest
 
+from devicevault_cli.errors import MissingGroup
+from devicevault_cli.operations.claims import Chosen, plan_claim
 from devicevault_cli.operations.consume import ConsumeOptions, Consumer
 from devicevault_cli.operations.demo import bad_messages
 from devicevault_cli.operations.plan import carry_out
@@ -18,15 +21,20 @@ from devicevault_cli.operations.verify.repair import plan_repair
 from devicevault_cli.operations.verify.scan import Scope
 from devicevault_cli.operations.verify.verdict import Verdict
 from devicevault_cli.operations.verify.verify import listed, verify
-from devicevault_cli.pipelines import RESULTS
+from devicevault_cli.pipelines import RESULTS, STORAGE
 from devicevault_cli.repository import tables
 from devicevault_cli.repository.repository import Repository, open_repository
 from devicevault_cli.streams.connect import connect
 from devicevault_cli.streams.delivery import Delivery
 from devicevault_cli.streams.group import Group
 from devicevault_cli.streams.stream import Stream
-from tests.support.consuming import GROUP, drain, good
+from tests.support.consuming import GROUP, good
+from tests.support.postgres_server import PostgresServer
 from tests.support.verifying import Seeded, seed
+
+PATIENCE_S = float(os.environ.get("DVCTL_TEST_SOAK_S", "12"))
+"""How long verify may run beside consumers; RUNS of them take about a minute on two cores."""
+RUNS = 100
 
 
 @pytest.fixture
@@ -43,7 +51,7 @@ def repository(database_url: str) -> Iterator[Repository]:
 
 def check_seeded(seeded: Seeded) -> None:
     """Every number is the seeded one, and repair leaves nothing lost."""
-    answer = verify(seeded.group, RESULTS, seeded.repository, deep=True)
+    answer = verify(seeded.group, seeded.pipeline, seeded.repository, deep=True)
     assert answer["classes"] == seeded.expected
     assert answer["lost_reasons"] == dict(seeded.reasons)
     assert answer["pending_gone"] == 2
@@ -51,7 +59,7 @@ def check_seeded(seeded: Seeded) -> None:
     assert answer["rows"] == rows
     assert answer["columns_differing"] == {}
     repaired = carry_out(
-        lambda: plan_repair(seeded.group, RESULTS, seeded.repository, Scope()),
+        lambda: plan_repair(seeded.group, seeded.pipeline, seeded.repository, Scope()),
         show=lambda plan: None,
         confirm=lambda plan: None,
     )
@@ -61,6 +69,31 @@ def check_seeded(seeded: Seeded) -> None:
 
 def test_on_every_database(stream: Stream, repository: Repository) -> None:
     check_seeded(seed(stream, repository))
+
+
+def test_storage_on_every_database(stream: Stream, database_url: str) -> None:
+    with closing(open_repository(database_url, tables.STORAGE)) as repository:
+        check_seeded(seed(stream, repository, STORAGE))
+
+
+def test_rows_on_every_database(stream: Stream, repository: Repository) -> None:
+    """Twice, contradicting, and without an entry."""
+    seeded = seed(stream, repository)
+    trimmed = good(4)
+    seeded.save(seeded.add("trimmed", trimmed), trimmed)
+    stream.call("XDEL", stream.key, *map(str, seeded.ids.pop("trimmed")))
+    name, columns = repository.spec.name, ", ".join(repository.spec.columns)
+    repository._execute([
+        f"INSERT INTO {name} ({columns}) SELECT {columns} FROM {name} WHERE id IN (5, 6, 22)",
+        f"UPDATE {name} SET status = 'failure' WHERE id = 7",
+        f"UPDATE {name} SET device_id = 9 WHERE id = 8",
+    ])  # fmt: skip
+    answer = verify(seeded.group, RESULTS, repository, deep=True)
+    rows = {"rows": seeded.rows + 3, "duplicate_rows": 3, "conflicting": 2, "rows_without_entry": 4}
+    assert answer["rows"] == rows
+    assert answer["classes"] == seeded.expected
+    assert answer["columns_differing"] == {"status": 1, "device_id": 1}
+    assert sorted(each["ids"][0] for each in answer["duplicates"]) == [5, 6, 22]
 
 
 def test_on_every_redis(each_redis_url: str, stream_key: str, sqlite_url: str) -> None:
@@ -118,8 +151,8 @@ def produce(redis_url: str, stream_key: str, stop: threading.Event) -> None:
 
 
 def consume(redis_url: str, stream_key: str, database_url: str, name: str, stop: threading.Event) -> None:
-    """A consumer that is replaced every 400 messages and takes over what others seem to have left."""
-    options = ConsumeOptions(claim_idle_s=0.05, max_messages=400, batch_size=50)
+    """Replaced every 400 messages, it takes over what others seem to have left, and is soon suspicious of an entry."""
+    options = ConsumeOptions(claim_idle_s=0.05, max_messages=400, batch_size=50, max_deliveries=1)
     while not stop.is_set():
         with (
             closing(connect(redis_url)) as client,
@@ -129,24 +162,36 @@ def consume(redis_url: str, stream_key: str, database_url: str, name: str, stop:
             Consumer(Delivery(group, name), repository, RESULTS, options, stop).run()
 
 
+def meddle(redis_url: str, stream_key: str, stop: threading.Event) -> None:
+    """An operator who takes entries from one consumer for another, and releases them, again and again."""
+    with closing(connect(redis_url)) as client:
+        group = Group(Stream(client, stream_key), GROUP)
+        while not stop.wait(0.05):
+            for to in ("worker-1", None):
+                with suppress(MissingGroup):
+                    plan_claim(group, Chosen(), to).apply()
+
+
 def test_beside_consumers_at_work_nothing_is_called_lost(redis_url: str, stream_key: str, postgres_url: str) -> None:
     stop = threading.Event()
     threads = [threading.Thread(target=produce, args=(redis_url, stream_key, stop))]
+    threads += [threading.Thread(target=meddle, args=(redis_url, stream_key, stop))]
     threads += [
         threading.Thread(target=consume, args=(redis_url, stream_key, postgres_url, f"worker-{number}", stop))
         for number in range(3)
     ]
     for thread in threads:
         thread.start()
-    findings, persisted = [], 0
+    findings, persisted, runs = [], 0, 0
     try:
         with (
             closing(connect(redis_url)) as client,
             closing(open_repository(postgres_url, tables.RESULTS)) as repository,
         ):
             group = Group(Stream(client, stream_key), GROUP)
-            deadline = time.monotonic() + 20
-            for _ in range(100):
+            deadline = time.monotonic() + PATIENCE_S
+            while runs < RUNS:
+                runs += 1
                 answer = verify(group, RESULTS, repository)
                 persisted = answer["classes"]["persisted"]
                 if not answer["ok"]:
@@ -159,34 +204,53 @@ def test_beside_consumers_at_work_nothing_is_called_lost(redis_url: str, stream_
             thread.join(30)
     assert findings == []
     assert persisted > 500
+    print(f"{runs} runs, {persisted} rows at the end")
 
 
-def test_what_its_own_consumer_loses_in_an_outage_is_named_and_brought_back(
-    stream: Stream, repository: Repository
+def consume_as_devicevault(group: Group, url: str) -> None:
+    """Its policy in a few lines: a message is acknowledged whatever happened, and only new ones are read."""
+    for entry in Delivery(group, "consumer-4711").read_new(1000):
+        try:
+            with psycopg.connect(url) as connection:
+                values = [entry.fields.get(name, b"").decode() for name in NAMES]
+                connection.execute(INSERT, values)  # type: ignore[arg-type]
+        except psycopg.Error:
+            pass
+        group.acknowledge([entry.id])
+
+
+NAMES = (b"task_id", b"task_identifier", b"device_id", b"status", b"log")
+INSERT = f"""INSERT INTO {RESULTS.table} (task_id, task_identifier, device_id, status, log, timestamp)
+VALUES (%s, %s, %s, %s, %s, now())"""
+
+
+def test_what_devicevault_eats_in_an_outage_is_named_and_brought_back(
+    stream: Stream, new_postgres: Callable[..., PostgresServer]
 ) -> None:
-    """Its consumer acknowledges whatever failed: during an outage of the database that is everything."""
-    repository.check()
+    server = new_postgres()
+    url = server.database()
     group = Group(stream, GROUP)
     group.create()
-    before, after = good(10), good(12)
-    stream.add(before)
-    drain(stream, repository)
+    stream.add(good(10))
+    consume_as_devicevault(group, url)
+    server.stop()
     bad = [message for _, message in bad_messages()]
     eaten = stream.add([*good(15), *bad])
-    Delivery(group, "consumer-4711").read_new(1000)
-    group.acknowledge(eaten)
-    stream.add(after)
-    drain(stream, repository)
-    named = [
-        row["id"]
-        for wanted in ("lost", "lost_invalid")
-        for row in listed(group, RESULTS, repository, Scope(), wanted, Verdict())
-    ]
-    assert sorted(named) == sorted(map(str, eaten))
-    repaired = carry_out(
-        lambda: plan_repair(group, RESULTS, repository, Scope()), show=lambda plan: None, confirm=lambda plan: None
-    )
-    assert (repaired["repaired"]["inserted"], repaired["repaired"]["dead_lettered"]) == (15, len(bad))
-    answer = verify(group, RESULTS, repository)
+    consume_as_devicevault(group, url)
+    server.start()
+    stream.add(good(12))
+    consume_as_devicevault(group, url)
+    with closing(open_repository(url, tables.RESULTS)) as repository:
+        named = [
+            row["id"]
+            for wanted in ("lost", "lost_invalid")
+            for row in listed(group, RESULTS, repository, Scope(), wanted, Verdict())
+        ]
+        assert sorted(named) == sorted(map(str, eaten))
+        repaired = carry_out(
+            lambda: plan_repair(group, RESULTS, repository, Scope()), show=lambda plan: None, confirm=lambda plan: None
+        )
+        assert (repaired["repaired"]["inserted"], repaired["repaired"]["dead_lettered"]) == (15, len(bad))
+        answer = verify(group, RESULTS, repository)
     assert answer["ok"] is True
     assert (answer["classes"]["persisted"], answer["classes"]["dead"]) == (37, len(bad))

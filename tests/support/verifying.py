@@ -9,7 +9,7 @@ from itertools import count
 
 from devicevault_cli.messages import Decoded
 from devicevault_cli.operations.publish import Message
-from devicevault_cli.pipelines import RESULTS, Pipeline
+from devicevault_cli.pipelines import RESULTS, STORAGE, Pipeline
 from devicevault_cli.records import Record
 from devicevault_cli.repository.repository import Repository
 from devicevault_cli.streams.delivery import Delivery
@@ -20,6 +20,8 @@ from tests.support.consuming import GROUP, good
 
 MINUTE = 60_000
 START = 1_768_000_000_000
+NAMELESS = {"results": "empty-message", "storage": "missing-device-id"}
+"""Why a message is rejected that has none of the known fields but `operation`."""
 
 
 @dataclass
@@ -73,36 +75,51 @@ class Seeded:
         return {name: len(self.ids.get(name, [])) for name in names}
 
 
-def seed(stream: Stream, repository: Repository) -> Seeded:
-    """Every class of the pipeline `results`, each with another number; `skipped` is for `storage`."""
+STORED = {b"operation": b"store"}
+"""What a message of `storage` needs besides; that of `results` takes no notice."""
+
+
+def stored(count: int, device: int = 1) -> list[Message]:
+    """Valid messages of either pipeline."""
+    return [dict(each) | STORED for each in good(count, device)]
+
+
+def seed(stream: Stream, repository: Repository, pipeline: Pipeline = RESULTS) -> Seeded:
+    """Every class of a pipeline, each with another number; `skipped` is only for `storage`."""
     repository.check()
-    seeded = Seeded(stream, repository)
-    messages = good(21)
+    seeded = Seeded(stream, repository, pipeline)
+    messages = stored(21)
     seeded.save(seeded.add("persisted", messages), messages)
     seeded.add("persisted", messages[:3])
-    nameless = [dict(each) | {b"task_identifier": b""} for each in good(2)]
+    nameless = [dict(each) | {b"task_identifier": b""} for each in stored(2)]
     seeded.save(seeded.add("persisted", nameless), nameless)
-    seeded.add("lost", good(5, device=2))
-    seeded.add("lost", [dict(each) | {b"task_identifier": b""} for each in good(2, device=3)])
-    invalid = [{b"hello": b"world"}, *(dict(each) | {b"log": b"{"} for each in good(2)), *good(1, device=4711)]
+    seeded.add("lost", stored(5, device=2))
+    seeded.add("lost", [dict(each) | {b"task_identifier": b""} for each in stored(2, device=3)])
+    invalid = [
+        {b"hello": b"world"} | STORED,
+        *(dict(each) | {b"log": b"{"} for each in stored(2)),
+        *stored(1, device=4711),
+    ]
     seeded.add("lost_invalid", invalid)
-    seeded.reasons.update(("empty-message", "malformed-log", "malformed-log", "unknown-device"))
-    dead = seeded.add("dead", good(4))
-    discarded = seeded.add("discarded", good(6))
-    pending = seeded.add("pending", good(8))
-    gone = seeded.add("gone", good(2))
-    held_but_stored = good(1)
-    stored = seeded.add("persisted", held_but_stored)
-    seeded.save(stored, held_but_stored)
+    if pipeline is STORAGE:
+        seeded.add("skipped", [dict(each) | {b"operation": b"restore"} for each in good(3)])
+    seeded.reasons.update((NAMELESS[pipeline.name], "malformed-log", "malformed-log", "unknown-device"))
+    dead = seeded.add("dead", stored(4))
+    discarded = seeded.add("discarded", stored(6))
+    pending = seeded.add("pending", stored(8))
+    gone = seeded.add("gone", stored(2))
+    held_but_stored = stored(1)
+    there = seeded.add("persisted", held_but_stored)
+    seeded.save(there, held_but_stored)
     seeded.read()
     for key in dead:
         seeded.delivery.dead_letter(key, key, "max-deliveries", "as a test wants it")
     for key in discarded:
         seeded.delivery.discard(key, "as a test wants it")
-    kept = {*pending, *gone, *stored}
+    kept = {*pending, *gone, *there}
     seeded.group.acknowledge([key for ids in seeded.ids.values() for key in ids if key not in kept])
     stream.call("XDEL", stream.key, *map(str, gone))
-    seeded.add("undelivered", good(9))
-    early = good(1)
+    seeded.add("undelivered", stored(9))
+    early = stored(1)
     seeded.save(seeded.add("persisted", early), early)
     return seeded

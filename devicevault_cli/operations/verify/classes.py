@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from typing import NamedTuple
 
 from devicevault_cli.errors import MissingGroup
-from devicevault_cli.messages import FIRST_ID, Decision, Decoded, Rejected, Skipped, first_id
+from devicevault_cli.messages import FIRST_ID, Decision, Decoded, Fields, Rejected, Skipped, first_id
 from devicevault_cli.pipelines import Pipeline
+from devicevault_cli.records import DeviceResult, Record
 from devicevault_cli.repository.repository import Existing, Repository
 from devicevault_cli.streams.dead_letters import DeadLetters
 from devicevault_cli.streams.group import Group
@@ -70,7 +71,8 @@ class Judge:
         suspects = [each for each in judged if each.state in BAD]
         if not suspects:
             return judged
-        again = {each.id: each for each in self._second_look(suspects)}
+        fields = {entry.id: entry.fields for entry in entries}
+        again = {each.id: each for each in self._second_look(suspects, fields)}
         return [again.get(each.id, each) for each in judged]
 
     def _state(self, key: EntryId, first: EntryId, decision: Decision, pending: Collection[EntryId]) -> str:
@@ -87,19 +89,19 @@ class Judge:
             return "skipped"
         return "lost" if isinstance(decision, Decoded) else "lost_invalid"
 
-    def _second_look(self, suspects: list[Judged]) -> list[Judged]:
+    def _second_look(self, suspects: list[Judged], fields: Mapping[EntryId, Fields]) -> list[Judged]:
         """Everything anew, in the order in which entries move: pending, then a letter, then (retried) a row."""
         ids = [each.id for each in suspects]
         names = sorted({*ids, *(each.first for each in suspects)})
         position, pending = self._delivered_now(ids)
         dead = with_letter(self.group, names)
         discarded = given_up(self.group, names)
-        records = [each.decision.record for each in suspects if isinstance(each.decision, Decoded)]
-        found = iter(self.repository.find(records))
-        known = self.repository.known_devices({record.device_id for record in records})
+        records = [_sought(each, fields[each.id]) for each in suspects]
+        found = iter(self.repository.find([record for record in records if record]))
+        known = self.repository.known_devices({each.device_id for each in suspects if each.device_id is not None})
         looked = []
-        for each in suspects:
-            rows = next(found) if isinstance(each.decision, Decoded) else ()
+        for each, record in zip(suspects, records, strict=True):
+            rows = next(found) if record else ()
             if rows:
                 state = "persisted"
             elif not dead.isdisjoint((each.id, each.first)):
@@ -125,6 +127,22 @@ class Judge:
             return info.last_delivered_id, self.group.pending_ids(ids)
         except MissingGroup:
             return None, ()
+
+
+def _sought(judged: Judged, fields: Fields) -> Record | None:
+    """What a row is looked for by; None where nothing could be found.
+
+    DeviceVault's own consumer is laxer: a message that would be rejected may have its row, known by its identifier.
+    """
+    if isinstance(judged.decision, Decoded):
+        return judged.decision.record
+    try:
+        name = fields.get(b"task_identifier", b"").decode()
+    except UnicodeDecodeError:
+        return None
+    if not name or "\0" in name:
+        return None
+    return DeviceResult("", name, 0, "", 0, "", None, None, None)
 
 
 def _convicted(judged: Judged, known_devices: Collection[int]) -> Judged:

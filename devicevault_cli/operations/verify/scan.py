@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Generator, Iterator
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import closing
 from dataclasses import dataclass
 from typing import NamedTuple
 
@@ -41,18 +43,28 @@ def scan(judge: Judge, scope: Scope, sleep: Callable[[float], None] = time.sleep
     end = min(scope.end, judge.stream.last_generated_id)
     held = _Held(judge.group, scope.start, end)
     started, done = time.monotonic(), 0
-    for entries in _pages(judge.group.stream, scope.start, end):
-        for behind in held.below(entries[0].id):
-            yield Page([], _really_gone(judge.group, behind))
-        within = held.upto(entries[-1].id)
-        there = {each.id for each in entries}
-        missing = [each for key, each in within.items() if key not in there]
-        yield Page(judge.page(entries, within), _really_gone(judge.group, missing))
-        done += len(entries)
-        if scope.rate:
-            sleep(max(0.0, done / scope.rate - (time.monotonic() - started)))
+    with closing(_ahead(_pages(judge.group.stream, scope.start, end))) as pages:
+        for entries in pages:
+            for behind in held.below(entries[0].id):
+                yield Page([], _really_gone(judge.group, behind))
+            within = held.upto(entries[-1].id)
+            there = {each.id for each in entries}
+            missing = [each for key, each in within.items() if key not in there]
+            yield Page(judge.page(entries, within), _really_gone(judge.group, missing))
+            done += len(entries)
+            if scope.rate:
+                sleep(max(0.0, done / scope.rate - (time.monotonic() - started)))
     for behind in held.below(end.next()):
         yield Page([], _really_gone(judge.group, behind))
+
+
+def _ahead(pages: Iterator[list[Entry]]) -> Generator[list[Entry], None, None]:
+    """The same pages, the next one on its way while the database looks up the last."""
+    with ThreadPoolExecutor(1, "verify-reader") as reader:
+        coming = reader.submit(next, pages, None)
+        while page := coming.result():
+            coming = reader.submit(next, pages, None)
+            yield page
 
 
 def _pages(stream: Stream, start: EntryId, end: EntryId) -> Iterator[list[Entry]]:

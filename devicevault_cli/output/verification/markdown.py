@@ -4,7 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
 
-from devicevault_cli.commands.verify_words import (
+from devicevault_cli.output.escapes import visible
+from devicevault_cli.output.verification.words import (
     Answer,
     Step,
     Table,
@@ -15,7 +16,6 @@ from devicevault_cli.commands.verify_words import (
     summary,
     tables,
 )
-from devicevault_cli.output.escapes import visible
 
 BAR = 30
 

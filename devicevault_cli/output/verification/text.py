@@ -3,12 +3,24 @@
 from __future__ import annotations
 
 import textwrap
+from collections import Counter
 from collections.abc import Iterator, Mapping
+from datetime import datetime
 from typing import Any
 
-from devicevault_cli.commands.verify_words import GONE, MEANING, ROWS_MEANING, losses, summary
+from devicevault_cli.output.escapes import visible
+from devicevault_cli.output.verification.words import (
+    GONE,
+    MEANING,
+    ROWS_MEANING,
+    losses,
+    number,
+    span_name,
+    summary,
+)
+from devicevault_cli.times import iso
 
-WIDTH = 78
+WIDTH, LINES, DEVICES, NAME = 78, 10, 5, 40
 
 
 def told(answer: Mapping[str, Any]) -> Iterator[str]:
@@ -56,14 +68,29 @@ def _of_losses(answer: Mapping[str, Any], what: str) -> Iterator[str]:
     yield f"{what} since {answer['lost_since']} until {answer['lost_until']}"
     if answer["lost_reasons"]:
         yield "  would be rejected: " + ", ".join(f"{why} {count:,}" for why, count in answer["lost_reasons"].items())
+    yield from _when(answer)
+    yield from _devices(answer)
+
+
+def _when(answer: Mapping[str, Any]) -> Iterator[str]:
+    """A small chart over the whole time, of at most LINES lines: longer spans where there are many."""
+    span_s, timeline = answer["timeline_span_s"], answer["timeline"]
+    starts = [int(datetime.fromisoformat(each["start"]).timestamp()) for each in timeline]
+    wider = span_s * ((starts[-1] - starts[0]) // span_s // LINES + 1)
+    sums: Counter[int] = Counter()
+    for start, each in zip(starts, timeline, strict=True):
+        sums[start - (start - starts[0]) % wider] += each["lost"]
+    most = max(sums.values())
+    yield f"  by {span_name(wider)}:"
+    for start, lost in sorted(sums.items()):
+        yield f"  {iso(start * 1000)[:16]}Z {'#' * max(1, round(30 * lost / most)):<30} {lost:>9,}"
+
+
+def _devices(answer: Mapping[str, Any]) -> Iterator[str]:
+    """The most affected, a line each: a name is untrusted, and may be long."""
     if answer["devices"]:
-        named = ", ".join(
-            f"{each['device_id']} {each['name'] or 'unknown'} ({each['lost']:,})" for each in answer["devices"][:8]
-        )
-        more = answer["devices_affected"] - 8
-        yield f"  devices: {named}{f' and {more:,} more' if more > 0 else ''}"
-    most = max(each["lost"] for each in answer["timeline"])
-    for each in answer["timeline"][:10]:
-        yield f"  {each['start'][:16]}Z {'#' * max(1, round(30 * each['lost'] / most)):<30} {each['lost']:,}"
-    if len(answer["timeline"]) > 10:
-        yield f"  ... {len(answer['timeline']) - 10} more; --report FILE.html shows all"
+        yield f"  {number(answer['devices_affected'], 'device')}:"
+    for each in answer["devices"][:DEVICES]:
+        yield f"{each['lost']:>12,}  {each['device_id']:>6} {visible(each['name'] or 'unknown')[:NAME]}"
+    if (more := answer["devices_affected"] - DEVICES) > 0:
+        yield f"              and {more:,} more; --report FILE.html tells more"

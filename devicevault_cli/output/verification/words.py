@@ -99,7 +99,8 @@ def tables(answer: Answer) -> Iterator[Table]:
     yield Table("Entries", ["class", "entries", "meaning"], [[name, classes[name], MEANING[name]] for name in classes])
     if answer["pending_gone"]:
         yield Table("Gone", ["what", "entries", "meaning"], [["pending gone", answer["pending_gone"], GONE]])
-    counts = [[name.replace("_", " "), count, ROWS_MEANING[name]] for name, count in answer["rows"].items()]
+    counts = [[name.replace("_", " "), count, ROWS_MEANING[name]] for name, count in answer["rows"].items()
+              if count is not None]  # fmt: skip
     yield Table("Rows", ["rows", "count", "meaning"], counts)
     for key in ("columns_differing", "times_differing"):
         if answer.get(key):

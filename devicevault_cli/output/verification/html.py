@@ -6,7 +6,8 @@ from collections.abc import Iterator, Mapping, Sequence
 from datetime import datetime
 from html import escape
 
-from devicevault_cli.commands.verify_words import (
+from devicevault_cli.output.escapes import visible
+from devicevault_cli.output.verification.words import (
     Answer,
     Step,
     Table,
@@ -18,7 +19,6 @@ from devicevault_cli.commands.verify_words import (
     summary,
     tables,
 )
-from devicevault_cli.output.escapes import visible
 from devicevault_cli.times import iso
 
 BARS = 240
@@ -26,6 +26,9 @@ BARS = 240
 FEWEST = 24
 """A chart has room for so many spans at least: a single bar shall not look like a wall."""
 FINDINGS = ("lost", "lost_invalid", "pending gone", "duplicate rows")
+
+KEPT = ("class", "id", "time", "device", "what", "rows", "reason", "column")
+"""Columns of short words and numbers: broken over lines they could not be read, nor copied."""
 
 _STYLE = """
 :root { color-scheme: light dark; --back: #fff; --text: #1b1d21; --dim: #595f69; --line: #d9dce1; --soft: #f3f4f6;
@@ -52,15 +55,19 @@ svg { display: block; width: 100%; height: 9rem } svg rect { fill: var(--bad) }
 table { border-collapse: collapse; width: 100% } th { font-size: .85rem; color: var(--dim); font-weight: 600 }
 td, th { padding: .25rem .8rem .25rem 0; text-align: left; border-bottom: 1px solid var(--line); vertical-align: top }
 td.n, th.n { text-align: right; font-variant-numeric: tabular-nums; white-space: nowrap; width: 1% }
+td.k, th { white-space: nowrap } td.k { width: 1% } td.share { width: 40% } .shares th.n { text-align: left }
 tr.none td { color: var(--dim) } tr.bad td { color: var(--bad); font-weight: 600 }
-.share { display: block; min-width: 1px; height: .35rem; margin-top: .2rem; background: var(--bad) }
+.many tr.bad td:not(:first-child) { color: inherit; font-weight: inherit }
+.bar { display: block; min-width: 1px; height: .35rem; margin-top: .2rem; background: var(--bad) }
 ol { margin: 0; padding: 0; list-style: none } li { margin: 0 0 .7rem }
 code { display: block; padding: .45rem .7rem; border-radius: .4rem; background: var(--soft); white-space: pre-wrap;
   font: .95rem/1.4 ui-monospace, Menlo, Consolas, monospace }
 summary { cursor: pointer; color: var(--dim); font-size: .85rem; margin-top: .5rem } footer { margin-top: 2rem }
 @media (max-width: 40rem) {
-  .many tr:first-child { display: none } .many td { display: block; border: 0; padding: 0 }
+  .many tr:first-child { display: none } .many td { display: block; border: 0; padding: 0; width: auto }
+  .many td.k { white-space: normal }
   .many tr { display: block; border-bottom: 1px solid var(--line); padding: .4rem 0 }
+  td.share { width: 25% }
   .many td:empty { display: none } .many td::before { content: attr(data-name) " "; color: var(--dim) }
 }
 @media print { body { max-width: none; padding: 0 } h2, figure, li { break-inside: avoid } }
@@ -176,10 +183,11 @@ def _tick(moment: str, length_s: int) -> str:
 def _shares(table: Table) -> Iterator[str]:
     """A table whose last column is a number, with a bar for each."""
     most = max(row[-1] for row in table.rows if isinstance(row[-1], int))
-    yield f"<h2>{_inert(table.title)}</h2>\n<table>{_heads(table)}"
+    yield f'<h2>{_inert(table.title)}</h2>\n<table class="shares">{_heads(table)}'
     for *row, count in table.rows:
-        bar = f'<span class="share" style="width:{100 * int(count or 0) / most:.1f}%"></span>'
-        yield f"<tr>{''.join(map(_cell, row))}<td>{count:,}{bar}</td></tr>"
+        bar = f'<span class="bar" style="width:{100 * int(count or 0) / most:.1f}%"></span>'
+        cells = "".join(map(_cell, row, table.head))
+        yield f'<tr>{cells}<td class="share">{count:,}{bar}</td></tr>'
     yield "</table>"
 
 
@@ -207,7 +215,8 @@ def _heads(table: Table) -> str:
 def _cell(value: str | int | None, name: str = "") -> str:
     named = f' data-name="{escape(name)}"' if name else ""
     shown = "" if value is None else f"{value:,}" if isinstance(value, int) else _inert(value)
-    return f"<td{_aligned(isinstance(value, int))}{named}>{shown}</td>"
+    kept = ' class="k"' if name in KEPT else ""
+    return f"<td{_aligned(isinstance(value, int)) or kept}{named}>{shown}</td>"
 
 
 def _aligned(is_number: bool) -> str:

@@ -1,0 +1,1 @@
+"""How a verification is told: on a terminal, as an HTML page, as Markdown."""
