@@ -56,6 +56,20 @@ RESULT_FIELDS = frozenset(
     )
 )
 
+STORAGE_FIELDS = frozenset(
+    (
+        b"operation",
+        b"task_id",
+        b"task_identifier",
+        b"device_id",
+        b"status",
+        b"log",
+        b"storage_backend",
+        b"storage_ref",
+        b"storage_duration_ms",
+    )
+)
+
 
 def decode_result(ms: int, seq: int, fields: Fields, device_id_max: int = INT4_MAX) -> Decision:
     """Decode a message of `device:results`."""
@@ -84,9 +98,11 @@ def decode_result(ms: int, seq: int, fields: Fields, device_id_max: int = INT4_M
 
 
 def decode_storage(ms: int, seq: int, fields: Fields, device_id_max: int = INT4_MAX) -> Decision:
-    """Decode a message of `storage:results`; whatever is not an operation `store` is skipped."""
-    if fields.get(b"operation", b"") != b"store":
+    """Decode a message of `storage:results`; an operation other than `store` is skipped, none at all means `store`."""
+    if fields.get(b"operation", b"") not in (b"", b"store"):
         return Skipped("the operation is not 'store'")
+    if STORAGE_FIELDS.isdisjoint(fields):
+        return Rejected("empty-message", "none of the known fields is there")
     common = _common(fields, device_id_max, _STORAGE_TEXTS)
     if isinstance(common, Rejected):
         return common
@@ -128,8 +144,9 @@ _EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 _NAIVE_EPOCH = _EPOCH.replace(tzinfo=None)
 _MICROSECOND = timedelta(microseconds=1)
 _EARLIEST: Micros = (datetime(1, 1, 1, tzinfo=UTC) - _EPOCH) // _MICROSECOND
+# Extended or basic format: fromisoformat sees to it that they are not mixed.
 _TIME = re.compile(
-    rb"\d{4}-\d\d-\d\d(?:[Tt ](?:[01]\d|2[0-3]):\d\d(?::\d\d(?:[.,]\d+)?)?(?:[Zz]|[+-]\d\d(?::?\d\d)?)?)?"
+    rb"\d{4}-?\d\d-?\d\d(?:[Tt ](?:[01]\d|2[0-3]):?\d\d(?::?\d\d(?:[.,]\d+)?)?(?:[Zz]|[+-]\d\d(?::?\d\d)?)?)?"
 )
 
 

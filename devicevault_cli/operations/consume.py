@@ -23,6 +23,7 @@ from devicevault_cli.operations.intake import DEATHS_ALONE, Intake
 from devicevault_cli.operations.patience import Patience, Stopped
 from devicevault_cli.operations.persist import Outcome, save_apart
 from devicevault_cli.operations.settle import OnReject, Settlement
+from devicevault_cli.operations.status import ALIVE_MS, is_devicevaults
 from devicevault_cli.operations.tally import Tally
 from devicevault_cli.operations.work import Decoding, Judged, Work
 from devicevault_cli.pipelines import Pipeline
@@ -79,7 +80,7 @@ class Consumer:
         self._settlement = Settlement(delivery, self._in_hand, self.tally, self._persistently, options.on_reject)
         self._intake = Intake(
             delivery,
-            Decoding(pipeline.decode, repository, self._note),
+            Decoding(pipeline.decode, lambda: repository.device_id_max, self._note),
             self._in_hand,
             batch_size=options.batch_size,
             claim_idle_s=options.claim_idle_s,
@@ -308,8 +309,8 @@ class Consumer:
         if self.delivery.stream.eviction_policy().startswith("allkeys"):
             log.warning("Redis may evict the whole stream (maxmemory-policy allkeys-*); set it to noeviction")
         for other in self.delivery.group.consumers():
-            name = other.name.removeprefix("consumer-")
-            if name != other.name and name.isdigit() and other.idle_ms < 10_000 and not self.repository.unique_index:
+            alive = other.idle_ms < ALIVE_MS
+            if alive and is_devicevaults(other.name) and not self.repository.unique_index:
                 log.warning(
                     "DeviceVault's own consumer %s is alive in this group: stop it, or run `dvctl db index`; "
                     "only a unique index keeps its rows and dvctl's apart",

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import time
 from typing import Any
 
@@ -15,6 +16,13 @@ from devicevault_cli.streams.stream import Stream
 
 ALIVE_MS = 10_000
 """A consumer that sent a command within this time is alive."""
+
+_DEVICEVAULTS = re.compile(r"(?:storage-)?consumer-[0-9]+", re.ASCII)
+
+
+def is_devicevaults(consumer: str) -> bool:
+    """Whether DeviceVault's own consumers have names like this: `consumer-PID`, `storage-consumer-PID`."""
+    return _DEVICEVAULTS.fullmatch(consumer) is not None
 
 
 def iso(micros: Micros | None) -> str | None:

@@ -8,7 +8,7 @@ from typing import NamedTuple
 
 from devicevault_cli.messages import FIRST_ID, Decoded, Decoder, Rejected, first_id
 from devicevault_cli.records import Record
-from devicevault_cli.repository.repository import Repository, Save
+from devicevault_cli.repository.repository import Save
 from devicevault_cli.streams.model import Entry, EntryId
 
 
@@ -51,15 +51,18 @@ class Work:
 
 
 class Decoding(NamedTuple):
-    """Makes work of entries. `note` is told of each field that became NULL or was clamped."""
+    """Makes work of entries. `device_id_max` is asked each time: the database may have been another one before.
+
+    `note` is told of each field that became NULL or was clamped.
+    """
 
     decode: Decoder
-    repository: Repository
+    device_id_max: Callable[[], int]
     note: Callable[[str, EntryId], None]
 
     def into(self, work: Work, entries: list[Entry], deliveries: Mapping[EntryId, int] | None = None) -> None:
         """Add entries; without `deliveries` they were delivered for the first time."""
-        decode, device_id_max = self.decode, self.repository.device_id_max
+        decode, device_id_max = self.decode, self.device_id_max()
         records, record_ids = work.records, work.record_ids
         for key, fields in entries:
             work.deliveries[key] = 1 if deliveries is None else deliveries[key]

@@ -9,8 +9,11 @@ from typing import Any, TypeAlias
 
 import redis
 
+from devicevault_cli.messages import decode_result
 from devicevault_cli.operations.intake import Intake
 from devicevault_cli.operations.lag import lag_of
+from devicevault_cli.operations.work import Decoding
+from devicevault_cli.records import INT4_MAX
 from devicevault_cli.streams import admin, settled, snapshot
 from devicevault_cli.streams.connect import Client, connect
 from devicevault_cli.streams.dead_letters import DeadLetters
@@ -84,7 +87,8 @@ def _delivery(group: Group) -> Delivery:
 
 
 def _intake(group: Group) -> Any:
-    return Intake(_delivery(group), {}, batch_size=10, claim_idle_s=60, max_deliveries=2).next(10, None)
+    decoding = Decoding(decode_result, lambda: INT4_MAX, lambda note, key: None)
+    return Intake(_delivery(group), decoding, {}, batch_size=10, claim_idle_s=60, max_deliveries=2).next(10, None)
 
 
 READERS: dict[str, Callable[[Group], Any]] = {

@@ -193,9 +193,14 @@ def test_storage_messages() -> None:
     assert decode_storage(MS, 0, STORE | {b"storage_duration_ms": b"12"}) == Decoded(
         StorageResult("", "", 7, "failure", MS * 1000, "[]", "git", "abc", 12)
     )
-    for operation in (b"", b"delete", b"STORE", b"\xff"):
+    for operation in (b"delete", b"STORE", b"\xff"):
         assert isinstance(decode_storage(MS, 0, STORE | {b"operation": operation}), Skipped)
-    assert isinstance(decode_storage(MS, 0, {b"hello": b"world"}), Skipped)
+    for operation in ({b"operation": b""}, {}):
+        without = {name: value for name, value in STORE.items() if name != b"operation"} | operation
+        assert decode_storage(MS, 0, without) == decode_storage(MS, 0, STORE)
+    unknown = decode_storage(MS, 0, {b"hello": b"world"})
+    assert isinstance(unknown, Rejected)
+    assert unknown.reason == "empty-message"
     for name, value in ((b"storage_backend", b"x" * 33), (b"storage_ref", b"x" * 257)):
         decision = decode_storage(MS, 0, STORE | {name: value})
         assert isinstance(decision, Rejected)
