@@ -55,6 +55,7 @@ _dvctl() {
         *" --on-missing-group") candidates="create fail" ;;
         *" --instance") kind=none ;;
         *" --rate") kind=none ;;
+        *" --metrics-port") kind=none ;;
         *" --log-format") candidates="text json" ;;
         *" --redis-url") kind=none ;;
         *" --database-url") kind=none ;;
@@ -121,7 +122,7 @@ _dvctl() {
         *)
             if [[ $cur == -* ]]; then
                 case "$command" in
-                    "consume") candidates="--drain --max-wait --max-messages --batch-size --claim-idle --max-deliveries --on-reject --on-missing-group --instance --rate --log-format --redis-url --database-url --stream --group --consumer --pipeline --config --profile -o --output -v --verbose -h --help" ;;
+                    "consume") candidates="--drain --max-wait --max-messages --batch-size --claim-idle --max-deliveries --on-reject --on-missing-group --instance --rate --metrics-port --log-format --redis-url --database-url --stream --group --consumer --pipeline --config --profile -o --output -v --verbose -h --help" ;;
                     "publish") candidates="--device --status --log -n --count --rate --file --redis-url --database-url --stream --group --consumer --pipeline --config --profile -o --output -v --verbose -h --help" ;;
                     "demo") candidates="--redis-url --database-url --stream --group --consumer --pipeline --config --profile -o --output -v --verbose -h --help" ;;
                     "status") candidates="--redis-url --database-url --stream --group --consumer --pipeline --config --profile -o --output -v --verbose -h --help" ;;

@@ -78,6 +78,7 @@ complete -c dvctl -n '__dvctl_at consume' -l on-reject -r -f -a 'dead-letter dro
 complete -c dvctl -n '__dvctl_at consume' -l on-missing-group -r -f -a 'create fail' -d 'A missing group is created at 0, or ends the run.'
 complete -c dvctl -n '__dvctl_at consume' -l instance -r -f -d 'Fixes N of the consumer name HOST-N; default: the lowest free.'
 complete -c dvctl -n '__dvctl_at consume' -l rate -r -f -d 'At most this many a second.'
+complete -c dvctl -n '__dvctl_at consume' -l metrics-port -r -f -d 'Serve /metrics, /healthz and /readyz here.'
 complete -c dvctl -n '__dvctl_at consume' -l log-format -r -f -a 'text json' -d 'How the log is written.'
 complete -c dvctl -n '__dvctl_at consume' -l redis-url -r -f -d 'Redis, e.g. redis://localhost:6379/1.'
 complete -c dvctl -n '__dvctl_at consume' -l database-url -r -f -d 'Database, e.g. postgresql://USER@HOST/NAME.'

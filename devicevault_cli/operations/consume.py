@@ -66,6 +66,7 @@ class Consumer:
         options: ConsumeOptions,
         stop: threading.Event,
         on_progress: Callable[[Tally], None] = lambda tally: None,
+        on_batch: Callable[[int, float], None] = lambda messages, seconds: None,
     ) -> None:
         self.delivery = delivery
         self.repository = repository
@@ -74,6 +75,7 @@ class Consumer:
         self.tally = Tally()
         self._stop = stop
         self._on_progress = on_progress
+        self._on_batch = on_batch
         self._persistently = Patience(stop, self._tick, self._deferred)
         self._in_hand: dict[EntryId, int] = {}
         self._settlement = Settlement(delivery, self._in_hand, self.tally, self._persistently, options.on_reject)
@@ -157,7 +159,7 @@ class Consumer:
         except MissingGroup:
             self._group_or_create()
             return Batch()
-        self._deferring = False
+        self._deferring = self.tally.waiting = False
         self._shown_alive = time.monotonic()
         self._in_hand.update(batch.deliveries)
         self._taken += len(batch.entries)
@@ -175,6 +177,7 @@ class Consumer:
     def _launch(self, work: Work) -> None:
         """Hand the records to the database and do not wait."""
         self._in_flight = work
+        work.begun = time.monotonic()
         if work.records:
             try:
                 work.save = self.repository.submit(work.records)
@@ -189,7 +192,9 @@ class Consumer:
 
     def _finish(self, work: Work) -> None:
         """Wait for the database, then settle."""
+        messages = work.size
         self._settlement.settle(work, self._outcomes(work))
+        self._on_batch(messages, time.monotonic() - work.begun)
         self._pace()
 
     def _outcomes(self, work: Work) -> list[Outcome]:
@@ -255,6 +260,7 @@ class Consumer:
     def _deferred(self, error: DvctlError, seconds: float) -> None:
         """First of an outage: put back the delivery counts that were found, so that only deaths count."""
         self.tally.deferred_retries += 1
+        self.tally.waiting = True
         alarm = logging.ERROR if isinstance(error, (Refused, BadConfig)) else logging.WARNING
         log.log(alarm, "%s; next try in %.1f s%s", error, seconds, f" ({error.hint})" if error.hint else "")
         self._intake.recover()
@@ -270,6 +276,7 @@ class Consumer:
     def _tick(self) -> None:
         """About once a second, also while waiting: keep what is in hand, show that this consumer lives."""
         now = time.monotonic()
+        self.tally.in_hand = len(self._in_hand)
         self._on_progress(self.tally)
         try:
             if self._in_hand and now - self._kept_fresh > self.options.claim_idle_s / 3:

@@ -32,6 +32,12 @@ class Work:
     """Of entries that were re-published: the id the message had first."""
     skipped: list[EntryId] = field(default_factory=list)
     save: Save | None = None
+    begun: float = 0.0
+
+    @property
+    def size(self) -> int:
+        """How many messages."""
+        return len(self.records) + len(self.rejected) + len(self.skipped)
 
     def judged(self, key: EntryId, rejected: Rejected) -> Judged:
         """A bad message of this batch."""

@@ -88,9 +88,7 @@ def columns_of(rows: Iterable[Mapping[str, Any]]) -> list[str]:
     return list(dict.fromkeys(key for row in rows for key in row))
 
 
-def table(
-    rows: Sequence[Mapping[str, Any]], columns: Sequence[str], width: int, *, colour: bool = False
-) -> list[str]:
+def table(rows: Sequence[Mapping[str, Any]], columns: Sequence[str], width: int, *, colour: bool = False) -> list[str]:
     """The lines of a table with a heading; numbers stand to the right."""
     cells = [[show(key, row.get(key)) for key in columns] for row in rows]
     right = [all(isinstance(row.get(key), (int, float, type(None))) for row in rows) for key in columns]
@@ -120,7 +118,9 @@ def lines_of(
     from rich.text import Text
 
     columns = list(zip(*cells, strict=True))
-    widths = sizes or fit([max(1, *map(cell_width, each)) for each in columns], width, list(map(_longest_word, columns)))
+    widths = sizes or fit(
+        [max(1, *map(cell_width, each)) for each in columns], width, list(map(_longest_word, columns))
+    )
     grid = Table.grid(padding=(0, GAP, 0, 0))
     for size, to_right in zip(widths, right or [False] * len(widths), strict=True):
         grid.add_column(width=max(1, size), justify="right" if to_right else "left", overflow="fold")
