@@ -16,6 +16,8 @@ log = logging.getLogger("dvctl.consume")
 
 SUMMARY_S = 10.0
 LOOK_S = 2.0
+SHARE = 20
+"""A look that takes long (before Redis 7.0 the lag is counted) is taken so much more seldom."""
 STANDSTILL_S = 60.0
 """A loop that did not move for so long is dead: no call of it waits that long."""
 
@@ -51,7 +53,7 @@ class Watch:
         self._show = show
         self._wanted = wanted
         self._total: int | None = None
-        self._looked = 0.0
+        self._next_look = 0.0
         self._wrote = self._moved
         self._read = 0
 
@@ -60,9 +62,9 @@ class Watch:
         now = self._moved = time.monotonic()
         self.moved = time.time()
         self.tally = tally
-        if now - self._looked > LOOK_S:
-            self._looked = now
+        if now >= self._next_look:
             self.backlog = self._look()
+            self._next_look = now + max(LOOK_S, SHARE * (time.monotonic() - now))
             left = self.backlog.left
             self._total = None if left is None else tally.read + left
             if self._wanted is not None:
