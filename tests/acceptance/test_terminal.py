@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import signal
 from collections.abc import Callable
 
@@ -70,6 +71,8 @@ def test_a_daemon_has_no_bar(dvctl: Dvctl, redis_server: RedisServer, sqlite_url
     dvctl.use(redis_server.url, sqlite_url)
     with on_a_terminal(["consume", "--rate", "1000"], dvctl.environment) as screen:
         screen.wait_for("consuming device:results")
+        screen.watch(0.5)
         screen.popen.send_signal(signal.SIGTERM)
         assert screen.code() == 0
+        assert json.loads(dvctl.ok("status", "-o", "json").stdout)["table"]["rows"] == 500
         assert "━".encode() not in screen.raw

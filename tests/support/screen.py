@@ -39,6 +39,12 @@ class Screen:
                 raise TimeoutError(f"no {text!r} on:\n{self.text}")
             self._read(0.1)
 
+    def watch(self, seconds: float) -> None:
+        """See what is drawn in this time."""
+        end = time.monotonic() + seconds
+        while (left := end - time.monotonic()) > 0:
+            self._read(left)
+
     def type(self, keys: str) -> None:
         os.write(self._end, keys.encode())
 
