@@ -20,6 +20,7 @@ from devicevault_cli.errors import (
 )
 from devicevault_cli.messages import Rejected
 from devicevault_cli.operations.intake import DEATHS_ALONE, Batch, Intake
+from devicevault_cli.operations.pace import Pace
 from devicevault_cli.operations.patience import Patience, Stopped
 from devicevault_cli.operations.persist import Outcome, save_apart
 from devicevault_cli.operations.settle import OnReject, Settlement
@@ -88,6 +89,7 @@ class Consumer:
         )
         self._in_flight: Work | None = None
         self._taken = 0
+        self._pace = Pace(options.rate)
         self._deferring = False
         self._shown_alive = self._kept_fresh = time.monotonic()
         self._suspect: tuple[EntryId, int] | None = None
@@ -195,7 +197,7 @@ class Consumer:
         messages = work.size
         self._settlement.settle(work, self._outcomes(work))
         self._on_batch(messages, time.monotonic() - work.begun)
-        self._pace()
+        self._rest(self._pace.after(messages))
 
     def _outcomes(self, work: Work) -> list[Outcome]:
         """The quick way; where it fails, patiently and apart."""
@@ -320,9 +322,8 @@ class Consumer:
                 )
 
     def _limit(self) -> int:
-        if self.options.max_messages is None:
-            return self.options.batch_size
-        return min(self.options.batch_size, self.options.max_messages - self._taken)
+        limit = self._pace.at_once(self.options.batch_size)
+        return limit if self.options.max_messages is None else min(limit, self.options.max_messages - self._taken)
 
     def _reason_to_end(self) -> str | None:
         if self._stop.is_set():
@@ -348,12 +349,10 @@ class Consumer:
         newest = self._persistently(self.delivery.stream.info)
         return newest is None or newest.last_generated_id <= info.last_delivered_id or newest.length == 0
 
-    def _pace(self) -> None:
-        if self.options.rate:
-            ahead = self.tally.read / self.options.rate - self.tally.elapsed_s
-            while ahead > 0 and not self._stop.wait(min(ahead, 1.0)):
-                ahead -= 1.0
-                self._tick()
+    def _rest(self, seconds: float) -> None:
+        while seconds > 0 and not self._stop.wait(min(seconds, 1.0)):
+            seconds -= 1.0
+            self._tick()
 
     def _retire(self) -> None:
         """Leave no ghost: a consumer that holds nothing is deleted."""

@@ -235,3 +235,15 @@ def start_waiting(dvctl: Dvctl, postgres: PostgresServer, client: redis.Redis) -
     postgres.freeze()
     time.sleep(0.5)
     return daemon
+
+
+def test_a_rate_holds_from_the_first_second_on(dvctl: Dvctl, redis_server: RedisServer, sqlite_url: str) -> None:
+    client = redis_server.client()
+    add(client, range(3000))
+    daemon = dvctl.use(redis_server.url, sqlite_url).start("consume", "--rate", "100")
+    daemon.wait_for("consuming device:results")
+    began = time.monotonic()
+    time.sleep(2.0)
+    assert daemon.sigterm().code == 0
+    done = dvctl.json("status")["table"]["rows"]
+    assert 100 <= done <= 100 * (time.monotonic() - began + 1)
