@@ -56,6 +56,20 @@ RESULT_FIELDS = frozenset(
     )
 )
 
+STORAGE_FIELDS = frozenset(
+    (
+        b"operation",
+        b"task_id",
+        b"task_identifier",
+        b"device_id",
+        b"status",
+        b"log",
+        b"storage_backend",
+        b"storage_ref",
+        b"storage_duration_ms",
+    )
+)
+
 
 def decode_result(ms: int, seq: int, fields: Fields, device_id_max: int = INT4_MAX) -> Decision:
     """Decode a message of `device:results`."""
@@ -84,9 +98,11 @@ def decode_result(ms: int, seq: int, fields: Fields, device_id_max: int = INT4_M
 
 
 def decode_storage(ms: int, seq: int, fields: Fields, device_id_max: int = INT4_MAX) -> Decision:
-    """Decode a message of `storage:results`; whatever is not an operation `store` is skipped."""
-    if fields.get(b"operation", b"") != b"store":
+    """Decode a message of `storage:results`; another operation than `store` is skipped, none means `store`."""
+    if fields.get(b"operation", b"") not in (b"", b"store"):
         return Skipped("the operation is not 'store'")
+    if STORAGE_FIELDS.isdisjoint(fields):
+        return Rejected("empty-message", "none of the known fields is there")
     common = _common(fields, device_id_max, _STORAGE_TEXTS)
     if isinstance(common, Rejected):
         return common

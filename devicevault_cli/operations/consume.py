@@ -26,7 +26,7 @@ from devicevault_cli.operations.persist import Outcome, save_apart
 from devicevault_cli.operations.settle import OnReject, Settlement
 from devicevault_cli.operations.tally import Tally
 from devicevault_cli.operations.work import Judged, Work, decoded
-from devicevault_cli.pipelines import Pipeline
+from devicevault_cli.pipelines import Pipeline, is_devicevaults_own
 from devicevault_cli.records import Record
 from devicevault_cli.repository.repository import Repository, Save, Saved
 from devicevault_cli.streams.delivery import Delivery
@@ -313,8 +313,7 @@ class Consumer:
         if self.delivery.stream.eviction_policy().startswith("allkeys"):
             log.warning("Redis may evict the whole stream (maxmemory-policy allkeys-*); set it to noeviction")
         for other in self.delivery.group.consumers():
-            name = other.name.removeprefix("consumer-")
-            if name != other.name and name.isdigit() and other.idle_ms < 10_000 and not self.repository.unique_index:
+            if is_devicevaults_own(other.name) and other.idle_ms < 10_000 and not self.repository.unique_index:
                 log.warning(
                     "DeviceVault's own consumer %s is alive in this group: stop it, or run `dvctl db index`; "
                     "only a unique index keeps its rows and dvctl's apart",

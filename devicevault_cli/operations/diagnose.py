@@ -9,6 +9,7 @@ from typing import Any, Literal, NamedTuple, TypeAlias
 from devicevault_cli.errors import DvctlError, Unavailable
 from devicevault_cli.operations.lag import lag_of, trimmed_unread
 from devicevault_cli.operations.status import ALIVE_MS
+from devicevault_cli.pipelines import is_devicevaults_own
 from devicevault_cli.repository.repository import Repository
 from devicevault_cli.streams.dead_letters import DeadLetters
 from devicevault_cli.streams.group import Group
@@ -132,7 +133,7 @@ def _consumers(group: Group) -> Finding:
 
 
 def _its_own_consumer(group: Group) -> Finding:
-    named = [each for each in group.consumers() if _is_its_own(each.name)] if group.info() else []
+    named = [each for each in group.consumers() if is_devicevaults_own(each.name)] if group.info() else []
     if any(each.idle_ms < ALIVE_MS for each in named):
         return Finding(
             "problem",
@@ -140,11 +141,6 @@ def _its_own_consumer(group: Group) -> Finding:
             "stop it; until then `dvctl db index` keeps rows single",
         )
     return Finding("ok", "not running" if not named else f"not running ({len(named)} names left behind)")
-
-
-def _is_its_own(name: str) -> bool:
-    tail = name.removeprefix("consumer-")
-    return tail != name and tail.isdigit()
 
 
 def _dangling(group: Group) -> Finding:
