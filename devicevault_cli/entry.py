@@ -36,6 +36,9 @@ def _shipped_help(words: list[str]) -> str | None:
 
 
 def _write(text: str) -> int:
+    if sys.stdout is None:
+        # Started with its standard output closed.
+        return 0
     try:
         sys.stdout.write(text)
         sys.stdout.flush()

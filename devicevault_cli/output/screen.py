@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import os
 import select
-import sys
 import termios
 import time
 import tty
@@ -61,4 +60,4 @@ def screen(terminal: Terminal) -> Iterator[Screen]:
             yield Screen(live, console, keys)
     finally:
         termios.tcsetattr(keys, termios.TCSADRAIN, before)
-        sys.stdout.flush()
+        terminal.stdout.flush()
