@@ -58,7 +58,7 @@ def _or_nothing(stream: TextIO | None, mode: str) -> TextIO:
     """A stream is None where the process was started with it closed: nothing is read then, and nothing written."""
     if stream is not None:
         return stream
-    return cast("TextIO", open(os.devnull, mode, encoding="utf-8"))  # noqa: PTH123, SIM115
+    return cast("TextIO", open(os.devnull, mode, encoding="utf-8"))  # noqa: PTH123
 
 
 def _is_tty(stream: TextIO | None) -> bool:
