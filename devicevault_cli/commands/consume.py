@@ -8,7 +8,7 @@ import signal
 import threading
 from contextlib import ExitStack
 from types import FrameType
-from typing import Annotated, Literal, NamedTuple
+from typing import Annotated, Any, Literal, NamedTuple
 
 from devicevault_cli.commands.arguments import Option
 from devicevault_cli.commands.options import CLAIM_IDLE_MS, ClaimIdle, Rate, command
@@ -113,10 +113,15 @@ def consume(
             watch,
         )
     signal.setitimer(signal.ITIMER_REAL, 0)
-    run.printer.answer(answer)
+    run.printer.answer(answer if run.printer.output != "table" else _worth_reading(answer))
     if answer["stopped_by"] == "max-wait":
         raise DvctlError("not drained within --max-wait", hint="`dvctl pending` shows who holds what")
     return 1 if answer["stopped_by"] == "missing-group" else 0
+
+
+def _worth_reading(answer: dict[str, Any]) -> dict[str, Any]:
+    """For people: without what did not happen."""
+    return {name: value for name, value in answer.items() if value or name in ("read", "persisted")}
 
 
 def _no_bar(done: int, total: int | None, note: str) -> None:
