@@ -16,6 +16,7 @@ log = logging.getLogger("dvctl.consume")
 
 SUMMARY_S = 10.0
 LOOK_S = 2.0
+LONGEST_LOOK_S = 60.0
 SHARE = 20
 """A look that takes long (before Redis 7.0 the lag is counted) is taken so much more seldom."""
 STANDSTILL_S = 60.0
@@ -64,7 +65,7 @@ class Watch:
         self.tally = tally
         if now >= self._next_look:
             self.backlog = self._look()
-            self._next_look = now + max(LOOK_S, SHARE * (time.monotonic() - now))
+            self._next_look = now + min(LONGEST_LOOK_S, max(LOOK_S, SHARE * (time.monotonic() - now)))
             left = self.backlog.left
             self._total = None if left is None else tally.read + left
             if self._wanted is not None:
