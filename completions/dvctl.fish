@@ -56,7 +56,7 @@ complete -c dvctl -n __dvctl_first -a restore-group -d 'Put a snapshot of a grou
 complete -c dvctl -n __dvctl_first -a show -d 'Show entries with every field, where each stands, and what consuming it would do'
 complete -c dvctl -n __dvctl_first -a status -d 'Show the stream, its groups and consumers, the lag, the table and the dead letters'
 complete -c dvctl -n __dvctl_first -a tail -d 'Follow the stream as messages come, read-only: no group is touched'
-complete -c dvctl -n __dvctl_first -a top -d 'Watch the group live: lag, rates, consumers, newest dead letters. The key q ends it. Read-only'
+complete -c dvctl -n __dvctl_first -a top -d 'Watch the group live: lag, rates, consumers, newest dead letters'
 complete -c dvctl -n __dvctl_first -a trim -d 'Remove entries that every group has passed and that are persisted, dead, discarded or skipped'
 complete -c dvctl -n __dvctl_first -a verify -d 'Compare every entry of the stream with every row, by identity: what is there, and what is missing'
 complete -c dvctl -n '__dvctl_group consumers' -a list -d 'List the consumers of the group, what they hold, and which are alive (idle under 10 s)'

@@ -22,7 +22,10 @@ def top(
         int, Option("--interval", "Time between two looks.", "DURATION", parse_duration, least=SHORTEST_MS)
     ] = 2000,
 ) -> None:
-    """Watch the group live: lag, rates, consumers, newest dead letters. The key q ends it. Read-only."""
+    """Watch the group live: lag, rates, consumers, newest dead letters.
+
+    The key q ends it. An outage of Redis is shown and waited for.
+    """
     from devicevault_cli.operations.live import Live
 
     terminal = run.terminal
