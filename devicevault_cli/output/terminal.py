@@ -6,7 +6,7 @@ import io
 import os
 import sys
 from collections.abc import Mapping
-from typing import NamedTuple, TextIO, cast
+from typing import NamedTuple, TextIO
 
 WIDTH = 80
 """Columns where nobody tells: pipes, files, logs."""
@@ -34,9 +34,9 @@ class Terminal(NamedTuple):
             sys.stdout.reconfigure(errors="backslashreplace")
         on_terminal = _is_tty(sys.stdout)
         return cls(
-            _or_nothing(sys.stdin, "r"),
-            _or_nothing(sys.stdout, "w"),
-            _or_nothing(sys.stderr, "w"),
+            sys.stdin,
+            sys.stdout,
+            sys.stderr,
             os.environ,
             shutil.get_terminal_size((WIDTH, 24)).columns if on_terminal else WIDTH,
             _is_tty(sys.stdin),
@@ -52,13 +52,6 @@ class Terminal(NamedTuple):
     def colour(self, is_tty: bool) -> bool:
         """Colour only on a terminal, and not where NO_COLOR or TERM=dumb asks for none."""
         return is_tty and not self.environ.get("NO_COLOR") and self.environ.get("TERM") != "dumb"
-
-
-def _or_nothing(stream: TextIO | None, mode: str) -> TextIO:
-    """A stream is None where the process was started with it closed: nothing is read then, and nothing written."""
-    if stream is not None:
-        return stream
-    return cast("TextIO", open(os.devnull, mode, encoding="utf-8"))  # noqa: PTH123
 
 
 def _is_tty(stream: TextIO | None) -> bool:
