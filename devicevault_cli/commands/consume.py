@@ -20,6 +20,8 @@ log = logging.getLogger("dvctl.consume")
 
 GRACE_S = 8.0
 """How long a stopping consumer may be stuck in one call; what it has in hand then stays pending."""
+LAST_GRACE_S = 2.0
+"""How long it may then be stuck in writing the log."""
 
 
 class Address(NamedTuple):
@@ -136,14 +138,20 @@ def _stop_on_signals() -> threading.Event:
     from devicevault_cli.operations.patience import Stopped
 
     stop = threading.Event()
+    stuck = False
 
     def handle(number: int, frame: FrameType | None) -> None:
         if stop.is_set():
             os._exit(130)
         stop.set()
-        signal.setitimer(signal.ITIMER_REAL, GRACE_S, GRACE_S)
+        signal.setitimer(signal.ITIMER_REAL, GRACE_S, LAST_GRACE_S)
 
     def give_up(number: int, frame: FrameType | None) -> None:
+        nonlocal stuck
+        if stuck:
+            # Even to say so: whoever reads the log no longer does.
+            os._exit(130)
+        stuck = True
         raise Stopped
 
     signal.signal(signal.SIGALRM, give_up)
