@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+import errno
 import os
 from collections.abc import Sequence
 from contextlib import suppress
 
 from devicevault_cli.errors import DvctlError
 from devicevault_cli.output.terminal import Terminal
+
+_NO_ROOM = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EIO)
 
 
 def run(words: Sequence[str], terminal: Terminal | None = None) -> int:
@@ -60,6 +63,10 @@ def _report(error: DvctlError, words: Sequence[str], terminal: Terminal) -> int:
 def _unexpected(error: Exception) -> DvctlError:
     from devicevault_cli.redact import scrub
 
+    if isinstance(error, OSError) and error.errno in _NO_ROOM:
+        full = DvctlError(f"this cannot be written: {error.strerror}", hint="make room, or write elsewhere")
+        full.__cause__ = error
+        return full
     told = scrub(str(error)).splitlines()
     unexpected = DvctlError(
         f"an error in dvctl: {type(error).__name__}{': ' + told[0][:200] if told else ''}",

@@ -98,7 +98,7 @@ def decode_result(ms: int, seq: int, fields: Fields, device_id_max: int = INT4_M
 
 
 def decode_storage(ms: int, seq: int, fields: Fields, device_id_max: int = INT4_MAX) -> Decision:
-    """Decode a message of `storage:results`; an operation other than `store` is skipped, none at all means `store`."""
+    """Decode a message of `storage:results`; another operation than `store` is skipped, none means `store`."""
     if fields.get(b"operation", b"") not in (b"", b"store"):
         return Skipped("the operation is not 'store'")
     if STORAGE_FIELDS.isdisjoint(fields):

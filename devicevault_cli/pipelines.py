@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from dataclasses import dataclass
 
 from devicevault_cli.messages import Decoder, decode_result, decode_storage
@@ -21,3 +22,10 @@ class Pipeline:
 RESULTS = Pipeline("results", "device:results", "devicevault", "devices_devicebackupresult", decode_result)
 STORAGE = Pipeline("storage", "storage:results", "devicevault-storage", "backups_storedbackup", decode_storage)
 PIPELINES = {pipeline.name: pipeline for pipeline in (RESULTS, STORAGE)}
+
+_OWN_CONSUMER = re.compile(r"(?:storage-)?consumer-[0-9]+")
+
+
+def is_devicevaults_own(consumer: str) -> bool:
+    """Whether a consumer has the name that DeviceVault's own gives itself: `consumer-PID`, `storage-consumer-PID`."""
+    return _OWN_CONSUMER.fullmatch(consumer) is not None

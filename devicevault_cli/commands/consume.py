@@ -2,20 +2,41 @@
 
 from __future__ import annotations
 
+import logging
 import os
 import signal
 import threading
+from contextlib import ExitStack
 from types import FrameType
-from typing import Annotated, Literal
+from typing import Annotated, Any, Literal, NamedTuple
 
 from devicevault_cli.commands.arguments import Option
 from devicevault_cli.commands.options import CLAIM_IDLE_MS, ClaimIdle, Rate, command
-from devicevault_cli.errors import DvctlError
+from devicevault_cli.errors import DvctlError, Usage
 from devicevault_cli.runtime import Runtime
 from devicevault_cli.times import parse_duration
 
+log = logging.getLogger("dvctl.consume")
+
 GRACE_S = 8.0
 """How long a stopping consumer may be stuck in one call; what it has in hand then stays pending."""
+LAST_GRACE_S = 2.0
+"""How long it may then be stuck in writing the log."""
+
+
+class Address(NamedTuple):
+    """Where to listen; host '': on every address."""
+
+    host: str
+    port: int
+
+
+def parse_address(text: str) -> Address:
+    """`9464`, or `127.0.0.1:9464`. Raises Usage."""
+    host, _, port = text.rpartition(":")
+    if not (port.isascii() and port.isdigit() and int(port) < 65_536):
+        raise Usage(f"not a port: {text[:60]!r}", hint="a port looks like 9464, or 127.0.0.1:9464")
+    return Address(host, int(port))
 
 
 @command(
@@ -48,6 +69,10 @@ def consume(
         int | None, Option("--instance", "Fixes N of the consumer name HOST-N; default: the lowest free.", least=0)
     ] = None,
     rate: Rate = None,
+    metrics_port: Annotated[
+        Address | None,
+        Option("--metrics-port", "Serve /metrics, /healthz and /readyz here.", "[HOST:]PORT", parse_address),
+    ] = None,
     log_format: Annotated[Literal["text", "json"], Option("--log-format", "How the log is written.")] = "text",
 ) -> int:
     """Turn messages into rows: every one becomes exactly one row or one dead letter, and nothing is lost.
@@ -57,6 +82,7 @@ def consume(
     """
     from devicevault_cli.operations.consume import ConsumeOptions
     from devicevault_cli.operations.service import consume_as
+    from devicevault_cli.operations.vitals import Watch
     from devicevault_cli.output.logs import log_to
 
     log_to(run.printer, as_json=log_format == "json", verbose=run.verbose)
@@ -71,7 +97,13 @@ def consume(
         on_missing_group=on_missing_group,
         rate=rate,
     )
-    with run.printer.progress("consuming") as progress:
+    with run.printer.progress("consuming") as bar, ExitStack() as serving:
+        watch = Watch(run.group, bar if drain or max_messages else _no_bar, max_messages)
+        if metrics_port is not None:
+            from devicevault_cli.commands.monitoring import monitored
+
+            port = serving.enter_context(monitored(*metrics_port, watch, run.settings.stream, run.settings.group))
+            log.info("metrics are on port %d: /metrics, /healthz, /readyz", port)
         answer = consume_as(
             run.group,
             run.repository,
@@ -80,13 +112,22 @@ def consume(
             _stop_on_signals(),
             run.settings.consumer,
             instance,
-            progress,
+            watch,
         )
     signal.setitimer(signal.ITIMER_REAL, 0)
-    run.printer.answer(answer)
+    run.printer.answer(answer if run.printer.output != "table" else _worth_reading(answer))
     if answer["stopped_by"] == "max-wait":
         raise DvctlError("not drained within --max-wait", hint="`dvctl pending` shows who holds what")
     return 1 if answer["stopped_by"] == "missing-group" else 0
+
+
+def _worth_reading(answer: dict[str, Any]) -> dict[str, Any]:
+    """For people: without what did not happen."""
+    return {name: value for name, value in answer.items() if value or name in ("read", "persisted")}
+
+
+def _no_bar(done: int, total: int | None, note: str) -> None:
+    """A daemon has no end to move towards."""
 
 
 def _stop_on_signals() -> threading.Event:
@@ -97,14 +138,20 @@ def _stop_on_signals() -> threading.Event:
     from devicevault_cli.operations.patience import Stopped
 
     stop = threading.Event()
+    stuck = False
 
     def handle(number: int, frame: FrameType | None) -> None:
         if stop.is_set():
             os._exit(130)
         stop.set()
-        signal.setitimer(signal.ITIMER_REAL, GRACE_S, GRACE_S)
+        signal.setitimer(signal.ITIMER_REAL, GRACE_S, LAST_GRACE_S)
 
     def give_up(number: int, frame: FrameType | None) -> None:
+        nonlocal stuck
+        if stuck:
+            # Even to say so: whoever reads the log no longer does.
+            os._exit(130)
+        stuck = True
         raise Stopped
 
     signal.signal(signal.SIGALRM, give_up)

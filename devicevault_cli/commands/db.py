@@ -20,12 +20,15 @@ def index(run: Runtime) -> int:
     plan = index_plan(run.repository)
     run.printer.note(plan["plan"])
     answer: dict[str, Any] = {"created": False, "duplicates": plan["duplicates"], "applied": False}
-    if not plan["duplicates"] and plan["needed"] and run.confirm("Create it?"):
+    if plan["needed"] and not plan["duplicates"] and not run.dry_run:
+        # What is not possible is refused by the database's own words, without a question before.
+        if plan["possible"]:
+            run.confirm("Create it?")
         answer = {**create_index(run.repository), "applied": True}
     run.printer.answer(answer, "duplicates")
     if answer["duplicates"]:
         run.printer.hint("`dvctl db dedupe` removes surplus rows that are equal")
-        return 1
+        return 0 if run.dry_run else 1
     return 0
 
 

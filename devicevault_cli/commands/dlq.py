@@ -14,7 +14,7 @@ from devicevault_cli.runtime import Runtime
 from devicevault_cli.streams.model import EntryId
 from devicevault_cli.times import now_ms, parse_duration, parse_moment
 
-COLUMNS = ("id", "at", "reason", "device_id", "attempts", "detail")
+COLUMNS = ("id", "reason", "device_id", "attempts", "detail")
 
 Ids: TypeAlias = Annotated[list[EntryId] | None, Argument("ID...", "First ids of the messages.", EntryId.parse)]
 Reason: TypeAlias = Annotated[str | None, Option("--reason", "Only with this reason.", "REASON")]

@@ -225,15 +225,17 @@ def command(
     force: bool = False,
     typed: bool = False,
     ids: bool = False,
+    screen: bool = False,
     effect: str = "",
 ) -> Callable[[Callable[..., int | None]], Command]:
     """Make a function `(run: Runtime, ...) -> None` or `-> exit code` a command.
 
     redis, database: what must be configured before it starts. changes: it has --dry-run and --yes and is not begun
     without consent. typed: --confirm NAME instead of --yes. force: it has --force. ids: its answer can be `-o ids`.
+    screen: it draws on a terminal, and has no answer in other formats.
     effect: what it does to the world where neither "read-only" nor "changing" says it.
     """
-    formats = ("table", "json", "jsonl", "csv", *(["ids"] if ids else []))
+    formats = ("table",) if screen else ("table", "json", "jsonl", "csv", *(["ids"] if ids else []))
 
     def decorate(function: Callable[..., int | None]) -> Command:
         return Command(function, redis, database, changes, force, typed, formats, examples, effect)

@@ -30,6 +30,8 @@ def show(
     wanted = read_ids(run, ids, ids_from)
     if not wanted:
         raise Usage("which entries?", hint="give ids, or --ids - to read them from a pipe")
+    if run.stream.info() is None:
+        run.printer.note(f"there is no stream {run.stream.key} yet")
     entries = look(wanted, run.group, run.dead_letters, run.pipeline, run.repository, reveal=reveal)
     run.printer.answer({"entries": entries}, "entries", lines=_lines)
 

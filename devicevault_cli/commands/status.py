@@ -18,3 +18,7 @@ def status(run: Runtime) -> None:
     if repository is None:
         run.printer.hint("no database is configured, so rows are not counted; give --database-url")
     run.printer.answer(answer, "groups", ("name", "consumers", "pending", "lag", "lag_source", "lag_s"))
+    if answer["dead"]["length"]:
+        run.printer.hint("`dvctl dlq list` shows the dead letters")
+    if any(each["pending"] and not each["alive"] for each in answer["consumers"]):
+        run.printer.hint("`dvctl pending` shows what consumers hold that are not alive")

@@ -21,6 +21,7 @@ PANELS: dict[str, dict[str, str]] = {
         "pending": "pending:pending",
         "show": "show:show",
         "tail": "tail:tail",
+        "top": "top:top",
         "verify": "verify:verify",
         "check": "check:check",
         "doctor": "doctor:doctor",

@@ -29,4 +29,6 @@ def tail(
     from devicevault_cli.operations.inspect import follow
 
     wanted = None if device is None else str(device)
+    if run.stream.info() is None:
+        run.printer.note(f"there is no stream {run.stream.key} yet")
     run.printer.stream(follow(run.stream, since, last, wanted, status, forever=not no_follow), COLUMNS)

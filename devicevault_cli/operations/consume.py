@@ -20,13 +20,14 @@ from devicevault_cli.errors import (
 )
 from devicevault_cli.messages import Rejected
 from devicevault_cli.operations.intake import DEATHS_ALONE, Intake
+from devicevault_cli.operations.pace import Pace
 from devicevault_cli.operations.patience import Patience, Stopped
 from devicevault_cli.operations.persist import Outcome, save_apart
 from devicevault_cli.operations.settle import OnReject, Settlement
-from devicevault_cli.operations.status import ALIVE_MS, is_devicevaults
+from devicevault_cli.operations.status import ALIVE_MS
 from devicevault_cli.operations.tally import Tally
 from devicevault_cli.operations.work import Decoding, Judged, Work
-from devicevault_cli.pipelines import Pipeline
+from devicevault_cli.pipelines import Pipeline, is_devicevaults_own
 from devicevault_cli.records import Record
 from devicevault_cli.repository.repository import Repository, Save, Saved
 from devicevault_cli.streams.delivery import Delivery
@@ -67,6 +68,7 @@ class Consumer:
         options: ConsumeOptions,
         stop: threading.Event,
         on_progress: Callable[[Tally], None] = lambda tally: None,
+        on_batch: Callable[[int, float], None] = lambda messages, seconds: None,
     ) -> None:
         self.delivery = delivery
         self.repository = repository
@@ -75,6 +77,7 @@ class Consumer:
         self.tally = Tally()
         self._stop = stop
         self._on_progress = on_progress
+        self._on_batch = on_batch
         self._persistently = Patience(stop, self._tick, self._deferred)
         self._in_hand: dict[EntryId, int] = {}
         self._settlement = Settlement(delivery, self._in_hand, self.tally, self._persistently, options.on_reject)
@@ -88,6 +91,7 @@ class Consumer:
         )
         self._in_flight: Work | None = None
         self._taken = 0
+        self._pace = Pace(options.rate)
         self._deferring = False
         self._shown_alive = self._kept_fresh = time.monotonic()
         self._suspect: tuple[EntryId, int] | None = None
@@ -160,7 +164,7 @@ class Consumer:
         except MissingGroup:
             self._group_or_create()
             return Work()
-        self._deferring = False
+        self._deferring = self.tally.waiting = False
         self._shown_alive = time.monotonic()
         self._in_hand.update(work.deliveries)
         self._taken += len(work.deliveries)
@@ -175,6 +179,7 @@ class Consumer:
     def _launch(self, work: Work) -> None:
         """Hand the records to the database and do not wait."""
         self._in_flight = work
+        work.begun = time.monotonic()
         if work.records:
             try:
                 work.save = self.repository.submit(work.records)
@@ -189,8 +194,10 @@ class Consumer:
 
     def _finish(self, work: Work) -> None:
         """Wait for the database, then settle."""
+        messages = len(work.deliveries)
         self._settlement.settle(work, self._outcomes(work))
-        self._pace()
+        self._on_batch(messages, time.monotonic() - work.begun)
+        self._rest(self._pace.after(messages))
 
     def _outcomes(self, work: Work) -> list[Outcome]:
         """The quick way; where it fails, patiently and apart."""
@@ -260,6 +267,7 @@ class Consumer:
     def _deferred(self, error: DvctlError, seconds: float) -> None:
         """First of an outage: put back the delivery counts that were found, so that only deaths count."""
         self.tally.deferred_retries += 1
+        self.tally.waiting = True
         alarm = logging.ERROR if isinstance(error, (Refused, BadConfig)) else logging.WARNING
         log.log(alarm, "%s; next try in %.1f s%s", error, seconds, f" ({error.hint})" if error.hint else "")
         self._intake.recover()
@@ -275,6 +283,7 @@ class Consumer:
     def _tick(self) -> None:
         """About once a second, also while waiting: keep what is in hand, show that this consumer lives."""
         now = time.monotonic()
+        self.tally.in_hand = len(self._in_hand)
         self._on_progress(self.tally)
         try:
             if self._in_hand and now - self._kept_fresh > self.options.claim_idle_s / 3:
@@ -309,8 +318,7 @@ class Consumer:
         if self.delivery.stream.eviction_policy().startswith("allkeys"):
             log.warning("Redis may evict the whole stream (maxmemory-policy allkeys-*); set it to noeviction")
         for other in self.delivery.group.consumers():
-            alive = other.idle_ms < ALIVE_MS
-            if alive and is_devicevaults(other.name) and not self.repository.unique_index:
+            if is_devicevaults_own(other.name) and other.idle_ms < ALIVE_MS and not self.repository.unique_index:
                 log.warning(
                     "DeviceVault's own consumer %s is alive in this group: stop it, or run `dvctl db index`; "
                     "only a unique index keeps its rows and dvctl's apart",
@@ -318,9 +326,8 @@ class Consumer:
                 )
 
     def _limit(self) -> int:
-        if self.options.max_messages is None:
-            return self.options.batch_size
-        return min(self.options.batch_size, self.options.max_messages - self._taken)
+        limit = self._pace.at_once(self.options.batch_size)
+        return limit if self.options.max_messages is None else min(limit, self.options.max_messages - self._taken)
 
     def _reason_to_end(self) -> str | None:
         if self._stop.is_set():
@@ -346,12 +353,10 @@ class Consumer:
         newest = self._persistently(self.delivery.stream.info)
         return newest is None or newest.last_generated_id <= info.last_delivered_id or newest.length == 0
 
-    def _pace(self) -> None:
-        if self.options.rate:
-            ahead = self.tally.read / self.options.rate - self.tally.elapsed_s
-            while ahead > 0 and not self._stop.wait(min(ahead, 1.0)):
-                ahead -= 1.0
-                self._tick()
+    def _rest(self, seconds: float) -> None:
+        while seconds > 0 and not self._stop.wait(min(seconds, 1.0)):
+            seconds -= 1.0
+            self._tick()
 
     def _retire(self) -> None:
         """Leave no ghost: a consumer that holds nothing is deleted."""

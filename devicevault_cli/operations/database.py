@@ -8,19 +8,24 @@ from devicevault_cli.repository.repository import Duplicate, Repository
 
 
 def index_plan(repository: Repository) -> dict[str, Any]:
-    """What `db index` would do: `needed`, the duplicates in its way, and a sentence."""
+    """What `db index` would do: `needed`, `possible`, the duplicates in its way, and a sentence."""
     repository.check(writing=False)
     name = repository.spec.index_name
     if repository.unique_index:
-        return {"needed": False, "duplicates": [], "plan": f"a unique index stands on {repository.spec.name} already"}
+        plan = f"a unique index stands on {repository.spec.name} already"
+        return {"needed": False, "possible": True, "duplicates": [], "plan": plan}
+    if repository.dialect == "mysql":
+        plan = "no unique index is possible on MySQL or MariaDB, and none is needed"
+        return {"needed": True, "possible": False, "duplicates": [], "plan": plan}
     found = [each for each in repository.duplicates() if isinstance(each.identity, str)]
     if found:
         return {
             "needed": True,
+            "possible": False,
             "duplicates": _shown(found),
             "plan": f"{name} cannot be created: {len(found)} identities stand more than once",
         }
-    return {"needed": True, "duplicates": [], "plan": f"creates the unique index {name}"}
+    return {"needed": True, "possible": True, "duplicates": [], "plan": f"creates the unique index {name}"}
 
 
 def create_index(repository: Repository) -> dict[str, Any]:

@@ -8,7 +8,8 @@ from typing import Any, Literal, NamedTuple, TypeAlias
 
 from devicevault_cli.errors import DvctlError, Unavailable
 from devicevault_cli.operations.lag import lag_of, trimmed_unread
-from devicevault_cli.operations.status import ALIVE_MS, is_devicevaults
+from devicevault_cli.operations.status import ALIVE_MS
+from devicevault_cli.pipelines import is_devicevaults_own
 from devicevault_cli.repository.repository import Repository
 from devicevault_cli.streams.dead_letters import DeadLetters
 from devicevault_cli.streams.group import Group
@@ -132,7 +133,7 @@ def _consumers(group: Group) -> Finding:
 
 
 def _its_own_consumer(group: Group) -> Finding:
-    named = [each for each in group.consumers() if is_devicevaults(each.name)] if group.info() else []
+    named = [each for each in group.consumers() if is_devicevaults_own(each.name)] if group.info() else []
     if any(each.idle_ms < ALIVE_MS for each in named):
         return Finding(
             "problem",

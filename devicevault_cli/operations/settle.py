@@ -21,6 +21,8 @@ log = logging.getLogger("dvctl.consume")
 
 OnReject = Literal["dead-letter", "drop"]
 RETRY_S = 2.0
+TOLD = 20
+"""Dead letters of one reason that the log tells one by one: a flood of them must not hide everything else."""
 
 
 class Settlement:
@@ -109,8 +111,12 @@ class Settlement:
             log.warning("entry %s dropped: %s (%s)", key, reason, detail)
         elif self._delivery.dead_letter(key, first, reason, detail):
             self._tally.dead_lettered += 1
-            self._tally.reasons[reason] = self._tally.reasons.get(reason, 0) + 1
-            log.info("entry %s dead-lettered: %s (%s)", key, reason, detail)
+            seen = self._tally.reasons[reason] = self._tally.reasons.get(reason, 0) + 1
+            log.log(
+                logging.INFO if seen <= TOLD else logging.DEBUG, "entry %s dead-lettered: %s (%s)", key, reason, detail
+            )
+            if seen == TOLD:
+                log.info("further dead letters for %s are not told here: `dvctl dlq list` has them", reason)
         else:
             self._tally.gone += 1
 

@@ -2,11 +2,10 @@
 
 from __future__ import annotations
 
-import re
 import time
 from typing import Any
 
-from devicevault_cli.operations.lag import lag_of, trimmed_unread
+from devicevault_cli.operations.lag import COUNT_LIMIT, lag_of, trimmed_unread
 from devicevault_cli.records import Micros
 from devicevault_cli.repository.repository import Repository
 from devicevault_cli.streams.dead_letters import DeadLetters
@@ -17,13 +16,6 @@ from devicevault_cli.streams.stream import Stream
 ALIVE_MS = 10_000
 """A consumer that sent a command within this time is alive."""
 
-_DEVICEVAULTS = re.compile(r"(?:storage-)?consumer-[0-9]+", re.ASCII)
-
-
-def is_devicevaults(consumer: str) -> bool:
-    """Whether DeviceVault's own consumers have names like this: `consumer-PID`, `storage-consumer-PID`."""
-    return _DEVICEVAULTS.fullmatch(consumer) is not None
-
 
 def iso(micros: Micros | None) -> str | None:
     """ISO 8601 UTC."""
@@ -33,14 +25,19 @@ def iso(micros: Micros | None) -> str | None:
     return f"{time.strftime('%Y-%m-%dT%H:%M:%S', time.gmtime(seconds))}.{fraction:06d}Z"
 
 
-def status(stream: Stream, letters: DeadLetters, table: str, repository: Repository | None) -> dict[str, Any]:
-    """The answer of `status -o json`; `stream` is None where there is none, `table` where no database is given."""
+def status(
+    stream: Stream, letters: DeadLetters, table: str, repository: Repository | None, lag_limit: int = COUNT_LIMIT
+) -> dict[str, Any]:
+    """The answer of `status -o json`; `stream` is None where there is none, `table` where no database is given.
+
+    lag_limit: how many entries are counted where Redis does not know the lag.
+    """
     info = stream.info()
     groups = stream.groups() if info else []
     length = letters.length()
     return {
         "stream": _stream(stream, info),
-        "groups": [_group(stream, info, group) for group in groups if info],
+        "groups": [_group(stream, info, group, lag_limit) for group in groups if info],
         "consumers": [
             {
                 "group": group.name,
@@ -78,9 +75,9 @@ def _stream(stream: Stream, info: StreamInfo | None) -> dict[str, Any] | None:
     }
 
 
-def _group(stream: Stream, info: StreamInfo, group: GroupInfo) -> dict[str, Any]:
+def _group(stream: Stream, info: StreamInfo, group: GroupInfo, lag_limit: int) -> dict[str, Any]:
     now_ms = time.time_ns() // 1_000_000
-    lag = lag_of(stream, info, group)
+    lag = lag_of(stream, info, group, lag_limit)
     oldest = Group(stream, group.name).summary().first_id
     return {
         "name": group.name,

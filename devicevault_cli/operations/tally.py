@@ -20,6 +20,10 @@ class Tally:
     reclaimed: int = 0
     dispatched: int = 0
     deferred_retries: int = 0
+    in_hand: int = 0
+    """Read and not settled yet."""
+    waiting: bool = True
+    """Nothing was read yet, or not since the last outage."""
     notes: dict[str, int] = field(default_factory=dict)
     reasons: dict[str, int] = field(default_factory=dict)
     started: float = field(default_factory=time.monotonic)

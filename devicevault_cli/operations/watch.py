@@ -42,7 +42,7 @@ DEFAULTS = {
 
 def watch(group: Group, limits: dict[str, Limit]) -> dict[str, Any]:
     """The answer of `check -o json`. Without a stream or a group everything is 0; values without a limit are ok."""
-    values = _values(group)
+    values, note = _values(group)
     checks = []
     for name, value in values.items():
         limit = limits.get(name)
@@ -56,22 +56,24 @@ def watch(group: Group, limits: dict[str, Limit]) -> dict[str, Any]:
             }
         )
     status = max((str(each["status"]) for each in checks), key=[*SEVERITY].index)  # type: ignore[arg-type]
-    return {"status": status, "stream": group.stream.key, "group": group.name, "checks": checks}
+    return {"status": status, "stream": group.stream.key, "group": group.name, "checks": checks, "note": note}
 
 
-def _values(group: Group) -> dict[str, float | None]:
-    """lag: entries not delivered; pending: delivered, not acknowledged; age_s: of the oldest of both; dead: letters."""
+def _values(group: Group) -> tuple[dict[str, float | None], str]:
+    """The values, and what is to be said of them.
+
+    lag: entries not delivered; pending: delivered, not acknowledged; age_s: of the oldest of both; dead: letters."""
     dead = sum(len(page) for page in DeadLetters(group.stream, group.name).pages())
     info = group.stream.info()
     if info is None:
-        return {"lag": 0, "pending": 0, "age_s": 0, "dead": dead}
+        return {"lag": 0, "pending": 0, "age_s": 0, "dead": dead}, "there is no stream yet"
     about = group.info()
     if about is None:
-        return {"lag": info.length, "pending": 0, "age_s": _age_s(info.first_id), "dead": dead}
+        return {"lag": info.length, "pending": 0, "age_s": _age_s(info.first_id), "dead": dead}, "there is no group yet"
     lag = lag_of(group.stream, info, about)
     summary = group.summary()
     oldest = min((each for each in (lag.oldest, summary.first_id) if each is not None), default=None)
-    return {"lag": lag.entries, "pending": summary.total, "age_s": _age_s(oldest), "dead": dead}
+    return {"lag": lag.entries, "pending": summary.total, "age_s": _age_s(oldest), "dead": dead}, ""
 
 
 def _age_s(oldest: EntryId | None) -> float:
@@ -86,9 +88,10 @@ def nagios(answer: dict[str, Any]) -> list[str]:
         for each in answer["checks"]
     )
     about = f"{answer['group']} of {answer['stream']}"
-    said = f"DVCTL {answer['status'].upper()} - {about}: {answer.get('error') or ', '.join(bad) or 'keeping up'}"
+    why = answer.get("error") or ", ".join(bad) or answer.get("note") or "keeping up"
+    said = f"DVCTL {answer['status'].upper()} - {about}: {why}"
     # The first bar begins the performance data.
-    return [f"{said.replace('|', '/')} | {data}"]
+    return [said.replace("|", "/") + (f" | {data}" if data else "")]
 
 
 def prometheus(answer: dict[str, Any]) -> list[str]:

@@ -41,6 +41,7 @@ class Work:
     suspect: EntryId | None = None
     deaths_alone: int = 0
     save: Save | None = None
+    begun: float = 0.0
 
     def __bool__(self) -> bool:
         return bool(self.deliveries or self.gone)

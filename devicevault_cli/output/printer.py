@@ -83,7 +83,8 @@ class Printer:
 
     def table(self, rows: Sequence[Row], columns: Sequence[str] | None = None) -> None:
         """Show rows beside the answer, as part of a plan."""
-        for line in table(rows, columns or columns_of(rows), self.terminal.width):
+        coloured = self.terminal.colour(self.terminal.stderr_is_tty)
+        for line in table(rows, columns or columns_of(rows), self.terminal.width, colour=coloured):
             self.line(line)
 
     def facts(self, facts: Mapping[str, Any]) -> None:
@@ -218,7 +219,7 @@ class Printer:
                 yield f"no {label(key)}"
             if listed:
                 chosen = columns if columns and key == rows else columns_of(listed)
-                head, *body = table(listed, chosen, width)
+                head, *body = table(listed, chosen, width, colour=self.terminal.colour(self.terminal.stdout_is_tty))
                 yield self._paint(head, _BOLD, stdout=True)
                 yield from body
 

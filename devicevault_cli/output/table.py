@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
 from io import StringIO
-from typing import Any
+from typing import Any, Literal
 
 from devicevault_cli.output.escapes import to_json, visible
 from devicevault_cli.times import show_duration
@@ -12,6 +12,14 @@ from devicevault_cli.times import show_duration
 GAP = 2
 LEAST = 6
 """A column is never narrower, if its content is wider."""
+COLOURS = {
+    "status": {"ok": "green", "warning": "yellow", "unknown": "yellow", "problem": "red", "critical": "red"},
+    "state": {"stuck": "yellow", "gone": "red", "lost": "red", "lost_invalid": "red"},
+    "alive": {"yes": "green", "no": "yellow"},
+}
+"""On a terminal: what is well, what wants a look, what is wrong."""
+BESIDE = {"lag_s": "behind"}
+"""Names of columns that would be called as their neighbour is, without their unit."""
 LONGEST = 1000
 """Characters of a value; a message may hold millions, which would roll everything else off the screen."""
 
@@ -64,6 +72,8 @@ def _size(amount: float) -> str:
 
 def label(key: str) -> str:
     """`idle_ms` -> `idle`: the value is shown with its unit."""
+    if key in BESIDE:
+        return BESIDE[key]
     text = visible(key)
     return (text if text.endswith("per_s") else text.removesuffix("_ms").removesuffix("_s")).replace("_", " ")
 
@@ -78,11 +88,12 @@ def columns_of(rows: Iterable[Mapping[str, Any]]) -> list[str]:
     return list(dict.fromkeys(key for row in rows for key in row))
 
 
-def table(rows: Sequence[Mapping[str, Any]], columns: Sequence[str], width: int) -> list[str]:
+def table(rows: Sequence[Mapping[str, Any]], columns: Sequence[str], width: int, *, colour: bool = False) -> list[str]:
     """The lines of a table with a heading; numbers stand to the right."""
     cells = [[show(key, row.get(key)) for key in columns] for row in rows]
     right = [all(isinstance(row.get(key), (int, float, type(None))) for row in rows) for key in columns]
-    return lines_of([[heading(key) for key in columns], *cells], width, right)
+    colours = [COLOURS.get(key, {}) for key in columns] if colour else None
+    return lines_of([[heading(key) for key in columns], *cells], width, right, colours=colours)
 
 
 def lines_of(
@@ -90,8 +101,12 @@ def lines_of(
     width: int,
     right: Sequence[bool] | None = None,
     sizes: Sequence[int] | None = None,
+    colours: Sequence[Mapping[str, str]] | None = None,
 ) -> list[str]:
-    """Lay cells out in columns of these sizes, else of what they need, folding until all fit. They are inert text."""
+    """Lay cells out in columns of these sizes, else of what they need, folding until all fit. They are inert text.
+
+    colours: for each column, which of its values have one.
+    """
     if not cells:
         return []
     if sizes and len(cells) == 1 and all(cell_width(each) <= size for each, size in zip(cells[0], sizes, strict=True)):
@@ -102,28 +117,44 @@ def lines_of(
     from rich.table import Table
     from rich.text import Text
 
-    widths = sizes or fit([max(1, *map(cell_width, column)) for column in zip(*cells, strict=True)], width)
+    columns = list(zip(*cells, strict=True))
+    widths = sizes or fit(
+        [max(1, *map(cell_width, each)) for each in columns], width, list(map(_longest_word, columns))
+    )
     grid = Table.grid(padding=(0, GAP, 0, 0))
     for size, to_right in zip(widths, right or [False] * len(widths), strict=True):
         grid.add_column(width=max(1, size), justify="right" if to_right else "left", overflow="fold")
     for row in cells:
-        grid.add_row(*map(Text, row))
+        grid.add_row(
+            *(Text(each, styles.get(each, "")) for each, styles in zip(row, colours or [{}] * len(row), strict=True))
+        )
     page = StringIO()
     # `soft_wrap` would cut what is wider than the page; beyond many narrow columns a line is simply long.
     total = sum(widths) + GAP * len(widths) + 1
-    console = Console(file=page, width=total, color_system=None, highlight=False, markup=False, emoji=False)
+    system: Literal["standard"] | None = "standard" if colours else None
+    console = Console(
+        file=page, width=total, color_system=system, force_terminal=True, highlight=False, markup=False, emoji=False
+    )
     console.print(grid)
     return [line.rstrip() for line in page.getvalue().splitlines()]
 
 
-def fit(widths: Sequence[int], width: int) -> list[int]:
-    """Narrow the widest columns until the sum fits; beyond many narrow columns nothing helps."""
+def fit(widths: Sequence[int], width: int, least: Sequence[int] | None = None) -> list[int]:
+    """Narrow the widest columns until the sum fits; beyond many narrow columns nothing helps.
+
+    least: how narrow a column may become before others have to; an id that is torn apart can't be read or copied.
+    """
     fitted = list(widths)
-    room = width - GAP * (len(fitted) - 1)
-    while sum(fitted) > room and max(fitted) > LEAST:
-        widest = fitted.index(max(fitted))
-        fitted[widest] -= 1
+    excess = sum(fitted) + GAP * (len(fitted) - 1) - width
+    for floors in ([max(LEAST, each) for each in least or ()], [LEAST] * len(fitted)):
+        while excess > 0 and (wide := [at for at, floor in enumerate(floors) if fitted[at] > floor]):
+            fitted[max(wide, key=fitted.__getitem__)] -= 1
+            excess -= 1
     return fitted
+
+
+def _longest_word(column: Sequence[str]) -> int:
+    return max(cell_width(word) for each in column for word in each.split(" "))
 
 
 def cell_width(text: str) -> int:

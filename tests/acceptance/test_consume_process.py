@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import fcntl
 import json
+import os
+import subprocess
 import threading
 import time
 from collections.abc import Callable, Iterator
@@ -14,7 +17,7 @@ import pytest
 import redis
 
 from tests.support.postgres_server import PostgresServer
-from tests.support.process import Dvctl, Running
+from tests.support.process import DVCTL, Dvctl, Running
 from tests.support.redis_server import RedisServer
 from tests.support.server import wait_until
 
@@ -235,3 +238,53 @@ def start_waiting(dvctl: Dvctl, postgres: PostgresServer, client: redis.Redis) -
     postgres.freeze()
     time.sleep(0.5)
     return daemon
+
+
+def test_a_rate_holds_from_the_first_second_on(dvctl: Dvctl, redis_server: RedisServer, sqlite_url: str) -> None:
+    client = redis_server.client()
+    add(client, range(3000))
+    daemon = dvctl.use(redis_server.url, sqlite_url).start("consume", "--rate", "100")
+    daemon.wait_for("consuming device:results")
+    began = time.monotonic()
+    time.sleep(2.0)
+    assert daemon.sigterm().code == 0
+    done = dvctl.json("status")["table"]["rows"]
+    assert 100 <= done <= 100 * (time.monotonic() - began + 1)
+
+
+def test_a_flood_of_dead_letters_does_not_flood_the_log(
+    dvctl: Dvctl, redis_server: RedisServer, sqlite_url: str
+) -> None:
+    client = redis_server.client()
+    for number in range(100):
+        client.xadd(STREAM, message(number, device_id="router"))
+    client.xadd(STREAM, message(100, log="{"))
+    answer = dvctl.use(redis_server.url, sqlite_url).ok("consume", "--drain")
+    assert client.xlen(DEAD) == 101
+    assert answer.stderr.count("dead-lettered: invalid-device-id") == 20
+    assert answer.stderr.count("further dead letters for invalid-device-id") == 1
+    assert "dead-lettered: malformed-log" in answer.stderr
+
+
+def test_a_log_that_nobody_reads_does_not_keep_a_consumer_from_ending(
+    dvctl: Dvctl, redis_server: RedisServer, sqlite_url: str
+) -> None:
+    client = redis_server.client()
+    for number in range(60):
+        client.xadd(STREAM, message(number, device_id="router", collection_duration_ms="x" * 60))
+    dvctl.use(redis_server.url, sqlite_url)
+    reading, writing = os.pipe()
+    fcntl.fcntl(writing, fcntl.F_SETPIPE_SZ, 4096)
+    os.write(writing, b"x" * 3500)
+    daemon = subprocess.Popen([DVCTL, "consume"], env=dvctl.environment, stdout=subprocess.DEVNULL, stderr=writing)
+    try:
+        wait_until(lambda: bool(client.exists(STREAM) and client.xinfo_groups(STREAM)), what="the consumer's start")
+        time.sleep(1.0)
+        daemon.terminate()
+        assert daemon.wait(20) in (0, 130)
+    finally:
+        daemon.kill()
+        os.close(writing)
+        os.close(reading)
+    dvctl.ok("consume", "--drain", "--claim-idle", "100ms")
+    assert client.xlen(DEAD) == 60

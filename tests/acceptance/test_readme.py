@@ -1,4 +1,4 @@
-"""The README's tour, word for word, on a real Redis: every command works, and the story ends as it says."""
+"""The README's tour, word for word, on a real Redis: every command works and prints what stands below it."""
 
 from __future__ import annotations
 
@@ -11,23 +11,42 @@ from tests.support.process import Dvctl
 README = (Path(__file__).parents[2] / "README.md").read_text("utf-8")
 
 
-def tour() -> list[list[str]]:
-    block = README.partition("<!-- tour -->")[2].partition("```console\n")[2].partition("```")[0]
-    return [shlex.split(line.removeprefix("$ ")) for line in block.splitlines()]
+def tour() -> list[tuple[str, list[str]]]:
+    """The command lines, and the lines of output that the README shows of each."""
+    text = README.partition("<!-- tour -->")[2].partition("\n## ")[0]
+    steps: list[tuple[str, list[str]]] = []
+    for block in re.findall(r"```console\n(.*?)```", text, re.DOTALL):
+        for line in block.splitlines():
+            if line.startswith("$ "):
+                steps.append((line.removeprefix("$ "), []))
+            elif line:
+                steps[-1][1].append(line)
+    return steps
+
+
+def in_general(line: str) -> str:
+    """Without what differs from run to run: times and durations, entry ids and the name of the host."""
+    line = re.sub(r"\d{4}-\d\d-\d\dT[\d:.]+Z", "TIME", line)
+    line = re.sub(r"\d{13}-\d+ *", "ID ", line)
+    line = re.sub(r"\(\d+\.\d s\)", "(0.0 s)", line)
+    return re.sub(r"\bas \S+ in group", "as HOST-0 in group", line)
 
 
 def test_the_tour(dvctl: Dvctl, redis_url: str) -> None:
-    answers = {}
-    for program, *words in tour():
+    shown = 0
+    for line, output in tour():
+        program, *words = shlex.split(line)
         if program == "export":
             name, _, value = words[0].partition("=")
             dvctl.use(**{name: redis_url if name == "DEVICEVAULT_REDIS_URL" else value})
-        else:
-            assert program == "dvctl"
-            answers[words[0]] = dvctl.ok(*words)
-    summary = answers["consume"].json()
-    assert (summary["persisted"], summary["dead_lettered"]) == (1000, 1)
-    assert "OK: All 1,001 entries are accounted for." in answers["verify"].stdout
+            continue
+        assert program == "dvctl"
+        answer = dvctl.ok(*words)
+        said = [in_general(each) for each in (answer.stderr + answer.stdout).splitlines()]
+        for each in output:
+            assert in_general(each) in said, f"{line} does not print: {each}"
+            shown += 1
+    assert shown >= 10
 
 
 def test_every_command_in_the_readme_exists(dvctl: Dvctl) -> None:

@@ -40,10 +40,42 @@ def group(stream: Stream) -> Group:
 # --- check -----------------------------------------------------------------------------------------------------------
 
 
+def test_no_stream_and_no_group_are_told_by_those_that_only_look(at: Cli, stream: Stream) -> None:
+    for words in (["tail", "--no-follow"], ["show", "1-0"], ["status"]):
+        assert "there is no stream device:results yet\n" in at(*words).err
+    stream.add(good(3))
+    assert "there is no group yet | lag=3;" in at("check").out
+
+
+def test_an_unknown_state_has_no_performance_data(at: Cli) -> None:
+    answer = at.at(CLOSED)("check")
+    assert answer.code == 3
+    assert answer.out.startswith(
+        "DVCTL UNKNOWN - devicevault of device:results: Redis at 127.0.0.1:1/0 cannot be reached"
+    )
+    assert "|" not in answer.out
+
+
+def test_doctor_gives_a_fix_in_one_piece_below_what_it_is_for(at: Cli, group: Group) -> None:
+    lines = at("doctor").out.splitlines()
+    found = next(number for number, line in enumerate(lines) if line.startswith("warning  unique-index"))
+    assert "fix: dvctl db index --dry-run" in [line.strip() for line in lines[found + 1 : found + 3]]
+    assert all(len(line) <= 80 for line in lines)
+
+
+def test_status_says_what_to_type_next(at: Cli, group: Group, stream: Stream) -> None:
+    assert "hint" not in at("status").err
+    (first, *_) = stream.add(good(2))
+    delivery = Delivery(group, "ghost")
+    delivery.read_new(2)
+    delivery.dead_letter(first, first, "malformed-log", "")
+    assert "dvctl dlq list" in at("status").err
+
+
 def test_no_stream_is_ok(at: Cli) -> None:
     answer = at("check")
     assert (answer.code, answer.out.count("\n")) == (0, 1)
-    assert answer.out.startswith("DVCTL OK - devicevault of device:results: keeping up | lag=0;")
+    assert answer.out.startswith("DVCTL OK - devicevault of device:results: there is no stream yet | lag=0;")
 
 
 @pytest.mark.parametrize(

@@ -107,7 +107,8 @@ def test_3_verify_finds_a_loss(cli: Cli, redis_url: str, sqlite_url: str) -> Non
 
 
 @pytest.mark.parametrize(
-    "words", [each for each in TABLE if each in WITH_REDIS + WITH_DATABASE and each not in {"restore-group", "check"}]
+    "words",
+    [each for each in TABLE if each in WITH_REDIS + WITH_DATABASE and each not in {"restore-group", "check", "top"}],
 )
 def test_69_nobody_answers(cli: Cli, words: str) -> None:
     """But for `check`, which answers as monitoring does: 3, unknown."""

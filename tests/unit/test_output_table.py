@@ -69,3 +69,21 @@ def test_names_of_data_tell_no_unit() -> None:
 def test_what_is_absurdly_long_is_cut_and_says_so() -> None:
     assert show("device_id", "x" * LONGEST) == "x" * LONGEST
     assert show("device_id", "x" * 1_000_000) == "x" * LONGEST + "... (1,000,000 characters)"
+
+
+def test_long_text_gives_way_before_an_id_is_torn() -> None:
+    row = {"id": "1795546855206-112", "reason": "invalid-device-id", "detail": "device_id is 'abc', which is no number"}
+    lines = table([row], ["id", "reason", "detail"], 60)
+    assert [line.split()[0] for line in lines[1:]] == ["1795546855206-112", "which"]
+    assert "invalid-device-id" in lines[1]
+    assert all(cell_width(line) <= 60 for line in lines)
+
+
+def test_states_have_colours_only_where_they_are_asked_for() -> None:
+    rows = [{"id": "stuck", "state": "stuck"}, {"id": "held", "state": "held"}]
+    assert "\x1b" not in "".join(table(rows, ["id", "state"], 80))
+    assert table(rows, ["id", "state"], 80, colour=True)[1:] == ["stuck  \x1b[33mstuck\x1b[0m", "held   held"]
+
+
+def test_neighbours_have_different_headings() -> None:
+    assert table([{"lag": 3, "lag_s": 90}], ["lag", "lag_s"], 80) == ["LAG  BEHIND", "  3  1m 30s"]

@@ -1,0 +1,62 @@
+"""dvctl top: the group, live."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from typing import Annotated, Any
+
+from devicevault_cli.commands.arguments import Option
+from devicevault_cli.commands.options import command
+from devicevault_cli.errors import DvctlError, Unavailable, Usage
+from devicevault_cli.runtime import Runtime
+from devicevault_cli.times import parse_duration
+
+FAILURES = 10
+SHORTEST_MS = 200
+
+
+@command("dvctl top", "dvctl top --pipeline storage --interval 5s", screen=True)
+def top(
+    run: Runtime,
+    interval: Annotated[
+        int, Option("--interval", "Time between two looks.", "DURATION", parse_duration, least=SHORTEST_MS)
+    ] = 2000,
+) -> None:
+    """Watch the group live: lag, rates, consumers, newest dead letters.
+
+    The key q ends it. An outage of Redis is shown and waited for.
+    """
+    from devicevault_cli.operations.live import Live
+
+    terminal = run.terminal
+    if not (terminal.stdin_is_tty and terminal.stdout_is_tty) or terminal.environ.get("TERM") == "dumb":
+        raise Usage(
+            "top needs a terminal to draw on",
+            hint="`dvctl status` and `dvctl check` answer once, `consume` serves metrics",
+        )
+    live = Live(run.group)
+    # Whether Redis answers at all is told as by every command, before the screen is taken.
+    looked: dict[str, Any] | DvctlError = live.look(FAILURES)
+    from devicevault_cli.output.screen import screen
+
+    with screen(terminal) as page:
+        while True:
+            width, height = page.size
+            page.show(list(_lines(run, looked, width))[: height - 1])
+            if page.key(interval / 1000) in ("q", "Q", "\x03"):
+                return
+            try:
+                looked = live.look(FAILURES)
+            except Unavailable as error:
+                looked = error
+
+
+def _lines(run: Runtime, looked: dict[str, Any] | DvctlError, width: int) -> Iterator[str]:
+    """What a look gave, as lines."""
+    from devicevault_cli.output.live import lines, trouble
+
+    about = (run.settings.stream, run.settings.group)
+    coloured = run.terminal.colour(run.terminal.stdout_is_tty)
+    if isinstance(looked, DvctlError):
+        return trouble(*about, str(looked), coloured)
+    return lines(*about, looked, width, coloured)

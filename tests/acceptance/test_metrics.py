@@ -1,0 +1,118 @@
+"""`dvctl consume --metrics-port`: what Prometheus reads, and whether the process is alive and at work."""
+
+from __future__ import annotations
+
+import re
+import socket
+import time
+import urllib.error
+import urllib.request
+from collections.abc import Callable
+
+from prometheus_client.parser import text_string_to_metric_families
+
+from devicevault_cli.operations.vitals import STANDSTILL_S, Watch
+from devicevault_cli.streams.connect import connect
+from devicevault_cli.streams.group import Group
+from devicevault_cli.streams.stream import Stream
+from tests.support import messages
+from tests.support.process import Dvctl, Running
+from tests.support.redis_server import RedisServer
+from tests.support.server import wait_until
+
+Read = Callable[[str], tuple[int, str]]
+
+
+def port_of(daemon: Running) -> int:
+    """The port that its log names."""
+    daemon.wait_for("metrics are on port")
+    return int(re.findall(r"metrics are on port (\d+)", daemon.stderr)[0])
+
+
+def reader(daemon: Running) -> Read:
+    """Asks the daemon over HTTP. -> status and body"""
+    port = port_of(daemon)
+
+    def read(path: str) -> tuple[int, str]:
+        try:
+            with urllib.request.urlopen(f"http://127.0.0.1:{port}{path}", timeout=5) as answer:
+                return answer.status, answer.read().decode()
+        except urllib.error.HTTPError as error:
+            return error.code, error.read().decode()
+
+    return read
+
+
+def numbers(text: str) -> dict[str, float]:
+    """Samples by name, or `name{value of the label that is the sample's own}`."""
+    found = {}
+    for family in text_string_to_metric_families(text):
+        for sample in family.samples:
+            assert sample.labels["stream"], sample
+            own = [value for name, value in sample.labels.items() if name not in ("stream", "group")]
+            found[f"{sample.name}{{{own[0]}}}" if own else sample.name] = sample.value
+    return found
+
+
+def test_every_outcome_is_counted(dvctl: Dvctl, each_redis_server: RedisServer, postgres_url: str) -> None:
+    client = each_redis_server.client()
+    messages.publish(client, messages.mixed(1000, seed=3))
+    dvctl.use(each_redis_server.url, postgres_url)
+    daemon = dvctl.start("consume", "--metrics-port", "127.0.0.1:0")
+    read = reader(daemon)
+    wait_until(lambda: "stream_group_lag" in read("/metrics")[1], what="a first look at the lag")
+    wait_until(lambda: numbers(read("/metrics")[1])["dvctl_stream_group_lag"] == 0, what="a second look")
+    seen = numbers(read("/metrics")[1])
+    assert seen["dvctl_messages_total{persisted}"] == 1021
+    assert seen["dvctl_messages_total{duplicate}"] == 100
+    assert seen["dvctl_messages_total{dead_lettered}"] == 31
+    assert seen["dvctl_rejected_total{nul-character}"] == 4
+    assert seen["dvctl_unusable_fields_total{initiated_at}"] == 3
+    assert seen["dvctl_batch_messages_sum"] == seen["dvctl_stream_length"] == 1152
+    assert seen["dvctl_batch_seconds_count"] >= 2
+    assert seen["dvctl_stream_group_messages_pending"] == seen["dvctl_in_hand"] == 0
+    assert time.time() - seen["dvctl_loop_moved_timestamp_seconds"] < 10
+    assert seen["dvctl_ready"] == 1
+    assert [read(path)[0] for path in ("/healthz", "/readyz", "/other")] == [200, 200, 404]
+    taken = dvctl.run("consume", "--metrics-port", f"127.0.0.1:{port_of(daemon)}")
+    assert (taken.code, "Traceback" in taken.stderr) == (78, False)
+    assert daemon.sigterm().code == 0
+
+
+def test_alive_but_not_ready_while_redis_is_away(
+    dvctl: Dvctl, new_redis: Callable[..., RedisServer], sqlite_url: str
+) -> None:
+    server = new_redis()
+    dvctl.use(server.url, sqlite_url)
+    daemon = dvctl.start("consume", "--metrics-port", "127.0.0.1:0")
+    read = reader(daemon)
+    wait_until(lambda: read("/readyz")[0] == 200, what="it is ready")
+    server.kill9()
+    wait_until(lambda: read("/readyz")[0] == 503, what="the outage is seen")
+    assert read("/healthz")[0] == 200
+    wait_until(lambda: numbers(read("/metrics")[1])["dvctl_deferred_retries_total"] > 1, what="retries are counted")
+    server.start()
+    wait_until(lambda: read("/readyz")[0] == 200, timeout=60, what="it is ready again")
+    assert daemon.sigterm().code == 0
+
+
+def test_a_client_that_says_nothing_holds_up_neither_others_nor_the_end(
+    dvctl: Dvctl, redis_url: str, sqlite_url: str
+) -> None:
+    daemon = dvctl.use(redis_url, sqlite_url).start("consume", "--metrics-port", "127.0.0.1:0")
+    read = reader(daemon)
+    with socket.create_connection(("127.0.0.1", port_of(daemon))):
+        assert read("/healthz") == (200, "ok\n")
+        began = time.monotonic()
+        assert daemon.sigterm().code == 0
+        assert time.monotonic() - began < 2
+
+
+def test_a_loop_that_stands_still_is_dead(redis_url: str) -> None:
+    watch = Watch(Group(Stream(connect(redis_url), "device:results"), "devicevault"), lambda done, total, note: None)
+    watch.tally.waiting = False
+    assert (watch.alive, watch.ready) == (True, True)
+    watch._moved -= STANDSTILL_S
+    assert (watch.alive, watch.ready) == (False, False)
+    watch(watch.tally)
+    assert (watch.alive, watch.ready) == (True, True)

@@ -1,0 +1,78 @@
+"""The installed dvctl on a terminal: `top` lives through an outage, `consume --drain` shows how far it is."""
+
+from __future__ import annotations
+
+import json
+import signal
+from collections.abc import Callable
+
+from tests.support import messages
+from tests.support.process import Dvctl
+from tests.support.redis_server import RedisServer
+from tests.support.screen import on_a_terminal
+
+ALTERNATE_SCREEN, NORMAL_SCREEN = b"\x1b[?1049h", b"\x1b[?1049l"
+
+
+def test_top_follows_the_group_through_an_outage(
+    dvctl: Dvctl, new_redis: Callable[..., RedisServer], sqlite_url: str
+) -> None:
+    server = new_redis("--appendonly", "yes", "--appendfsync", "always")
+    messages.publish(server.client(), messages.mixed(200, seed=5))
+    dvctl.use(server.url, sqlite_url)
+    with on_a_terminal(["top", "--interval", "200ms"], dvctl.environment) as screen:
+        screen.wait_for("there is no group yet")
+        dvctl.ok("consume", "--drain")
+        screen.wait_for("0 of 272 entries, nothing behind")
+        screen.wait_for("31 dead letters")
+        screen.wait_for("invalid-device-id")
+        server.kill9()
+        screen.wait_for("cannot be reached")
+        server.start()
+        screen.wait_for("31 dead letters")
+        screen.type("q")
+        assert screen.code() == 0
+        assert ALTERNATE_SCREEN in screen.raw
+        assert NORMAL_SCREEN in screen.raw.rpartition(ALTERNATE_SCREEN)[2]
+
+
+def test_top_ends_by_a_signal_as_by_its_key(dvctl: Dvctl, redis_url: str) -> None:
+    dvctl.use(redis_url)
+    with on_a_terminal(["top"], dvctl.environment) as screen:
+        screen.wait_for("there is no stream yet")
+        screen.popen.send_signal(signal.SIGINT)
+        assert screen.code() == 130
+        assert NORMAL_SCREEN in screen.raw
+        assert b"Traceback" not in screen.raw
+
+
+def test_top_needs_a_terminal_and_a_redis(dvctl: Dvctl, redis_url: str) -> None:
+    answer = dvctl.use(redis_url).run("top")
+    assert (answer.code, answer.stdout) == (2, "")
+    assert "needs a terminal" in answer.stderr
+    with on_a_terminal(["top", "--redis-url", "redis://127.0.0.1:1/0"], dvctl.environment) as screen:
+        assert screen.code() == 69
+        assert ALTERNATE_SCREEN not in screen.raw
+
+
+def test_a_drain_shows_how_far_it_is(dvctl: Dvctl, redis_server: RedisServer, sqlite_url: str) -> None:
+    messages.publish(redis_server.client(), messages.good(3000, seed=6))
+    dvctl.use(redis_server.url, sqlite_url)
+    with on_a_terminal(["consume", "--drain", "--rate", "1000"], dvctl.environment) as screen:
+        screen.wait_for("/3000")
+        screen.wait_for("lag ")
+        screen.wait_for("stopped by")
+        assert screen.code() == 0
+        assert "consuming ━" not in screen.text, "the bar is gone at the end"
+
+
+def test_a_daemon_has_no_bar(dvctl: Dvctl, redis_server: RedisServer, sqlite_url: str) -> None:
+    messages.publish(redis_server.client(), messages.good(500, seed=6))
+    dvctl.use(redis_server.url, sqlite_url)
+    with on_a_terminal(["consume", "--rate", "1000"], dvctl.environment) as screen:
+        screen.wait_for("consuming device:results")
+        screen.watch(0.5)
+        screen.popen.send_signal(signal.SIGTERM)
+        assert screen.code() == 0
+        assert json.loads(dvctl.ok("status", "-o", "json").stdout)["table"]["rows"] == 500
+        assert "━".encode() not in screen.raw

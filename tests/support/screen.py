@@ -1,0 +1,81 @@
+"""The installed dvctl on a terminal of its own: what stands on it, and keys for it."""
+
+from __future__ import annotations
+
+import os
+import pty
+import select
+import subprocess
+import time
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager, suppress
+
+import pyte
+
+from tests.support.process import DVCTL
+
+COLUMNS, ROWS = 80, 30
+
+
+class Screen:
+    """A pseudo-terminal of 80 columns and what was drawn on it."""
+
+    def __init__(self, popen: subprocess.Popen[bytes], end: int) -> None:
+        self.popen = popen
+        self._end = end
+        self._screen = pyte.Screen(COLUMNS, ROWS)
+        self._input = pyte.ByteStream(self._screen)
+        self.raw = b""
+
+    @property
+    def text(self) -> str:
+        return "\n".join(line.rstrip() for line in self._screen.display)
+
+    def wait_for(self, text: str, timeout: float = 20.0) -> None:
+        """Until the text stands there. Raises TimeoutError with what stands there instead."""
+        end = time.monotonic() + timeout
+        while text not in self.text:
+            if time.monotonic() > end:
+                raise TimeoutError(f"no {text!r} on:\n{self.text}")
+            self._read(0.1)
+
+    def watch(self, seconds: float) -> None:
+        """See what is drawn in this time."""
+        end = time.monotonic() + seconds
+        while (left := end - time.monotonic()) > 0:
+            self._read(left)
+
+    def type(self, keys: str) -> None:
+        os.write(self._end, keys.encode())
+
+    def code(self, timeout: float = 10.0) -> int:
+        """Wait for the end. -> exit code"""
+        end = time.monotonic() + timeout
+        while self.popen.poll() is None and time.monotonic() < end:
+            self._read(0.1)
+        return self.popen.wait(0.1)
+
+    def _read(self, seconds: float) -> None:
+        if select.select([self._end], [], [], seconds)[0]:
+            # EIO: the process closed its end.
+            with suppress(OSError):
+                given = os.read(self._end, 65_536)
+                self.raw += given
+                self._input.feed(given)
+
+
+@contextmanager
+def on_a_terminal(words: Sequence[str], environment: Mapping[str, str]) -> Iterator[Screen]:
+    """Start `dvctl WORDS` there; killed at the end if it still runs."""
+    end, other = pty.openpty()
+    environment = {**environment, "TERM": "xterm-256color", "COLUMNS": str(COLUMNS), "LINES": str(ROWS)}
+    popen = subprocess.Popen(
+        [DVCTL, *words], stdin=other, stdout=other, stderr=other, env=environment, start_new_session=True
+    )
+    os.close(other)
+    try:
+        yield Screen(popen, end)
+    finally:
+        popen.kill()
+        popen.wait()
+        os.close(end)
