@@ -78,7 +78,7 @@ class Consumer:
         self._stop = stop
         self._on_progress = on_progress
         self._on_batch = on_batch
-        self._persistently = Patience(stop, self._tick, self._deferred)
+        self._persistently = Patience(stop, self._deferring_tick, self._deferred)
         self._in_hand: dict[EntryId, int] = {}
         self._settlement = Settlement(delivery, self._in_hand, self.tally, self._persistently, options.on_reject)
         self._intake = Intake(
@@ -106,7 +106,7 @@ class Consumer:
                 self._step()
             self._land()
         except Stopped:
-            reason = "signal"
+            reason = "signal" if self._stop.is_set() else "max-wait"
         except MissingGroup as error:
             log.error("%s", error)
             reason = "missing-group"
@@ -230,9 +230,9 @@ class Consumer:
         return save.result()
 
     def _waiting(self) -> None:
-        """While the database works: show life; once a stop was asked for, not for long. What is pending is not lost."""
+        """While the database works: show life; once it is time to end, not for long. What is pending is not lost."""
         self._tick()
-        if self._stop.is_set():
+        if self._stop.is_set() or self._out_of_time():
             self._give_up = self._give_up or time.monotonic() + LAST_WAIT_S
             if time.monotonic() > self._give_up:
                 raise Stopped
@@ -296,6 +296,15 @@ class Consumer:
             log.debug("could not show life: %s", error)
         self._settlement.pay()
 
+    def _deferring_tick(self) -> None:
+        """In an outage `--max-wait` ends the waiting too."""
+        self._tick()
+        if self._out_of_time():
+            raise Stopped
+
+    def _out_of_time(self) -> bool:
+        return self.options.max_wait_s is not None and self.tally.elapsed_s > self.options.max_wait_s
+
     def _note(self, note: str, key: EntryId) -> None:
         seen = self.tally.notes.get(note, 0)
         self.tally.notes[note] = seen + 1
@@ -338,7 +347,7 @@ class Consumer:
             return "max-messages"
         if self.options.drain and self._drained():
             return "drained"
-        if self.options.max_wait_s is not None and self.tally.elapsed_s > self.options.max_wait_s:
+        if self._out_of_time():
             return "max-wait"
         return None
 
