@@ -131,7 +131,7 @@ def retry(
     What fails again stays, with its new reason and one more attempt; what --set replaced stays beside it as
     _dvctl.original.FIELD. A repair that changes the identity records the original as discarded.
     """
-    from devicevault_cli.operations.dead_letters import parse_repairs, plan_retry
+    from devicevault_cli.operations.retry import parse_repairs, plan_retry
 
     chosen = _chosen(run, ids, ids_from, reason, device, since, older_than)
     _require(chosen, everything)

@@ -49,7 +49,7 @@ def export(
         if dead:
             letters = (
                 letter
-                for page in run.dead_letters.pages(64)
+                for page in run.dead_letters.pages()
                 for letter in page
                 if selection.matches(Entry(letter.id, letter.fields)) and (ids is None or letter.id in ids)
             )

@@ -4,12 +4,12 @@ from __future__ import annotations
 
 import time
 from collections import Counter
-from collections.abc import Callable
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass, field
 
 from devicevault_cli.messages import Decoded, Rejected
 from devicevault_cli.operations.census import Census
-from devicevault_cli.operations.persist import Outcome, conflicting, rejection, save_apart
+from devicevault_cli.operations.persist import Outcome, conflicting, rejection, save_ahead
 from devicevault_cli.operations.plan import Answer, Plan, Progress, entries, number, quietly
 from devicevault_cli.operations.selection import Source
 from devicevault_cli.pipelines import Pipeline
@@ -76,9 +76,10 @@ def plan_replay(
     def apply() -> Answer:
         done = Replayed()
         pace = _pace(options.rate)
-        for page in source():
-            chosen = _wanted(page, pipeline, repository, options)
-            _persist(chosen, pipeline, repository, options, done)
+        pages = (_wanted(page, pipeline, repository, options) for page in source())
+        for records, outcomes in save_ahead(repository, _decoded_pages(pages, pipeline, repository, done)):
+            for record, outcome in zip(records, outcomes, strict=True):
+                _count(record, outcome, repository, options, done)
             progress(done.selected)
             pace(done.selected)
         return done.answer()
@@ -125,21 +126,22 @@ def _decoded(entry: Entry, pipeline: Pipeline, repository: Repository) -> Record
     return decision.record if isinstance(decision, Decoded) else None
 
 
-def _persist(
-    page: list[Entry], pipeline: Pipeline, repository: Repository, options: ReplayOptions, done: Replayed
-) -> None:
-    records: list[Record] = []
-    done.selected += len(page)
-    for entry in page:
-        decision = pipeline.decode(entry.id.ms, entry.id.seq, entry.fields, repository.device_id_max)
-        if isinstance(decision, Decoded):
-            records.append(decision.record)
-        elif isinstance(decision, Rejected):
-            done.rejected[decision.reason] += 1
-        else:
-            done.skipped += 1
-    for record, outcome in zip(records, save_apart(repository.save, records), strict=True):
-        _count(record, outcome, repository, options, done)
+def _decoded_pages(
+    pages: Iterable[list[Entry]], pipeline: Pipeline, repository: Repository, done: Replayed
+) -> Iterator[tuple[list[Record], list[Record]]]:
+    """The records of each page, as what is to be saved and what that is about; the messages themselves are let go."""
+    for page in pages:
+        records: list[Record] = []
+        done.selected += len(page)
+        for entry in page:
+            decision = pipeline.decode(entry.id.ms, entry.id.seq, entry.fields, repository.device_id_max)
+            if isinstance(decision, Decoded):
+                records.append(decision.record)
+            elif isinstance(decision, Rejected):
+                done.rejected[decision.reason] += 1
+            else:
+                done.skipped += 1
+        yield records, records
 
 
 def _count(record: Record, outcome: Outcome, repository: Repository, options: ReplayOptions, done: Replayed) -> None:

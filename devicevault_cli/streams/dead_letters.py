@@ -5,12 +5,12 @@ from __future__ import annotations
 import json
 import re
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 from devicevault_cli.errors import Damaged, Usage
 from devicevault_cli.streams import keys
-from devicevault_cli.streams.model import Entry, EntryId
+from devicevault_cli.streams.model import LAST, Entry, EntryId
 from devicevault_cli.streams.stream import Stream
 
 ABOUT = "_dvctl."
@@ -33,6 +33,11 @@ class DeadLetter:
     attempts: int
     at: str
     fields: dict[bytes, bytes]
+    packed: bool = False
+
+    def with_fields(self, fields: dict[bytes, bytes]) -> DeadLetter:
+        """The same letter with these fields."""
+        return replace(self, fields=fields)
 
 
 class DeadLetters:
@@ -43,17 +48,16 @@ class DeadLetters:
         self.group = group
         self.letters = Stream(stream.client, keys.dead(stream.key))
 
-    def pages(self, count: int = 500) -> Iterator[list[DeadLetter]]:
-        """All letters, oldest first, a page at a time; foreign entries on the key are passed over."""
-        for page in self.letters.pages(count=count):
+    def pages(self, end: EntryId = LAST) -> Iterator[list[DeadLetter]]:
+        """All letters up to an id of their own, oldest first, a page at a time; foreign entries are passed over."""
+        for page in self.letters.pages(end=end):
             letters = [letter for letter in map(read_letter, page) if letter is not None]
             yield [letter for letter in letters if self.group is None or letter.group == self.group]
 
-    def get(self, letter_ids: list[EntryId]) -> list[DeadLetter]:
-        """The letters with these ids of their own, as far as they are still there."""
-        found = self.letters.get(letter_ids)
-        letters = [read_letter(found[key]) for key in letter_ids if key in found]
-        return [letter for letter in letters if letter is not None]
+    def state(self) -> object:
+        """What is equal as long as nothing is added to the letters or removed."""
+        info = self.letters.info()
+        return (info.length, info.last_generated_id) if info else None
 
     def packed(self, letter_id: EntryId) -> bytes | None:
         """The one field of a message that had too many, else None."""
@@ -109,6 +113,7 @@ def read_letter(entry: Entry) -> DeadLetter | None:
         attempts=_number(about("attempts")),
         at=about("at"),
         fields=message_fields(entry.fields),
+        packed=PACKED in entry.fields,
     )
 
 

@@ -9,10 +9,11 @@ from typing import Any
 import pytest
 
 from devicevault_cli.operations.consumers import plan_retire
-from devicevault_cli.operations.dead_letters import Letters, plan_drop, plan_retry
+from devicevault_cli.operations.dead_letters import Letters, plan_drop
 from devicevault_cli.operations.groups import plan_destroy, plan_reset, plan_restore
 from devicevault_cli.operations.journal import state_folder
 from devicevault_cli.operations.plan import Plan
+from devicevault_cli.operations.retry import plan_retry
 from devicevault_cli.operations.trim import Keep, plan_trim
 from devicevault_cli.pipelines import RESULTS
 from devicevault_cli.repository.repository import Repository
@@ -50,7 +51,7 @@ def killed_at(monkeypatch: pytest.MonkeyPatch) -> Callable[[Callable[[], Plan], 
 
     def kill(make: Callable[[], Plan], step: int, done: bool) -> bool:
         left = step
-        call = Stream.call
+        call, call_many = Stream.call, Stream.call_many
 
         def counted(self: Stream, *command: Any, **options: Any) -> Any:
             nonlocal left
@@ -62,8 +63,13 @@ def killed_at(monkeypatch: pytest.MonkeyPatch) -> Callable[[Callable[[], Plan], 
                 raise Killed
             return reply
 
+        def each_counted(self: Stream, commands: Any, **options: Any) -> list[Any]:
+            """A pipeline may end after any of its commands."""
+            return [counted(self, *command, **options) for command in commands]
+
         def start() -> None:
             monkeypatch.setattr(Stream, "call", counted)
+            monkeypatch.setattr(Stream, "call_many", each_counted)
 
         try:
             apply(make, meanwhile=start)
@@ -71,6 +77,7 @@ def killed_at(monkeypatch: pytest.MonkeyPatch) -> Callable[[Callable[[], Plan], 
             return True
         finally:
             monkeypatch.setattr(Stream, "call", call)
+            monkeypatch.setattr(Stream, "call_many", call_many)
         return False
 
     return kill
@@ -114,6 +121,7 @@ REPAIRS: dict[str, Callable[[Group, Repository], Plan]] = {
     "retry": lambda group, table: plan_retry(
         DeadLetters(group.stream, group.name), Letters(), RESULTS, table, {b"device_id": b"7"}
     ),
+    "retry in vain": lambda group, table: plan_retry(DeadLetters(group.stream, group.name), Letters(), RESULTS, table),
     "drop": lambda group, table: plan_drop(DeadLetters(group.stream, group.name), Letters()),
     "trim": lambda group, table: plan_trim(group.stream, DeadLetters(group.stream, group.name), RESULTS, table, Keep()),
 }
