@@ -119,25 +119,23 @@ def _decided(page: list[DeadLetter], fixes: Repairs, pipeline: Pipeline, reposit
 
 
 def _decide(letter: DeadLetter, fixes: Repairs, pipeline: Pipeline, repository: Repository) -> Decision:
-    fields = {**letter.fields, **fixes}
+    fields = {**letter.fields, **fixes} if fixes else letter.fields
     return pipeline.decode(letter.id.ms, letter.id.seq, fields, repository.device_id_max)
 
 
 def _slim(letter: DeadLetter, fixes: Repairs) -> DeadLetter:
     """Without a firmware image in it: two pages are in memory at once."""
-    kept = {name: letter.fields[name] for name in [*fixes, *_originals(letter)] if name in letter.fields}
-    return letter.with_fields(kept)
-
-
-def _originals(letter: DeadLetter) -> list[bytes]:
-    return [name for name in letter.fields if name.startswith(ORIGINAL)]
+    kept = {name: value for name, value in letter.fields.items() if name in fixes or name.startswith(ORIGINAL)}
+    return letter._replace(fields=kept)
 
 
 def _given_up(
     letter: DeadLetter, record: Record, fixes: Repairs, pipeline: Pipeline, repository: Repository
 ) -> str | None:
     """Why the message as it came is discarded: repaired, it has another identity than before (or one at all)."""
-    originals = {name.removeprefix(ORIGINAL): letter.fields[name] for name in _originals(letter)}
+    originals = {
+        name.removeprefix(ORIGINAL): value for name, value in letter.fields.items() if name.startswith(ORIGINAL)
+    }
     if not fixes and not originals:
         return None
     sent = _decide(letter, originals, pipeline, repository)

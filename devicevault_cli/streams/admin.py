@@ -121,12 +121,14 @@ return 1
 DROP_LETTERS = """
 -- KEYS dead, dead ids, discarded; ARGV (letter id, member of the index, score and note of a discard ('' none))...
 -- Removes letters and their places in the index, and notes what is given up. -> how many were there
+-- A note comes before the removal: where memory is full it fails, and the letter must stay. XRANGE is slow here.
 local dropped = 0
 for i = 1, #ARGV, 4 do
-  local id, member = ARGV[i], ARGV[i + 1]
-  if #redis.call('XRANGE', KEYS[1], id, id) > 0 then
-    if ARGV[i + 3] ~= '' then redis.call('ZADD', KEYS[3], ARGV[i + 2], ARGV[i + 3]) end
-    redis.call('XDEL', KEYS[1], id)
+  local id, member, note = ARGV[i], ARGV[i + 1], ARGV[i + 3]
+  if note ~= '' and #redis.call('XRANGE', KEYS[1], id, id) > 0 then
+    redis.call('ZADD', KEYS[3], ARGV[i + 2], note)
+  end
+  if redis.call('XDEL', KEYS[1], id) == 1 then
     if redis.call('HGET', KEYS[2], member) == id then redis.call('HDEL', KEYS[2], member) end
     dropped = dropped + 1
   end
