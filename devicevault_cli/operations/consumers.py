@@ -51,6 +51,8 @@ def plan_retire(
     """
     if bool(names) == (dead_for_ms is not None):
         raise Usage("give either names of consumers or --dead-for")
+    if to in names:
+        raise Usage(f"{to} cannot inherit from itself", hint="give another consumer with --to")
     everyone = {each.name: each for each in group.consumers()}
     if dead_for_ms is None:
         chosen = [everyone[name] for name in dict.fromkeys(names) if name in everyone]
@@ -61,8 +63,6 @@ def plan_retire(
     leaving = {each.name for each in chosen}
     heir = to or _heir([each for name, each in everyone.items() if name not in leaving])
     if heir in leaving and any(each.pending for each in chosen):
-        if to:
-            raise Usage(f"{heir} cannot inherit from itself", hint="give another consumer with --to")
         chosen = [each for each in chosen if each.name != heir]
 
     def still_true() -> bool:

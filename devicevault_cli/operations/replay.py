@@ -175,7 +175,8 @@ def plan_republish(
             pace(copies)
         return {"republished": copies, "refused": refused}
 
-    answer = {"selected": len(ids), "republished": len(ids), "refused": 0}
+    # Nothing goes to the table here, so these numbers are as of a replay that did nothing yet.
+    answer = Replayed(selected=len(ids)).answer() | {"republished": len(ids), "refused": 0}
     says = (
         f"{entries(len(ids))} would be copied to the end of {stream.key}, where every group gets them",
         f"what was republished {most} times already is left out",

@@ -333,6 +333,51 @@ def test_ack_by_hand_is_recorded_as_discarded(each_redis_url: str, sqlite_url: s
         assert set(pending(group)) == {ids[1], ids[2]}
 
 
+def test_ack_by_hand_leaves_what_was_delivered_after_the_plan(each_redis_url: str, sqlite_url: str) -> None:
+    """The plan said it was unknown, so nobody was told what would be given up with it."""
+    with group_on(each_redis_url) as group, table_at(sqlite_url) as table:
+        ids = filled(group, 4, 1)
+        answer = apply(
+            lambda: plan_ack(group, ids[:2], RESULTS, table), meanwhile=lambda: Delivery(group, "b").read_new(1)
+        )
+        assert (answer["acked"], answer["unknown"]) == ([str(ids[0])], [str(ids[1])])
+        assert set(pending(group)) == {ids[1]}
+
+
+@pytest.mark.parametrize("to", ["b", None])
+def test_a_dry_run_of_claim_names_what_would_happen(each_redis_url: str, to: str | None) -> None:
+    with group_on(each_redis_url) as group:
+        ids = filled(group, 4, 4)
+        group.stream.client.xdel(group.stream.key, str(ids[1]))
+        planned = apply(lambda: plan_claim(group, Chosen(), to), dry_run=True)
+        done = apply(lambda: plan_claim(group, Chosen(), to))
+        assert planned == {**done, "applied": False}
+        assert planned["gone"] == [str(ids[1])]
+
+
+def test_a_dry_run_says_what_would_be_refused(each_redis_url: str, sqlite_url: str) -> None:
+    with group_on(each_redis_url) as group, table_at(sqlite_url) as table:
+        filled(group, 3, 3)
+        for make in (lambda: plan_destroy(group), lambda: plan_reset(group, ZERO, RESULTS, table)):
+            assert "is alive" in apply(make, dry_run=True)["refused"]
+        assert apply(lambda: plan_destroy(group, force=True), dry_run=True)["refused"] is None
+
+
+def test_entries_read_stays_away_from_a_stream_that_is_another_one(each_redis_url: str) -> None:
+    """Deleted and filled again, more entries wait than entries-read would leave: the lag would be a lie."""
+    with group_on(each_redis_url) as group:
+        filled(group, 10, 6)
+        done = apply(lambda: plan_destroy(group, force=True))
+        group.stream.client.delete(group.stream.key)
+        group.stream.add(message(number) for number in range(20))
+        answer = restore(group, done["snapshot"])
+        info = group.info()
+        assert len(answer["unrestorable"]) == 6
+        assert info is not None
+        assert info.entries_read in (None, 0)
+        assert info.lag in (None, 20)
+
+
 def test_dry_runs_change_nothing(each_redis_url: str, sqlite_url: str) -> None:
     with group_on(each_redis_url) as group, table_at(sqlite_url) as table:
         ids = filled(group, 20, 10)
