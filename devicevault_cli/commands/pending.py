@@ -51,6 +51,10 @@ def pending(
     )
     if not answer["total"] and run.group.info() is None:
         run.printer.note(f"there is no group {run.group.name} on {run.stream.key} yet")
+    if summary and run.settings.output != "json":
+        del answer["entries"]
+        run.printer.answer(answer)
+        return
     run.printer.answer(answer, "entries", COLUMNS)
     if any(each["state"] == "stuck" for each in answer["entries"]):
         run.printer.hint("any running `dvctl consume` takes stuck entries over; `dvctl claim` lets it do so at once")

@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-import socket
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 
 from devicevault_cli.errors import MissingGroup, Usage
 from devicevault_cli.operations.plan import Answer, Plan, Progress, entries, number, quietly, some
+from devicevault_cli.operations.slots import lowest_free
 from devicevault_cli.operations.status import ALIVE_MS
 from devicevault_cli.streams import admin
 from devicevault_cli.streams.group import Group
@@ -61,7 +61,7 @@ def plan_retire(
         chosen = [each for each in everyone.values() if each.idle_ms >= dead_for_ms and each.name != to]
         unknown = []
     leaving = {each.name for each in chosen}
-    heir = to or _heir([each for name, each in everyone.items() if name not in leaving])
+    heir = to or _heir(group, [each for name, each in everyone.items() if name not in leaving])
     if heir in leaving and any(each.pending for each in chosen):
         chosen = [each for each in chosen if each.name != heir]
 
@@ -73,16 +73,9 @@ def plan_retire(
         return _retire(group, [each.name for each in chosen], heir, dead_for_ms, progress)
 
     held = sum(each.pending for each in chosen)
-    says = [f"{number(len(chosen), 'consumer')} would be retired: {some([each.name for each in chosen])}"]
-    if held:
-        says.append(f"{entries(held)} would move to {heir}, delivery counts and idle times kept")
-    if alive := [each.name for each in chosen if each.idle_ms < ALIVE_MS]:
-        says.append(f"alive within the last {ALIVE_MS // 1000} s, and free to come back: {some(alive)}")
-    if unknown:
-        says.append(f"no such consumer: {some(unknown)}")
     return Plan(
         command="consumers retire",
-        says=tuple(says),
+        says=tuple(_says(chosen, held, heir, unknown)),
         answer={"retired": [each.name for each in chosen], "moved": held, "to": heir, "unknown": unknown},
         size=len(chosen),
         apply=apply,
@@ -90,11 +83,26 @@ def plan_retire(
     )
 
 
-def _heir(staying: list[ConsumerInfo]) -> str:
+def _says(chosen: list[ConsumerInfo], held: int, heir: str, unknown: list[str]) -> Iterator[str]:
+    if chosen:
+        yield f"{number(len(chosen), 'consumer')} would be retired: {some([each.name for each in chosen])}"
+    else:
+        yield "no consumer is to be retired"
+    if held:
+        yield f"{entries(held)} would move to {heir}, delivery counts and idle times kept"
+    if alive := [each.name for each in chosen if each.idle_ms < ALIVE_MS]:
+        yield f"alive within the last {ALIVE_MS // 1000} s, and free to come back: {some(alive)}"
+    if unknown:
+        yield f"no such consumer: {some(unknown)}"
+
+
+def _heir(group: Group, staying: list[ConsumerInfo]) -> str:
     liveliest = min(staying, key=lambda each: each.idle_ms, default=None)
     if liveliest is not None and liveliest.idle_ms < ALIVE_MS:
         return liveliest.name
-    return f"{socket.gethostname()}-0"
+    name, lock = lowest_free(group.stream.key, group.name)
+    lock.close()
+    return name
 
 
 def _retire(group: Group, names: list[str], to: str, dead_for_ms: int | None, progress: Progress) -> Answer:

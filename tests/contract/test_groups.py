@@ -289,6 +289,19 @@ def test_retiring_keeps_counts_and_idle_times_and_drops_nothing(each_redis_url: 
         assert all(abs(after[key].idle_ms - before[key].idle_ms) < 1000 for key in before)
 
 
+def test_without_an_heir_it_is_the_next_consumer_of_this_host(each_redis_url: str) -> None:
+    """Where HOST-0 consumes elsewhere, a new consumer here is HOST-1: HOST-0 would stay as a ghost."""
+    from devicevault_cli.operations.slots import lowest_free
+
+    with group_on(each_redis_url) as group:
+        filled(group, 4, 4)
+        name, taken = lowest_free(group.stream.key, group.name)
+        heir = apply(lambda: plan_retire(group, ["a"]), dry_run=True)["to"]
+        taken.close()
+        assert heir.rpartition("-")[0] == name.rpartition("-")[0]
+        assert int(heir.rpartition("-")[2]) > int(name.rpartition("-")[2])
+
+
 def test_dead_for_alone_decides_and_is_asked_again_in_redis(each_redis_url: str) -> None:
     with group_on(each_redis_url) as group:
         filled(group, 10, 5, "ghost")
