@@ -182,7 +182,7 @@ def plan_restore(group_at: Callable[[str, str], Group], path: Path, *, progress:
     state = snapshot.state
     group = group_at(state.stream, state.group)
     there = group.info()
-    lost = [str(key) for page in snapshot.held_pages() for key in missing(group.stream, [each.id for each in page])]
+    lost = _missing(group, snapshot, progress)
     says = [
         f"{state.group} of {state.stream} would "
         + ("be created at" if there is None else f"move from {there.last_delivered_id} to")
@@ -222,6 +222,16 @@ def plan_restore(group_at: Callable[[str, str], Group], path: Path, *, progress:
         apply=apply,
         still_true=still_true,
     )
+
+
+def _missing(group: Group, snapshot: snapshots.Snapshot, progress: Progress) -> list[str]:
+    lost: list[str] = []
+    done = 0
+    for page in snapshot.held_pages():
+        lost += map(str, missing(group.stream, [each.id for each in page]))
+        done += len(page)
+        progress(done)
+    return lost
 
 
 def undo(path: Path) -> str:
