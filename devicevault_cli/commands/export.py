@@ -6,7 +6,19 @@ from pathlib import Path
 from typing import Annotated
 
 from devicevault_cli.commands.arguments import Argument, Option
-from devicevault_cli.commands.options import END, START, Device, End, IdsFrom, Since, Start, Status, command, read_ids
+from devicevault_cli.commands.options import (
+    END,
+    START,
+    Device,
+    End,
+    IdsFrom,
+    Since,
+    Start,
+    Status,
+    command,
+    read_ids,
+    say_if_missing,
+)
 from devicevault_cli.commands.replay import Task
 from devicevault_cli.errors import Usage
 from devicevault_cli.operations.selection import Selection, from_stream
@@ -58,3 +70,5 @@ def export(
             pages = from_stream(run.stream, selection)()
             answer = export_entries(path, pages, reveal=reveal, replace=replace, progress=progress)
     run.printer.answer(answer)
+    if not answer["exported"]:
+        say_if_missing(run)

@@ -10,6 +10,7 @@ from typing import TypeVar
 
 from devicevault_cli.messages import Decoded
 from devicevault_cli.operations.plan import Answer, Plan, Progress, entries, quietly, some
+from devicevault_cli.operations.snapshots import existing_group
 from devicevault_cli.operations.status import ALIVE_MS
 from devicevault_cli.pipelines import Pipeline
 from devicevault_cli.repository.repository import Repository
@@ -49,11 +50,12 @@ class _Count:
         return self.owners.total()
 
 
-def _count(group: Group, chosen: Chosen, end: EntryId = LAST) -> _Count:
+def _count(group: Group, chosen: Chosen, end: EntryId = LAST, progress: Progress = quietly) -> _Count:
     count = _Count(Counter(), EntryId(0, 0))
     for page in chosen.pages(group, end):
         count.owners.update(each.consumer for each in page)
         count.last = max([count.last, *(each.id for each in page)])
+        progress(count.total)
     return count
 
 
@@ -64,7 +66,8 @@ def plan_claim(
 
     The delivery counts stay as they are: what an operator moves was not delivered. Raises MissingGroup.
     """
-    count = _count(group, chosen)
+    existing_group(group)
+    count = _count(group, chosen, progress=progress)
     done_as = "claimed" if to else "released"
     alive = {each.name for each in group.consumers() if each.idle_ms < ALIVE_MS}
     held = {name: number for name, number in count.owners.items() if name in alive}
@@ -125,6 +128,7 @@ def plan_ack(
     group: Group, ids: Sequence[EntryId], pipeline: Pipeline, repository: Repository | None, why: str = "ack by hand"
 ) -> Plan:
     """Acknowledge entries by hand, saying what is given up with them; without a repository that stays unsaid."""
+    existing_group(group)
     pending: set[EntryId] = set()
     fate: Counter[str] = Counter()
     for page in paged(ids, admin.PAGE):

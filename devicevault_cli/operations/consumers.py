@@ -7,6 +7,7 @@ from collections.abc import Iterator, Sequence
 from devicevault_cli.errors import MissingGroup, Usage
 from devicevault_cli.operations.plan import Answer, Plan, Progress, entries, number, quietly, some
 from devicevault_cli.operations.slots import lowest_free
+from devicevault_cli.operations.snapshots import existing_group
 from devicevault_cli.operations.status import ALIVE_MS
 from devicevault_cli.streams import admin
 from devicevault_cli.streams.group import Group
@@ -53,6 +54,7 @@ def plan_retire(
         raise Usage("give either names of consumers or --dead-for")
     if to in names:
         raise Usage(f"{to} cannot inherit from itself", hint="give another consumer with --to")
+    existing_group(group)
     everyone = {each.name: each for each in group.consumers()}
     if dead_for_ms is None:
         chosen = [everyone[name] for name in dict.fromkeys(names) if name in everyone]
