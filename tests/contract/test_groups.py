@@ -122,6 +122,37 @@ def test_restore_onto_a_group_that_a_running_consumer_created_again(each_redis_u
         assert group.info().last_delivered_id == ids[19]  # type: ignore[union-attr]
 
 
+@settings(max_examples=25, deadline=None, suppress_health_check=list(HealthCheck))
+@given(before=st.lists(step, max_size=15), meanwhile=st.lists(step, max_size=15))
+def test_whatever_happens_to_a_group_created_again_the_snapshot_comes_back(
+    each_redis_url: str, before: list[tuple[Any, ...]], meanwhile: list[tuple[Any, ...]]
+) -> None:
+    with group_on(each_redis_url) as group:
+        group.stream.client.flushdb()
+        group.create()
+        for what in before:
+            take(group, what)
+        held, info = pending(group), group.info()
+        done = apply(lambda: plan_destroy(group, force=True))
+        group.create()
+        for what in meanwhile:
+            take(group, what)
+        now, there = pending(group), group.stream.get(held)
+        answer = restore(group, done["snapshot"])
+
+        after, again = pending(group), group.info()
+        assert set(map(EntryId.parse, answer["unrestorable"])) == set(held) - set(there)
+        assert info is not None
+        assert again is not None
+        assert again.last_delivered_id == info.last_delivered_id
+        # What is in the snapshot and still exists is as it was there; every other pending entry is left alone.
+        for key, entry in after.items():
+            expected = held[key] if key in held and key in there else now[key]
+            assert (entry.consumer, entry.deliveries) == (expected.consumer, expected.deliveries)
+            assert abs(entry.idle_ms - expected.idle_ms) < 1000
+        assert set(after) == set(there) | set(now)
+
+
 def test_restoring_twice_is_restoring_once(each_redis_url: str) -> None:
     with group_on(each_redis_url) as group:
         filled(group, 10, 10)
