@@ -16,7 +16,7 @@ from devicevault_cli.pipelines import Pipeline
 from devicevault_cli.records import Record
 from devicevault_cli.repository.repository import Repository
 from devicevault_cli.streams import admin
-from devicevault_cli.streams.model import Entry
+from devicevault_cli.streams.model import Entry, EntryId
 from devicevault_cli.streams.stream import Stream
 
 MOST_COPIES = 3
@@ -162,7 +162,11 @@ def plan_republish(
     stream: Stream, source: Source, *, rate: float | None = None, most: int = MOST_COPIES, progress: Progress = quietly
 ) -> Plan:
     """Put copies of entries at the end of the stream, for every group; each knows its first id and keeps its time."""
-    ids = [entry.id for page in source() for entry in page]
+    ids: list[EntryId] = []
+    often = 0
+    for page in source():
+        ids += [entry.id for entry in page]
+        often += sum(_copies(entry) >= most for entry in page)
 
     def apply() -> Answer:
         copies = refused = 0
@@ -176,12 +180,20 @@ def plan_republish(
         return {"republished": copies, "refused": refused}
 
     # Nothing goes to the table here, so these numbers are as of a replay that did nothing yet.
-    answer = Replayed(selected=len(ids)).answer() | {"republished": len(ids), "refused": 0}
-    says = (
-        f"{entries(len(ids))} would be copied to the end of {stream.key}, where every group gets them",
-        f"what was republished {most} times already is left out",
-    )
-    return Plan("replay --republish", says, answer, len(ids), apply, still_true=lambda: True)
+    answer = Replayed(selected=len(ids)).answer() | {
+        "republished": len(ids) - often,
+        "refused": often,
+    }
+    says = [f"{entries(len(ids) - often)} would be copied to the end of {stream.key}, where every group gets them"]
+    if often:
+        says.append(f"{entries(often)} left out: republished {most} times already")
+    return Plan("replay --republish", tuple(says), answer, len(ids), apply, still_true=lambda: True)
+
+
+def _copies(entry: Entry) -> int:
+    """The how manieth copy an entry is; what nobody can read counts as none, as it does in Redis."""
+    number = entry.fields.get(b"_dvctl.republished", b"")
+    return int(number) if number.isdigit() and len(number) < 10 else 0
 
 
 def _pace(rate: float | None) -> Callable[[int], None]:
