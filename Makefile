@@ -9,7 +9,7 @@ PYTEST_ARGS ?=
 WORKERS ?= 2
 
 .DEFAULT_GOAL := help
-.PHONY: help setup demo test lint unit generate bench chaos fuzz audit lock clean
+.PHONY: help setup demo test lint unit generate bench million chaos fuzz audit lock clean
 
 help: ## show this list
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-10s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -42,6 +42,10 @@ generate: setup ## write docs/cli.md, the plain help and the completions anew fr
 bench: setup ## measure against the yardsticks side by side (10 minutes): docs/performance.md
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check -c requirements/constraints.txt -e '.[mysql,test,bench]'
 	$(BIN)/python -m tests.bench
+
+million: setup ## a million pending entries: time and memory of the repairs, on each Redis (4 minutes)
+	$(BIN)/python -m tests.bench.million --redis redis-7.0
+	$(BIN)/python -m tests.bench.million --redis redis-6.2
 
 chaos: setup ## consumers that die, a producer, faults from a seed: make chaos SECONDS=300 SEED=7
 	$(BIN)/python -m tests.chaos --seconds $(SECONDS) $(if $(SEED),--seed $(SEED))

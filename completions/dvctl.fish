@@ -133,7 +133,7 @@ complete -c dvctl -n '__dvctl_at status' -s v -l verbose -d 'Log more; show trac
 complete -c dvctl -n '__dvctl_at status' -s h -l help -d 'Show this text.'
 complete -c dvctl -n '__dvctl_at pending' -l consumer -r -f -a '(__dvctl_live consumers)' -d 'Only what this consumer holds.'
 complete -c dvctl -n '__dvctl_at pending' -l min-idle -r -f -d 'Only entries idle for at least this long.'
-complete -c dvctl -n '__dvctl_at pending' -s n -l count -r -f -d 'At most this many.'
+complete -c dvctl -n '__dvctl_at pending' -s n -l count -r -f -d 'At most this many (100; -o ids: all).'
 complete -c dvctl -n '__dvctl_at pending' -l from -r -f -d 'First id, a time, or a duration back from now.'
 complete -c dvctl -n '__dvctl_at pending' -l to -r -f -d 'Last id, a time, or a duration back from now.'
 complete -c dvctl -n '__dvctl_at pending' -l claim-idle -r -f -d 'A pending entry idle for longer is stuck.'

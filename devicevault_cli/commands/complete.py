@@ -6,6 +6,7 @@ import os
 import re
 import sys
 from collections.abc import Callable, Iterable, Sequence
+from itertools import islice
 from typing import TYPE_CHECKING
 
 from devicevault_cli.settings import NAMES, Settings, load
@@ -84,8 +85,8 @@ def _ids(settings: Settings) -> Iterable[str]:
 def _dead_ids(settings: Settings) -> Iterable[str]:
     from devicevault_cli.streams.dead_letters import DeadLetters
 
-    page = next(DeadLetters(_stream(settings), settings.group).pages(MOST), [])
-    return [str(letter.id) for letter in page]
+    letters = (letter for page in DeadLetters(_stream(settings), settings.group).pages() for letter in page)
+    return [str(letter.id) for letter in islice(letters, MOST)]
 
 
 def _stream(settings: Settings) -> Stream:

@@ -7,7 +7,7 @@ from typing import Annotated, Any, TypeAlias
 
 from devicevault_cli.commands.arguments import Argument, Option
 from devicevault_cli.commands.changes import change, ready_database
-from devicevault_cli.commands.options import Count, Device, IdsFrom, command, read_ids
+from devicevault_cli.commands.options import Count, Device, IdsFrom, command, read_ids, say_if_missing
 from devicevault_cli.errors import Usage
 from devicevault_cli.operations.dead_letters import Letters
 from devicevault_cli.runtime import Runtime
@@ -68,7 +68,10 @@ def list_(
 
     chosen = _chosen(run, ids, ids_from, reason, device, since, older_than)
     limit = None if everything or run.settings.output == "ids" else count
-    run.printer.answer(list_letters(run.dead_letters, chosen, limit), "entries", COLUMNS)
+    answer = list_letters(run.dead_letters, chosen, limit)
+    run.printer.answer(answer, "entries", COLUMNS)
+    if not answer["total"]:
+        say_if_missing(run)
 
 
 @command("dvctl dlq show 1767225600000-0", "dvctl dlq show 1767225600000-0 -o json", ids=True)
@@ -103,7 +106,10 @@ def stats(run: Runtime) -> None:
     """Count dead letters by reason and device, with the oldest and the newest."""
     from devicevault_cli.operations.dead_letters import letter_stats
 
-    run.printer.answer(letter_stats(run.dead_letters))
+    answer = letter_stats(run.dead_letters)
+    run.printer.answer(answer)
+    if not answer["total"]:
+        say_if_missing(run)
 
 
 @command(
@@ -131,7 +137,7 @@ def retry(
     What fails again stays, with its new reason and one more attempt; what --set replaced stays beside it as
     _dvctl.original.FIELD. A repair that changes the identity records the original as discarded.
     """
-    from devicevault_cli.operations.dead_letters import parse_repairs, plan_retry
+    from devicevault_cli.operations.retry import parse_repairs, plan_retry
 
     chosen = _chosen(run, ids, ids_from, reason, device, since, older_than)
     _require(chosen, everything)

@@ -6,7 +6,19 @@ from pathlib import Path
 from typing import Annotated
 
 from devicevault_cli.commands.arguments import Argument, Option
-from devicevault_cli.commands.options import END, START, Device, End, IdsFrom, Since, Start, Status, command, read_ids
+from devicevault_cli.commands.options import (
+    END,
+    START,
+    Device,
+    End,
+    IdsFrom,
+    Since,
+    Start,
+    Status,
+    command,
+    read_ids,
+    say_if_missing,
+)
 from devicevault_cli.commands.replay import Task
 from devicevault_cli.errors import Usage
 from devicevault_cli.operations.selection import Selection, from_stream
@@ -49,7 +61,7 @@ def export(
         if dead:
             letters = (
                 letter
-                for page in run.dead_letters.pages(64)
+                for page in run.dead_letters.pages()
                 for letter in page
                 if selection.matches(Entry(letter.id, letter.fields)) and (ids is None or letter.id in ids)
             )
@@ -58,3 +70,5 @@ def export(
             pages = from_stream(run.stream, selection)()
             answer = export_entries(path, pages, reveal=reveal, replace=replace, progress=progress)
     run.printer.answer(answer)
+    if not answer["exported"]:
+        say_if_missing(run)

@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
+from contextlib import suppress
 from dataclasses import dataclass, field
 from functools import cached_property
 from typing import Annotated, Any, Literal, TypeAlias
 
 from devicevault_cli.commands.arguments import Option, Parameter, parameters_of, parse
-from devicevault_cli.errors import NotConfirmed, Usage
+from devicevault_cli.errors import NotConfirmed, Usage, WrongType
 from devicevault_cli.output.logs import warn_to
 from devicevault_cli.output.printer import Printer
 from devicevault_cli.output.terminal import Terminal
@@ -62,26 +63,38 @@ END: EntryId = LAST
 CLAIM_IDLE_MS = 60_000
 
 
+def say_if_missing(run: Runtime) -> None:
+    """An empty answer has two meanings; say which."""
+    with suppress(WrongType):
+        if run.stream.info() is None:
+            run.printer.note(f"there is no stream {run.stream.key} yet")
+
+
 def read_ids(run: Runtime, ids: Sequence[EntryId] | None, source: str | None) -> list[EntryId]:
     """Ids from arguments, and from `--ids FILE` or `--ids -`, each once, in their order. Raises Usage."""
-    found = list(ids or ())
+    found = dict.fromkeys(ids or ())
     if source is not None:
         try:
-            text = run.terminal.stdin.read() if source == "-" else _read(source)
+            if source == "-":
+                found |= _parsed(run.terminal.stdin, source)
+            else:
+                with open(source, encoding="utf-8") as file:  # noqa: PTH123 - a path as typed, /dev/fd/63 too
+                    found |= _parsed(file, source)
         except (OSError, UnicodeDecodeError) as error:
             raise Usage(f"--ids: {source} cannot be read: {getattr(error, 'strerror', None) or 'not text'}") from None
-        for number, line in enumerate(text.splitlines(), 1):
-            if line.strip():
-                try:
-                    found.append(EntryId.parse(line.strip()))
-                except Usage as error:
-                    raise Usage(f"--ids: line {number} of {source}: {error}", hint=error.hint) from None
-    return list(dict.fromkeys(found))
+    return list(found)
 
 
-def _read(path: str) -> str:
-    with open(path, encoding="utf-8") as file:  # noqa: PTH123 - a path as typed, /dev/fd/63 too
-        return file.read()
+def _parsed(lines: Iterable[str], source: str) -> dict[EntryId, None]:
+    """Line by line: a million ids as one text beside themselves would cost twice the memory."""
+    found: dict[EntryId, None] = {}
+    for number, line in enumerate(lines, 1):
+        if word := line.strip():
+            try:
+                found[EntryId.parse(word)] = None
+            except Usage as error:
+                raise Usage(f"--ids: line {number} of {source}: {error}", hint=error.hint) from None
+    return found
 
 
 # --- the options of every command ------------------------------------------------------------------------------------

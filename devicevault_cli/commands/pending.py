@@ -5,11 +5,12 @@ from __future__ import annotations
 from typing import Annotated
 
 from devicevault_cli.commands.arguments import Option
-from devicevault_cli.commands.options import CLAIM_IDLE_MS, END, START, ClaimIdle, Count, End, Start, command
+from devicevault_cli.commands.options import CLAIM_IDLE_MS, END, START, ClaimIdle, End, Start, command
 from devicevault_cli.operations import pending as operation
 from devicevault_cli.runtime import Runtime
 from devicevault_cli.times import parse_duration
 
+PAGE = 100
 COLUMNS = ("id", "consumer", "idle_ms", "age_ms", "deliveries", "state", "device_id")
 
 
@@ -22,7 +23,9 @@ def pending(
     min_idle: Annotated[
         int, Option("--min-idle", "Only entries idle for at least this long.", "DURATION", parse_duration)
     ] = 0,
-    count: Count = 100,
+    count: Annotated[
+        int | None, Option("-n/--count", f"At most this many ({PAGE}; -o ids: all).", "N", least=1)
+    ] = None,
     start: Start = START,
     end: End = END,
     claim_idle: ClaimIdle = CLAIM_IDLE_MS,
@@ -30,13 +33,17 @@ def pending(
 ) -> None:
     """List pending entries, oldest first, a page at a time.
 
-    The next page begins where this one ends: --from the last id.
+    The next page begins where this one ends: --from the last id. As -o ids they come all, for another command.
     """
+    if run.settings.output == "ids" and count is None and not summary:
+        rows = operation.all_pending(run.group, consumer=owner, min_idle_ms=min_idle, start=start, end=end)
+        run.printer.stream(rows, {"id": 24})
+        return
     answer = operation.pending(
         run.group,
         consumer=owner,
         min_idle_ms=min_idle,
-        count=count,
+        count=count or PAGE,
         start=start,
         end=end,
         claim_idle_ms=claim_idle,
@@ -44,6 +51,10 @@ def pending(
     )
     if not answer["total"] and run.group.info() is None:
         run.printer.note(f"there is no group {run.group.name} on {run.stream.key} yet")
+    if summary and run.settings.output != "json":
+        del answer["entries"]
+        run.printer.answer(answer)
+        return
     run.printer.answer(answer, "entries", COLUMNS)
     if any(each["state"] == "stuck" for each in answer["entries"]):
         run.printer.hint("any running `dvctl consume` takes stuck entries over; `dvctl claim` lets it do so at once")

@@ -28,6 +28,7 @@ class Census:
     skipped: int = 0
     rejected: Counter[str] = field(default_factory=Counter)
     _seen: set[int] = field(default_factory=set)
+    _devices: dict[int, bool] = field(default_factory=dict)
 
     def add(self, page: Iterable[Entry], pipeline: Pipeline, repository: Repository) -> None:
         """Judge a page of entries. Only reads; an identity that comes twice is inserted once."""
@@ -43,11 +44,18 @@ class Census:
                 self.skipped += 1
         if not records:
             return
-        known = repository.known_devices({record.device_id for record in records})
+        self._ask_for_devices(records, repository)
         for record, rows in zip(records, repository.find(records), strict=True):
-            self._judge(record, bool(rows), record.device_id in known)
+            self._judge(record, bool(rows), self._devices[record.device_id])
             if rows and conflicting(Saved("duplicate", rows[0]), record):
                 self.conflicting += 1
+
+    def _ask_for_devices(self, records: list[Record], repository: Repository) -> None:
+        """Each device once: they are few, and a plan may age anyway."""
+        new = {record.device_id for record in records} - self._devices.keys()
+        if new:
+            known = repository.known_devices(new)
+            self._devices.update((device, device in known) for device in new)
 
     def _judge(self, record: Record, there: bool, device_known: bool) -> None:
         key = hash(identity(record))

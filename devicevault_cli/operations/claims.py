@@ -10,12 +10,14 @@ from typing import TypeVar
 
 from devicevault_cli.messages import Decoded
 from devicevault_cli.operations.plan import Answer, Plan, Progress, entries, quietly, some
+from devicevault_cli.operations.snapshots import existing_group
 from devicevault_cli.operations.status import ALIVE_MS
 from devicevault_cli.pipelines import Pipeline
 from devicevault_cli.repository.repository import Repository
 from devicevault_cli.streams import admin
 from devicevault_cli.streams.group import Group
 from devicevault_cli.streams.model import LAST, EntryId, PendingEntry
+from devicevault_cli.streams.snapshot import missing
 
 T = TypeVar("T")
 
@@ -48,11 +50,12 @@ class _Count:
         return self.owners.total()
 
 
-def _count(group: Group, chosen: Chosen, end: EntryId = LAST) -> _Count:
+def _count(group: Group, chosen: Chosen, end: EntryId = LAST, progress: Progress = quietly) -> _Count:
     count = _Count(Counter(), EntryId(0, 0))
     for page in chosen.pages(group, end):
         count.owners.update(each.consumer for each in page)
         count.last = max([count.last, *(each.id for each in page)])
+        progress(count.total)
     return count
 
 
@@ -63,7 +66,9 @@ def plan_claim(
 
     The delivery counts stay as they are: what an operator moves was not delivered. Raises MissingGroup.
     """
-    count = _count(group, chosen)
+    existing_group(group)
+    count = _count(group, chosen, progress=progress)
+    done_as = "claimed" if to else "released"
     alive = {each.name for each in group.consumers() if each.idle_ms < ALIVE_MS}
     held = {name: number for name, number in count.owners.items() if name in alive}
 
@@ -72,9 +77,18 @@ def plan_claim(
         now = _count(group, chosen, count.last)
         return all(now.owners[name] >= number for name, number in count.owners.items())
 
+    def preview() -> Answer:
+        """The same lists as of what would happen."""
+        answer: Answer = {"claimed": [], "released": [], "gone": []}
+        for page in chosen.pages(group, count.last):
+            gone = set(missing(group.stream, [each.id for each in page]))
+            for each in page:
+                answer["gone" if each.id in gone else done_as].append(str(each.id))
+        return answer
+
     def apply() -> Answer:
         answer: Answer = {"claimed": [], "released": [], "gone": []}
-        done = answer["claimed" if to else "released"]
+        done = answer[done_as]
         for page in chosen.pages(group, count.last):
             result = admin.claim(
                 group,
@@ -106,6 +120,7 @@ def plan_claim(
         size=count.total,
         apply=apply,
         still_true=still_true,
+        preview=preview,
     )
 
 
@@ -113,12 +128,14 @@ def plan_ack(
     group: Group, ids: Sequence[EntryId], pipeline: Pipeline, repository: Repository | None, why: str = "ack by hand"
 ) -> Plan:
     """Acknowledge entries by hand, saying what is given up with them; without a repository that stays unsaid."""
+    existing_group(group)
     pending: set[EntryId] = set()
     fate: Counter[str] = Counter()
     for page in paged(ids, admin.PAGE):
         here = group.pending_ids(page)
         pending.update(here)
         fate += _fate(group, list(here), pipeline, repository)
+    planned = [each for each in ids if each in pending]
     unknown = [str(each) for each in ids if each not in pending]
 
     def still_true() -> bool:
@@ -126,7 +143,8 @@ def plan_ack(
 
     def apply() -> Answer:
         acked = []
-        for page in paged(ids, admin.PAGE):
+        # What the plan did not find pending stays, should it have been delivered meanwhile: nobody was told its fate.
+        for page in paged(planned, admin.PAGE):
             acked += admin.acknowledge_by_hand(group, page, why)
         done = set(acked)
         return {"acked": [str(each) for each in acked], "unknown": [str(each) for each in ids if each not in done]}
@@ -138,7 +156,7 @@ def plan_ack(
     return Plan(
         command="ack",
         says=tuple(says),
-        answer={"acked": [], "unknown": unknown, "selected": len(pending), "given_up": dict(fate)},
+        answer={"acked": list(map(str, planned)), "unknown": unknown, "selected": len(pending), "given_up": dict(fate)},
         size=len(pending),
         apply=apply,
         still_true=still_true,

@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
-import socket
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 
 from devicevault_cli.errors import MissingGroup, Usage
 from devicevault_cli.operations.plan import Answer, Plan, Progress, entries, number, quietly, some
+from devicevault_cli.operations.slots import lowest_free
+from devicevault_cli.operations.snapshots import existing_group
 from devicevault_cli.operations.status import ALIVE_MS
 from devicevault_cli.streams import admin
 from devicevault_cli.streams.group import Group
@@ -51,6 +52,9 @@ def plan_retire(
     """
     if bool(names) == (dead_for_ms is not None):
         raise Usage("give either names of consumers or --dead-for")
+    if to in names:
+        raise Usage(f"{to} cannot inherit from itself", hint="give another consumer with --to")
+    existing_group(group)
     everyone = {each.name: each for each in group.consumers()}
     if dead_for_ms is None:
         chosen = [everyone[name] for name in dict.fromkeys(names) if name in everyone]
@@ -59,10 +63,8 @@ def plan_retire(
         chosen = [each for each in everyone.values() if each.idle_ms >= dead_for_ms and each.name != to]
         unknown = []
     leaving = {each.name for each in chosen}
-    heir = to or _heir([each for name, each in everyone.items() if name not in leaving])
+    heir = to or _heir(group, [each for name, each in everyone.items() if name not in leaving])
     if heir in leaving and any(each.pending for each in chosen):
-        if to:
-            raise Usage(f"{heir} cannot inherit from itself", hint="give another consumer with --to")
         chosen = [each for each in chosen if each.name != heir]
 
     def still_true() -> bool:
@@ -73,16 +75,9 @@ def plan_retire(
         return _retire(group, [each.name for each in chosen], heir, dead_for_ms, progress)
 
     held = sum(each.pending for each in chosen)
-    says = [f"{number(len(chosen), 'consumer')} would be retired: {some([each.name for each in chosen])}"]
-    if held:
-        says.append(f"{entries(held)} would move to {heir}, delivery counts and idle times kept")
-    if alive := [each.name for each in chosen if each.idle_ms < ALIVE_MS]:
-        says.append(f"alive within the last {ALIVE_MS // 1000} s, and free to come back: {some(alive)}")
-    if unknown:
-        says.append(f"no such consumer: {some(unknown)}")
     return Plan(
         command="consumers retire",
-        says=tuple(says),
+        says=tuple(_says(chosen, held, heir, unknown)),
         answer={"retired": [each.name for each in chosen], "moved": held, "to": heir, "unknown": unknown},
         size=len(chosen),
         apply=apply,
@@ -90,11 +85,26 @@ def plan_retire(
     )
 
 
-def _heir(staying: list[ConsumerInfo]) -> str:
+def _says(chosen: list[ConsumerInfo], held: int, heir: str, unknown: list[str]) -> Iterator[str]:
+    if chosen:
+        yield f"{number(len(chosen), 'consumer')} would be retired: {some([each.name for each in chosen])}"
+    else:
+        yield "no consumer is to be retired"
+    if held:
+        yield f"{entries(held)} would move to {heir}, delivery counts and idle times kept"
+    if alive := [each.name for each in chosen if each.idle_ms < ALIVE_MS]:
+        yield f"alive within the last {ALIVE_MS // 1000} s, and free to come back: {some(alive)}"
+    if unknown:
+        yield f"no such consumer: {some(unknown)}"
+
+
+def _heir(group: Group, staying: list[ConsumerInfo]) -> str:
     liveliest = min(staying, key=lambda each: each.idle_ms, default=None)
     if liveliest is not None and liveliest.idle_ms < ALIVE_MS:
         return liveliest.name
-    return f"{socket.gethostname()}-0"
+    name, lock = lowest_free(group.stream.key, group.name)
+    lock.close()
+    return name
 
 
 def _retire(group: Group, names: list[str], to: str, dead_for_ms: int | None, progress: Progress) -> Answer:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
+from devicevault_cli.operations import journal
 from devicevault_cli.repository.repository import Duplicate, Repository
 
 
@@ -30,8 +31,10 @@ def index_plan(repository: Repository) -> dict[str, Any]:
 
 def create_index(repository: Repository) -> dict[str, Any]:
     """The answer of `db index -o json`."""
-    answer = repository.create_index()
-    return {"created": answer.created, "index": answer.name, "duplicates": _shown(answer.duplicates)}
+    done = repository.create_index()
+    answer = {"created": done.created, "index": done.name, "duplicates": _shown(done.duplicates)}
+    journal.record("db index", {"index": repository.spec.index_name, "table": repository.spec.name}, answer)
+    return answer
 
 
 def init_tables(repository: Repository, devices: int) -> dict[str, Any]:

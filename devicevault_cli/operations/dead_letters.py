@@ -1,31 +1,19 @@
-"""Dead letters: looking at them, trying them again, giving them up."""
+"""Dead letters: choosing them, looking at them, giving them up."""
 
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Iterator, Mapping
-from dataclasses import dataclass, field, replace
+from collections.abc import Iterator
+from dataclasses import dataclass, field
 from typing import Any
 
-from devicevault_cli.errors import Usage
-from devicevault_cli.messages import Decision, Decoded, Rejected
-from devicevault_cli.operations.claims import paged
 from devicevault_cli.operations.inspect import shown_fields
 from devicevault_cli.operations.pending import shown
-from devicevault_cli.operations.persist import rejection, save_apart
 from devicevault_cli.operations.plan import Answer, Plan, Progress, number, quietly, some
-from devicevault_cli.pipelines import Pipeline
-from devicevault_cli.records import Record, identity
-from devicevault_cli.repository.repository import Repository
 from devicevault_cli.streams import admin
-from devicevault_cli.streams.dead_letters import PACKED, DeadLetter, DeadLetters, pack, unpack
-from devicevault_cli.streams.delivery import now
-from devicevault_cli.streams.model import EntryId
+from devicevault_cli.streams.dead_letters import DeadLetter, DeadLetters
+from devicevault_cli.streams.model import LAST, ZERO, EntryId
 from devicevault_cli.streams.snapshot import missing
-
-RETRY_PAGE = 64
-ORIGINAL = b"_dvctl.original."
-Repairs = Mapping[bytes, bytes]
 
 
 @dataclass(frozen=True, slots=True)
@@ -40,8 +28,13 @@ class Letters:
 
     def of(self, letters: DeadLetters) -> Iterator[DeadLetter]:
         """The chosen ones, oldest first."""
-        for page in letters.pages(count=RETRY_PAGE):
-            yield from (letter for letter in page if self.matches(letter))
+        for page in self.pages(letters):
+            yield from page
+
+    def pages(self, letters: DeadLetters, end: EntryId = LAST) -> Iterator[list[DeadLetter]]:
+        """The same a page at a time, up to an id of the letters' own."""
+        for page in letters.pages(end):
+            yield [letter for letter in page if self.matches(letter)]
 
     def matches(self, letter: DeadLetter) -> bool:
         """Whether a letter is one of them."""
@@ -53,6 +46,39 @@ class Letters:
             and (self.since_ms is None or at >= self.since_ms)
             and (self.until_ms is None or at <= self.until_ms)
         )
+
+
+@dataclass(slots=True)
+class Found:
+    """The letters that a plan is about, by their number and the last of them, not one by one: a million would not fit.
+
+    That is enough, because a letter never changes, and what is written later stands behind the last.
+    """
+
+    letters: DeadLetters
+    chosen: Letters
+    count: int = 0
+    last: EntryId = ZERO
+    _state: object = field(init=False)
+
+    def __post_init__(self) -> None:
+        self._state = self.letters.state()
+
+    def pages(self) -> Iterator[list[DeadLetter]]:
+        """Find them, a page at a time; for once."""
+        for page in self.chosen.pages(self.letters):
+            if page:
+                self.count += len(page)
+                self.last = page[-1].letter_id
+                yield page
+
+    def again(self) -> Iterator[list[DeadLetter]]:
+        """Those that were found, as far as they are still there."""
+        return self.chosen.pages(self.letters, self.last) if self.count else iter(())
+
+    def still_there(self) -> bool:
+        """Whether all of them are; read once more only where something happened to the key."""
+        return self.letters.state() == self._state or sum(map(len, self.again())) == self.count
 
 
 def list_letters(letters: DeadLetters, chosen: Letters, count: int | None = None) -> Answer:
@@ -112,201 +138,28 @@ def letter_stats(letters: DeadLetters) -> Answer:
     }
 
 
-@dataclass(slots=True)
-class _Retry:
-    """What a retry did; retried = persisted + duplicates + skipped + still_dead."""
-
-    retried: int = 0
-    persisted: int = 0
-    duplicates: int = 0
-    skipped: int = 0
-    still_dead: int = 0
-    reasons: Counter[str] = field(default_factory=Counter)
-
-    def answer(self) -> Answer:
-        return {
-            "retried": self.retried,
-            "persisted": self.persisted,
-            "duplicates": self.duplicates,
-            "skipped": self.skipped,
-            "still_dead": self.still_dead,
-            "reasons": dict(self.reasons),
-        }
-
-    def failed(self, bad: Rejected) -> None:
-        self.still_dead += 1
-        self.reasons[bad.reason] += 1
-
-
-def plan_retry(
-    letters: DeadLetters,
-    chosen: Letters,
-    pipeline: Pipeline,
-    repository: Repository,
-    repairs: Repairs | None = None,
-    progress: Progress = quietly,
-) -> Plan:
-    """Process dead letters again; only what then has its committed row is removed, the others get their new reason."""
-    fixes = dict(repairs or {})
-    planned = _Retry()
-    keys: set[EntryId] = set()
-    for page in paged(chosen.of(letters), RETRY_PAGE):
-        keys.update(letter.letter_id for letter in page)
-        _foresee(page, fixes, pipeline, repository, planned)
-        progress(planned.retried)
-
-    def still_true() -> bool:
-        return {letter.letter_id for letter in chosen.of(letters)} == keys
-
-    def apply() -> Answer:
-        done = _Retry()
-        # The letters of the plan, not those that failing again puts at the end of the stream.
-        for some_keys in paged(sorted(keys), RETRY_PAGE):
-            _retry_page(letters, some_keys, fixes, pipeline, repository, done)
-            progress(done.retried)
-        return done.answer()
-
-    says = [
-        f"{number(planned.retried, 'dead letter')} would be retried: {planned.persisted:,} persisted, "
-        f"{planned.duplicates:,} have their row already, {planned.still_dead:,} stay dead"
-    ]
-    says += [f"  {reason}: {count:,}" for reason, count in planned.reasons.most_common()]
-    says += [f"with {name} = {value!r}" for name, value in shown_fields(fixes).items()]
-    return Plan("dlq retry", tuple(says), planned.answer(), planned.retried, apply, still_true)
-
-
-def _decide(letter: DeadLetter, fixes: Repairs, pipeline: Pipeline, repository: Repository) -> Decision:
-    fields = {**letter.fields, **fixes}
-    return pipeline.decode(letter.id.ms, letter.id.seq, fields, repository.device_id_max)
-
-
-def _foresee(
-    page: list[DeadLetter], fixes: Repairs, pipeline: Pipeline, repository: Repository, planned: _Retry
-) -> None:
-    records: list[Record] = []
-    for letter in page:
-        planned.retried += 1
-        decision = _decide(letter, fixes, pipeline, repository)
-        if isinstance(decision, Decoded):
-            records.append(decision.record)
-        elif isinstance(decision, Rejected):
-            planned.failed(decision)
-        else:
-            planned.skipped += 1
-    known = repository.known_devices({record.device_id for record in records}) if records else set()
-    for record, rows in zip(records, repository.find(records) if records else [], strict=True):
-        if record.device_id not in known:
-            planned.failed(Rejected("unknown-device"))
-        elif rows:
-            planned.duplicates += 1
-        else:
-            planned.persisted += 1
-
-
-def _retry_page(
-    letters: DeadLetters,
-    letter_ids: list[EntryId],
-    fixes: Repairs,
-    pipeline: Pipeline,
-    repository: Repository,
-    done: _Retry,
-) -> None:
-    """Save a page of letters in one go, then remove or rewrite each letter."""
-    page = letters.get(letter_ids)
-    done.retried += len(page)
-    good: list[tuple[DeadLetter, Record]] = []
-    for letter in page:
-        decision = _decide(letter, fixes, pipeline, repository)
-        if isinstance(decision, Decoded):
-            good.append((letter, decision.record))
-        elif isinstance(decision, Rejected):
-            _keep(letters, letter, decision, fixes)
-            done.failed(decision)
-        else:
-            _remove(letters, letter)
-            done.skipped += 1
-    outcomes = save_apart(repository.save, [record for _, record in good])
-    for (letter, record), outcome in zip(good, outcomes, strict=True):
-        bad = rejection(outcome, record)
-        if bad is not None or isinstance(outcome, Rejected):
-            _keep(letters, letter, bad or Rejected("database-rejected"), fixes)
-            done.failed(bad or Rejected("database-rejected"))
-            continue
-        same = _identity_sent(letter, pipeline, repository) == identity(record)
-        _remove(letters, letter, None if same else f"repaired, saved as {record.task_identifier or 'another record'}")
-        done.persisted += outcome.outcome == "inserted"
-        done.duplicates += outcome.outcome == "duplicate"
-
-
-def _identity_sent(letter: DeadLetter, pipeline: Pipeline, repository: Repository) -> object:
-    """The identity of the message as it came, before any repair; None where it has none."""
-    originals = {
-        name.removeprefix(ORIGINAL): value for name, value in letter.fields.items() if name.startswith(ORIGINAL)
-    }
-    decision = _decide(letter, originals, pipeline, repository)
-    return identity(decision.record) if isinstance(decision, Decoded) else None
-
-
-def _remove(letters: DeadLetters, letter: DeadLetter, why: str | None = None) -> bool:
-    return admin.drop_letter(letters.stream, letter.letter_id, letter.id, letter.group, why)
-
-
-def _keep(letters: DeadLetters, letter: DeadLetter, bad: Rejected, fixes: Repairs) -> None:
-    """The letter stays, with its new reason and count; what `--set` replaced stays beside it as the original."""
-    about = {
-        b"_dvctl.reason": bad.reason.encode(),
-        b"_dvctl.detail": bad.detail.encode("utf-8", "replace"),
-        b"_dvctl.at": now().encode(),
-        b"_dvctl.attempts": b"%d" % (letter.attempts + 1),
-    }
-    originals = {
-        ORIGINAL + name: letter.fields[name]
-        for name in fixes
-        if name in letter.fields and ORIGINAL + name not in letter.fields
-    }
-    changed = {**fixes, **originals}
-    if changed and (packed := letters.packed(letter.letter_id)) is not None:
-        changed = {PACKED: pack(_with(unpack(packed), changed))}
-    admin.rewrite_letter(letters.stream, letter.letter_id, letter.id, letter.group, {**changed, **about})
-
-
-def _with(parts: list[bytes], changed: Repairs) -> list[bytes]:
-    kept = [part for pair in zip(parts[::2], parts[1::2], strict=True) if pair[0] not in changed for part in pair]
-    return kept + [part for pair in changed.items() for part in pair]
-
-
 def plan_drop(letters: DeadLetters, chosen: Letters, progress: Progress = quietly) -> Plan:
     """Give dead letters up: each is recorded as discarded in the step that removes it."""
-    # Without their fields: a hundred firmware images would not fit.
-    found = [replace(letter, fields={}) for letter in chosen.of(letters)]
-    keys = {letter.letter_id for letter in found}
-    only = {key for page in paged([each.id for each in found], 500) for key in missing(letters.stream, page)}
-    reasons = Counter(letter.reason for letter in found)
-
-    def still_true() -> bool:
-        return {letter.letter_id for letter in chosen.of(letters)} == keys
+    found = Found(letters, chosen)
+    reasons: Counter[str] = Counter()
+    only: list[str] = []
+    nowhere_else = 0
+    for page in found.pages():
+        reasons.update(letter.reason for letter in page)
+        gone = missing(letters.stream, [letter.id for letter in page])
+        nowhere_else += len(gone)
+        only = only or [str(key) for key in gone]
 
     def apply() -> Answer:
         dropped = 0
-        for letter in found:
-            dropped += _remove(letters, letter, "dlq drop")
+        for page in found.again():
+            dropped += admin.drop_letters(letters.stream, [(letter, "dlq drop") for letter in page])
             progress(dropped)
         return {"dropped": dropped}
 
-    says = [f"{number(len(found), 'dead letter')} would be dropped and recorded as discarded"]
+    says = [f"{number(found.count, 'dead letter')} would be dropped and recorded as discarded"]
     says += [f"  {reason}: {count:,}" for reason, count in reasons.most_common()]
-    if only:
-        says.append(f"{len(only):,} of their messages are nowhere else: {some([str(key) for key in sorted(only)])}")
-    answer = {"dropped": len(found), "reasons": dict(reasons)}
-    return Plan("dlq drop", tuple(says), answer, len(found), apply, still_true)
-
-
-def parse_repairs(texts: list[str]) -> dict[bytes, bytes]:
-    """`FIELD=VALUE`... Raises Usage."""
-    repairs = {}
-    for text in texts:
-        name, equals, value = text.partition("=")
-        if not name or not equals or name.startswith("_dvctl."):
-            raise Usage(f"--set: not FIELD=VALUE: {text[:60]!r}", hint="for example --set device_id=12")
-        repairs[name.encode("utf-8", "surrogateescape")] = value.encode("utf-8", "surrogateescape")
-    return repairs
+    if nowhere_else:
+        says.append(f"{nowhere_else:,} of their messages are nowhere else: {some(only, total=nowhere_else)}")
+    answer = {"dropped": found.count, "reasons": dict(reasons)}
+    return Plan("dlq drop", tuple(says), answer, found.count, apply, found.still_there)

@@ -6,6 +6,7 @@ from collections.abc import Iterator
 from typing import Any
 
 from devicevault_cli.operations import sealed
+from devicevault_cli.operations.claims import paged
 from devicevault_cli.operations.plan import Answer, Plan, Progress, number, quietly, stale
 from devicevault_cli.operations.snapshots import new_path
 from devicevault_cli.repository.repository import Duplicate, Repository, Row
@@ -13,34 +14,38 @@ from devicevault_cli.repository.repository import Duplicate, Repository, Row
 NOT_COMPARED = ("id", "timestamp", "overall_duration_ms")
 """DeviceVault writes the time of consumption into these, so two rows of one message differ in them."""
 MOST = 100_000
+"""Identities that one run looks at; where there are more, the command says so and is run again."""
+PAGE = 200
 
 
 def plan_dedupe(repository: Repository, progress: Progress = quietly) -> Plan:
-    """Remove rows equal in all but id, timestamp and overall duration; of each identity the lowest id stays.
+    """Remove rows equal in all but id, timestamp and overall duration; of equal ones the lowest id stays.
 
     What differs in more is only listed: which of two contradicting rows is true is the operator's to say.
     """
-    surplus, conflicts = _judge(repository, repository.duplicates(MOST), progress)
+    found = repository.duplicates(MOST)
+    surplus, conflicts = _judge(repository, found, progress)
 
     def still_true() -> bool:
         return _judge(repository, repository.duplicates(MOST), quietly)[0] == surplus
 
     def apply() -> Answer:
         path = new_path(repository.spec.name, "rows.jsonl")
-        sealed.write_sealed(path, _rows(repository, surplus))
-        if set(repository.fetch(surplus)) != set(surplus):
+        if sealed.write_sealed(path, _rows(repository, surplus)) != len(surplus):
             path.unlink()
             raise stale()
-        done = 0
-        for start in range(0, len(surplus), 500):
-            repository.remove(surplus[start : start + 500])
-            done = start + len(surplus[start : start + 500])
-            progress(done)
-        return {"removed": len(surplus) - len(repository.fetch(surplus)), "snapshot": str(path)}
+        removed = 0
+        for page in paged(surplus, PAGE):
+            repository.remove(page)
+            removed += len(page) - len(repository.fetch(page))
+            progress(removed)
+        return {"removed": removed, "snapshot": str(path)}
 
     says = [f"{number(len(surplus), 'surplus row')} of {repository.spec.name} would be removed; the oldest stays"]
     if conflicts:
         says.append(f"{number(len(conflicts), 'identity', 'identities')} with rows that contradict each other stay")
+    if len(found) == MOST:
+        says.append(f"only the first {MOST:,} identities are looked at: run it again for the others")
     if surplus:
         says.append("a file with these rows is written first")
     return Plan(
@@ -61,18 +66,20 @@ def _judge(
     conflicts: list[dict[str, Any]] = []
     for done, duplicate in enumerate(found, 1):
         rows = repository.fetch(duplicate.ids)
-        first, *others = (rows[key] for key in duplicate.ids if key in rows)
-        surplus += [key for key in duplicate.ids[1:] if key in rows and _same(first, rows[key])]
-        if not all(_same(first, row) for row in others):
-            conflicts.append({"task_identifier": str(duplicate.identity), "rows": duplicate.ids})
+        kept: dict[object, int] = {}
+        said = {key: _said(rows[key]) for key in duplicate.ids if key in rows}
+        surplus += [key for key, what in said.items() if kept.setdefault(what, key) != key]
+        if len(kept) > 1:
+            conflicts.append({"task_identifier": str(duplicate.identity), "rows": list(kept.values())})
         progress(done)
     return surplus, conflicts
 
 
-def _same(one: Row, other: Row) -> bool:
-    return all(value == other[name] for name, value in one.items() if name not in NOT_COMPARED)
+def _said(row: Row) -> object:
+    """What is equal in two rows of one message."""
+    return tuple(value for name, value in row.items() if name not in NOT_COMPARED)
 
 
 def _rows(repository: Repository, ids: list[int]) -> Iterator[dict[str, Any]]:
-    for start in range(0, len(ids), 500):
-        yield from ({"row": row} for row in repository.fetch(ids[start : start + 500]).values())
+    for page in paged(ids, PAGE):
+        yield from ({"row": row} for row in repository.fetch(page).values())

@@ -49,6 +49,7 @@ def plan_reset(
     skipped, named = _skipped(group, old, position)
     again = _count_pending(group, position, old)
     still_true = _unchanged(group, info)
+    refusal = None if force else _alive(group)
 
     def apply() -> Answer:
         path = snapshots.write_snapshot(group, info, progress)
@@ -67,7 +68,10 @@ def plan_reset(
         ]
     if skipped:
         says.append(f"{entries(skipped)} would be SKIPPED, never delivered: {some(named, total=skipped)}")
+    if position > end:
+        says.append(f"{position} is beyond the end: what arrives below it would never be delivered")
     says.append(f"{entries(info.pending - again)} pending would stay as they are")
+    says += _refused(refusal)
     return Plan(
         command=f"reset-group {group.name}",
         says=tuple(says),
@@ -83,11 +87,12 @@ def plan_reset(
             "skipped": skipped,
             "pending": again,
             "snapshot": None,
+            "refused": str(refusal) if refusal else None,
         },
         size=int(position != old),
         apply=apply,
         still_true=still_true,
-        refusal=None if force else _alive(group),
+        refusal=refusal,
     )
 
 
@@ -133,6 +138,7 @@ def _entries_read(group: Group, position: EntryId) -> int | None:
 def plan_destroy(group: Group, *, force: bool = False, progress: Progress = quietly) -> Plan:
     """Delete the group after writing a snapshot. Raises MissingGroup."""
     info = snapshots.existing_group(group)
+    refusal = None if force else _alive(group)
 
     def apply() -> Answer:
         path = snapshots.write_snapshot(group, info, progress)
@@ -150,12 +156,18 @@ def plan_destroy(group: Group, *, force: bool = False, progress: Progress = quie
             + (f", held by {some([f'{name} ({held:,})' for name, held in owners.items()])}" if owners else ""),
             "a consumer that runs, or starts, creates it again at 0: then every entry comes again",
             "a snapshot is written first; restore-group puts all of this back",
+            *_refused(refusal),
         ),
-        answer={"group": group.name, "pending_lost": info.pending, "snapshot": None},
+        answer={
+            "group": group.name,
+            "pending_lost": info.pending,
+            "snapshot": None,
+            "refused": str(refusal) if refusal else None,
+        },
         size=1,
         apply=apply,
         still_true=_unchanged(group, info),
-        refusal=None if force else _alive(group),
+        refusal=refusal,
         typed=group.name,
     )
 
@@ -170,7 +182,7 @@ def plan_restore(group_at: Callable[[str, str], Group], path: Path, *, progress:
     state = snapshot.state
     group = group_at(state.stream, state.group)
     there = group.info()
-    lost = [str(key) for page in snapshot.held_pages() for key in missing(group.stream, [each.id for each in page])]
+    lost = _missing(group, snapshot, progress)
     says = [
         f"{state.group} of {state.stream} would "
         + ("be created at" if there is None else f"move from {there.last_delivered_id} to")
@@ -212,6 +224,16 @@ def plan_restore(group_at: Callable[[str, str], Group], path: Path, *, progress:
     )
 
 
+def _missing(group: Group, snapshot: snapshots.Snapshot, progress: Progress) -> list[str]:
+    lost: list[str] = []
+    done = 0
+    for page in snapshot.held_pages():
+        lost += map(str, missing(group.stream, [each.id for each in page]))
+        done += len(page)
+        progress(done)
+    return lost
+
+
 def undo(path: Path) -> str:
     """The command that takes a change of a group back."""
     return f"dvctl restore-group {shlex.quote(str(path))}"
@@ -226,6 +248,11 @@ def _alive(group: Group) -> DvctlError | None:
         f"{some([f'{each.name} (idle {each.idle_ms / 1000:.1f} s)' for each in alive])} of {group.name} is alive",
         hint=f"stop the consumers, wait {ALIVE_MS // 1000} s, or add --force",
     )
+
+
+def _refused(refusal: DvctlError | None) -> list[str]:
+    """A dry run is not refused; it says what would be."""
+    return [f"this would be REFUSED: {refusal}; {refusal.hint}"] if refusal else []
 
 
 def _unchanged(group: Group, planned: GroupInfo) -> Callable[[], bool]:

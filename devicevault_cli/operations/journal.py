@@ -10,7 +10,7 @@ import socket
 from pathlib import Path
 from typing import Any
 
-from devicevault_cli.streams.delivery import now
+from devicevault_cli.times import iso, now_ms
 
 log = logging.getLogger("dvctl.journal")
 
@@ -30,7 +30,7 @@ def journal_path() -> Path:
 def record(command: str, plan: dict[str, Any], result: dict[str, Any]) -> None:
     """Append a line. A journal that cannot be written is warned of: it must not stop a repair half-way."""
     line = {
-        "at": now(),
+        "at": iso(now_ms()),
         "user": _user(),
         "host": socket.gethostname(),
         "pid": os.getpid(),

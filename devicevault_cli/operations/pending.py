@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import time
+from collections.abc import Iterator
+from contextlib import suppress
 from typing import Any
 
 from devicevault_cli.errors import MissingGroup
@@ -49,6 +51,15 @@ def pending(
             }
         )
     return {"group": group.name, "total": summary.total, "consumers": summary.consumers, "entries": rows}
+
+
+def all_pending(
+    group: Group, *, consumer: str | None, min_idle_ms: int, start: EntryId, end: EntryId
+) -> Iterator[dict[str, Any]]:
+    """The ids of all of them, for another command's `--ids -`: a page of them would repair a page."""
+    with suppress(MissingGroup):
+        for page in group.pending_pages(start, end, consumer=consumer, min_idle_ms=min_idle_ms):
+            yield from ({"id": str(each.id)} for each in page)
 
 
 def shown(fields: dict[bytes, bytes], name: bytes) -> str | None:

@@ -2,14 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
-from typing import TypeAlias
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from typing import TypeAlias, TypeVar
 
 from devicevault_cli.errors import LocksExhausted, RecordRejected
 from devicevault_cli.messages import Rejected
 from devicevault_cli.records import Record
-from devicevault_cli.repository.repository import Saved
+from devicevault_cli.repository.repository import Done, Repository, Save, Saved
 
+T = TypeVar("T")
 Outcome: TypeAlias = Saved | Rejected
 SaveAll: TypeAlias = Callable[[Sequence[Record]], list[Saved]]
 """Saves records in one transaction: `Repository.save`, or that with patience."""
@@ -29,6 +30,42 @@ def save_apart(save: SaveAll, records: Sequence[Record]) -> list[Outcome]:
             return [_judge(save, records[0], error)]
     middle = len(records) // 2
     return [*save_apart(save, records[:middle]), *save_apart(save, records[middle:])]
+
+
+def save_ahead(
+    repository: Repository, batches: Iterable[tuple[T, Sequence[Record]]]
+) -> Iterator[tuple[T, list[Outcome]]]:
+    """Save batches, each with what it is about, in a transaction each. -> the same with outcomes, after COMMIT
+
+    A batch is read and sent before the one before it is answered, so that the database works meanwhile.
+    """
+    before: tuple[T, Callable[[], list[Outcome]]] | None = None
+    for about, records in batches:
+        collect = _sent(repository, records)
+        if before is not None:
+            yield before[0], before[1]()
+        before = about, collect
+    if before is not None:
+        yield before[0], before[1]()
+
+
+def _sent(repository: Repository, records: Sequence[Record]) -> Callable[[], list[Outcome]]:
+    """Send a transaction. -> what waits for its outcomes; what is refused as a whole is then saved apart"""
+
+    def apart() -> list[Outcome]:
+        return save_apart(repository.save, records)
+
+    def collect() -> list[Outcome]:
+        try:
+            return list(save.result())
+        except (RecordRejected, LocksExhausted):
+            return apart()
+
+    try:
+        save: Save = repository.submit(records) if records else Done([])
+    except (RecordRejected, LocksExhausted):
+        return apart
+    return collect
 
 
 def rejection(outcome: Outcome, record: Record) -> Rejected | None:

@@ -28,6 +28,7 @@ class Plan:
     means that all is as it should be already.  `apply` changes and reads back, and returns what is to replace the
     planned answer, with `undo`, the command that takes it back, where there is one.  `still_true` looks again at what
     the plan rests on.  `refusal` is why this must not be applied at all.  `typed` is the name that must be typed.
+    `preview` is what only a dry run answers, too long to be kept beside the result.
     """
 
     command: str
@@ -38,6 +39,7 @@ class Plan:
     still_true: Callable[[], bool]
     refusal: DvctlError | None = None
     typed: str | None = None
+    preview: Callable[[], Answer] = dict
 
 
 def carry_out(
@@ -54,8 +56,10 @@ def carry_out(
     """
     plan = make()
     show(plan)
-    if dry_run or not plan.size:
-        return plan.answer | {"applied": not dry_run}
+    if dry_run:
+        return plan.answer | plan.preview() | {"applied": False}
+    if not plan.size:
+        return plan.answer | {"applied": True}
     if plan.refusal is not None:
         raise plan.refusal
     confirm(plan)

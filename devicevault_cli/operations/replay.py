@@ -4,19 +4,19 @@ from __future__ import annotations
 
 import time
 from collections import Counter
-from collections.abc import Callable
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass, field
 
 from devicevault_cli.messages import Decoded, Rejected
 from devicevault_cli.operations.census import Census
-from devicevault_cli.operations.persist import Outcome, conflicting, rejection, save_apart
+from devicevault_cli.operations.persist import Outcome, conflicting, rejection, save_ahead
 from devicevault_cli.operations.plan import Answer, Plan, Progress, entries, number, quietly
 from devicevault_cli.operations.selection import Source
 from devicevault_cli.pipelines import Pipeline
 from devicevault_cli.records import Record
 from devicevault_cli.repository.repository import Repository
 from devicevault_cli.streams import admin
-from devicevault_cli.streams.model import Entry
+from devicevault_cli.streams.model import Entry, EntryId
 from devicevault_cli.streams.stream import Stream
 
 MOST_COPIES = 3
@@ -76,9 +76,10 @@ def plan_replay(
     def apply() -> Answer:
         done = Replayed()
         pace = _pace(options.rate)
-        for page in source():
-            chosen = _wanted(page, pipeline, repository, options)
-            _persist(chosen, pipeline, repository, options, done)
+        pages = (_wanted(page, pipeline, repository, options) for page in source())
+        for records, outcomes in save_ahead(repository, _decoded_pages(pages, pipeline, repository, done)):
+            for record, outcome in zip(records, outcomes, strict=True):
+                _count(record, outcome, repository, options, done)
             progress(done.selected)
             pace(done.selected)
         return done.answer()
@@ -125,21 +126,22 @@ def _decoded(entry: Entry, pipeline: Pipeline, repository: Repository) -> Record
     return decision.record if isinstance(decision, Decoded) else None
 
 
-def _persist(
-    page: list[Entry], pipeline: Pipeline, repository: Repository, options: ReplayOptions, done: Replayed
-) -> None:
-    records: list[Record] = []
-    done.selected += len(page)
-    for entry in page:
-        decision = pipeline.decode(entry.id.ms, entry.id.seq, entry.fields, repository.device_id_max)
-        if isinstance(decision, Decoded):
-            records.append(decision.record)
-        elif isinstance(decision, Rejected):
-            done.rejected[decision.reason] += 1
-        else:
-            done.skipped += 1
-    for record, outcome in zip(records, save_apart(repository.save, records), strict=True):
-        _count(record, outcome, repository, options, done)
+def _decoded_pages(
+    pages: Iterable[list[Entry]], pipeline: Pipeline, repository: Repository, done: Replayed
+) -> Iterator[tuple[list[Record], list[Record]]]:
+    """The records of each page, as what is to be saved and what that is about; the messages themselves are let go."""
+    for page in pages:
+        records: list[Record] = []
+        done.selected += len(page)
+        for entry in page:
+            decision = pipeline.decode(entry.id.ms, entry.id.seq, entry.fields, repository.device_id_max)
+            if isinstance(decision, Decoded):
+                records.append(decision.record)
+            elif isinstance(decision, Rejected):
+                done.rejected[decision.reason] += 1
+            else:
+                done.skipped += 1
+        yield records, records
 
 
 def _count(record: Record, outcome: Outcome, repository: Repository, options: ReplayOptions, done: Replayed) -> None:
@@ -160,7 +162,11 @@ def plan_republish(
     stream: Stream, source: Source, *, rate: float | None = None, most: int = MOST_COPIES, progress: Progress = quietly
 ) -> Plan:
     """Put copies of entries at the end of the stream, for every group; each knows its first id and keeps its time."""
-    ids = [entry.id for page in source() for entry in page]
+    ids: list[EntryId] = []
+    often = 0
+    for page in source():
+        ids += [entry.id for entry in page]
+        often += sum(_copies(entry) >= most for entry in page)
 
     def apply() -> Answer:
         copies = refused = 0
@@ -173,12 +179,21 @@ def plan_republish(
             pace(copies)
         return {"republished": copies, "refused": refused}
 
-    answer = {"selected": len(ids), "republished": len(ids), "refused": 0}
-    says = (
-        f"{entries(len(ids))} would be copied to the end of {stream.key}, where every group gets them",
-        f"what was republished {most} times already is left out",
-    )
-    return Plan("replay --republish", says, answer, len(ids), apply, still_true=lambda: True)
+    # Nothing goes to the table here, so these numbers are as of a replay that did nothing yet.
+    answer = Replayed(selected=len(ids)).answer() | {
+        "republished": len(ids) - often,
+        "refused": often,
+    }
+    says = [f"{entries(len(ids) - often)} would be copied to the end of {stream.key}, where every group gets them"]
+    if often:
+        says.append(f"{entries(often)} left out: republished {most} times already")
+    return Plan("replay --republish", tuple(says), answer, len(ids), apply, still_true=lambda: True)
+
+
+def _copies(entry: Entry) -> int:
+    """The how manieth copy an entry is; what nobody can read counts as none, as it does in Redis."""
+    number = entry.fields.get(b"_dvctl.republished", b"")
+    return int(number) if number.isdigit() and len(number) < 10 else 0
 
 
 def _pace(rate: float | None) -> Callable[[int], None]:

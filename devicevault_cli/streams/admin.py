@@ -7,10 +7,11 @@ from typing import Any, NamedTuple
 
 from devicevault_cli.errors import MissingGroup
 from devicevault_cli.streams import keys
+from devicevault_cli.streams.dead_letters import DeadLetter
 from devicevault_cli.streams.delivery import discard_note
 from devicevault_cli.streams.group import Group
 from devicevault_cli.streams.model import EntryId, GroupInfo
-from devicevault_cli.streams.stream import Stream, entry_id, ids_of, raw, text
+from devicevault_cli.streams.stream import Stream, ids_of, raw, text
 
 PAGE = 500
 """Entries a script handles at once: some milliseconds during which Redis serves nobody else."""
@@ -117,14 +118,22 @@ end
 return 1
 """
 
-DROP_LETTER = """
--- KEYS dead, dead ids, discarded; ARGV letter id, member of the index, score and note of a discard ('' none)
--- Removes a letter and its place in the index, and notes that it is given up. -> 1 removed, 0 it was not there
-if #redis.call('XRANGE', KEYS[1], ARGV[1], ARGV[1]) == 0 then return 0 end
-if ARGV[4] ~= '' then redis.call('ZADD', KEYS[3], ARGV[3], ARGV[4]) end
-redis.call('XDEL', KEYS[1], ARGV[1])
-if redis.call('HGET', KEYS[2], ARGV[2]) == ARGV[1] then redis.call('HDEL', KEYS[2], ARGV[2]) end
-return 1
+DROP_LETTERS = """
+-- KEYS dead, dead ids, discarded; ARGV (letter id, member of the index, score and note of a discard ('' none))...
+-- Removes letters and their places in the index, and notes what is given up. -> how many were there
+-- A note comes before the removal: where memory is full it fails, and the letter must stay. XRANGE is slow here.
+local dropped = 0
+for i = 1, #ARGV, 4 do
+  local id, member, note = ARGV[i], ARGV[i + 1], ARGV[i + 3]
+  if note ~= '' and #redis.call('XRANGE', KEYS[1], id, id) > 0 then
+    redis.call('ZADD', KEYS[3], ARGV[i + 2], note)
+  end
+  if redis.call('XDEL', KEYS[1], id) == 1 then
+    if redis.call('HGET', KEYS[2], member) == id then redis.call('HDEL', KEYS[2], member) end
+    dropped = dropped + 1
+  end
+end
+return dropped
 """
 
 REWRITE_LETTER = """
@@ -242,21 +251,32 @@ def _alter(group: Group, planned: GroupInfo, *how: str) -> bool:
     return reply == 1
 
 
-def drop_letter(stream: Stream, letter_id: EntryId, first: EntryId, group: str, why: str | None) -> bool:
-    """Remove a dead letter; `why` records its message as given up. -> whether the letter was there"""
-    note = discard_note(first, group, why) if why is not None else ""
+def drop_letters(stream: Stream, letters: Sequence[tuple[DeadLetter, str | None]]) -> int:
+    """Remove dead letters, a page in one step; with a reason, the message is recorded as given up. -> how many"""
     names = [keys.dead(stream.key), keys.dead_ids(stream.key), keys.discarded(stream.key)]
-    return bool(stream.eval(int, DROP_LETTER, names, str(letter_id), raw(keys.member(first, group)), first.ms, note))
+    dropped = 0
+    for start in range(0, len(letters), PAGE):
+        about = [part for letter, why in letters[start : start + PAGE] for part in _dropped(letter, why)]
+        dropped += stream.eval(int, DROP_LETTERS, names, *about)
+    return dropped
 
 
-def rewrite_letter(
-    stream: Stream, letter_id: EntryId, first: EntryId, group: str, fields: dict[bytes, bytes]
-) -> EntryId | None:
-    """Replace fields of a dead letter. -> its new id, None where the letter is gone"""
-    flat = [part for pair in fields.items() for part in pair]
+def _dropped(letter: DeadLetter, why: str | None) -> tuple[Any, ...]:
+    note = discard_note(letter.id, letter.group, why) if why is not None else ""
+    return str(letter.letter_id), raw(keys.member(letter.id, letter.group)), letter.id.ms, note
+
+
+def rewrite_letters(stream: Stream, letters: Sequence[tuple[DeadLetter, dict[bytes, bytes]]]) -> None:
+    """Replace fields of dead letters, each in a step of its own, all in one round trip; what is gone stays gone."""
     names = [keys.dead(stream.key), keys.dead_ids(stream.key)]
-    about = str(letter_id), raw(keys.member(first, group))
-    return stream.eval(lambda reply: entry_id(reply) if reply else None, REWRITE_LETTER, names, *about, *flat)
+    stream.call_many(
+        ("EVAL", REWRITE_LETTER, len(names), *names, *_rewritten(letter, fields)) for letter, fields in letters
+    )
+
+
+def _rewritten(letter: DeadLetter, fields: dict[bytes, bytes]) -> list[Any]:
+    flat = [part for pair in fields.items() for part in pair]
+    return [str(letter.letter_id), raw(keys.member(letter.id, letter.group)), *flat]
 
 
 def republish(stream: Stream, ids: Sequence[EntryId], most: int) -> Claimed:

@@ -5,13 +5,12 @@ from __future__ import annotations
 import json
 import re
 from collections.abc import Iterator
-from dataclasses import dataclass
-from typing import Any
+from typing import Any, NamedTuple
 
 from devicevault_cli.errors import Damaged, Usage
 from devicevault_cli.streams import keys
-from devicevault_cli.streams.model import Entry, EntryId
-from devicevault_cli.streams.stream import Stream
+from devicevault_cli.streams.model import LAST, Entry, EntryId
+from devicevault_cli.streams.stream import Stream, text
 
 ABOUT = "_dvctl."
 PACKED = b"_dvctl.packed"
@@ -19,8 +18,7 @@ PACKED = b"_dvctl.packed"
 _LENGTH = re.compile(rb"([0-9]{1,10}):")
 
 
-@dataclass(frozen=True, slots=True)
-class DeadLetter:
+class DeadLetter(NamedTuple):
     """One dead letter: `id` is the message's first id, `letter_id` the letter's own on the dead-letter stream."""
 
     letter_id: EntryId
@@ -33,6 +31,7 @@ class DeadLetter:
     attempts: int
     at: str
     fields: dict[bytes, bytes]
+    packed: bool = False
 
 
 class DeadLetters:
@@ -43,17 +42,16 @@ class DeadLetters:
         self.group = group
         self.letters = Stream(stream.client, keys.dead(stream.key))
 
-    def pages(self, count: int = 500) -> Iterator[list[DeadLetter]]:
-        """All letters, oldest first, a page at a time; foreign entries on the key are passed over."""
-        for page in self.letters.pages(count=count):
+    def pages(self, end: EntryId = LAST) -> Iterator[list[DeadLetter]]:
+        """All letters up to an id of their own, oldest first, a page at a time; foreign entries are passed over."""
+        for page in self.letters.pages(end=end):
             letters = [letter for letter in map(read_letter, page) if letter is not None]
             yield [letter for letter in letters if self.group is None or letter.group == self.group]
 
-    def get(self, letter_ids: list[EntryId]) -> list[DeadLetter]:
-        """The letters with these ids of their own, as far as they are still there."""
-        found = self.letters.get(letter_ids)
-        letters = [read_letter(found[key]) for key in letter_ids if key in found]
-        return [letter for letter in letters if letter is not None]
+    def state(self) -> object:
+        """What is equal as long as nothing is added to the letters or removed."""
+        info = self.letters.info()
+        return (info.length, info.last_generated_id) if info else None
 
     def packed(self, letter_id: EntryId) -> bytes | None:
         """The one field of a message that had too many, else None."""
@@ -90,25 +88,25 @@ class DeadLetters:
 
 def read_letter(entry: Entry) -> DeadLetter | None:
     """A letter from its entry; None for an entry that dvctl did not write."""
-
-    def about(name: str) -> str:
-        return entry.fields.get(f"{ABOUT}{name}".encode(), b"").decode("utf-8", "replace")
-
+    fields = dict(entry.fields)
+    own = [fields.pop(name, b"") for name in _OWN]
+    key, reason, detail, group, consumer, deliveries, at, attempts, packed = own
     try:
-        first = EntryId.parse(about("id"))
+        first = EntryId.parse(key)
     except Usage:
         return None
     return DeadLetter(
         letter_id=entry.id,
         id=first,
-        reason=about("reason"),
-        detail=about("detail"),
-        group=entry.fields.get(b"_dvctl.group", b"").decode("utf-8", "surrogateescape"),
-        consumer=entry.fields.get(b"_dvctl.consumer", b"").decode("utf-8", "surrogateescape"),
-        deliveries=_number(about("deliveries")),
-        attempts=_number(about("attempts")),
-        at=about("at"),
-        fields=message_fields(entry.fields),
+        reason=reason.decode("utf-8", "replace"),
+        detail=detail.decode("utf-8", "replace"),
+        group=text(group),
+        consumer=text(consumer),
+        deliveries=_number(deliveries),
+        attempts=_number(attempts),
+        at=at.decode("utf-8", "replace"),
+        fields=_unpacked(fields, packed) if packed else fields,
+        packed=bool(packed),
     )
 
 
@@ -121,21 +119,17 @@ def read_discard(member: bytes, group: str | None) -> EntryId | None:
         return None
 
 
-_OWN = frozenset(
+_OWN = tuple(
     f"{ABOUT}{name}".encode()
     for name in ("id", "reason", "detail", "group", "consumer", "deliveries", "at", "attempts", "packed")
 )
 
 
-def message_fields(fields: dict[bytes, bytes]) -> dict[bytes, bytes]:
-    """The message's own fields, unpacked where there were too many for a script."""
-    own = {name: value for name, value in fields.items() if name not in _OWN}
-    if PACKED not in fields:
-        return own
+def _unpacked(own: dict[bytes, bytes], packed: bytes) -> dict[bytes, bytes]:
     try:
-        parts = unpack(fields[PACKED])
+        parts = unpack(packed)
     except Damaged:
-        return own | {PACKED: fields[PACKED]}  # a worker's field of that name must not hide the other letters
+        return own | {PACKED: packed}  # a worker's field of that name must not hide the other letters
     return own | dict(zip(parts[::2], parts[1::2], strict=True))
 
 
@@ -160,5 +154,5 @@ def pack(parts: list[bytes]) -> bytes:
     return b"".join(b"%d:%s," % (len(part), part) for part in parts)
 
 
-def _number(digits: str) -> int:
-    return int(digits) if digits.isascii() and digits.isdigit() and len(digits) < 20 else 0
+def _number(digits: bytes) -> int:
+    return int(digits) if digits.isdigit() and len(digits) < 20 else 0

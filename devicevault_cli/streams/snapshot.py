@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from typing import NamedTuple
 
 from devicevault_cli.streams.group import Group
-from devicevault_cli.streams.model import EntryId, GroupInfo
+from devicevault_cli.streams.model import EntryId, GroupInfo, StreamInfo
 from devicevault_cli.streams.stream import Stream, ids_of, raw
 
 PAGE = 1000
@@ -81,10 +81,7 @@ def put_back(group: Group, state: GroupState) -> None:
 
     Entries-read goes with it where Redis keeps one (7.0) and the stream still is the one that was read.
     """
-    info = group.stream.info()
-    counted = state.entries_read is not None and info is not None and info.entries_added is not None
-    fits = counted and info is not None and (info.entries_added or 0) >= (state.entries_read or 0)
-    reads = ("ENTRIESREAD", state.entries_read) if fits and state.position <= _end(group.stream) else ()
+    reads = ("ENTRIESREAD", state.entries_read) if _still_counted(group.stream.info(), state) else ()
     how = raw(group.name), str(state.position)
     if group.info() is None:
         group.stream.call("XGROUP", "CREATE", group.stream.key, *how, "MKSTREAM", *reads)
@@ -105,6 +102,10 @@ def missing(stream: Stream, ids: Sequence[EntryId]) -> list[EntryId]:
     return stream.eval(ids_of, MISSING, [stream.key], *map(str, ids))
 
 
-def _end(stream: Stream) -> EntryId:
-    info = stream.info()
-    return info.last_generated_id if info else EntryId(0, 0)
+def _still_counted(info: StreamInfo | None, state: GroupState) -> bool:
+    """Whether entries-read can still be true: a stream that was deleted and filled again counts from 0."""
+    if info is None or info.entries_added is None or state.entries_read is None:
+        return False
+    unread = info.entries_added - state.entries_read
+    there = info.length if info.first_id is not None and info.first_id > state.position else 0
+    return state.position <= info.last_generated_id and unread >= there

@@ -163,11 +163,11 @@ class Stream:
 
     def pages(self, start: EntryId = ZERO, end: EntryId = LAST, count: int = 1000) -> Iterator[list[Entry]]:
         """All entries of a range, a page at a time: `count` of them, fewer where they are large."""
-        size = min(count, 64)
+        size = min(count, 16)  # until it is known how large they are
         while page := self.range(start, end, size):
             yield page
             largest = max(sum(map(len, entry.fields.values())) for entry in page)
-            size = max(1, min(count, 2 * size, PAGE_BYTES // (largest + 1)))
+            size = max(1, min(count, 4 * size, PAGE_BYTES // (largest + 1)))
             if page[-1].id == LAST:
                 return
             start = page[-1].id.next()

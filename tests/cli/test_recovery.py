@@ -269,6 +269,16 @@ def test_where_nothing_is_yet_reading_says_so(words: list[str], dvctl_run: Run, 
     assert dvctl_run(*words, "-o", "json").code == 0
 
 
+def test_all_that_is_pending_flows_not_only_a_page(dvctl_run: Run, group: Group) -> None:
+    group.stream.add(message(number) for number in range(250))
+    Delivery(group, "ghost").read_new(250)
+    ids = dvctl_run("pending", "-o", "ids").out
+    assert len(ids.split()) == 250
+    assert len(dvctl_run("pending", "-o", "ids", "--count", "7").out.split()) == 7
+    assert len(dvctl_run("pending", "-o", "json").json["entries"]) == 100
+    assert dvctl_run("claim", "--ids", "-", "--yes", "-o", "ids", stdin=ids).out == ids
+
+
 def test_ids_flow(broken: list[EntryId], dvctl_run: Run, group: Group, table: Repository) -> None:
     ids = dvctl_run("pending", "-o", "ids").out
     assert ids.split() == [str(each) for each in broken[4:8]]

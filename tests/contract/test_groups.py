@@ -122,6 +122,37 @@ def test_restore_onto_a_group_that_a_running_consumer_created_again(each_redis_u
         assert group.info().last_delivered_id == ids[19]  # type: ignore[union-attr]
 
 
+@settings(max_examples=25, deadline=None, suppress_health_check=list(HealthCheck))
+@given(before=st.lists(step, max_size=15), meanwhile=st.lists(step, max_size=15))
+def test_whatever_happens_to_a_group_created_again_the_snapshot_comes_back(
+    each_redis_url: str, before: list[tuple[Any, ...]], meanwhile: list[tuple[Any, ...]]
+) -> None:
+    with group_on(each_redis_url) as group:
+        group.stream.client.flushdb()
+        group.create()
+        for what in before:
+            take(group, what)
+        held, info = pending(group), group.info()
+        done = apply(lambda: plan_destroy(group, force=True))
+        group.create()
+        for what in meanwhile:
+            take(group, what)
+        now, there = pending(group), group.stream.get(held)
+        answer = restore(group, done["snapshot"])
+
+        after, again = pending(group), group.info()
+        assert set(map(EntryId.parse, answer["unrestorable"])) == set(held) - set(there)
+        assert info is not None
+        assert again is not None
+        assert again.last_delivered_id == info.last_delivered_id
+        # What is in the snapshot and still exists is as it was there; every other pending entry is left alone.
+        for key, entry in after.items():
+            expected = held[key] if key in held and key in there else now[key]
+            assert (entry.consumer, entry.deliveries) == (expected.consumer, expected.deliveries)
+            assert abs(entry.idle_ms - expected.idle_ms) < 1000
+        assert set(after) == set(there) | set(now)
+
+
 def test_restoring_twice_is_restoring_once(each_redis_url: str) -> None:
     with group_on(each_redis_url) as group:
         filled(group, 10, 10)
@@ -289,6 +320,19 @@ def test_retiring_keeps_counts_and_idle_times_and_drops_nothing(each_redis_url: 
         assert all(abs(after[key].idle_ms - before[key].idle_ms) < 1000 for key in before)
 
 
+def test_without_an_heir_it_is_the_next_consumer_of_this_host(each_redis_url: str) -> None:
+    """Where HOST-0 consumes elsewhere, a new consumer here is HOST-1: HOST-0 would stay as a ghost."""
+    from devicevault_cli.operations.slots import lowest_free
+
+    with group_on(each_redis_url) as group:
+        filled(group, 4, 4)
+        name, taken = lowest_free(group.stream.key, group.name)
+        heir = apply(lambda: plan_retire(group, ["a"]), dry_run=True)["to"]
+        taken.close()
+        assert heir.rpartition("-")[0] == name.rpartition("-")[0]
+        assert int(heir.rpartition("-")[2]) > int(name.rpartition("-")[2])
+
+
 def test_dead_for_alone_decides_and_is_asked_again_in_redis(each_redis_url: str) -> None:
     with group_on(each_redis_url) as group:
         filled(group, 10, 5, "ghost")
@@ -331,6 +375,51 @@ def test_ack_by_hand_is_recorded_as_discarded(each_redis_url: str, sqlite_url: s
         assert answer["unknown"] == [str(ids[3])]
         assert DeadLetters(group.stream, group.name).discarded_ids() == {ids[0]}
         assert set(pending(group)) == {ids[1], ids[2]}
+
+
+def test_ack_by_hand_leaves_what_was_delivered_after_the_plan(each_redis_url: str, sqlite_url: str) -> None:
+    """The plan said it was unknown, so nobody was told what would be given up with it."""
+    with group_on(each_redis_url) as group, table_at(sqlite_url) as table:
+        ids = filled(group, 4, 1)
+        answer = apply(
+            lambda: plan_ack(group, ids[:2], RESULTS, table), meanwhile=lambda: Delivery(group, "b").read_new(1)
+        )
+        assert (answer["acked"], answer["unknown"]) == ([str(ids[0])], [str(ids[1])])
+        assert set(pending(group)) == {ids[1]}
+
+
+@pytest.mark.parametrize("to", ["b", None])
+def test_a_dry_run_of_claim_names_what_would_happen(each_redis_url: str, to: str | None) -> None:
+    with group_on(each_redis_url) as group:
+        ids = filled(group, 4, 4)
+        group.stream.client.xdel(group.stream.key, str(ids[1]))
+        planned = apply(lambda: plan_claim(group, Chosen(), to), dry_run=True)
+        done = apply(lambda: plan_claim(group, Chosen(), to))
+        assert planned == {**done, "applied": False}
+        assert planned["gone"] == [str(ids[1])]
+
+
+def test_a_dry_run_says_what_would_be_refused(each_redis_url: str, sqlite_url: str) -> None:
+    with group_on(each_redis_url) as group, table_at(sqlite_url) as table:
+        filled(group, 3, 3)
+        for make in (lambda: plan_destroy(group), lambda: plan_reset(group, ZERO, RESULTS, table)):
+            assert "is alive" in apply(make, dry_run=True)["refused"]
+        assert apply(lambda: plan_destroy(group, force=True), dry_run=True)["refused"] is None
+
+
+def test_entries_read_stays_away_from_a_stream_that_is_another_one(each_redis_url: str) -> None:
+    """Deleted and filled again, more entries wait than entries-read would leave: the lag would be a lie."""
+    with group_on(each_redis_url) as group:
+        filled(group, 10, 6)
+        done = apply(lambda: plan_destroy(group, force=True))
+        group.stream.client.delete(group.stream.key)
+        group.stream.add(message(number) for number in range(20))
+        answer = restore(group, done["snapshot"])
+        info = group.info()
+        assert len(answer["unrestorable"]) == 6
+        assert info is not None
+        assert info.entries_read in (None, 0)
+        assert info.lag in (None, 20)
 
 
 def test_dry_runs_change_nothing(each_redis_url: str, sqlite_url: str) -> None:

@@ -8,11 +8,15 @@ from typing import Any
 
 import pytest
 
+from devicevault_cli.operations.claims import Chosen, plan_ack, plan_claim
 from devicevault_cli.operations.consumers import plan_retire
-from devicevault_cli.operations.dead_letters import Letters, plan_drop, plan_retry
+from devicevault_cli.operations.dead_letters import Letters, plan_drop
 from devicevault_cli.operations.groups import plan_destroy, plan_reset, plan_restore
 from devicevault_cli.operations.journal import state_folder
 from devicevault_cli.operations.plan import Plan
+from devicevault_cli.operations.replay import ReplayOptions, plan_replay
+from devicevault_cli.operations.retry import plan_retry
+from devicevault_cli.operations.selection import Selection, from_stream
 from devicevault_cli.operations.trim import Keep, plan_trim
 from devicevault_cli.pipelines import RESULTS
 from devicevault_cli.repository.repository import Repository
@@ -20,7 +24,7 @@ from devicevault_cli.streams import admin, snapshot
 from devicevault_cli.streams.dead_letters import DeadLetters
 from devicevault_cli.streams.delivery import Delivery
 from devicevault_cli.streams.group import Group
-from devicevault_cli.streams.model import ZERO
+from devicevault_cli.streams.model import ZERO, EntryId
 from devicevault_cli.streams.stream import Stream
 from tests.support.consuming import drain
 from tests.support.recovering import apply, group_on, message, pending, table_at
@@ -50,7 +54,7 @@ def killed_at(monkeypatch: pytest.MonkeyPatch) -> Callable[[Callable[[], Plan], 
 
     def kill(make: Callable[[], Plan], step: int, done: bool) -> bool:
         left = step
-        call = Stream.call
+        call, call_many = Stream.call, Stream.call_many
 
         def counted(self: Stream, *command: Any, **options: Any) -> Any:
             nonlocal left
@@ -62,8 +66,13 @@ def killed_at(monkeypatch: pytest.MonkeyPatch) -> Callable[[Callable[[], Plan], 
                 raise Killed
             return reply
 
+        def each_counted(self: Stream, commands: Any, **options: Any) -> list[Any]:
+            """A pipeline may end after any of its commands."""
+            return [counted(self, *command, **options) for command in commands]
+
         def start() -> None:
             monkeypatch.setattr(Stream, "call", counted)
+            monkeypatch.setattr(Stream, "call_many", each_counted)
 
         try:
             apply(make, meanwhile=start)
@@ -71,6 +80,7 @@ def killed_at(monkeypatch: pytest.MonkeyPatch) -> Callable[[Callable[[], Plan], 
             return True
         finally:
             monkeypatch.setattr(Stream, "call", call)
+            monkeypatch.setattr(Stream, "call_many", call_many)
         return False
 
     return kill
@@ -108,13 +118,20 @@ def after(group: Group, table: Repository) -> object:
     )
 
 
+HELD = [EntryId(1_767_225_600_000, number) for number in range(3, 12)]
+
 REPAIRS: dict[str, Callable[[Group, Repository], Plan]] = {
     "retire": lambda group, table: plan_retire(group, ["a", "b", "c"], to="heir"),
     "reset": lambda group, table: plan_reset(group, ZERO, RESULTS, table, force=True),
     "retry": lambda group, table: plan_retry(
         DeadLetters(group.stream, group.name), Letters(), RESULTS, table, {b"device_id": b"7"}
     ),
+    "retry in vain": lambda group, table: plan_retry(DeadLetters(group.stream, group.name), Letters(), RESULTS, table),
     "drop": lambda group, table: plan_drop(DeadLetters(group.stream, group.name), Letters()),
+    "claim": lambda group, table: plan_claim(group, Chosen(owner="a"), "b"),
+    "release": lambda group, table: plan_claim(group, Chosen(ids=HELD), None),
+    "ack": lambda group, table: plan_ack(group, HELD, RESULTS, table),
+    "replay": lambda group, table: plan_replay(from_stream(group.stream, Selection()), RESULTS, table, ReplayOptions()),
     "trim": lambda group, table: plan_trim(group.stream, DeadLetters(group.stream, group.name), RESULTS, table, Keep()),
 }
 
@@ -140,8 +157,7 @@ def test_run_again_it_ends_as_if_nothing_had_happened(
         if not killed_at(lambda: make(group, table), step, done):
             break
         died += 1
-        held = len(pending(group))
-        assert held == 9, "nothing pending is ever dropped"
+        assert repair == "ack" or len(pending(group)) == len(HELD), "nothing pending is ever dropped"
         apply(lambda: make(group, table))
         assert after(group, table) == expected
     assert died >= 2

@@ -16,7 +16,7 @@ from devicevault_cli.operations.work import Decoding
 from devicevault_cli.records import INT4_MAX
 from devicevault_cli.streams import admin, settled, snapshot
 from devicevault_cli.streams.connect import Client, connect
-from devicevault_cli.streams.dead_letters import DeadLetters
+from devicevault_cli.streams.dead_letters import DeadLetter, DeadLetters
 from devicevault_cli.streams.delivery import Delivery
 from devicevault_cli.streams.group import Group
 from devicevault_cli.streams.model import ZERO, EntryId, GroupInfo, StreamInfo
@@ -27,6 +27,7 @@ Reply: TypeAlias = "int | bytes | Exception | list[Reply] | None"
 
 ID, PLANNED = EntryId(1, 0), GroupInfo("g", 1, 1, EntryId(1, 0))
 BEHIND = StreamInfo("s", 5, ID, EntryId(9, 0), EntryId(9, 0))
+LETTER = DeadLetter(ID, ID, "r", "d", "g", "c", 1, 0, "", {})
 PAGES = 3
 """Pages read of what has no end where Redis says the same for ever."""
 
@@ -125,8 +126,7 @@ READERS: dict[str, Callable[[Group], Any]] = {
     "retire": lambda g: admin.retire(g, ["c"], "d"),
     "destroy": lambda g: admin.destroy_group(g, PLANNED),
     "move": lambda g: admin.move_group(g, PLANNED, ID, 1),
-    "drop letter": lambda g: admin.drop_letter(g.stream, ID, ID, "g", "w"),
-    "rewrite letter": lambda g: admin.rewrite_letter(g.stream, ID, ID, "g", {b"a": b"b"}),
+    "drop letters": lambda g: admin.drop_letters(g.stream, [(LETTER, "w")]),
     "republish": lambda g: admin.republish(g.stream, [ID], 1),
     "trim": lambda g: admin.trim(g.stream, ID),
     "letters": _first_pages(lambda g: DeadLetters(g.stream, "g").pages()),

@@ -11,12 +11,11 @@ from devicevault_cli.operations.dead_letters import (
     Letters,
     letter_stats,
     list_letters,
-    parse_repairs,
     plan_drop,
-    plan_retry,
     show_letters,
 )
 from devicevault_cli.operations.plan import Answer
+from devicevault_cli.operations.retry import parse_repairs, plan_retry
 from devicevault_cli.pipelines import RESULTS
 from devicevault_cli.repository.repository import Repository
 from devicevault_cli.streams import keys
@@ -136,7 +135,7 @@ def test_an_outage_keeps_every_letter(group: Group, table: Repository, monkeypat
     def away(records: object) -> None:
         raise Unavailable("the database is away")
 
-    monkeypatch.setattr(type(table), "save", lambda self, records: away(records))
+    monkeypatch.setattr(type(table), "submit", lambda self, records: away(records))
     with pytest.raises(Unavailable):
         retry(group, table, "device_id=12")
     (letter,) = letters(group).values()
@@ -151,7 +150,7 @@ def test_a_row_that_the_database_refuses_stays_dead(
     def refuse(self: Repository, records: object) -> None:
         raise RecordRejected("no", sqlstate="22000")
 
-    monkeypatch.setattr(type(table), "save", refuse)
+    monkeypatch.setattr(type(table), "submit", refuse)
     assert retry(group, table, "device_id=12")["reasons"] == {"database-rejected": 1}
     (letter,) = letters(group).values()
     assert "22000" in letter.detail

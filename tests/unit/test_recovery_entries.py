@@ -120,6 +120,9 @@ def test_republished_copies_know_their_first_id_and_end_a_loop(group: Group, tab
     assert last.fields[b"_dvctl.id"] == str(key).encode()
     refused = apply(lambda: plan_republish(group.stream, from_stream(group.stream, Selection(ids=[last.id])), most=2))
     assert (refused["republished"], refused["refused"]) == (0, 1)
+    only_last = from_stream(group.stream, Selection(ids=[last.id]))
+    planned = apply(lambda: plan_republish(group.stream, only_last, most=2), dry_run=True)
+    assert planned == {**refused, "applied": False}
     consumer = drain(group.stream, table)
     assert (consumer.tally.persisted, table.count()) == (1, 1)
     assert table.latest_timestamp() == key.ms * 1000 + key.seq

@@ -42,6 +42,17 @@ def test_dedupe_removes_equal_rows_and_lists_the_others(database_url: str) -> No
         assert apply(lambda: plan_dedupe(table))["removed"] == 0
 
 
+def test_dedupe_keeps_one_row_of_each_contradicting_version(database_url: str) -> None:
+    with table_at(database_url) as table:
+        versions = ["success", "failure", "failure", "success", "failure"]
+        table._execute([f"{ROW} ('t', 'a', 1, '{status}', '2026-01-01 00:00:00', '[]')" for status in versions])
+        answer = apply(lambda: plan_dedupe(table))
+        assert answer["removed"] == 3
+        kept = table.fetch(range(20))
+        assert [row["status"] for row in kept.values()] == ["success", "failure"]
+        assert answer["conflicting"] == [{"task_identifier": "a", "rows": list(kept)}]
+
+
 def plan(answer: dict[str, object], size: int = 1) -> Plan:
     return Plan("test", (), {"n": 0}, size, lambda: answer, lambda: True)
 
