@@ -1,5 +1,7 @@
 """Yardstick: the way DeviceVault's consumer works, on psycopg: per message two queries, an insert, a commit, an XACK.
 
+It prepares no statements on the server: Django does not, and dvctl does not, for the sake of PgBouncer.
+
 `python -m tests.bench.one_at_a_time REDIS_URL DATABASE_URL COUNT`
 """
 
@@ -21,7 +23,7 @@ def main(redis_url: str, database_url: str, count: str) -> None:
     """Consume so many messages."""
     client = redis.Redis.from_url(redis_url)
     done, started = 0, time.perf_counter()
-    with psycopg.connect(database_url) as connection:
+    with psycopg.connect(database_url, prepare_threshold=None) as connection:
         while done < int(count):
             reply = client.xreadgroup(GROUP, "one", {STREAM: ">"}, count=10, block=1000)
             for key, fields in reply[0][1] if reply else []:
