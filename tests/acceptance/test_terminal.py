@@ -6,6 +6,8 @@ import json
 import signal
 from collections.abc import Callable
 
+import redis
+
 from tests.support import messages
 from tests.support.process import Dvctl
 from tests.support.redis_server import RedisServer
@@ -76,3 +78,20 @@ def test_a_daemon_has_no_bar(dvctl: Dvctl, redis_server: RedisServer, sqlite_url
         assert screen.code() == 0
         assert json.loads(dvctl.ok("status", "-o", "json").stdout)["table"]["rows"] == 500
         assert "━".encode() not in screen.raw
+
+
+def test_hostile_names_move_nothing_on_the_screen_of_top(dvctl: Dvctl, redis_url: str) -> None:
+    evil = "\x1b]0;title\x07\x1b[2J\x9b31m\u202e"
+    dvctl.use(redis_url)
+    with redis.Redis.from_url(redis_url) as client:
+        for status in (evil, "failure"):
+            client.xadd("device:results", {"device_id": evil, "status": status, "task_identifier": evil, "log": "[]"})
+        client.xgroup_create("device:results", "devicevault", "0")
+        client.xreadgroup("devicevault", evil, {"device:results": ">"}, count=1)
+    with on_a_terminal(["top", "--interval", "200ms"], dvctl.environment) as screen:
+        screen.wait_for("pending   1,")
+        screen.watch(0.5)
+        screen.type("q")
+        assert screen.code() == 0
+        assert b"]0;title" in screen.raw  # shown, and inert
+        assert not [attack for attack in (b"\x1b]", b"\x07", b"\x1b[2J", "\u202e".encode()) if attack in screen.raw]

@@ -53,7 +53,9 @@ class Screen:
         end = time.monotonic() + timeout
         while self.popen.poll() is None and time.monotonic() < end:
             self._read(0.1)
-        return self.popen.wait(0.1)
+        code = self.popen.wait(0.1)
+        self._read(0.1)  # what it wrote last
+        return code
 
     def _read(self, seconds: float) -> None:
         if select.select([self._end], [], [], seconds)[0]:
