@@ -201,6 +201,20 @@ def test_no_advisory_lock_left(
     assert "out of memory or locks" in caplog.text
 
 
+@pytest.mark.parametrize("when", ["IMMEDIATE", "DEFERRED"])
+def test_one_row_that_the_database_refuses(daemon: Daemon, execute: Execute, when: str) -> None:
+    """At once, or only at COMMIT: its neighbours are persisted, and it is a letter."""
+    execute(
+        "CREATE FUNCTION refuse() RETURNS trigger LANGUAGE plpgsql AS $$ BEGIN"
+        " IF NEW.task_id = 'refused' THEN RAISE EXCEPTION 'no' USING ERRCODE = '23514'; END IF; RETURN NULL; END $$",
+        f"CREATE CONSTRAINT TRIGGER refuse AFTER INSERT ON {TABLE} DEFERRABLE INITIALLY {when}"
+        " FOR EACH ROW EXECUTE FUNCTION refuse()",
+    )
+    refused = good(1, seed=9)[0].fields | {b"task_id": b"refused"}
+    daemon.publish([*good(25, seed=3), Message(refused, "database-rejected"), *good(25, seed=4)])
+    daemon.all_once()
+
+
 @pytest.fixture
 def barrier(execute: Execute, other: psycopg.Connection[Any]) -> Callable[[], object]:
     """Between the insert and COMMIT everybody waits, until this is called."""

@@ -10,13 +10,14 @@ from typing import Any
 import pytest
 import redis
 
+from devicevault_cli.operations.consume import BLOCK_MS
 from devicevault_cli.operations.lag import Lag, lag_of
 from devicevault_cli.repository import sqlite
 from devicevault_cli.streams.connect import connect
 from devicevault_cli.streams.group import Group
 from devicevault_cli.streams.stream import Stream
 from tests.support.daemon import Daemon, consuming
-from tests.support.messages import good, mixed, publish
+from tests.support.messages import bad, good, mixed, publish
 from tests.support.oracle import GROUP, STREAM
 from tests.support.process import Dvctl
 from tests.support.proxy import Proxy, RedisProxy
@@ -49,14 +50,14 @@ def test_while_it_loads_its_file(
 ) -> None:
     server = new_redis(*AOF[:2], "--appendfsync", "always")
     with consuming(server.url, sqlite_url) as daemon:
-        daemon.publish(mixed(3000))
+        daemon.publish(mixed(2400))
         daemon.wait_settled()
         server.kill9()
         server.load_slowly()
         server.start()
         daemon.publish(good(50, seed=2))
         daemon.all_once()
-    assert "loading" in caplog.text
+    assert "it is loading its data" in caplog.text
 
 
 def test_while_it_is_a_replica(each_redis_url: str, daemon: Daemon, caplog: pytest.LogCaptureFixture) -> None:
@@ -69,7 +70,7 @@ def test_while_it_is_a_replica(each_redis_url: str, daemon: Daemon, caplog: pyte
         client.replicaof("NO", "ONE")
     daemon.publish(mixed(60, seed=3))
     daemon.all_once()
-    assert "replica" in caplog.text
+    assert "use the primary's address" in caplog.text
 
 
 def test_while_it_cannot_save(
@@ -153,6 +154,35 @@ def test_packets_are_swallowed(redis_url: str, sqlite_url: str, caplog: pytest.L
         proxy.heal()
         daemon.all_once()
     assert "does not answer" in caplog.text
+
+
+def test_the_socket_waits_longer_than_any_read_blocks() -> None:
+    """Else a read that only waits would look like one whose answer was lost."""
+    with closing(connect("redis://127.0.0.1:1/0")) as client:
+        options = client.connection_pool.connection_kwargs
+    assert options["socket_timeout"] > 5 >= BLOCK_MS / 1000
+    assert options["socket_keepalive"]
+    assert options["retry"].get_retries() == 0, "a read that is repeated strands what the first one delivered"
+
+
+def test_while_its_memory_is_full(
+    each_redis_server: RedisServer, daemon: Daemon, sqlite_url: str, caplog: pytest.LogCaptureFixture
+) -> None:
+    """No letter can be written and acknowledging works: bad messages stay pending, good ones go on."""
+    bad_ones = bad(seed=5)
+    with each_redis_server.client() as client:
+        with locked(sqlite_url):
+            daemon.publish([*bad_ones, *good(50, seed=5)])
+            client.config_set("maxmemory", "1")
+        try:
+            wait_until(lambda: daemon.consumer.tally.persisted >= 90, what="the good ones to be persisted")
+            wait_until(
+                lambda: client.xpending(STREAM, GROUP)["pending"] == len(bad_ones), what="the bad ones to be held"
+            )
+        finally:
+            client.config_set("maxmemory", "0")
+    daemon.all_once()
+    assert "its dead letter cannot be written" in caplog.text
 
 
 # --- it forgets
@@ -292,6 +322,11 @@ def steps() -> dict[str, Callable[[Any], object]]:
         "trimmed unread, and read to the end": lambda client: (
             client.xtrim(STREAM, maxlen=4, approximate=False),
             client.xreadgroup(GROUP, "me", {STREAM: ">"}),
+        ),
+        "trimmed unread, read to the end, and three more": lambda client: (
+            client.xtrim(STREAM, maxlen=4, approximate=False),
+            client.xreadgroup(GROUP, "me", {STREAM: ">"}),
+            publish(client, good(3, seed=2)),
         ),
         "trimmed to nothing": lambda client: client.xtrim(STREAM, maxlen=0, approximate=False),
         "the position set": lambda client: client.xgroup_setid(STREAM, GROUP, client.xrange(STREAM)[6][0]),

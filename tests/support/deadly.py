@@ -1,4 +1,7 @@
-"""`dvctl` that one message kills: `python -m tests.support.deadly MARK WORDS...` dies of a field that is MARK."""
+"""`dvctl` that dies at a chosen point, as `kill -9` would have it: `python -m tests.support.deadly WHERE WORDS...`.
+
+WHERE is `acknowledging`, or what a field of the message holds that kills.
+"""
 
 from __future__ import annotations
 
@@ -6,9 +9,12 @@ import os
 import signal
 import sys
 from collections.abc import Mapping
-from typing import Any
+from typing import Any, NoReturn
 
 from devicevault_cli import pipelines
+from devicevault_cli.streams.group import Group
+
+ACKNOWLEDGING = "acknowledging"
 
 
 def dies_of(mark: bytes) -> None:
@@ -17,14 +23,27 @@ def dies_of(mark: bytes) -> None:
 
     def deadly(ms: int, seq: int, fields: Mapping[bytes, bytes], device_id_max: int) -> Any:
         if mark in fields.values():
-            os.kill(os.getpid(), signal.SIGKILL)
+            die()
         return decode(ms, seq, fields, device_id_max)
 
     object.__setattr__(pipelines.RESULTS, "decode", deadly)
 
 
+def dies_acknowledging() -> None:
+    """The rows are committed, and Redis has not heard of it."""
+    setattr(Group, "acknowledge", die)  # noqa: B010  mypy would have it return a number
+
+
+def die(*_: object) -> NoReturn:
+    os.kill(os.getpid(), signal.SIGKILL)
+    raise AssertionError
+
+
 if __name__ == "__main__":
     from devicevault_cli.main import run
 
-    dies_of(sys.argv[1].encode())
+    if sys.argv[1] == ACKNOWLEDGING:
+        dies_acknowledging()
+    else:
+        dies_of(sys.argv[1].encode())
     sys.exit(run(sys.argv[2:]))
