@@ -2,12 +2,23 @@
 
 from __future__ import annotations
 
+import gc
+import os
 import sys
 
 
 def main() -> int:
-    """Run sys.argv. -> exit code"""
-    words = sys.argv[1:]
+    """Run sys.argv, and end the process. -> exit code, where only Python itself can end it well"""
+    # Modules and messages come by the thousand and make no cycles: looking for some each 700 objects costs a tenth.
+    gc.set_threshold(50_000, 20, 20)
+    for name in ("stdin", "stdout", "stderr"):
+        if getattr(sys, name) is None:  # a daemon was started without it
+            setattr(sys, name, open(os.devnull, "r+", encoding="utf-8"))  # noqa: PTH123, SIM115
+    return _leave(answer(sys.argv[1:]))
+
+
+def answer(words: list[str]) -> int:
+    """Run a command line. -> exit code"""
     if words in (["--version"], ["-V"]):
         from devicevault_cli import __version__
 
@@ -21,6 +32,16 @@ def main() -> int:
     from devicevault_cli.main import run
 
     return run(words)
+
+
+def _leave(code: int) -> int:
+    """End at once: taking the interpreter apart, module by module, is a seventh of a short command's time."""
+    try:
+        sys.stdout.flush()
+        sys.stderr.flush()
+    except (OSError, ValueError):
+        return code  # a stream is closed: Python knows how to end with that
+    os._exit(code)
 
 
 def _shipped_help(words: list[str]) -> str | None:

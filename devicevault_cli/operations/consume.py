@@ -19,12 +19,12 @@ from devicevault_cli.errors import (
     Unavailable,
 )
 from devicevault_cli.messages import Rejected
-from devicevault_cli.operations.intake import DEATHS_ALONE, Batch, Intake
+from devicevault_cli.operations.intake import DEATHS_ALONE, Intake
 from devicevault_cli.operations.patience import Patience, Stopped
 from devicevault_cli.operations.persist import Outcome, save_apart
 from devicevault_cli.operations.settle import OnReject, Settlement
 from devicevault_cli.operations.tally import Tally
-from devicevault_cli.operations.work import Judged, Work, decoded
+from devicevault_cli.operations.work import Decoding, Judged, Work
 from devicevault_cli.pipelines import Pipeline
 from devicevault_cli.records import Record
 from devicevault_cli.repository.repository import Repository, Save, Saved
@@ -79,6 +79,7 @@ class Consumer:
         self._settlement = Settlement(delivery, self._in_hand, self.tally, self._persistently, options.on_reject)
         self._intake = Intake(
             delivery,
+            Decoding(pipeline.decode, repository, self._note),
             self._in_hand,
             batch_size=options.batch_size,
             claim_idle_s=options.claim_idle_s,
@@ -122,55 +123,51 @@ class Consumer:
     # --- the loop
 
     def _step(self) -> None:
-        batch = self._next_batch()
-        if batch.suspect is not None:
+        work = self._next_work()
+        if work.suspect is not None:
             self._land()
-            self._process_suspect(batch)
+            self._process_suspect(work)
             return
-        work = self._decode(batch) if batch else None
         before, self._in_flight = self._in_flight, None
-        if work is not None:
+        if work:
             # Before the last one is settled, so that the database is not kept waiting for Redis.
             self._launch(work)
         if before is not None:
             self._finish(before)
         self._tick()
 
-    def _next_batch(self) -> Batch:
+    def _next_work(self) -> Work:
         """Read while the database works on what is in flight; wait only when nothing is."""
         limit = self._limit()
         if limit <= 0 or len(self._settlement.owed) >= self.options.batch_size:
             if self._in_flight is None:
                 self._stop.wait(0.2)
-            return Batch()
+            return Work()
         if self._in_flight is None:
             return self._persistently(lambda: self._read(limit, None if self.options.drain else BLOCK_MS))
         try:
             return self._read(limit, None)
         except (Unavailable, Refused):
             self._intake.recover()
-            return Batch()
+            return Work()
 
-    def _read(self, limit: int, block_ms: int | None) -> Batch:
+    def _read(self, limit: int, block_ms: int | None) -> Work:
         try:
-            batch = self._intake.next(limit, block_ms)
+            work = self._intake.next(limit, block_ms)
         except MissingGroup:
             self._group_or_create()
-            return Batch()
+            return Work()
         self._deferring = False
         self._shown_alive = time.monotonic()
-        self._in_hand.update(batch.deliveries)
-        self._taken += len(batch.entries)
-        self.tally.reclaimed += batch.reclaimed
-        self.tally.gone += len(batch.gone)
-        if batch.gone:
-            log.warning("%d pending entries are gone from the stream; cleared", len(batch.gone))
-        if batch.suspect is not None:
-            self._suspect = (batch.suspect, batch.deaths_alone)
-        return batch
-
-    def _decode(self, batch: Batch) -> Work:
-        return decoded(batch, self.pipeline.decode, self.repository.device_id_max, self._note)
+        self._in_hand.update(work.deliveries)
+        self._taken += len(work.deliveries)
+        self.tally.reclaimed += work.reclaimed
+        self.tally.gone += len(work.gone)
+        if work.gone:
+            log.warning("%d pending entries are gone from the stream; cleared", len(work.gone))
+        if work.suspect is not None:
+            self._suspect = (work.suspect, work.deaths_alone)
+        return work
 
     def _launch(self, work: Work) -> None:
         """Hand the records to the database and do not wait."""
@@ -233,20 +230,25 @@ class Consumer:
 
     # --- suspects
 
-    def _process_suspect(self, batch: Batch) -> None:
+    def _process_suspect(self, work: Work) -> None:
         """An entry that was delivered too often, alone; a fourth time it is not even looked at."""
-        key = batch.suspect
+        key = work.suspect
         if key is None:
             return
-        if batch.deaths_alone >= DEATHS_ALONE:
+        if work.deaths_alone >= DEATHS_ALONE:
             self._persistently(self.repository.check)
-            count = batch.deliveries[key]
-            detail = f"delivered {count} times, of these {batch.deaths_alone} alone; no attempt came to an end"
+            count = work.deliveries[key]
+            detail = f"delivered {count} times, of these {work.deaths_alone} alone; no attempt came to an end"
             self._settlement.reject(Judged(key, key, Rejected("max-deliveries", detail)))
         else:
-            log.warning("entry %s was delivered %d times already: processing it alone", key, batch.deliveries[key])
-            self._launch(self._decode(batch))
-            self._land()
+            log.warning("entry %s was delivered %d times already: processed alone", key, work.deliveries[key])
+            if self._persistently(lambda: self._intake.fetch(work)):
+                self._launch(work)
+                self._land()
+            else:
+                # Deleted in this moment: looked for among the own pending entries, it is found to be gone.
+                self._in_hand.pop(key, None)
+                self._intake.recover()
         self._suspect = None
         if key not in self._settlement.owed:
             self._persistently(lambda: self.delivery.end_alone(key))

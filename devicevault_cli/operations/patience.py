@@ -36,16 +36,17 @@ class Patience:
         self._stop = stop
         self._tick = tick
         self._on_defer = on_defer
-
-    def __call__(self, action: Callable[[], T]) -> T:
-        """The result of `action`, whenever it comes."""
-        return Retrying(
+        self._retrying = Retrying(
             retry=retry_if_exception(_is_outage),
             wait=wait_random_exponential(multiplier=FIRST_WAIT_S, max=LONGEST_WAIT_S),
             before_sleep=self._deferred,
             sleep=self._sleep,
             reraise=True,
-        )(action)
+        )
+
+    def __call__(self, action: Callable[[], T]) -> T:
+        """The result of `action`, whenever it comes."""
+        return self._retrying(action)
 
     def _deferred(self, state: RetryCallState) -> None:
         error = state.outcome.exception() if state.outcome else None

@@ -42,17 +42,10 @@ def consume_as(
 ) -> dict[str, Any]:
     """Consume under a name that no other process on this host has. -> the summary"""
     name, lock = _name(group, name, instance)
-    _collect_seldom()
+    gc.freeze()  # what was imported stays for good, and need not be looked through
     with nullcontext() if lock is None else closing(lock):
         consumer = Consumer(Delivery(group, name), repository, pipeline, options, stop, _Watch(group, show))
         return _consume(consumer, pipeline, options)
-
-
-def _collect_seldom() -> None:
-    """Messages come by the thousand and make no cycles: looking for some after each 700 objects takes a tenth of the
-    time. What was imported stays for good and is not looked through at all."""
-    gc.freeze()
-    gc.set_threshold(50_000, 20, 20)
 
 
 def _consume(consumer: Consumer, pipeline: Pipeline, options: ConsumeOptions) -> dict[str, Any]:

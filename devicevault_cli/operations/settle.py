@@ -8,12 +8,12 @@ from collections.abc import Callable, Iterable
 from typing import Literal
 
 from devicevault_cli.errors import DvctlError, MemoryFull, Refused, WrongType
-from devicevault_cli.messages import Rejected
 from devicevault_cli.operations.patience import Patience
 from devicevault_cli.operations.persist import Outcome, conflicting, rejection
 from devicevault_cli.operations.tally import Tally
 from devicevault_cli.operations.work import Judged, Work
 from devicevault_cli.records import Record
+from devicevault_cli.repository.repository import INSERTED, Saved
 from devicevault_cli.streams.delivery import Delivery
 from devicevault_cli.streams.model import EntryId
 
@@ -46,11 +46,13 @@ class Settlement:
         done = list(work.skipped)
         self._tally.skipped += len(work.skipped)
         for key, record, outcome in zip(work.record_ids, work.records, outcomes, strict=True):
-            if bad := rejection(outcome, record):
-                work.rejected.append((key, bad))
-                continue
+            if outcome != INSERTED:
+                if bad := rejection(outcome, record):
+                    work.rejected.append((key, bad))
+                    continue
+                self._count_duplicate(outcome, record, key)
             done.append(key)
-            self._count(outcome, record, key)
+        self._tally.persisted += outcomes.count(INSERTED)
         if done:
             acknowledged = self._patiently(lambda: self._delivery.group.acknowledge(done))
             if acknowledged < len(done):
@@ -78,17 +80,11 @@ class Settlement:
             for judged in list(self.owed.values()):
                 self.reject(judged)
 
-    def _count(self, outcome: Outcome, record: Record, key: EntryId) -> None:
-        if isinstance(outcome, Rejected):
-            return
-        if outcome.outcome == "inserted":
-            self._tally.persisted += 1
-            return
+    def _count_duplicate(self, outcome: Outcome, record: Record, key: EntryId) -> None:
         self._tally.duplicates += 1
-        if conflicting(outcome, record):
+        if isinstance(outcome, Saved) and outcome.existing and conflicting(outcome, record):
             self._tally.conflicting += 1
-            row = outcome.existing.id if outcome.existing else "?"
-            log.warning("entry %s: its row %s has another device or status; the row stays", key, row)
+            log.warning("entry %s: its row %d has another device or status; the row stays", key, outcome.existing.id)
 
     def _patiently_but(self, action: Callable[[], None]) -> None:
         """Wait for Redis to come back, but not for room in it or a right."""

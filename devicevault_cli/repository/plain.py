@@ -11,7 +11,7 @@ from typing import Any
 from devicevault_cli.errors import SchemaMismatch
 from devicevault_cli.records import INT4_MAX, INT8_MAX, Identity, Record, identity
 from devicevault_cli.repository.instants import to_micros, to_text
-from devicevault_cli.repository.repository import Done, Existing, Repository, Saved, Value
+from devicevault_cli.repository.repository import INSERTED, Done, Existing, Repository, Saved, Value
 from devicevault_cli.repository.sql import UNNAMED, marks, paged
 from devicevault_cli.repository.tables import DEVICES, RESULTS
 from devicevault_cli.repository.waves import waves
@@ -46,7 +46,7 @@ class PlainRepository(Repository):
             elif standing := rows.get(identity(record)):
                 answers[position] = Saved("duplicate", standing[0])
             else:
-                answers[position] = Saved("inserted")
+                answers[position] = INSERTED
                 new.append(record)
         if new:
             self._insert(new)

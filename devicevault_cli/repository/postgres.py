@@ -11,7 +11,7 @@ import psycopg
 from psycopg.conninfo import conninfo_to_dict, make_conninfo
 
 from devicevault_cli.errors import BadConfig, DvctlError, Unavailable
-from devicevault_cli.records import INT4_MAX, INT8_MAX, Record
+from devicevault_cli.records import INT4_MAX, INT8_MAX, Record, identity
 from devicevault_cli.repository import postgres_checks as checks
 from devicevault_cli.repository import postgres_sql as sql
 from devicevault_cli.repository.failures import connection_lost, from_libpq_connect, from_sqlstate
@@ -19,8 +19,8 @@ from devicevault_cli.repository.instants import to_text
 from devicevault_cli.repository.plain import needed_columns, require_columns
 from devicevault_cli.repository.postgres_arrays import Array, instants, integers, texts
 from devicevault_cli.repository.postgres_connection import WatchedConnection
-from devicevault_cli.repository.postgres_flight import Flight, ServerError, Statement, UnderWay, rows_of
-from devicevault_cli.repository.repository import Done, Existing, Repository, Save, Saved, Value
+from devicevault_cli.repository.postgres_flight import Flight, ServerError, Statement, UnderWay, identity_of, rows_of
+from devicevault_cli.repository.repository import INSERTED, Done, Existing, Repository, Save, Saved, Value
 from devicevault_cli.repository.sql import paged
 from devicevault_cli.repository.tables import TableSpec
 from devicevault_cli.repository.url import DatabaseUrl
@@ -103,20 +103,26 @@ class PostgresRepository(Repository):
     def _collect(self, flight: Flight, records: Sequence[Record], planned: list[Wave]) -> list[Saved]:
         with self._translated():
             _, *results = flight.results()
-        answers = [Saved("inserted")] * len(records)
-        unseen: list[int] = []
+        answers = [INSERTED] * len(records)
+        left: list[int] = []
         for wave, result in zip(planned, results, strict=True):
-            for n, device_known, row_id, device_id, status in rows_of(result):
-                position = wave.positions[int(n) - 1]
-                if device_known != "t":
-                    answers[position] = Saved("unknown-device")
-                elif row_id:
-                    answers[position] = Saved("duplicate", Existing(int(row_id), int(device_id), status))
-                else:
-                    unseen.append(position)
-        for position, rows in zip(unseen, self.find([records[each] for each in unseen]), strict=True):
-            answers[position] = Saved("duplicate", rows[0] if rows else None)
+            if result.ntuples < len(wave.positions):
+                inserted = set(map(identity_of, rows_of(result)))
+                left += [position for position in wave.positions if identity(records[position]) not in inserted]
+        for position, saved in zip(left, self._explained([records[each] for each in left]), strict=True):
+            answers[position] = saved
         return answers
+
+    def _explained(self, records: Sequence[Record]) -> list[Saved]:
+        """Why records were not inserted: the device first, as with every message."""
+        known = self.known_devices(record.device_id for record in records) if records else set()
+        found = self.find(records)
+        if any(not rows and record.device_id in known for record, rows in zip(records, found, strict=True)):
+            raise Unavailable(f"{self.where}: rows went, or devices came, while they were looked up", hint="try again")
+        return [
+            Saved("duplicate", rows[0]) if record.device_id in known else Saved("unknown-device")
+            for record, rows in zip(records, found, strict=True)
+        ]
 
     # --- reading
 

@@ -11,6 +11,7 @@ import psycopg
 from psycopg.pq import ConnStatus, DiagnosticField, ExecStatus, Format
 
 from devicevault_cli.errors import DvctlError, Unavailable
+from devicevault_cli.records import Identity
 from devicevault_cli.repository.postgres_arrays import Array
 from devicevault_cli.repository.postgres_connection import ANSWER_S, WatchedConnection
 from devicevault_cli.repository.repository import Saved
@@ -180,6 +181,14 @@ def rows_of(result: PGresult) -> Iterator[list[str]]:
     """The rows of a result in text format; NULL is empty."""
     for row in range(result.ntuples):
         yield [(result.get_value(row, column) or b"").decode() for column in range(result.nfields)]
+
+
+def identity_of(row: list[str]) -> Identity:
+    """The identity that a row of `postgres_sql.save_wave` names."""
+    if len(row) == 1:
+        return row[0]
+    device_id, task_id, micros, status, log = row
+    return int(device_id), task_id, int(micros), status, log
 
 
 _FIELDS = (DiagnosticField.SQLSTATE, DiagnosticField.MESSAGE_PRIMARY, DiagnosticField.CONSTRAINT_NAME)

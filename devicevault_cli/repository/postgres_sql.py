@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from functools import cache
 from zlib import crc32
 
@@ -40,46 +39,27 @@ def lock_key(spec: TableSpec) -> int:
 
 @cache
 def save_wave(spec: TableSpec, *, named: bool, unique_index: bool) -> str:
-    """Looks devices and identities up, inserts what is new, answers with the rest.
+    """Inserts the records whose identity has no row yet and whose device exists.
 
-    Parameters: an array for each column of the record. Rows of the answer: ordinal from 1, whether the device exists,
-    and id, device_id and status of the row with that identity (NULL where a concurrent writer has just inserted it).
-    The judgement holds no more than it needs of a record: carrying the logs through it costs a tenth of the time.
+    Parameters: an array for each column of the record. Rows of the answer: the identities inserted. They are looked up
+    with the unique index too: a conflict would use up a value of the sequence, which may end at 2,147,483,647.
     """
-    columns = ", ".join(spec.columns)
-    conflicts = named and unique_index
     existing = _existing_named(spec.name) if named else _existing_unnamed(spec.name)
-    needed = _input(spec, ("task_identifier", "device_id") if named else _COMMON)
-    return f"""
-WITH judged AS MATERIALIZED (
-    SELECT n, task_identifier, {existing} AS existing_id,
-        (SELECT d.id FROM {DEVICES} AS d WHERE d.id = r.device_id) IS NOT NULL AS device_known
-    FROM {needed}
-), old AS MATERIALIZED (
-    SELECT * FROM judged WHERE existing_id IS NOT NULL OR NOT device_known
-), inserted AS (
-    INSERT INTO {spec.name} ({columns})
-    SELECT {columns} FROM {_input(spec, spec.columns)} WHERE n NOT IN (SELECT n FROM old)
-    {_ON_CONFLICT if conflicts else ""}
-){_timed(spec, conflicts=conflicts) if named and spec.name != RESULTS.name else ""}
-SELECT n, device_known, existing_id,
-    (SELECT e.device_id FROM {spec.name} AS e WHERE e.id = existing_id),
-    (SELECT e.status FROM {spec.name} AS e WHERE e.id = existing_id)
-FROM {"judged WHERE task_identifier NOT IN (SELECT task_identifier FROM inserted)" if conflicts else "old"}"""
+    columns = ", ".join(spec.columns)
+    insert = f"""INSERT INTO {spec.name} ({columns})
+SELECT {columns} FROM unnest({", ".join(f"${n}" for n in range(1, len(spec.columns) + 1))}) AS r ({columns})
+WHERE {existing} IS NULL AND (SELECT d.id FROM {DEVICES} AS d WHERE d.id = r.device_id) IS NOT NULL
+{_ON_CONFLICT if named and unique_index else ""}"""
+    if named and spec.name != RESULTS.name:
+        return f"""WITH inserted AS (
+{insert} RETURNING task_identifier, status, timestamp
+), {_TIMED} SELECT task_identifier FROM inserted"""
+    return f"{insert} RETURNING {'task_identifier' if named else _IDENTITY}"
 
 
-_COMMON = ("task_id", "task_identifier", "device_id", "status", "timestamp", "log")
-"""Both tables begin with the same columns: what an identity is made of."""
+_IDENTITY = "device_id, task_id, (extract(epoch FROM timestamp) * 1000000)::bigint, status, log"
 
-
-def _input(spec: TableSpec, columns: Sequence[str]) -> str:
-    """The batch as a table, with the ordinal `n`, from the parameters of these columns."""
-    arrays = ", ".join(f"${spec.columns.index(column) + 1}" for column in columns)
-    return f"unnest({arrays}) WITH ORDINALITY AS r ({', '.join(columns)}, n)"
-
-
-_ON_CONFLICT = """ON CONFLICT (task_identifier) WHERE task_identifier <> '' DO NOTHING
-    RETURNING task_identifier"""
+_ON_CONFLICT = "ON CONFLICT (task_identifier) WHERE task_identifier <> '' DO NOTHING"
 
 
 # min(id + 0), not min(id) nor ORDER BY id LIMIT 1: for those the planner may walk the primary key from its start.
@@ -103,19 +83,15 @@ def _existing_unnamed(table: str) -> str:
         END"""
 
 
-def _timed(spec: TableSpec, *, conflicts: bool) -> str:
-    """The time from the start of the collection to its storage, in the row of that collection."""
-    span = "floor(extract(epoch FROM ended.timestamp - t.initiated_at) * 1000)"
-    needed = _input(spec, ("task_identifier", "status", "timestamp"))
-    only = "AND task_identifier IN (SELECT task_identifier FROM inserted)" if conflicts else ""
-    return f""", timed AS (
-    UPDATE {RESULTS.name} AS t SET overall_duration_ms = {span}
+_SPAN = "floor(extract(epoch FROM ended.timestamp - t.initiated_at) * 1000)"
+
+# The time from the start of a collection to its storage, in the row of that collection.
+_TIMED = f"""timed AS (
+    UPDATE {RESULTS.name} AS t SET overall_duration_ms = {_SPAN}
     FROM (
-        SELECT r.timestamp, {_existing_named(RESULTS.name)} AS id
-        FROM {needed}
-        WHERE status = 'success' AND n NOT IN (SELECT n FROM old) {only}
+        SELECT r.timestamp, {_existing_named(RESULTS.name)} AS id FROM inserted AS r WHERE r.status = 'success'
     ) AS ended
-    WHERE t.id = ended.id AND {span} BETWEEN 0 AND 2147483647
+    WHERE t.id = ended.id AND {_SPAN} BETWEEN 0 AND 2147483647
 )"""
 
 

@@ -28,10 +28,13 @@ class Existing(NamedTuple):
 
 
 class Saved(NamedTuple):
-    """What became of a record. A duplicate whose row was deleted in the same instant has no `existing`."""
+    """What became of a record; of a duplicate the row that was there."""
 
     outcome: Literal["inserted", "duplicate", "unknown-device"]
     existing: Existing | None = None
+
+
+INSERTED = Saved("inserted")
 
 
 class Duplicate(NamedTuple):

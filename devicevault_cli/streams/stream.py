@@ -35,10 +35,13 @@ def entries(reply: Iterable[tuple[bytes, list[bytes] | dict[bytes, bytes] | None
             continue
         ms, _, seq = key.partition(b"-")
         if not isinstance(fields, dict):
-            parts = iter(fields)
-            fields = dict(zip(parts, parts, strict=True))  # noqa: PLW2901
-        found.append(Entry(EntryId(int(ms), int(seq)), fields))
+            fields = dict(zip(fields[::2], fields[1::2], strict=True))  # noqa: PLW2901
+        found.append(_made(Entry, (_made(EntryId, (int(ms), int(seq))), fields)))
     return found
+
+
+_made = tuple.__new__
+"""Makes a NamedTuple without its own constructor, a Python function that takes twice as long."""
 
 
 def entry_id(key: bytes) -> EntryId:

@@ -15,9 +15,8 @@ DVCTL = Path(sys.executable).with_name("dvctl")
 
 LOADED = """
 import sys
-sys.argv = ["dvctl", *{words!r}]
-from devicevault_cli.entry import main
-code = main()
+from devicevault_cli.entry import answer
+code = answer({words!r})
 print(code, *sorted(name for name in {heavy!r} if name in sys.modules), file=sys.stderr)
 """
 HEAVY = ["typer", "pydantic", "rich", "redis", "sqlalchemy", "psycopg", "pymysql", "yaml", "fakeredis", "django"]
@@ -66,6 +65,16 @@ def test_a_reader_that_is_gone_is_no_error(words: list[str]) -> None:
         said = running.stderr.read()
         assert running.wait(30) in {0, 141}
         assert said == b""
+
+
+@pytest.mark.parametrize("closed", ["<&-", ">&-", "2>&-", "<&- >&- 2>&-"])
+def test_a_process_without_streams_does_its_work(redis_url: str, closed: str) -> None:
+    environ = {"DEVICEVAULT_REDIS_URL": redis_url}
+    for words in ("--help", "config", "publish"):
+        done = subprocess.run(
+            ["bash", "-c", f"{DVCTL} {words} {closed}"], env=environ, capture_output=True, check=False
+        )
+        assert (done.returncode, b"Traceback" in done.stderr) == (0, False), done.stderr
 
 
 def test_a_follower_ends_with_its_reader(redis_url: str) -> None:
