@@ -121,7 +121,7 @@ def test_a_deadlock(
 ) -> None:
     """The other session has the table and asks for dvctl's own lock while dvctl asks for the table."""
     other.execute("SET deadlock_timeout = '20s'")
-    with held(redis_url), other.transaction():
+    with other.transaction(), held(redis_url):
         other.execute(f"LOCK TABLE {TABLE} IN ACCESS EXCLUSIVE MODE")
         daemon.publish(again())
         wait_until(waiting(other), what="the consumer to wait for the table")
