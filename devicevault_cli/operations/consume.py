@@ -183,7 +183,8 @@ class Consumer:
         if work.records:
             try:
                 work.save = self.repository.submit(work.records)
-            except (Unavailable, Refused, BadConfig, RecordRejected):
+            except (Unavailable, Refused, BadConfig, RecordRejected) as error:
+                log.debug("a batch failed, trying again: %s", error)
                 work.save = None
 
     def _land(self) -> None:

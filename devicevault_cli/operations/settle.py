@@ -7,7 +7,7 @@ import time
 from collections.abc import Callable, Iterable
 from typing import Literal
 
-from devicevault_cli.errors import DvctlError, MemoryFull, Refused, WrongType
+from devicevault_cli.errors import DvctlError, MemoryFull, MissingGroup, Refused, WrongType
 from devicevault_cli.operations.patience import Patience
 from devicevault_cli.operations.persist import Outcome, conflicting, rejection
 from devicevault_cli.operations.tally import Tally
@@ -72,6 +72,9 @@ class Settlement:
                 log.error("entry %s stays pending, its dead letter cannot be written: %s", judged.id, error)
             self.owed[judged.id] = judged
             return
+        except MissingGroup:
+            # Nothing is pending any more; once the group is made again, at 0, the message comes again.
+            log.info("entry %s: the group went away before its dead letter was written", judged.id)
         self.owed.pop(judged.id, None)
         self._let_go([judged.id])
 

@@ -126,7 +126,8 @@ def _remedy(text: str, client: Client) -> str:
 
 def _translate(error: Exception, client: Client) -> DvctlError:
     text, where = str(error), place(client)
-    match = _CODE.search(text)
+    # Of an error that it has a class for, redis-py takes the code off the text.
+    match = _CODE.search(f"{getattr(error, 'status_code', None) or ''} {text}")
     code = match[1] if match else ""
     if isinstance(error, redis.AuthenticationError) or code in ("NOAUTH", "WRONGPASS"):
         return Refused(

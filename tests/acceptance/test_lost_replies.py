@@ -6,7 +6,7 @@ import pytest
 
 from tests.acceptance.test_consume_process import DEAD, STREAM, add, assert_everything_once, message, settled
 from tests.support.process import Dvctl
-from tests.support.proxy import RedisProxy
+from tests.support.proxy import DatabaseProxy, RedisProxy
 from tests.support.redis_server import RedisServer
 from tests.support.server import wait_until
 
@@ -45,3 +45,20 @@ def test_a_lost_reply_of_the_dead_letter_script_writes_no_second_letter(
         assert daemon.sigterm().code == 0
     assert client.xlen(DEAD) == 5
     assert_everything_once(client, postgres_url)
+
+
+def test_a_lost_answer_to_commit_doubles_nothing(dvctl: Dvctl, redis_server: RedisServer, postgres_url: str) -> None:
+    """Whether the rows are there nobody can say, so it is tried again under the lock, which finds them."""
+    client = redis_server.client()
+    add(client, range(500))
+    with DatabaseProxy(postgres_url) as proxy:
+        dvctl.use(redis_server.url, proxy.url)
+        loss = proxy.lose_reply(b"COMMIT", nth=4)
+        daemon = dvctl.start("consume", "--claim-idle", "10m", "--batch-size", "50", "-o", "json")
+        loss.wait()
+        wait_until(settled(client), timeout=60, what="the batch to be tried again")
+        answer = daemon.sigterm()
+    assert answer.code == 0
+    assert answer.json()["duplicates"] > 0, "the rows were there"
+    assert_everything_once(client, postgres_url)
+    assert not client.exists(DEAD)

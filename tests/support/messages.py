@@ -131,20 +131,22 @@ def mixed(count: int, *, seed: int = 1, repeated: float = 0.1) -> list[Message]:
     return messages
 
 
-def publish(client: redis.Redis, messages: Iterable[Message], *, stream: str = "device:results") -> list[Sent]:
-    """XADD them in order, a thousand a round trip."""
+def publish(
+    client: redis.Redis, messages: Iterable[Message], *, stream: str = "device:results", together: bool = False
+) -> list[Sent]:
+    """XADD them in order, a thousand a round trip; `together`: so that nobody can read only the first of these."""
     sent: list[Sent] = []
     waiting: list[Message] = []
     for message in messages:
         waiting.append(message)
         if len(waiting) == 1000:
-            sent += _add(client, waiting, stream)
+            sent += _add(client, waiting, stream, together)
             waiting = []
-    return sent + _add(client, waiting, stream)
+    return sent + _add(client, waiting, stream, together)
 
 
-def _add(client: redis.Redis, messages: Sequence[Message], stream: str) -> list[Sent]:
-    with client.pipeline(transaction=False) as pipeline:
+def _add(client: redis.Redis, messages: Sequence[Message], stream: str, together: bool) -> list[Sent]:
+    with client.pipeline(transaction=together) as pipeline:
         for message in messages:
             pipeline.xadd(stream, cast(dict[Any, Any], message.fields))
         ids = pipeline.execute()

@@ -81,7 +81,7 @@ def everything(
     with redis.Redis.from_url(redis_url) as client:
         letters = dead_letters(client, stream, group)
         found = Findings(rows=len(rows), dead=sum(map(len, letters.values())))
-        found.pending, found.undelivered = _position(client, stream, group)
+        found.pending, found.undelivered = position(client, stream, group)
     expected = set()
     for one in sent:
         found.published += 1
@@ -136,7 +136,7 @@ def _group(client: redis.Redis, stream: str, group: str) -> dict[str, Any]:
     return dict(found[0])
 
 
-def _position(client: redis.Redis, stream: str, group: str) -> tuple[int, bool]:
+def position(client: redis.Redis, stream: str = STREAM, group: str = GROUP) -> tuple[int, bool]:
     """How many are pending, and whether anything was never delivered."""
     info = _group(client, stream, group)
     last = client.xinfo_stream(stream)["last-generated-id"]

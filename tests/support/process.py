@@ -65,11 +65,11 @@ class Running:
             raise TimeoutError(f"dvctl runs after {timeout:g} s: {self.stdout[-1000:]}{self.stderr[-3000:]}") from None
         return Answer(code, self.stdout, self.stderr)
 
-    def wait_for(self, text: str, timeout: float = 30.0) -> None:
-        """Wait until it wrote the text to stdout or stderr."""
+    def wait_for(self, text: str, timeout: float = 30.0, *, times: int = 1) -> None:
+        """Wait until it wrote the text to stdout or stderr, so many times."""
 
         def said() -> bool:
-            if text in self.stdout or text in self.stderr:
+            if max(self.stdout.count(text), self.stderr.count(text)) >= times:
                 return True
             if not self.alive():
                 raise AssertionError(f"dvctl ended ({self.popen.returncode}) without {text!r}: {self.stderr[-3000:]}")

@@ -60,6 +60,13 @@ class Proxy:
         self._closing = False
         self._thread("accept", self._accept)
 
+    def forward_to(self, url: str) -> None:
+        """From now on what connects reaches another server, as after a failover; what stands is cut."""
+        parts = urlsplit(url)
+        assert parts.hostname and parts.port, url
+        self._upstream = (parts.hostname, parts.port)
+        self.cut()
+
     def blackhole(self) -> None:
         """Swallow every byte in both directions; connections stand, new ones are accepted and hear nothing."""
         self.swallow = True
@@ -204,7 +211,10 @@ class Link:
 
 
 class RedisProxy(Proxy):
-    """Knows Redis's frames, so that it can lose the reply of the n-th XACK."""
+    """Knows Redis's frames, so that it can lose the reply of the n-th XACK, or answer every command with an error."""
+
+    error = b""
+    """Stands in for every reply while it is set; the commands do not reach the server."""
 
     def lose_reply(self, *commands: str, nth: int = 1, then: Then = "cut", containing: bytes = b"") -> Loss:
         """Lose the reply of the n-th of these commands from now on (whose frame contains these bytes)."""
@@ -222,8 +232,11 @@ class _RedisLink(Link):
         self._expected: deque[Loss | None] = deque()
 
     def request(self, data: bytes) -> bytes:
-        for frame in self._requests.feed(data):
-            self._expected.append(self.proxy.due(frame))
+        frames = self._requests.feed(data)
+        if isinstance(self.proxy, RedisProxy) and self.proxy.error:
+            self.client.sendall(self.proxy.error * len(frames))
+            return b""
+        self._expected.extend(map(self.proxy.due, frames))
         return data
 
     def reply(self, data: bytes) -> bytes:

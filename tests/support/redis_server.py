@@ -127,6 +127,10 @@ class RedisServer:
             client.flushall()
         return self.url
 
+    def load_slowly(self) -> None:
+        """The next start takes a millisecond a command of the append-only file, and says LOADING meanwhile."""
+        self._args = (*self._args, "--key-load-delay", "1000")
+
     def stop(self) -> None:
         """SIGTERM; with an append-only file nothing is lost."""
         self.process.thaw()

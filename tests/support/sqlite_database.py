@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import itertools
 import sqlite3
-from contextlib import closing
+from collections.abc import Iterator
+from contextlib import closing, contextmanager
 from pathlib import Path
 
 from tests.support import schema
@@ -27,3 +28,11 @@ class SqliteFiles:
 
     def drop(self, url: str) -> None:
         Path(url.removeprefix("sqlite:///")).unlink(missing_ok=True)
+
+
+@contextmanager
+def locked(url: str) -> Iterator[None]:
+    """Another program writes to the file."""
+    with closing(sqlite3.connect(url.removeprefix("sqlite:///"), isolation_level=None)) as writer:
+        writer.execute("BEGIN IMMEDIATE")
+        yield

@@ -1,0 +1,103 @@
+"""A consumer that runs beside the test, in a thread, through a fault and out of it: what H and E are asked about."""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Iterator
+from contextlib import closing, contextmanager
+from typing import Any
+
+import redis
+
+from devicevault_cli.operations.consume import ConsumeOptions, Consumer
+from devicevault_cli.pipelines import RESULTS
+from devicevault_cli.repository.repository import open_repository
+from devicevault_cli.repository.tables import TABLES
+from devicevault_cli.streams.connect import SOCKET_TIMEOUT_S, connect
+from devicevault_cli.streams.delivery import Delivery
+from devicevault_cli.streams.group import Group
+from devicevault_cli.streams.stream import Stream
+from tests.support.messages import Message, Sent, publish
+from tests.support.oracle import GROUP, STREAM, assert_everything, held, position
+from tests.support.server import wait_until
+
+TRIES = 3
+
+
+class Daemon:
+    """A running consumer, and what was published for it. `redis_url`: where the test itself looks."""
+
+    def __init__(self, consumer: Consumer, redis_url: str, database_url: str) -> None:
+        self.consumer = consumer
+        self.sent: list[Sent] = []
+        self._redis_url, self._database_url = redis_url, database_url
+
+    def publish(self, messages: list[Message]) -> None:
+        with redis.Redis.from_url(self._redis_url) as client:
+            self.sent += publish(client, messages, together=True)
+
+    def wait_deferred(self, times: int = TRIES, timeout: float = 40.0) -> None:
+        """Wait until it has tried in vain so many times from now on."""
+        wanted = self.consumer.tally.deferred_retries + times
+        wait_until(lambda: self.consumer.tally.deferred_retries >= wanted, timeout=timeout, what="it to defer")
+
+    def hold(self, messages: list[Message], times: int = TRIES) -> None:
+        """Oracle H: publish into a fault; it tries so many times and settles nothing."""
+        with held(self._redis_url):
+            self.publish(messages)
+            self.wait_deferred(times)
+
+    def wait_settled(self, timeout: float = 60.0) -> None:
+        """Wait until nothing is undelivered or pending."""
+
+        def settled() -> bool:
+            try:
+                with redis.Redis.from_url(self._redis_url, socket_timeout=2) as client:
+                    return position(client) == (0, False)
+            except (redis.RedisError, AssertionError):
+                return False
+
+        wait_until(settled, timeout=timeout, what="the backlog to be worked off")
+
+    def all_once(self) -> None:
+        """Oracle E, once the backlog is worked off."""
+        self.wait_settled()
+        assert_everything(self._redis_url, self._database_url, self.sent)
+
+
+@contextmanager
+def consuming(
+    redis_url: str,
+    database_url: str,
+    *,
+    through: str = "",
+    database_through: str = "",
+    name: str = "daemon",
+    socket_timeout: float = SOCKET_TIMEOUT_S,
+    **options: Any,
+) -> Iterator[Daemon]:
+    """A consumer, stopped at the end. `through`, `database_through`: where it connects (a proxy), if elsewhere."""
+    stop = threading.Event()
+    with (
+        closing(connect(through or redis_url, socket_timeout=socket_timeout)) as client,
+        closing(open_repository(database_through or database_url, TABLES[RESULTS.table])) as repository,
+    ):
+        delivery = Delivery(Group(Stream(client, STREAM), GROUP), name)
+        consumer = Consumer(delivery, repository, RESULTS, ConsumeOptions(**options), stop)
+        failures: list[BaseException] = []
+
+        def run() -> None:
+            try:
+                consumer.run()
+            except BaseException as error:  # noqa: BLE001  raised below, in the test's own thread
+                failures.append(error)
+
+        thread = threading.Thread(target=run, name="daemon")
+        thread.start()
+        try:
+            yield Daemon(consumer, redis_url, database_url)
+        finally:
+            stop.set()
+            thread.join(30)
+        assert not thread.is_alive(), "the consumer does not stop"
+        assert not failures, failures
