@@ -80,9 +80,9 @@ def consume(
     Nothing is acknowledged before it is committed. Outages of Redis or the database are waited for; SIGTERM finishes
     the batch in hand.
     """
-    from devicevault_cli.operations.consume import ConsumeOptions
-    from devicevault_cli.operations.service import consume_as
-    from devicevault_cli.operations.vitals import Watch
+    from devicevault_cli.operations.consumer.loop import ConsumeOptions
+    from devicevault_cli.operations.consumer.service import consume_as
+    from devicevault_cli.operations.consumer.vitals import Watch
     from devicevault_cli.output.logs import log_to
 
     log_to(run.printer, as_json=log_format == "json", verbose=run.verbose)
@@ -135,7 +135,7 @@ def _stop_on_signals() -> threading.Event:
 
     A driver may be waiting for a server that is frozen, and go on with that after a signal: an alarm ends such waiting.
     """
-    from devicevault_cli.operations.patience import Stopped
+    from devicevault_cli.operations.consumer.patience import Stopped
 
     stop = threading.Event()
     stuck = False

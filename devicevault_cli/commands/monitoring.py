@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 from contextlib import contextmanager
 
-from devicevault_cli.operations.vitals import Watch
+from devicevault_cli.operations.consumer.vitals import Watch
 from devicevault_cli.output.metrics import Metrics, Signs, served
 
 

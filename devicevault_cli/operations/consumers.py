@@ -5,8 +5,8 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 
 from devicevault_cli.errors import MissingGroup, Usage
+from devicevault_cli.operations.consumer.slots import lowest_free
 from devicevault_cli.operations.plan import Answer, Plan, Progress, entries, number, quietly, some
-from devicevault_cli.operations.slots import lowest_free
 from devicevault_cli.operations.snapshots import existing_group
 from devicevault_cli.operations.status import ALIVE_MS
 from devicevault_cli.streams import admin

@@ -6,7 +6,7 @@ import threading
 from collections.abc import Callable, Iterator
 from typing import Any
 
-from devicevault_cli.operations.consume import ConsumeOptions, Consumer
+from devicevault_cli.operations.consumer.loop import ConsumeOptions, Consumer
 from devicevault_cli.operations.pending import pending
 from devicevault_cli.operations.publish import Message, publish, sample_messages
 from devicevault_cli.operations.verify.verify import verify

@@ -11,7 +11,7 @@ from collections.abc import Callable
 
 from prometheus_client.parser import text_string_to_metric_families
 
-from devicevault_cli.operations.vitals import STANDSTILL_S, Watch
+from devicevault_cli.operations.consumer.vitals import STANDSTILL_S, Watch
 from devicevault_cli.streams.connect import connect
 from devicevault_cli.streams.group import Group
 from devicevault_cli.streams.stream import Stream

@@ -9,8 +9,8 @@ from typing import Any
 
 def acknowledge_first() -> None:
     """Acknowledge what was decoded before it is committed."""
-    from devicevault_cli.operations.consume import Consumer
-    from devicevault_cli.operations.work import Work
+    from devicevault_cli.operations.consumer.loop import Consumer
+    from devicevault_cli.operations.consumer.work import Work
 
     launch = Consumer._launch
 
@@ -36,7 +36,7 @@ def no_lock() -> None:
 
 def no_reclaim() -> None:
     """Never take over what a dead consumer held; the own entries of an earlier life are found."""
-    from devicevault_cli.operations.intake import Intake
+    from devicevault_cli.operations.consumer.intake import Intake
 
     from_pending = Intake._from_pending
 

@@ -10,8 +10,8 @@ from typing import Any
 import pytest
 
 from devicevault_cli.errors import LocksExhausted, RecordRejected, Unavailable
+from devicevault_cli.operations.consumer.intake import DEATHS_ALONE
 from devicevault_cli.operations.demo import bad_messages
-from devicevault_cli.operations.intake import DEATHS_ALONE
 from devicevault_cli.records import Record
 from devicevault_cli.repository.repository import Repository, open_repository
 from devicevault_cli.repository.tables import RESULTS

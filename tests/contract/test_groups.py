@@ -322,7 +322,7 @@ def test_retiring_keeps_counts_and_idle_times_and_drops_nothing(each_redis_url: 
 
 def test_without_an_heir_it_is_the_next_consumer_of_this_host(each_redis_url: str) -> None:
     """Where HOST-0 consumes elsewhere, a new consumer here is HOST-1: HOST-0 would stay as a ghost."""
-    from devicevault_cli.operations.slots import lowest_free
+    from devicevault_cli.operations.consumer.slots import lowest_free
 
     with group_on(each_redis_url) as group:
         filled(group, 4, 4)

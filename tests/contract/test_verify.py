@@ -14,7 +14,7 @@ import pytest
 
 from devicevault_cli.errors import MissingGroup
 from devicevault_cli.operations.claims import Chosen, plan_claim
-from devicevault_cli.operations.consume import ConsumeOptions, Consumer
+from devicevault_cli.operations.consumer.loop import ConsumeOptions, Consumer
 from devicevault_cli.operations.demo import bad_messages
 from devicevault_cli.operations.plan import carry_out
 from devicevault_cli.operations.verify.repair import plan_repair

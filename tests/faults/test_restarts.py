@@ -113,6 +113,7 @@ WALL_CLOCK = {
     "times.py": "what a user types, as -1h",
     "operations/publish.py": "initiated_at of a sample",
     "operations/watch.py": "an age that is shown",
+    "operations/consumer/vitals.py": "ages and the moment of the last movement, for monitoring",
     "operations/pending.py": "an age that is shown",
     "operations/status.py": "an age that is shown",
     "operations/snapshots.py": "the name of a file",

@@ -5,7 +5,7 @@ from __future__ import annotations
 import threading
 from typing import Any
 
-from devicevault_cli.operations.consume import ConsumeOptions, Consumer
+from devicevault_cli.operations.consumer.loop import ConsumeOptions, Consumer
 from devicevault_cli.operations.publish import Message, sample_messages
 from devicevault_cli.pipelines import RESULTS, Pipeline
 from devicevault_cli.repository.repository import Repository

@@ -9,7 +9,7 @@ from typing import Any
 
 import redis
 
-from devicevault_cli.operations.consume import ConsumeOptions, Consumer
+from devicevault_cli.operations.consumer.loop import ConsumeOptions, Consumer
 from devicevault_cli.pipelines import RESULTS
 from devicevault_cli.repository.repository import open_repository
 from devicevault_cli.repository.tables import TABLES

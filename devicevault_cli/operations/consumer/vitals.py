@@ -8,8 +8,8 @@ from collections.abc import Callable
 from typing import NamedTuple
 
 from devicevault_cli.errors import DvctlError
+from devicevault_cli.operations.consumer.tally import Tally
 from devicevault_cli.operations.lag import lag_of
-from devicevault_cli.operations.tally import Tally
 from devicevault_cli.streams.group import Group
 
 log = logging.getLogger("dvctl.consume")

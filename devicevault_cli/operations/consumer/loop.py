@@ -19,14 +19,14 @@ from devicevault_cli.errors import (
     Unavailable,
 )
 from devicevault_cli.messages import Rejected
-from devicevault_cli.operations.intake import DEATHS_ALONE, Intake
-from devicevault_cli.operations.pace import Pace
-from devicevault_cli.operations.patience import Patience, Stopped
+from devicevault_cli.operations.consumer.intake import DEATHS_ALONE, Intake
+from devicevault_cli.operations.consumer.pace import Pace
+from devicevault_cli.operations.consumer.patience import Patience, Stopped
+from devicevault_cli.operations.consumer.settle import OnReject, Settlement
+from devicevault_cli.operations.consumer.tally import Tally
+from devicevault_cli.operations.consumer.work import Decoding, Judged, Work
 from devicevault_cli.operations.persist import Outcome, save_apart
-from devicevault_cli.operations.settle import OnReject, Settlement
 from devicevault_cli.operations.status import ALIVE_MS
-from devicevault_cli.operations.tally import Tally
-from devicevault_cli.operations.work import Decoding, Judged, Work
 from devicevault_cli.pipelines import Pipeline, is_devicevaults_own
 from devicevault_cli.records import Record
 from devicevault_cli.repository.repository import Repository, Save, Saved

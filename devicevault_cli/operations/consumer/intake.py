@@ -5,7 +5,7 @@ from __future__ import annotations
 import time
 from collections import deque
 
-from devicevault_cli.operations.work import Decoding, Work
+from devicevault_cli.operations.consumer.work import Decoding, Work
 from devicevault_cli.streams.delivery import Delivery
 from devicevault_cli.streams.model import ZERO, Entry, EntryId, PendingEntry
 

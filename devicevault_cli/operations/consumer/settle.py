@@ -8,10 +8,10 @@ from collections.abc import Callable, Iterable
 from typing import Literal
 
 from devicevault_cli.errors import DvctlError, MemoryFull, MissingGroup, Refused, WrongType
-from devicevault_cli.operations.patience import Patience
+from devicevault_cli.operations.consumer.patience import Patience
+from devicevault_cli.operations.consumer.tally import Tally
+from devicevault_cli.operations.consumer.work import Judged, Work
 from devicevault_cli.operations.persist import Outcome, conflicting, rejection
-from devicevault_cli.operations.tally import Tally
-from devicevault_cli.operations.work import Judged, Work
 from devicevault_cli.records import Record
 from devicevault_cli.repository.repository import INSERTED, Saved
 from devicevault_cli.streams.delivery import Delivery

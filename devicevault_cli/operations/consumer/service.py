@@ -9,10 +9,10 @@ from contextlib import closing, nullcontext
 from typing import Any
 
 from devicevault_cli.errors import MissingGroup, Unavailable
-from devicevault_cli.operations.consume import ConsumeOptions, Consumer
-from devicevault_cli.operations.patience import Stopped
-from devicevault_cli.operations.slots import Lock, lock_name, lowest_free
-from devicevault_cli.operations.vitals import Watch, sentence
+from devicevault_cli.operations.consumer.loop import ConsumeOptions, Consumer
+from devicevault_cli.operations.consumer.patience import Stopped
+from devicevault_cli.operations.consumer.slots import Lock, lock_name, lowest_free
+from devicevault_cli.operations.consumer.vitals import Watch, sentence
 from devicevault_cli.pipelines import Pipeline
 from devicevault_cli.repository.repository import Repository
 from devicevault_cli.streams.delivery import Delivery
