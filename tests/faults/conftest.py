@@ -7,7 +7,7 @@ from collections.abc import Callable, Iterator
 import psycopg
 import pytest
 
-from devicevault_cli.operations import consume
+from devicevault_cli.operations.consumer import loop
 from tests.support import servers
 from tests.support.postgres_server import PostgresServer
 
@@ -17,7 +17,7 @@ APP = "app"
 @pytest.fixture(autouse=True)
 def _short_reads(monkeypatch: pytest.MonkeyPatch) -> None:
     """A consumer in this process ends once its read does: a second a test would be minutes in all."""
-    monkeypatch.setattr(consume, "BLOCK_MS", 150)
+    monkeypatch.setattr(loop, "BLOCK_MS", 150)
 
 
 @pytest.fixture(scope="session")
