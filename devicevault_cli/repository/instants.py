@@ -12,7 +12,7 @@ _MICROSECOND = timedelta(microseconds=1)
 
 def to_text(instant: Micros) -> str:
     """`YYYY-MM-DD HH:MM:SS[.ffffff]`; a fraction of zero is left out."""
-    return (_EPOCH + timedelta(microseconds=instant)).isoformat(" ")
+    return (_EPOCH + timedelta(0, 0, instant)).isoformat(" ")
 
 
 def to_micros(stored: str | datetime) -> Micros:

@@ -92,16 +92,15 @@ class PlainRepository(Repository):
         return [Existing(*row[:3]) for row in self._rows(sql, values) if row[2:] == wanted]
 
     def _insert(self, records: Sequence[Record]) -> None:
-        columns = self.spec.columns
-        times = [index for index, name in enumerate(columns) if self.spec.kind(name) == "time"]
-        rows = []
-        for record in records:
-            row: list[Any] = list(record)
-            for index in times:
-                if row[index] is not None:
-                    row[index] = to_text(row[index])
-            rows.append(row)
-        self._write_many(f"INSERT INTO {self.spec.name} ({', '.join(columns)}) VALUES ({marks(columns)})", rows)
+        names = self.spec.columns
+        columns = [
+            [None if value is None else to_text(value) for value in values]
+            if self.spec.kind(name) == "time"
+            else values
+            for name, values in zip(names, zip(*records, strict=True), strict=True)
+        ]
+        rows = list(zip(*columns, strict=True))
+        self._write_many(f"INSERT INTO {self.spec.name} ({', '.join(names)}) VALUES ({marks(names)})", rows)
 
     def _set_overall_durations(self, stored: Sequence[Record]) -> None:
         """Of each success just stored, the time since its collection began, in the row of that collection."""
