@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Callable
 from datetime import UTC, datetime
 from typing import Any, NamedTuple
 
 from devicevault_cli.streams import keys, scripts
+from devicevault_cli.streams.connect import translated
 from devicevault_cli.streams.group import Group
 from devicevault_cli.streams.model import LAST, Entry, EntryId
 from devicevault_cli.streams.stream import entry_id, ids_of, of_one_stream, raw
@@ -30,12 +32,26 @@ class Delivery:
         self.stream = group.stream
         self.consumer = consumer
         self._names = (raw(group.name), raw(consumer))
+        self._asked: Callable[[], Any] | None = None
 
     def read_new(self, count: int, block_ms: int | None = None) -> list[Entry]:
-        """XREADGROUP of entries nobody got yet; waits up to `block_ms` (5,000 at most), or not at all."""
+        """XREADGROUP of entries nobody got yet; waits up to `block_ms` (5,000 at most), or not at all.
+
+        What `ask_new` asked for is answered first, whatever is wanted now.
+        """
+        if self._asked is not None:
+            answer, self._asked = self._asked, None
+            with translated(self.stream.client):
+                return of_one_stream(answer())
+        return self.stream.read(of_one_stream, *self._new(count, block_ms))
+
+    def ask_new(self, count: int) -> None:
+        """Send the XREADGROUP that the next `read_new` takes the answer of: Redis works on it meanwhile."""
+        self._asked = self.stream.ask(*self._new(count))
+
+    def _new(self, count: int, block_ms: int | None = None) -> tuple[Any, ...]:
         block = ("BLOCK", block_ms) if block_ms else ()
-        asked = ("XREADGROUP", "GROUP", *self._names, "COUNT", count, *block, "STREAMS", self.stream.key, ">")
-        return self.stream.read(of_one_stream, *asked)
+        return ("XREADGROUP", "GROUP", *self._names, "COUNT", count, *block, "STREAMS", self.stream.key, ">")
 
     def show_life(self) -> None:
         """A history read past the end: refreshes the consumer's idle time, delivers nothing."""

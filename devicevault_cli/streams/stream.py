@@ -94,6 +94,26 @@ class Stream:
         with translated(self.client):
             return parse(self.call(*command, **options))
 
+    def ask(self, *command: Any) -> Callable[[], Any]:
+        """Send one command and do not wait. -> what waits for its answer, once, and gives it as Redis sent it"""
+        pool: Any = self.client.connection_pool
+        with translated(self.client):
+            connection = pool.get_connection()
+            try:
+                connection.send_command(*command)
+            except BaseException:
+                connection.disconnect()
+                pool.release(connection)
+                raise
+
+        def answer() -> Any:
+            try:
+                return connection.read_response()
+            finally:
+                pool.release(connection)
+
+        return answer
+
     def call_many(self, commands: Iterable[tuple[Any, ...]], **options: Any) -> list[Any]:
         """Send commands in one round trip. -> a reply each"""
         pipe: Any = self.client.pipeline(transaction=False)

@@ -9,19 +9,19 @@ import time
 from collections.abc import Callable, Iterator
 from dataclasses import asdict
 
-from tests.bench import commands, large_messages, latency, throughput, verify
+from tests.bench import backlog, commands, large_messages, latency, throughput, verify
 from tests.bench.ground import Ground, started
 from tests.bench.measure import Figure, machine
 
-LARGE = 2_000_000
+LARGE, LARGEST = 2_000_000, 5_000_000
 
 
 def main() -> None:
     """Parse, measure, print; what is measured right now goes to stderr."""
     parser = argparse.ArgumentParser(prog="python -m tests.bench", description=__doc__)
     parser.add_argument("-o", "--output", choices=("table", "json"), default="table")
-    parser.add_argument("--large", action="store_true", help="also beside a table of two million rows")
-    parser.add_argument("--only", choices=("throughput", "large-messages", "latency", "commands", "verify"))
+    parser.add_argument("--large", action="store_true", help="also beside tables of two and five million rows")
+    parser.add_argument("--only", choices=("throughput", "large-messages", "latency", "commands", "verify", "backlog"))
     options = parser.parse_args()
     parts: dict[str, Callable[[Ground], Iterator[Figure]]] = {
         "commands": commands.figures,
@@ -29,6 +29,7 @@ def main() -> None:
         "throughput": lambda ground: throughput.figures(ground, LARGE if options.large else 0),
         "large-messages": large_messages.figures,
         "verify": verify.figures,
+        "backlog": lambda ground: backlog.figures(ground, LARGEST if options.large else 0),
     }
     place, begun = machine(), time.monotonic()
     found: list[Figure] = []

@@ -12,7 +12,8 @@ from tests.bench.measure import DVCTL, Figure, Run, dvctl, pairs, program
 from tests.bench.messages import GROUP, STREAM
 from tests.support.server import wait_until
 
-COUNT = 40_000
+COUNT, STEADY = 40_000, 100_000
+"""Of the second number the start, some hundredths of a second, is a small part."""
 CONSUME = ("consume", "--drain", "-o", "json")
 
 
@@ -20,7 +21,11 @@ def figures(ground: Ground, large: int = 0) -> Iterator[Figure]:
     """`large`: also beside a table that holds so many rows."""
     for rows in (0, large) if large else (0,):
         where = f"{rows:,} rows" if rows else "empty table"
-        ours, bound, ratio = pairs(lambda rows=rows: consume(ground, rows), lambda rows=rows: bounded(ground, rows), 3)
+        ours, bound, ratio = pairs(
+            lambda rows=rows: consume(ground, rows, count=STEADY),
+            lambda rows=rows: bounded(ground, rows, count=STEADY),
+            5,
+        )
         yield against(f"consume, {where}", ours, "bound", bound, ratio, 0.75)
     with_index, without, ratio = pairs(lambda: consume(ground, unique_index=True), lambda: consume(ground), 3)
     yield against("consume, unique index", with_index, "without", without, ratio, 0.95)
@@ -43,11 +48,13 @@ def against(name: str, ours: float, whom: str, theirs: float, ratio: float, leas
     return Figure(name, ours, "messages/s", whom, theirs, ratio, target, met)
 
 
-def consume(ground: Ground, rows: int = 0, *, unique_index: bool = False, sqlite: bool = False) -> float:
+def consume(
+    ground: Ground, rows: int = 0, *, unique_index: bool = False, sqlite: bool = False, count: int = COUNT
+) -> float:
     """One consumer drains the stream. -> messages/s"""
-    ground.stream(COUNT)
+    ground.stream(count)
     with ground.table(rows=rows, unique_index=unique_index, sqlite=sqlite) as url:
-        return drained(ground, url, COUNT).rate
+        return drained(ground, url, count).rate
 
 
 def drained(ground: Ground, url: str, count: int) -> Run:
@@ -57,9 +64,9 @@ def drained(ground: Ground, url: str, count: int) -> Run:
     return run
 
 
-def bounded(ground: Ground, rows: int = 0, *, sqlite: bool = False) -> float:
+def bounded(ground: Ground, rows: int = 0, *, sqlite: bool = False, count: int = COUNT) -> float:
     """The bound of the same table and stream. -> rows/s"""
-    ground.stream(COUNT)
+    ground.stream(count)
     with ground.table(rows=rows, sqlite=sqlite) as url:
         return program("bound", ground.url, url).rate
 

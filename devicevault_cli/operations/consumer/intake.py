@@ -78,11 +78,14 @@ class Intake:
         return work
 
     def _read_new(self, work: Work, limit: int, block_ms: int | None) -> None:
-        while (room := self._room(work, limit)) > 0:
+        room = self._room(work, limit)
+        while room > 0:
             fresh = self.delivery.read_new(room, None if work.deliveries else block_ms)
-            self._add(work, fresh)
-            if len(fresh) < room:
-                return
+            self._learn(work, fresh)
+            room = self._room(work, limit - len(fresh)) if len(fresh) == room else 0
+            if room > 0:
+                self.delivery.ask_new(room)  # Redis works on it while these are decoded
+            self._decode(work, fresh)
 
     def _from_pending(self, work: Work, limit: int, cursor: EntryId | None, *, own: bool) -> EntryId | None:
         """Fill the work from pending entries at or above the cursor. -> where to go on, None at the end"""
@@ -140,22 +143,21 @@ class Intake:
 
     def _room(self, work: Work, limit: int) -> int:
         """How many entries to ask for next: bounded by the work and by bytes, judged by the largest seen lately."""
-        fitting = (
-            max(1, BATCH_BYTES // self._largest) if not work.deliveries else (BATCH_BYTES - work.bytes) // self._largest
-        )
+        fitting = (BATCH_BYTES - work.bytes) // self._largest if work.bytes else max(1, BATCH_BYTES // self._largest)
         at_once = PER_READ_OF_SMALL if self._known and self._largest <= SMALL else PER_READ
         return min(limit - len(work.deliveries), at_once, fitting)
 
-    def _add(self, work: Work, entries: list[Entry], deliveries: dict[EntryId, int] | None = None) -> None:
-        """Decode entries, and learn from their sizes."""
-        sizes = list(map(size_of, entries))
-        work.bytes += sum(sizes)
-        self._largest = max(1024, self._largest * 3 // 4, *sizes)
-        self._known = True
+    def _add(self, work: Work, entries: list[Entry], deliveries: dict[EntryId, int]) -> None:
+        self._learn(work, entries)
+        self._decode(work, entries, deliveries)
+
+    def _decode(self, work: Work, entries: list[Entry], deliveries: dict[EntryId, int] | None = None) -> None:
         self._decoding.into(work, entries, deliveries)
         self._last_read = entries
 
-
-def size_of(entry: Entry) -> int:
-    """Bytes of its values."""
-    return sum(map(len, entry.fields.values()))
+    def _learn(self, work: Work, entries: list[Entry]) -> None:
+        """How large entries are."""
+        sizes = [sum(map(len, fields.values())) for _, fields in entries]
+        work.bytes += sum(sizes)
+        self._largest = max(1024, self._largest * 3 // 4, *sizes)
+        self._known = True
