@@ -3,15 +3,15 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
-from itertools import islice
 from typing import TypeVar
 
 from devicevault_cli.messages import Decoded
 from devicevault_cli.operations.plan import Answer, Plan, Progress, entries, quietly, some
 from devicevault_cli.operations.snapshots import existing_group
 from devicevault_cli.operations.status import ALIVE_MS
+from devicevault_cli.paging import paged
 from devicevault_cli.pipelines import Pipeline
 from devicevault_cli.repository.repository import Repository
 from devicevault_cli.streams import admin
@@ -181,10 +181,3 @@ def _fate(group: Group, ids: list[EntryId], pipeline: Pipeline, repository: Repo
     for rows in repository.find(records) if records else []:
         fate["has its row already" if rows else "has NO row: the result is given up"] += 1
     return fate
-
-
-def paged(items: Iterable[T], size: int) -> Iterator[list[T]]:
-    """Lists of at most `size`."""
-    source = iter(items)
-    while page := list(islice(source, size)):
-        yield page

@@ -6,9 +6,9 @@ from collections.abc import Iterator
 from typing import Any
 
 from devicevault_cli.operations import sealed
-from devicevault_cli.operations.claims import paged
 from devicevault_cli.operations.plan import Answer, Plan, Progress, number, quietly, stale
 from devicevault_cli.operations.snapshots import new_path
+from devicevault_cli.paging import paged
 from devicevault_cli.repository.repository import Duplicate, Repository, Row
 
 NOT_COMPARED = ("id", "timestamp", "overall_duration_ms")

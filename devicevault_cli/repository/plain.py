@@ -9,10 +9,11 @@ from contextlib import AbstractContextManager
 from typing import Any
 
 from devicevault_cli.errors import SchemaMismatch
+from devicevault_cli.paging import paged
 from devicevault_cli.records import INT4_MAX, INT8_MAX, Identity, Record, identity
 from devicevault_cli.repository.instants import to_micros, to_text
 from devicevault_cli.repository.repository import INSERTED, Done, Existing, Repository, Saved, Value
-from devicevault_cli.repository.sql import UNNAMED, marks, paged
+from devicevault_cli.repository.sql import UNNAMED, marks
 from devicevault_cli.repository.tables import DEVICES, RESULTS
 from devicevault_cli.repository.waves import waves
 

@@ -11,6 +11,7 @@ import psycopg
 from psycopg.conninfo import conninfo_to_dict, make_conninfo
 
 from devicevault_cli.errors import BadConfig, DvctlError, Unavailable
+from devicevault_cli.paging import paged
 from devicevault_cli.records import INT4_MAX, INT8_MAX, Record, identity
 from devicevault_cli.repository import postgres_checks as checks
 from devicevault_cli.repository import postgres_sql as sql
@@ -21,7 +22,6 @@ from devicevault_cli.repository.postgres_arrays import Array, instants, integers
 from devicevault_cli.repository.postgres_connection import WatchedConnection
 from devicevault_cli.repository.postgres_flight import Flight, ServerError, Statement, UnderWay, identity_of, rows_of
 from devicevault_cli.repository.repository import INSERTED, Done, Existing, Repository, Save, Saved, Value
-from devicevault_cli.repository.sql import paged
 from devicevault_cli.repository.tables import TableSpec
 from devicevault_cli.repository.url import DatabaseUrl
 from devicevault_cli.repository.waves import Wave, waves

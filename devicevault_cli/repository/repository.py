@@ -8,9 +8,10 @@ from datetime import datetime
 from typing import Any, ClassVar, Literal, NamedTuple, Protocol, TypeAlias
 
 from devicevault_cli.errors import DvctlError, RecordRejected
+from devicevault_cli.paging import PAGE, paged
 from devicevault_cli.records import INT4_MAX, Identity, Micros, Record
 from devicevault_cli.repository.instants import to_micros
-from devicevault_cli.repository.sql import NAMED, PAGE, UNNAMED, marks, paged, text
+from devicevault_cli.repository.sql import NAMED, UNNAMED, marks, text
 from devicevault_cli.repository.tables import DEVICES, TableSpec
 from devicevault_cli.repository.url import DatabaseUrl, parse_url
 

@@ -2,14 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Sequence
-from itertools import islice
+from collections.abc import Sequence
 from typing import TypeVar
 
 T = TypeVar("T")
-
-PAGE = 1000
-"""Rows or identities asked for in one statement."""
 
 NAMED = "length(task_identifier) > 0"
 UNNAMED = "length(task_identifier) = 0"
@@ -24,10 +20,3 @@ def marks(values: Sequence[object]) -> str:
 def text(value: str | bytes) -> str:
     """What an exact comparison gave back: bytes on MySQL."""
     return value.decode() if isinstance(value, bytes) else value
-
-
-def paged(values: Iterable[T], size: int = PAGE) -> Iterator[list[T]]:
-    """Lists of at most `size`."""
-    remaining = iter(values)
-    while page := list(islice(remaining, size)):
-        yield page

@@ -19,11 +19,11 @@ from devicevault_cli.errors import (
     SchemaMismatch,
     Unavailable,
 )
+from devicevault_cli.paging import paged
 from devicevault_cli.records import LATEST, identity
 from devicevault_cli.repository import failures
 from devicevault_cli.repository.instants import to_micros, to_text
 from devicevault_cli.repository.postgres_arrays import EPOCH, Array, instants, integers, texts
-from devicevault_cli.repository.sql import paged
 from devicevault_cli.repository.tables import RESULTS, STORAGE
 from devicevault_cli.repository.url import parse_url
 from devicevault_cli.repository.waves import waves
