@@ -5,7 +5,6 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
-from typing import TypeVar
 
 from devicevault_cli.messages import Decoded
 from devicevault_cli.operations.plan import Answer, Plan, Progress, entries, quietly, some
@@ -18,8 +17,6 @@ from devicevault_cli.streams import admin
 from devicevault_cli.streams.group import Group
 from devicevault_cli.streams.model import LAST, EntryId, PendingEntry
 from devicevault_cli.streams.snapshot import missing
-
-T = TypeVar("T")
 
 
 @dataclass(frozen=True, slots=True)

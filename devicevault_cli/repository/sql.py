@@ -3,9 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import TypeVar
-
-T = TypeVar("T")
 
 NAMED = "length(task_identifier) > 0"
 UNNAMED = "length(task_identifier) = 0"
