@@ -53,7 +53,7 @@ class Screen:
         end = time.monotonic() + timeout
         while self.popen.poll() is None and time.monotonic() < end:
             self._read(0.1)
-        code = self.popen.wait(0.1)
+        code = self.popen.wait(5)  # also after a machine that stood still had its clock jump past the end
         self._read(0.1)  # what it wrote last
         return code
 
