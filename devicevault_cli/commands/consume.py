@@ -5,16 +5,19 @@ from __future__ import annotations
 import logging
 import os
 import signal
-import threading
-from contextlib import ExitStack
+from collections.abc import Iterator
+from contextlib import ExitStack, contextmanager
 from types import FrameType
-from typing import Annotated, Any, Literal, NamedTuple
+from typing import TYPE_CHECKING, Annotated, Any, Literal, NamedTuple
 
 from devicevault_cli.commands.arguments import Option
 from devicevault_cli.commands.options import CLAIM_IDLE_MS, ClaimIdle, Rate, command
 from devicevault_cli.errors import DvctlError, Usage
 from devicevault_cli.runtime import Runtime
 from devicevault_cli.times import parse_duration
+
+if TYPE_CHECKING:
+    from devicevault_cli.operations.consumer.stop import Stop
 
 log = logging.getLogger("dvctl.consume")
 
@@ -97,7 +100,7 @@ def consume(
         on_missing_group=on_missing_group,
         rate=rate,
     )
-    with run.printer.progress("consuming") as bar, ExitStack() as serving:
+    with _stopped_by_signals() as stop, run.printer.progress("consuming") as bar, ExitStack() as serving:
         watch = Watch(run.group, bar if drain or max_messages else _no_bar, max_messages)
         if metrics_port is not None:
             from devicevault_cli.commands.monitoring import monitored
@@ -105,16 +108,8 @@ def consume(
             port = serving.enter_context(monitored(*metrics_port, watch, run.settings.stream, run.settings.group))
             log.info("metrics are on port %d: /metrics, /healthz, /readyz", port)
         answer = consume_as(
-            run.group,
-            run.repository,
-            run.pipeline,
-            options,
-            _stop_on_signals(),
-            run.settings.consumer,
-            instance,
-            watch,
+            run.group, run.repository, run.pipeline, options, stop, run.settings.consumer, instance, watch
         )
-    signal.setitimer(signal.ITIMER_REAL, 0)
     run.printer.answer(answer if run.printer.output != "table" else _worth_reading(answer))
     if answer["stopped_by"] == "max-wait":
         raise DvctlError("not drained within --max-wait", hint="`dvctl pending` shows who holds what")
@@ -130,14 +125,15 @@ def _no_bar(done: int, total: int | None, note: str) -> None:
     """A daemon has no end to move towards."""
 
 
-def _stop_on_signals() -> threading.Event:
+@contextmanager
+def _stopped_by_signals() -> Iterator[Stop]:
     """The first SIGTERM or SIGINT asks to stop; a second one ends the process at once, which loses nothing.
 
     A driver may be waiting for a server that is frozen, and go on with that after a signal: an alarm ends such waiting.
     """
-    from devicevault_cli.operations.consumer.patience import Stopped
+    from devicevault_cli.operations.consumer.stop import Stop, Stopped
 
-    stop = threading.Event()
+    stop = Stop()
     stuck = False
 
     def handle(number: int, frame: FrameType | None) -> None:
@@ -157,4 +153,7 @@ def _stop_on_signals() -> threading.Event:
     signal.signal(signal.SIGALRM, give_up)
     for number in (signal.SIGTERM, signal.SIGINT):
         signal.signal(number, handle)
-    return stop
+    try:
+        yield stop
+    finally:
+        signal.setitimer(signal.ITIMER_REAL, 0)

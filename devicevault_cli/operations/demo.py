@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-import threading
 from collections.abc import Callable, Iterator
 from typing import Any
 
 from devicevault_cli.operations.consumer.loop import ConsumeOptions, Consumer
+from devicevault_cli.operations.consumer.stop import Stop
 from devicevault_cli.operations.pending import pending
 from devicevault_cli.operations.publish import Message, publish, sample_messages
 from devicevault_cli.operations.verify.verify import verify
@@ -59,7 +59,7 @@ def run_demo(stream: Stream, repository: Repository, tell: Tell) -> dict[str, An
     )
     group = Group(stream, RESULTS.group)
     group.create()
-    consumer = Consumer(Delivery(group, "demo-0"), repository, RESULTS, ConsumeOptions(drain=True), threading.Event())
+    consumer = Consumer(Delivery(group, "demo-0"), repository, RESULTS, ConsumeOptions(drain=True), Stop())
     stopped_by = consumer.run()
     tally = consumer.tally
     tell(

@@ -29,6 +29,7 @@ class Fleet:
             "HOME": str(directory),
             "PYTHONPATH": str(ROOT),
             "PYTHONWARNINGS": "error",
+            "PYTHONFAULTHANDLER": "1",
             "DEVICEVAULT_REDIS_URL": redis_url,
             "DEVICEVAULT_DATABASE_URL": database_url,
         }
@@ -103,8 +104,9 @@ class Fleet:
         try:
             answer = running.wait(30)
         except TimeoutError:
-            running.kill9()
-            self.findings.append(f"{name} did not end within 30 s of SIGTERM")
+            running.send(signal.SIGABRT)
+            where = running.wait(10).stderr[-3000:]
+            self.findings.append(f"{name} did not end within 30 s of SIGTERM; it was at: {where}")
             return
         # Before its handlers stand, while Python still imports, SIGTERM ends the process as it ends any other.
         if unasked or answer.code not in (0, -signal.SIGTERM):

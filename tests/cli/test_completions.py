@@ -9,7 +9,6 @@ import select
 import shutil
 import subprocess
 import sys
-import time
 from collections.abc import Callable, Iterator
 from contextlib import suppress
 from pathlib import Path
@@ -19,6 +18,7 @@ import redis
 
 from devicevault_cli.commands.complete import main as complete
 from devicevault_cli.commands.table import GROUPS, TABLE, load
+from tests.support.allowance import Allowance
 from tests.support.servers import unavailable
 from tools.generate import ROOT
 
@@ -70,9 +70,9 @@ class Shell:
         os.write(self._fd, text.encode())
 
     def _until(self, pattern: str) -> str:
-        seen, until = "", time.monotonic() + 20
+        seen, allowance = "", Allowance(20)
         while not re.search(pattern, plain := _CONTROLS.sub("", seen), re.DOTALL):
-            assert time.monotonic() < until, seen
+            assert not allowance.used_up(), seen
             if select.select([self._fd], [], [], 0.2)[0]:
                 with suppress(OSError):
                     seen += os.read(self._fd, 65536).decode(errors="replace")

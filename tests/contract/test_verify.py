@@ -15,6 +15,7 @@ import pytest
 from devicevault_cli.errors import MissingGroup
 from devicevault_cli.operations.claims import Chosen, plan_claim
 from devicevault_cli.operations.consumer.loop import ConsumeOptions, Consumer
+from devicevault_cli.operations.consumer.stop import Stop
 from devicevault_cli.operations.demo import bad_messages
 from devicevault_cli.operations.plan import carry_out
 from devicevault_cli.operations.verify.repair import plan_repair
@@ -143,14 +144,14 @@ def test_identities_that_a_collation_equates_are_told_apart(stream: Stream, repo
     assert verify(seeded.group, RESULTS, repository)["classes"] == seeded.expected
 
 
-def produce(redis_url: str, stream_key: str, stop: threading.Event) -> None:
+def produce(redis_url: str, stream_key: str, stop: Stop) -> None:
     """Good and bad messages, until told to stop."""
     with closing(connect(redis_url)) as client:
         while not stop.wait(0.02):
             Stream(client, stream_key).add([*good(20), *(message for _, message in bad_messages())])
 
 
-def consume(redis_url: str, stream_key: str, database_url: str, name: str, stop: threading.Event) -> None:
+def consume(redis_url: str, stream_key: str, database_url: str, name: str, stop: Stop) -> None:
     """Replaced every 400 messages, it takes over what others seem to have left, and is soon suspicious of an entry."""
     options = ConsumeOptions(claim_idle_s=0.05, max_messages=400, batch_size=50, max_deliveries=1)
     while not stop.is_set():
@@ -162,7 +163,7 @@ def consume(redis_url: str, stream_key: str, database_url: str, name: str, stop:
             Consumer(Delivery(group, name), repository, RESULTS, options, stop).run()
 
 
-def meddle(redis_url: str, stream_key: str, stop: threading.Event) -> None:
+def meddle(redis_url: str, stream_key: str, stop: Stop) -> None:
     """An operator who takes entries from one consumer for another, and releases them, again and again."""
     with closing(connect(redis_url)) as client:
         group = Group(Stream(client, stream_key), GROUP)
@@ -173,7 +174,7 @@ def meddle(redis_url: str, stream_key: str, stop: threading.Event) -> None:
 
 
 def test_beside_consumers_at_work_nothing_is_called_lost(redis_url: str, stream_key: str, postgres_url: str) -> None:
-    stop = threading.Event()
+    stop = Stop()
     threads = [threading.Thread(target=produce, args=(redis_url, stream_key, stop))]
     threads += [threading.Thread(target=meddle, args=(redis_url, stream_key, stop))]
     threads += [

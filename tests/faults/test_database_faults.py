@@ -22,6 +22,7 @@ import redis
 from devicevault_cli.repository import postgres, postgres_sql
 from devicevault_cli.repository.tables import RESULTS
 from tests.faults.conftest import APP
+from tests.support.allowance import wait_for_end
 from tests.support.daemon import Daemon, consuming
 from tests.support.messages import Message, good, mixed, publish
 from tests.support.oracle import TABLE, held
@@ -75,7 +76,7 @@ def test_shutting_down_and_starting(
         breakable.process.popen.send_signal(signal.SIGTERM)
         throw_out(session)
         daemon.hold(again())
-    breakable.process.popen.wait(20)
+    wait_for_end(breakable.process.popen, 20)
     daemon.wait_deferred(1)
     breakable.start()
     daemon.all_once()

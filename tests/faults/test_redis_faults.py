@@ -209,9 +209,9 @@ def test_what_it_forgets_while_a_read_blocks(
     with redis.Redis.from_url(each_redis_url) as client:
         blocked = lambda: any("b" in each["flags"] for each in client.client_list())  # noqa: E731
         wait_until(blocked, what="a read that blocks")
+        caplog.clear()
         forget(client)
         left = client.exists(STREAM)
-    caplog.clear()
     daemon.sent = daemon.sent if left else [one for one in daemon.sent if one.message.reason is None]
     daemon.publish(mixed(60, seed=2))
     daemon.all_once()

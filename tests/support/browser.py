@@ -9,13 +9,13 @@ import os
 import select
 import shutil
 import signal
-import time
 from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
 from types import TracebackType
 from typing import Any
 
+from tests.support.allowance import Allowance
 from tests.support.server import server_directory
 
 NAMES = ("chromium", "chromium-browser", "google-chrome", "google-chrome-stable", "chrome", "microsoft-edge")
@@ -113,10 +113,12 @@ class Browser:
 
     def _next(self) -> dict[str, Any]:
         """The next message: they are separated by NUL."""
-        deadline = time.monotonic() + PATIENCE_S
+        allowance = Allowance(PATIENCE_S)
         while b"\0" not in self._received:
-            if not select.select([self._from], [], [], max(0.0, deadline - time.monotonic()))[0]:
-                raise BrowserFailed(f"no answer within {PATIENCE_S:g} s")
+            if not select.select([self._from], [], [], 0.2)[0]:
+                if allowance.used_up():
+                    raise BrowserFailed(f"no answer within {PATIENCE_S:g} s")
+                continue
             if not (data := os.read(self._from, 1 << 20)):
                 raise BrowserFailed(
                     f"the browser ended: {(self.directory / 'log').read_text(errors='replace')[-2000:]}"

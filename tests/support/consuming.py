@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-import threading
 from typing import Any
 
 from devicevault_cli.operations.consumer.loop import ConsumeOptions, Consumer
+from devicevault_cli.operations.consumer.stop import Stop
 from devicevault_cli.operations.publish import Message, sample_messages
 from devicevault_cli.pipelines import RESULTS, Pipeline
 from devicevault_cli.repository.repository import Repository
@@ -22,9 +22,7 @@ def drain(
 ) -> Consumer:
     """Run a consumer until the group is drained (or `max_wait_s`, 20 s, is over)."""
     options = {"drain": True, "max_wait_s": 20.0, "claim_idle_s": 60.0} | options
-    consumer = Consumer(
-        Delivery(Group(stream, GROUP), name), repository, pipeline, ConsumeOptions(**options), threading.Event()
-    )
+    consumer = Consumer(Delivery(Group(stream, GROUP), name), repository, pipeline, ConsumeOptions(**options), Stop())
     consumer.reason = consumer.run()  # type: ignore[attr-defined]
     return consumer
 

@@ -10,6 +10,7 @@ from typing import Any
 import redis
 
 from devicevault_cli.operations.consumer.loop import ConsumeOptions, Consumer
+from devicevault_cli.operations.consumer.stop import Stop
 from devicevault_cli.pipelines import RESULTS
 from devicevault_cli.repository.repository import open_repository
 from devicevault_cli.repository.tables import TABLES
@@ -77,7 +78,7 @@ def consuming(
     **options: Any,
 ) -> Iterator[Daemon]:
     """A consumer, stopped at the end. `through`, `database_through`: where it connects (a proxy), if elsewhere."""
-    stop = threading.Event()
+    stop = Stop()
     with (
         closing(connect(through or redis_url, socket_timeout=socket_timeout)) as client,
         closing(open_repository(database_through or database_url, TABLES[RESULTS.table])) as repository,

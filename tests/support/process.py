@@ -12,6 +12,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from tests.support.allowance import wait_for_end
 from tests.support.server import wait_until
 
 DVCTL = Path(sys.executable).parent / "dvctl"
@@ -60,8 +61,8 @@ class Running:
     def wait(self, timeout: float = 60.0) -> Answer:
         """Wait for its end. Raises TimeoutError with what it said so far."""
         try:
-            code = self.popen.wait(timeout)
-        except subprocess.TimeoutExpired:
+            code = wait_for_end(self.popen, timeout)
+        except TimeoutError:
             raise TimeoutError(f"dvctl runs after {timeout:g} s: {self.stdout[-1000:]}{self.stderr[-3000:]}") from None
         return Answer(code, self.stdout, self.stderr)
 

@@ -12,6 +12,7 @@ from contextlib import contextmanager, suppress
 
 import pyte
 
+from tests.support.allowance import Allowance, wait_for_end
 from tests.support.process import DVCTL
 
 COLUMNS, ROWS = 80, 30
@@ -33,9 +34,9 @@ class Screen:
 
     def wait_for(self, text: str, timeout: float = 20.0) -> None:
         """Until the text stands there. Raises TimeoutError with what stands there instead."""
-        end = time.monotonic() + timeout
+        allowance = Allowance(timeout)
         while text not in self.text:
-            if time.monotonic() > end:
+            if allowance.used_up():
                 raise TimeoutError(f"no {text!r} on:\n{self.text}")
             self._read(0.1)
 
@@ -50,10 +51,10 @@ class Screen:
 
     def code(self, timeout: float = 10.0) -> int:
         """Wait for the end. -> exit code"""
-        end = time.monotonic() + timeout
-        while self.popen.poll() is None and time.monotonic() < end:
+        allowance = Allowance(timeout)
+        while self.popen.poll() is None and not allowance.used_up():
             self._read(0.1)
-        code = self.popen.wait(5)  # also after a machine that stood still had its clock jump past the end
+        code = wait_for_end(self.popen, 0)
         self._read(0.1)  # what it wrote last
         return code
 

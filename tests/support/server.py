@@ -15,6 +15,8 @@ from collections.abc import Callable, Sequence
 from contextlib import suppress
 from pathlib import Path
 
+from tests.support.allowance import Allowance, wait_for_end
+
 
 class ServerFailed(RuntimeError):
     """A private server did not start or died; the end of its log is in the message."""
@@ -38,9 +40,9 @@ def free_port() -> int:
 
 def wait_until(condition: Callable[[], object], *, timeout: float = 30.0, what: str = "", every: float = 0.02) -> None:
     """Return as soon as the condition is true. Raises TimeoutError that says what was waited for."""
-    deadline = time.monotonic() + timeout
+    allowance = Allowance(timeout)
     while not condition():
-        if time.monotonic() > deadline:
+        if allowance.used_up():
             raise TimeoutError(f"not within {timeout:g} s: {what or condition}")
         time.sleep(every)
 
@@ -110,7 +112,7 @@ class ServerProcess:
         """Send a signal to the main process and wait for its end."""
         if self.alive():
             self.popen.send_signal(number)
-            self.popen.wait(timeout)
+            wait_for_end(self.popen, timeout)
 
     def kill_group(self, number: signal.Signals = signal.SIGKILL) -> None:
         """Send a signal to the main process and all its children."""
@@ -120,7 +122,7 @@ class ServerProcess:
     def kill9(self) -> None:
         """The machine's power cord: the whole process group, at once."""
         self.kill_group()
-        self.popen.wait(30)
+        wait_for_end(self.popen, 30)
 
     def freeze(self) -> None:
         self.kill_group(signal.SIGSTOP)

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import logging
-import threading
 import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
@@ -21,8 +20,9 @@ from devicevault_cli.errors import (
 from devicevault_cli.messages import Rejected
 from devicevault_cli.operations.consumer.intake import DEATHS_ALONE, Intake
 from devicevault_cli.operations.consumer.pace import Pace
-from devicevault_cli.operations.consumer.patience import Patience, Stopped
+from devicevault_cli.operations.consumer.patience import Patience
 from devicevault_cli.operations.consumer.settle import OnReject, Settlement
+from devicevault_cli.operations.consumer.stop import Stop, Stopped
 from devicevault_cli.operations.consumer.tally import Tally
 from devicevault_cli.operations.consumer.work import Decoding, Judged, Work
 from devicevault_cli.operations.persist import Outcome, save_apart
@@ -66,7 +66,7 @@ class Consumer:
         repository: Repository,
         pipeline: Pipeline,
         options: ConsumeOptions,
-        stop: threading.Event,
+        stop: Stop,
         on_progress: Callable[[Tally], None] = lambda tally: None,
         on_batch: Callable[[int, float], None] = lambda messages, seconds: None,
     ) -> None:

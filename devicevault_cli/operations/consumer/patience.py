@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import threading
 import time
 from collections.abc import Callable
 from typing import TypeVar
@@ -10,17 +9,11 @@ from typing import TypeVar
 from tenacity import RetryCallState, Retrying, retry_if_exception, wait_random_exponential
 
 from devicevault_cli.errors import BadConfig, DvctlError, LocksExhausted, Refused, Unavailable
+from devicevault_cli.operations.consumer.stop import Stop, Stopped
 
 T = TypeVar("T")
 
 FIRST_WAIT_S, LONGEST_WAIT_S = 0.1, 30.0
-
-
-class Stopped(Exception):
-    """A stop was asked for while something was being waited for."""
-
-    def __init__(self) -> None:
-        super().__init__("a stop was asked for")
 
 
 class Patience:
@@ -30,9 +23,7 @@ class Patience:
     a consumer shows that it lives.  Raises Stopped once `stop` is set, and whatever is no outage at once.
     """
 
-    def __init__(
-        self, stop: threading.Event, tick: Callable[[], None], on_defer: Callable[[DvctlError, float], None]
-    ) -> None:
+    def __init__(self, stop: Stop, tick: Callable[[], None], on_defer: Callable[[DvctlError, float], None]) -> None:
         self._stop = stop
         self._tick = tick
         self._on_defer = on_defer

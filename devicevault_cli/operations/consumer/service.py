@@ -4,14 +4,13 @@ from __future__ import annotations
 
 import gc
 import logging
-import threading
 from contextlib import closing, nullcontext
 from typing import Any
 
 from devicevault_cli.errors import MissingGroup, Unavailable
 from devicevault_cli.operations.consumer.loop import ConsumeOptions, Consumer
-from devicevault_cli.operations.consumer.patience import Stopped
 from devicevault_cli.operations.consumer.slots import Lock, lock_name, lowest_free
+from devicevault_cli.operations.consumer.stop import Stop, Stopped
 from devicevault_cli.operations.consumer.vitals import Watch, sentence
 from devicevault_cli.pipelines import Pipeline
 from devicevault_cli.repository.repository import Repository
@@ -26,7 +25,7 @@ def consume_as(
     repository: Repository,
     pipeline: Pipeline,
     options: ConsumeOptions,
-    stop: threading.Event,
+    stop: Stop,
     name: str | None,
     instance: int | None,
     watch: Watch,
