@@ -4,34 +4,30 @@ from __future__ import annotations
 
 import logging
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Literal
 
 from devicevault_cli.errors import (
     BadConfig,
     DvctlError,
-    LocksExhausted,
     MissingGroup,
-    RecordRejected,
     Refused,
     Unavailable,
 )
 from devicevault_cli.messages import Rejected
 from devicevault_cli.operations.consumer.intake import DEATHS_ALONE, Intake
+from devicevault_cli.operations.consumer.membership import Membership, OnMissingGroup
 from devicevault_cli.operations.consumer.pace import Pace
 from devicevault_cli.operations.consumer.patience import Patience
+from devicevault_cli.operations.consumer.saving import Saving
 from devicevault_cli.operations.consumer.settle import OnReject, Settlement
 from devicevault_cli.operations.consumer.stop import Stop, Stopped
 from devicevault_cli.operations.consumer.tally import Tally
 from devicevault_cli.operations.consumer.work import Decoding, Judged, Work
-from devicevault_cli.operations.persist import Outcome, save_apart
-from devicevault_cli.operations.status import ALIVE_MS
-from devicevault_cli.pipelines import Pipeline, is_devicevaults_own
-from devicevault_cli.records import Record
-from devicevault_cli.repository.repository import Repository, Save, Saved
+from devicevault_cli.pipelines import Pipeline
+from devicevault_cli.repository.repository import Repository
 from devicevault_cli.streams.delivery import Delivery
-from devicevault_cli.streams.model import ZERO, EntryId
+from devicevault_cli.streams.model import EntryId
 
 log = logging.getLogger("dvctl.consume")
 
@@ -53,7 +49,7 @@ class ConsumeOptions:
     claim_idle_s: float = 60.0
     max_deliveries: int = 10
     on_reject: OnReject = "dead-letter"
-    on_missing_group: Literal["create", "fail"] = "create"
+    on_missing_group: OnMissingGroup = "create"
     rate: float | None = None
 
 
@@ -80,6 +76,8 @@ class Consumer:
         self._on_batch = on_batch
         self._persistently = Patience(stop, self._deferring_tick, self._deferred)
         self._in_hand: dict[EntryId, int] = {}
+        self.membership = Membership(delivery, options.on_missing_group)
+        self._saving = Saving(repository, self._persistently, self._waiting)
         self._settlement = Settlement(delivery, self._in_hand, self.tally, self._persistently, options.on_reject)
         self._intake = Intake(
             delivery,
@@ -96,7 +94,6 @@ class Consumer:
         self._shown_alive = self._kept_fresh = time.monotonic()
         self._suspect: tuple[EntryId, int] | None = None
         self._give_up: float | None = None
-        repository.on_wait = self._waiting
 
     def run(self) -> str:
         """Consume. -> `drained`, `max-messages`, `signal`, `max-wait` or `missing-group`"""
@@ -110,22 +107,14 @@ class Consumer:
         except MissingGroup as error:
             log.error("%s", error)
             reason = "missing-group"
-        self._retire()
+        self.membership.leave()
         return reason
-
-    def take_part(self) -> None:
-        """Use the rights that consuming needs, before anything depends on them: make the group, read past its end."""
-        self._group_or_create()
-        self.delivery.show_life()
-        self.delivery.hold({})
-        self.delivery.group.pending(count=1)
-        self.delivery.group.acknowledge([ZERO])
 
     def _ready(self) -> None:
         """Nothing is read or claimed before the database has answered."""
         self.repository.check()
-        self._group_or_create()
-        self._warn_of_others()
+        self.membership.join()
+        self.membership.warn_of_others(unique_index=self.repository.unique_index)
 
     # --- the loop
 
@@ -162,7 +151,7 @@ class Consumer:
         try:
             work = self._intake.next(limit, block_ms)
         except MissingGroup:
-            self._group_or_create()
+            self.membership.join()
             return Work()
         self._deferring = self.tally.waiting = False
         self._shown_alive = time.monotonic()
@@ -177,15 +166,8 @@ class Consumer:
         return work
 
     def _launch(self, work: Work) -> None:
-        """Hand the records to the database and do not wait."""
         self._in_flight = work
-        work.begun = time.monotonic()
-        if work.records:
-            try:
-                work.save = self.repository.submit(work.records)
-            except (Unavailable, Refused, BadConfig, RecordRejected) as error:
-                log.debug("a batch failed, trying again: %s", error)
-                work.save = None
+        self._saving.launch(work)
 
     def _land(self) -> None:
         """Finish what is in flight."""
@@ -196,39 +178,9 @@ class Consumer:
     def _finish(self, work: Work) -> None:
         """Wait for the database, then settle."""
         messages = len(work.deliveries)
-        self._settlement.settle(work, self._outcomes(work))
+        self._settlement.settle(work, self._saving.outcomes(work))
         self._on_batch(messages, time.monotonic() - work.begun)
         self._rest(self._pace.after(messages))
-
-    def _outcomes(self, work: Work) -> list[Outcome]:
-        """The quick way; where it fails, patiently and apart."""
-        if work.save is not None:
-            try:
-                return list(self._await(work.save))
-            except RecordRejected:
-                log.info("the database refuses a batch of %d; looking for the culprit", len(work.records))
-            except (Unavailable, Refused, BadConfig) as error:
-                log.debug("a batch failed, trying again: %s", error)
-        return save_apart(self._save, work.records)
-
-    def _save(self, records: Sequence[Record]) -> list[Saved]:
-        """Save records, however long an outage lasts."""
-
-        def attempt() -> list[Saved]:
-            try:
-                return self._await(self.repository.submit(records))
-            except LocksExhausted as error:
-                if len(records) > 1:
-                    raise
-                raise Unavailable(str(error), hint=error.hint) from error
-
-        return self._persistently(attempt)
-
-    def _await(self, save: Save) -> list[Saved]:
-        """Wait for COMMIT."""
-        while not save.wait(0.5):
-            self._waiting()
-        return save.result()
 
     def _waiting(self) -> None:
         """While the database works: show life; once it is time to end, not for long. What is pending is not lost."""
@@ -311,29 +263,7 @@ class Consumer:
         self.tally.notes[note] = seen + 1
         log.log(logging.WARNING if seen < 3 else logging.DEBUG, "entry %s: %s is unusable or implausible", key, note)
 
-    # --- beginning and end
-
-    def _group_or_create(self) -> None:
-        if self.options.on_missing_group == "fail":
-            if self.delivery.group.info() is None:
-                raise MissingGroup(f"no group {self.delivery.group.name} on {self.delivery.stream.key}")
-        elif self.delivery.group.create():
-            log.warning(
-                "group %s of %s was missing: created at 0, so every entry comes again; rows that are there stay single",
-                self.delivery.group.name,
-                self.delivery.stream.key,
-            )
-
-    def _warn_of_others(self) -> None:
-        if self.delivery.stream.eviction_policy().startswith("allkeys"):
-            log.warning("Redis may evict the whole stream (maxmemory-policy allkeys-*); set it to noeviction")
-        for other in self.delivery.group.consumers():
-            if is_devicevaults_own(other.name) and other.idle_ms < ALIVE_MS and not self.repository.unique_index:
-                log.warning(
-                    "DeviceVault's own consumer %s is alive in this group: stop it, or run `dvctl db index`; "
-                    "only a unique index keeps its rows and dvctl's apart",
-                    other.name,
-                )
+    # --- the end
 
     def _limit(self) -> int:
         limit = self._pace.at_once(self.options.batch_size)
@@ -367,11 +297,3 @@ class Consumer:
         while seconds > 0 and not self._stop.wait(min(seconds, 1.0)):
             seconds -= 1.0
             self._tick()
-
-    def _retire(self) -> None:
-        """Leave no ghost: a consumer that holds nothing is deleted."""
-        try:
-            if not self.delivery.group.retire_if_empty(self.delivery.consumer):
-                log.info("consumer %s keeps its pending entries and its name", self.delivery.consumer)
-        except (DvctlError, Stopped) as error:
-            log.warning("consumer %s could not be retired: %s", self.delivery.consumer, error)
