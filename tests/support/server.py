@@ -112,7 +112,10 @@ class ServerProcess:
         """Send a signal to the main process and wait for its end."""
         if self.alive():
             self.popen.send_signal(number)
-            wait_for_end(self.popen, timeout)
+            try:
+                wait_for_end(self.popen, timeout)
+            except TimeoutError as error:
+                raise ServerFailed(f"{error} and {number.name}: {self.tail()}") from error
 
     def kill_group(self, number: signal.Signals = signal.SIGKILL) -> None:
         """Send a signal to the main process and all its children."""
