@@ -31,6 +31,11 @@ def change(
     return answer
 
 
+def asked(run: Runtime) -> bool:
+    """Whether somebody decides by the plan; with `--yes` that was done before there was one."""
+    return run.dry_run or not run.yes
+
+
 def _confirm(run: Runtime, plan: Plan, question: str) -> None:
     run.confirm(question, plan.typed)
 

@@ -6,7 +6,7 @@ from pathlib import Path
 from typing import Annotated
 
 from devicevault_cli.commands.arguments import Argument, Option
-from devicevault_cli.commands.changes import change, ready_database
+from devicevault_cli.commands.changes import asked, change, ready_database
 from devicevault_cli.commands.options import (
     END,
     START,
@@ -86,7 +86,11 @@ def replay(
             return
         repository = ready_database(run)
         options = ReplayOptions(missing, overwrite, rate)
-        change(run, lambda: plan_replay(source, run.pipeline, repository, options, progress), "Replay them?")
+        change(
+            run,
+            lambda: plan_replay(source, run.pipeline, repository, options, progress, judged=asked(run)),
+            "Replay them?",
+        )
 
 
 def _source(run: Runtime, selection: Selection, file: Path | None) -> Source:

@@ -12,7 +12,7 @@ from devicevault_cli.operations.pending import shown
 from devicevault_cli.operations.plan import Answer, Plan, Progress, number, quietly, some
 from devicevault_cli.streams import admin
 from devicevault_cli.streams.dead_letters import DeadLetter, DeadLetters
-from devicevault_cli.streams.model import LAST, ZERO, EntryId
+from devicevault_cli.streams.model import LAST, EntryId
 from devicevault_cli.streams.snapshot import missing
 
 
@@ -50,34 +50,32 @@ class Letters:
 
 @dataclass(slots=True)
 class Found:
-    """The letters that a plan is about, by their number and the last of them, not one by one: a million would not fit.
+    """The letters that a plan is about, by their number and where they end, not one by one: a million would not fit.
 
-    That is enough, because a letter never changes, and what is written later stands behind the last.
+    That is enough, because a letter never changes, and what is written later stands behind the end.
     """
 
     letters: DeadLetters
     chosen: Letters
     count: int = 0
-    last: EntryId = ZERO
-    _state: object = field(init=False)
+    _state: tuple[int, EntryId] = field(init=False)
 
     def __post_init__(self) -> None:
         self._state = self.letters.state()
 
-    def pages(self) -> Iterator[list[DeadLetter]]:
-        """Find them, a page at a time; for once."""
-        for page in self.chosen.pages(self.letters):
-            if page:
-                self.count += len(page)
-                self.last = page[-1].letter_id
-                yield page
+    def count_them(self) -> Iterator[list[DeadLetter]]:
+        """Find them, a page at a time, and count them; for once."""
+        for page in self.again():
+            self.count += len(page)
+            yield page
 
     def again(self) -> Iterator[list[DeadLetter]]:
-        """Those that were found, as far as they are still there."""
-        return self.chosen.pages(self.letters, self.last) if self.count else iter(())
+        """Those that are still there."""
+        _, end = self._state
+        return filter(None, self.chosen.pages(self.letters, end))
 
     def still_there(self) -> bool:
-        """Whether all of them are; read once more only where something happened to the key."""
+        """Whether all that were counted are; read once more only where something happened to the key."""
         return self.letters.state() == self._state or sum(map(len, self.again())) == self.count
 
 
@@ -144,7 +142,7 @@ def plan_drop(letters: DeadLetters, chosen: Letters, progress: Progress = quietl
     reasons: Counter[str] = Counter()
     only: list[str] = []
     nowhere_else = 0
-    for page in found.pages():
+    for page in found.count_them():
         reasons.update(letter.reason for letter in page)
         gone = missing(letters.stream, [letter.id for letter in page])
         nowhere_else += len(gone)

@@ -4,14 +4,18 @@ from __future__ import annotations
 
 import time
 from collections import Counter
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Iterable, Iterator
+from contextlib import closing
 from dataclasses import dataclass, field
 
-from devicevault_cli.messages import Decoded, Rejected
+from devicevault_cli.messages import Decision, Decoded, Rejected
+from devicevault_cli.operations.ahead import read_ahead
 from devicevault_cli.operations.census import Census
+from devicevault_cli.operations.pace import Pace
 from devicevault_cli.operations.persist import Outcome, conflicting, rejection, save_ahead
 from devicevault_cli.operations.plan import Answer, Plan, Progress, entries, number, quietly
 from devicevault_cli.operations.selection import Source
+from devicevault_cli.paging import paged
 from devicevault_cli.pipelines import Pipeline
 from devicevault_cli.records import Record
 from devicevault_cli.repository.repository import Repository
@@ -19,6 +23,8 @@ from devicevault_cli.streams import admin
 from devicevault_cli.streams.model import Entry, EntryId
 from devicevault_cli.streams.stream import Stream
 
+BATCH, BATCH_BYTES = 1000, 16 * 1024 * 1024
+"""Records in one transaction, and what their logs may take together."""
 MOST_COPIES = 3
 """A message republished so often already is not republished again: somebody feeds a loop."""
 
@@ -63,27 +69,37 @@ def plan_replay(
     repository: Repository,
     options: ReplayOptions,
     progress: Progress = quietly,
+    *,
+    judged: bool = True,
 ) -> Plan:
     """Persist entries by the code that consume uses, with the entry's own time.
 
     The plan's numbers may age: each record is judged anew in the transaction that saves it, so nothing comes twice.
+    Without `judged` there are none: they cost nearly as much as the replay, and who has said yes already decides
+    nothing by them.
     """
+
+    def apply() -> Answer:
+        done, paced = Replayed(), 0
+        pace = Pace(options.rate)
+        with closing(read_ahead(source())) as pages:
+            wanted = (_wanted(page, pipeline, repository, options) for page in pages)
+            batches = _decoded(wanted, pipeline, repository, done, pace.at_once(BATCH))
+            for records, outcomes in save_ahead(repository, batches):
+                for record, outcome in zip(records, outcomes, strict=True):
+                    _count(record, outcome, repository, options, done)
+                progress(done.selected)
+                time.sleep(pace.after(done.selected - paced))
+                paced = done.selected
+        return done.answer()
+
+    if not judged:
+        unjudged = ("each entry is judged in the transaction that saves it; --dry-run counts beforehand",)
+        return Plan("replay", unjudged, {}, 1, apply, still_true=lambda: True)
     census = Census()
     for page in source():
         census.add(_wanted(page, pipeline, repository, options), pipeline, repository)
         progress(census.entries)
-
-    def apply() -> Answer:
-        done = Replayed()
-        pace = _pace(options.rate)
-        pages = (_wanted(page, pipeline, repository, options) for page in source())
-        for records, outcomes in save_ahead(repository, _decoded_pages(pages, pipeline, repository, done)):
-            for record, outcome in zip(records, outcomes, strict=True):
-                _count(record, outcome, repository, options, done)
-            progress(done.selected)
-            pace(done.selected)
-        return done.answer()
-
     planned = Replayed(
         census.entries,
         census.inserts,
@@ -115,33 +131,37 @@ def _wanted(page: list[Entry], pipeline: Pipeline, repository: Repository, optio
     """With `missing`: what has no row; messages that no row can have are none of these."""
     if not options.missing:
         return page
-    decided = [(entry, _decoded(entry, pipeline, repository)) for entry in page]
-    records = [(entry, record) for entry, record in decided if record is not None]
+    decided = [(entry, _decide(entry, pipeline, repository)) for entry in page]
+    records = [(entry, decision.record) for entry, decision in decided if isinstance(decision, Decoded)]
     found = repository.find([record for _, record in records]) if records else []
     return [entry for (entry, _), rows in zip(records, found, strict=True) if not rows]
 
 
-def _decoded(entry: Entry, pipeline: Pipeline, repository: Repository) -> Record | None:
-    decision = pipeline.decode(entry.id.ms, entry.id.seq, entry.fields, repository.device_id_max)
-    return decision.record if isinstance(decision, Decoded) else None
+def _decide(entry: Entry, pipeline: Pipeline, repository: Repository) -> Decision:
+    return pipeline.decode(entry.id.ms, entry.id.seq, entry.fields, repository.device_id_max)
 
 
-def _decoded_pages(
-    pages: Iterable[list[Entry]], pipeline: Pipeline, repository: Repository, done: Replayed
+def _decoded(
+    pages: Iterable[list[Entry]], pipeline: Pipeline, repository: Repository, done: Replayed, most: int
 ) -> Iterator[tuple[list[Record], list[Record]]]:
-    """The records of each page, as what is to be saved and what that is about; the messages themselves are let go."""
+    """Records in batches, as what is to be saved and what that is about; the messages themselves are let go."""
+    records: list[Record] = []
+    size = 0
     for page in pages:
-        records: list[Record] = []
-        done.selected += len(page)
         for entry in page:
-            decision = pipeline.decode(entry.id.ms, entry.id.seq, entry.fields, repository.device_id_max)
+            done.selected += 1
+            decision = _decide(entry, pipeline, repository)
             if isinstance(decision, Decoded):
                 records.append(decision.record)
+                size += len(decision.record.log)
+                if len(records) >= most or size > BATCH_BYTES:
+                    yield records, records
+                    records, size = [], 0
             elif isinstance(decision, Rejected):
                 done.rejected[decision.reason] += 1
             else:
                 done.skipped += 1
-        yield records, records
+    yield records, records
 
 
 def _count(record: Record, outcome: Outcome, repository: Repository, options: ReplayOptions, done: Replayed) -> None:
@@ -170,13 +190,13 @@ def plan_republish(
 
     def apply() -> Answer:
         copies = refused = 0
-        pace = _pace(rate)
-        for start in range(0, len(ids), 100):
-            made = admin.republish(stream, ids[start : start + 100], most)
+        pace = Pace(rate)
+        for some in paged(ids, pace.at_once(100)):
+            made = admin.republish(stream, some, most)
             copies += len(made.ids)
             refused += len(made.gone)
             progress(copies)
-            pace(copies)
+            time.sleep(pace.after(len(made.ids)))
         return {"republished": copies, "refused": refused}
 
     # Nothing goes to the table here, so these numbers are as of a replay that did nothing yet.
@@ -194,14 +214,3 @@ def _copies(entry: Entry) -> int:
     """The how manieth copy an entry is; what nobody can read counts as none, as it does in Redis."""
     number = entry.fields.get(b"_dvctl.republished", b"")
     return int(number) if number.isdigit() and len(number) < 10 else 0
-
-
-def _pace(rate: float | None) -> Callable[[int], None]:
-    """Waits until `done` items are no more than the rate allows."""
-    started = time.monotonic()
-
-    def wait(done: int) -> None:
-        if rate:
-            time.sleep(max(0.0, started + done / rate - time.monotonic()))
-
-    return wait

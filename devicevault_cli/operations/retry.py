@@ -4,11 +4,13 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Mapping
+from contextlib import closing
 from dataclasses import dataclass, field
 from typing import NamedTuple
 
 from devicevault_cli.errors import Usage
 from devicevault_cli.messages import Decision, Decoded, Rejected
+from devicevault_cli.operations.ahead import read_ahead
 from devicevault_cli.operations.census import Census
 from devicevault_cli.operations.dead_letters import Found, Letters
 from devicevault_cli.operations.inspect import shown_fields
@@ -76,33 +78,43 @@ def plan_retry(
     repository: Repository,
     repairs: Repairs | None = None,
     progress: Progress = quietly,
+    *,
+    judged: bool = True,
 ) -> Plan:
-    """Process dead letters again; only what then has its committed row is removed, the others get their new reason."""
+    """Process dead letters again; only what then has its committed row is removed, the others get their new reason.
+
+    Without `judged` the plan has no numbers, as that of a replay.
+    """
     fixes = dict(repairs or {})
     found = Found(letters, chosen)
-    census = Census()
-    for page in found.pages():
-        census.add((Entry(letter.id, {**letter.fields, **fixes}) for letter in page), pipeline, repository)
-        progress(census.entries)
 
     def apply() -> Answer:
         done = _Retried()
-        pages = (_decided(page, fixes, pipeline, repository) for page in found.again())
-        batches = ((page, [each.record for each in page.tried]) for page in pages)
-        for page, outcomes in save_ahead(repository, batches):
-            _settle(letters, page, outcomes, fixes, done)
-            progress(done.retried)
+        with closing(read_ahead(found.again())) as chosen_letters:
+            pages = (_decided(page, fixes, pipeline, repository) for page in chosen_letters)
+            batches = ((page, [each.record for each in page.tried]) for page in pages)
+            for page, outcomes in save_ahead(repository, batches):
+                _settle(letters, page, outcomes, fixes, done)
+                progress(done.retried)
         return done.answer()
 
+    repaired = [f"with {name} = {value!r}" for name, value in shown_fields(fixes).items()]
+    if not judged:
+        says = ("each letter is removed once its row is committed; --dry-run counts beforehand", *repaired)
+        return Plan("dlq retry", says, {}, 1, apply, still_true=lambda: True)
+    census = Census()
+    for page in found.count_them():
+        census.add((Entry(letter.id, {**letter.fields, **fixes}) for letter in page), pipeline, repository)
+        progress(census.entries)
     dead = census.rejected.total()
     planned = _Retried(census.entries, census.inserts, census.present, census.skipped, dead, census.rejected)
-    says = [
+    says = (
         f"{number(planned.retried, 'dead letter')} would be retried: {planned.persisted:,} persisted, "
-        f"{planned.duplicates:,} have their row already, {planned.still_dead:,} stay dead"
-    ]
-    says += [f"  {reason}: {count:,}" for reason, count in planned.reasons.most_common()]
-    says += [f"with {name} = {value!r}" for name, value in shown_fields(fixes).items()]
-    return Plan("dlq retry", tuple(says), planned.answer(), found.count, apply, found.still_there)
+        f"{planned.duplicates:,} have their row already, {planned.still_dead:,} stay dead",
+        *(f"  {reason}: {count:,}" for reason, count in planned.reasons.most_common()),
+        *repaired,
+    )
+    return Plan("dlq retry", says, planned.answer(), found.count, apply, found.still_there)
 
 
 def _decided(page: list[DeadLetter], fixes: Repairs, pipeline: Pipeline, repository: Repository) -> _Page:
@@ -126,17 +138,25 @@ def _decide(letter: DeadLetter, fixes: Repairs, pipeline: Pipeline, repository: 
 
 def _slim(letter: DeadLetter, fixes: Repairs) -> DeadLetter:
     """Without a firmware image in it: two pages are in memory at once."""
-    kept = {name: value for name, value in letter.fields.items() if name in fixes or name.startswith(ORIGINAL)}
-    return letter._replace(fields=kept)
+    kept = {name: letter.fields[name] for name in fixes if name in letter.fields}
+    kept |= _originals(letter)
+    letter.fields.clear()
+    letter.fields.update(kept)
+    return letter
+
+
+def _originals(letter: DeadLetter) -> dict[bytes, bytes]:
+    """What earlier repairs replaced; a letter that was never retried has none of them."""
+    if not letter.attempts:
+        return {}
+    return {name: value for name, value in letter.fields.items() if name.startswith(ORIGINAL)}
 
 
 def _given_up(
     letter: DeadLetter, record: Record, fixes: Repairs, pipeline: Pipeline, repository: Repository
 ) -> str | None:
     """Why the message as it came is discarded: repaired, it has another identity than before (or one at all)."""
-    originals = {
-        name.removeprefix(ORIGINAL): value for name, value in letter.fields.items() if name.startswith(ORIGINAL)
-    }
+    originals = {name.removeprefix(ORIGINAL): value for name, value in _originals(letter).items()}
     if not fixes and not originals:
         return None
     sent = _decide(letter, originals, pipeline, repository)

@@ -9,7 +9,7 @@ from typing import Any, NamedTuple
 
 from devicevault_cli.errors import Damaged, Usage
 from devicevault_cli.streams import keys
-from devicevault_cli.streams.model import LAST, Entry, EntryId
+from devicevault_cli.streams.model import LAST, ZERO, Entry, EntryId
 from devicevault_cli.streams.stream import Stream, text
 
 ABOUT = "_dvctl."
@@ -48,10 +48,10 @@ class DeadLetters:
             letters = [letter for letter in map(read_letter, page) if letter is not None]
             yield [letter for letter in letters if self.group is None or letter.group == self.group]
 
-    def state(self) -> object:
-        """What is equal as long as nothing is added to the letters or removed."""
+    def state(self) -> tuple[int, EntryId]:
+        """How many letters of every group, and their end: equal as long as nothing is added or removed."""
         info = self.letters.info()
-        return (info.length, info.last_generated_id) if info else None
+        return (info.length, info.last_generated_id) if info else (0, ZERO)
 
     def packed(self, letter_id: EntryId) -> bytes | None:
         """The one field of a message that had too many, else None."""

@@ -32,7 +32,8 @@ from tests.support.server import (
 )
 
 FAST = ("fsync=off", "synchronous_commit=off", "full_page_writes=off")
-DURABLE = ("fsync=on", "synchronous_commit=on", "full_page_writes=on")
+# A server that shuts down waits for whoever connected and says nothing, and does not kill that child with the others.
+DURABLE = ("fsync=on", "synchronous_commit=on", "full_page_writes=on", "authentication_timeout=10s")
 
 _USERS = ("postgres",)
 _STOP = {"smart": signal.SIGTERM, "fast": signal.SIGINT, "immediate": signal.SIGQUIT}

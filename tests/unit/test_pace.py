@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from devicevault_cli.operations.consumer.pace import Pace
+from devicevault_cli.operations.pace import Pace
 
 
 class Clock:

@@ -17,13 +17,13 @@ from devicevault_cli.errors import (
 from devicevault_cli.messages import Rejected
 from devicevault_cli.operations.consumer.intake import DEATHS_ALONE, Intake
 from devicevault_cli.operations.consumer.membership import Membership, OnMissingGroup
-from devicevault_cli.operations.consumer.pace import Pace
 from devicevault_cli.operations.consumer.patience import Patience
 from devicevault_cli.operations.consumer.saving import Saving
 from devicevault_cli.operations.consumer.settle import OnReject, Settlement
 from devicevault_cli.operations.consumer.stop import Stop, Stopped
 from devicevault_cli.operations.consumer.tally import Tally
 from devicevault_cli.operations.consumer.work import Decoding, Judged, Work
+from devicevault_cli.operations.pace import Pace
 from devicevault_cli.pipelines import Pipeline
 from devicevault_cli.repository.repository import Repository
 from devicevault_cli.streams.delivery import Delivery

@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Generator, Iterator
-from concurrent.futures import ThreadPoolExecutor
+from collections.abc import Callable, Iterator
 from contextlib import closing
 from dataclasses import dataclass
 from typing import NamedTuple
 
 from devicevault_cli.errors import MissingGroup
+from devicevault_cli.operations.ahead import read_ahead
 from devicevault_cli.operations.verify.classes import Judge, Judged
 from devicevault_cli.streams.group import Group
 from devicevault_cli.streams.model import LAST, ZERO, Entry, EntryId, PendingEntry
@@ -43,7 +43,7 @@ def scan(judge: Judge, scope: Scope, sleep: Callable[[float], None] = time.sleep
     end = min(scope.end, judge.stream.last_generated_id)
     held = _Held(judge.group, scope.start, end)
     started, done = time.monotonic(), 0
-    with closing(_ahead(_pages(judge.group.stream, scope.start, end))) as pages:
+    with closing(read_ahead(_pages(judge.group.stream, scope.start, end))) as pages:
         for entries in pages:
             for behind in held.below(entries[0].id):
                 yield Page([], _really_gone(judge.group, behind))
@@ -56,15 +56,6 @@ def scan(judge: Judge, scope: Scope, sleep: Callable[[float], None] = time.sleep
                 sleep(max(0.0, done / scope.rate - (time.monotonic() - started)))
     for behind in held.below(end.next()):
         yield Page([], _really_gone(judge.group, behind))
-
-
-def _ahead(pages: Iterator[list[Entry]]) -> Generator[list[Entry], None, None]:
-    """The same pages, the next one on its way while the database looks up the last."""
-    with ThreadPoolExecutor(1, "verify-reader") as reader:
-        coming = reader.submit(next, pages, None)
-        while page := coming.result():
-            coming = reader.submit(next, pages, None)
-            yield page
 
 
 def _pages(stream: Stream, start: EntryId, end: EntryId) -> Iterator[list[Entry]]:
