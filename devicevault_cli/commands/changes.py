@@ -9,6 +9,8 @@ from devicevault_cli.operations.plan import Answer, Plan, carry_out
 from devicevault_cli.repository.repository import Repository
 from devicevault_cli.runtime import Runtime
 
+PLANNED = 1000
+
 
 def change(
     run: Runtime,
@@ -31,9 +33,9 @@ def change(
     return answer
 
 
-def asked(run: Runtime) -> bool:
-    """Whether somebody decides by the plan; with `--yes` that was done before there was one."""
-    return run.dry_run or not run.yes
+def planned(run: Runtime) -> int | None:
+    """How many things a costly plan judges at most: all where somebody decides by it, with `--yes` only a few."""
+    return None if run.dry_run or not run.yes else PLANNED
 
 
 def _confirm(run: Runtime, plan: Plan, question: str) -> None:

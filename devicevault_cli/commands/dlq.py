@@ -6,7 +6,7 @@ from collections.abc import Iterator
 from typing import Annotated, Any, TypeAlias
 
 from devicevault_cli.commands.arguments import Argument, Option
-from devicevault_cli.commands.changes import asked, change, ready_database
+from devicevault_cli.commands.changes import change, planned, ready_database
 from devicevault_cli.commands.options import Count, Device, IdsFrom, command, read_ids, say_if_missing
 from devicevault_cli.errors import Usage
 from devicevault_cli.operations.dead_letters import Letters
@@ -146,7 +146,7 @@ def retry(
     with run.printer.progress("retrying") as progress:
         change(
             run,
-            lambda: plan_retry(run.dead_letters, chosen, run.pipeline, repository, fixes, progress, judged=asked(run)),
+            lambda: plan_retry(run.dead_letters, chosen, run.pipeline, repository, fixes, progress, most=planned(run)),
             "Retry them?",
         )
 

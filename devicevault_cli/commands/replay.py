@@ -6,7 +6,7 @@ from pathlib import Path
 from typing import Annotated
 
 from devicevault_cli.commands.arguments import Argument, Option
-from devicevault_cli.commands.changes import asked, change, ready_database
+from devicevault_cli.commands.changes import change, planned, ready_database
 from devicevault_cli.commands.options import (
     END,
     START,
@@ -88,7 +88,7 @@ def replay(
         options = ReplayOptions(missing, overwrite, rate)
         change(
             run,
-            lambda: plan_replay(source, run.pipeline, repository, options, progress, judged=asked(run)),
+            lambda: plan_replay(source, run.pipeline, repository, options, progress, most=planned(run)),
             "Replay them?",
         )
 

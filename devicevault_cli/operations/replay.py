@@ -70,13 +70,12 @@ def plan_replay(
     options: ReplayOptions,
     progress: Progress = quietly,
     *,
-    judged: bool = True,
+    most: int | None = None,
 ) -> Plan:
     """Persist entries by the code that consume uses, with the entry's own time.
 
     The plan's numbers may age: each record is judged anew in the transaction that saves it, so nothing comes twice.
-    Without `judged` there are none: they cost nearly as much as the replay, and who has said yes already decides
-    nothing by them.
+    Of more than `most` entries there are none: to work them out costs nearly as much as the replay.
     """
 
     def apply() -> Answer:
@@ -93,13 +92,13 @@ def plan_replay(
                 paced = done.selected
         return done.answer()
 
-    if not judged:
-        unjudged = ("each entry is judged in the transaction that saves it; --dry-run counts beforehand",)
-        return Plan("replay", unjudged, {}, 1, apply, still_true=lambda: True)
     census = Census()
     for page in source():
         census.add(_wanted(page, pipeline, repository, options), pipeline, repository)
         progress(census.entries)
+        if most is not None and census.entries > most:
+            unjudged = (f"more than {entries(most)} are replayed; each is judged in the transaction that saves it",)
+            return Plan("replay", unjudged, {}, census.entries, apply, still_true=lambda: True)
     planned = Replayed(
         census.entries,
         census.inserts,

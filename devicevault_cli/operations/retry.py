@@ -79,11 +79,11 @@ def plan_retry(
     repairs: Repairs | None = None,
     progress: Progress = quietly,
     *,
-    judged: bool = True,
+    most: int | None = None,
 ) -> Plan:
     """Process dead letters again; only what then has its committed row is removed, the others get their new reason.
 
-    Without `judged` the plan has no numbers, as that of a replay.
+    Of more than `most` letters the plan has no numbers, as that of a replay.
     """
     fixes = dict(repairs or {})
     found = Found(letters, chosen)
@@ -99,13 +99,13 @@ def plan_retry(
         return done.answer()
 
     repaired = [f"with {name} = {value!r}" for name, value in shown_fields(fixes).items()]
-    if not judged:
-        says = ("each letter is removed once its row is committed; --dry-run counts beforehand", *repaired)
-        return Plan("dlq retry", says, {}, 1, apply, still_true=lambda: True)
     census = Census()
     for page in found.count_them():
         census.add((Entry(letter.id, {**letter.fields, **fixes}) for letter in page), pipeline, repository)
         progress(census.entries)
+        if most is not None and census.entries > most:
+            unjudged = f"more than {number(most, 'dead letter')} are retried; each is removed once its row is committed"
+            return Plan("dlq retry", (unjudged, *repaired), {}, census.entries, apply, still_true=lambda: True)
     dead = census.rejected.total()
     planned = _Retried(census.entries, census.inserts, census.present, census.skipped, dead, census.rejected)
     says = (

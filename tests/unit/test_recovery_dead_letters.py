@@ -97,6 +97,18 @@ def test_retry_removes_a_letter_only_once_its_row_is_there(group: Group, table: 
     assert index == {f"{left.id} {group.name}".encode(): str(left.letter_id).encode()}
 
 
+def test_more_than_a_plan_works_out_comes_to_the_same(group: Group, table: Repository) -> None:
+    """What stays dead is written anew behind the others, and is not tried again for that."""
+    dead(group, table, *(message(number, device_id="99" if number % 10 else "98") for number in range(1200)))
+    table._execute(["INSERT INTO devices_device (id, name, ip_address, enabled) VALUES (99, 'new', '192.0.2.9', 1)"])
+    plan = plan_retry(DeadLetters(group.stream, group.name), Letters(), RESULTS, table, most=1000)
+    assert plan.says == ("more than 1,000 dead letters are retried; each is removed once its row is committed",)
+    done = apply(lambda: plan)
+    assert (done["retried"], done["persisted"], done["still_dead"]) == (1200, 1080, 120)
+    assert {each.attempts for each in letters(group).values()} == {1}
+    assert table.count() == 1080
+
+
 def test_a_repair_keeps_the_original_where_it_fails_and_notes_it_where_it_helps(
     group: Group, table: Repository
 ) -> None:

@@ -76,6 +76,29 @@ def test_the_plan_counts_what_then_happens(group: Group, table: Repository) -> N
     assert done["rejected"] == {"unknown-device": 1, "invalid-device-id": 1, "malformed-log": 1}
 
 
+def test_more_than_a_plan_works_out_comes_to_the_same(group: Group, table: Repository) -> None:
+    ids = group.stream.add([*(message(number) for number in range(2500)), message(0), message(1, device_id="abc")])
+    source = from_stream(group.stream, Selection(ids=ids))
+    plan = plan_replay(source, RESULTS, table, ReplayOptions(), most=10)
+    assert plan.says == ("more than 10 entries are replayed; each is judged in the transaction that saves it",)
+    done = apply(lambda: plan)
+    assert (done["selected"], done["inserted"], done["duplicates"]) == (2502, 2500, 1)
+    assert (done["rejected"], done["applied"]) == ({"invalid-device-id": 1}, True)
+    few = plan_replay(source, RESULTS, table, ReplayOptions(), most=2502)
+    assert few.says[0].startswith("2,502 entries would be replayed: 0 inserted, 2,501 have their row already")
+
+
+def test_a_rate_holds_for_entries_whatever_becomes_of_them(
+    group: Group, table: Repository, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    waits: list[float] = []
+    monkeypatch.setattr("devicevault_cli.operations.replay.time.sleep", waits.append)
+    group.stream.add(message(number, device_id="1" if number % 2 else "abc") for number in range(40))
+    apply(lambda: plan_replay(from_stream(group.stream, Selection()), RESULTS, table, ReplayOptions(rate=20)))
+    assert len(waits) > 3, "a quarter of a second's at once"
+    assert 1.5 < max(waits) <= 2.1, "all 40 take two seconds, by the clock that stood still here"
+
+
 def test_missing_leaves_out_what_has_its_row(group: Group, table: Repository) -> None:
     ids = group.stream.add(message(number) for number in range(4))
     replay(group, table, Selection(ids=ids[1:3]))
