@@ -8,6 +8,7 @@ import sys
 import time
 from collections.abc import Callable, Iterator
 from dataclasses import asdict
+from importlib.util import find_spec
 
 from tests.bench import backlog, commands, large_messages, latency, throughput, verify
 from tests.bench.ground import Ground, started
@@ -23,6 +24,8 @@ def main() -> None:
     parser.add_argument("--large", action="store_true", help="also beside tables of two and five million rows")
     parser.add_argument("--only", choices=("throughput", "large-messages", "latency", "commands", "verify", "backlog"))
     options = parser.parse_args()
+    if options.only in (None, "throughput") and find_spec("faststream") is None:
+        parser.error("the batch library is not installed; `make bench` does that, or: pip install -e '.[bench]'")
     parts: dict[str, Callable[[Ground], Iterator[Figure]]] = {
         "commands": commands.figures,
         "latency": latency.figures,
