@@ -44,11 +44,11 @@ def save_wave(spec: TableSpec, *, named: bool, unique_index: bool) -> str:
     Parameters: an array for each column of the record. Rows of the answer: the identities inserted. They are looked up
     with the unique index too: a conflict would use up a value of the sequence, which may end at 2,147,483,647.
     """
-    existing = _existing_named(spec.name) if named else _existing_unnamed(spec.name)
+    there = _named_is_there(spec.name) if named else _unnamed_is_there(spec.name)
     columns = ", ".join(spec.columns)
     insert = f"""INSERT INTO {spec.name} ({columns})
 SELECT {columns} FROM unnest({", ".join(f"${n}" for n in range(1, len(spec.columns) + 1))}) AS r ({columns})
-WHERE {existing} IS NULL AND (SELECT d.id FROM {DEVICES} AS d WHERE d.id = r.device_id) IS NOT NULL
+WHERE NOT {there} AND (SELECT d.id FROM {DEVICES} AS d WHERE d.id = r.device_id) IS NOT NULL
 {_ON_CONFLICT if named and unique_index else ""}"""
     if named and spec.name != RESULTS.name:
         return f"""WITH inserted AS (
@@ -62,12 +62,12 @@ _IDENTITY = "device_id, task_id, (extract(epoch FROM timestamp) * 1000000)::bigi
 _ON_CONFLICT = "ON CONFLICT (task_identifier) WHERE task_identifier <> '' DO NOTHING"
 
 
-# min(id + 0), not min(id) nor ORDER BY id LIMIT 1: for those the planner may walk the primary key from its start.
-def _existing_named(table: str) -> str:
-    return f"(SELECT min(e.id + 0) FROM {table} AS e WHERE e.task_identifier = r.task_identifier)"
+# OFFSET 0 keeps the planner from making a join of it, whose order it would choose by statistics.
+def _named_is_there(table: str) -> str:
+    return f"EXISTS (SELECT FROM {table} AS e WHERE e.task_identifier = r.task_identifier OFFSET 0)"
 
 
-def _existing_unnamed(table: str) -> str:
+def _unnamed_is_there(table: str) -> str:
     """Rows without an identifier may be millions, with one device many: so by task_id, where there is one.
 
     `+ 0` and `length()` keep the other indexes out of it.
@@ -75,21 +75,24 @@ def _existing_unnamed(table: str) -> str:
     same = """e.timestamp = r.timestamp AND e.status = r.status
             AND e.log = r.log AND length(e.task_identifier) = 0"""
     return f"""CASE WHEN r.task_id <> '' THEN
-            (SELECT min(e.id + 0) FROM {table} AS e WHERE e.task_id = r.task_id AND e.device_id + 0 = r.device_id
-            AND {same})
+            EXISTS (SELECT FROM {table} AS e WHERE e.task_id = r.task_id AND e.device_id + 0 = r.device_id
+            AND {same} OFFSET 0)
         ELSE
-            (SELECT min(e.id + 0) FROM {table} AS e WHERE e.device_id = r.device_id AND length(e.task_id) = 0
-            AND {same})
+            EXISTS (SELECT FROM {table} AS e WHERE e.device_id = r.device_id AND length(e.task_id) = 0
+            AND {same} OFFSET 0)
         END"""
 
 
 _SPAN = "floor(extract(epoch FROM ended.timestamp - t.initiated_at) * 1000)"
 
+# min(id + 0), not min(id) nor ORDER BY id LIMIT 1: for those the planner may walk the primary key from its start.
+_FIRST_ROW = f"(SELECT min(e.id + 0) FROM {RESULTS.name} AS e WHERE e.task_identifier = r.task_identifier)"
+
 # The time from the start of a collection to its storage, in the row of that collection.
 _TIMED = f"""timed AS (
     UPDATE {RESULTS.name} AS t SET overall_duration_ms = {_SPAN}
     FROM (
-        SELECT r.timestamp, {_existing_named(RESULTS.name)} AS id FROM inserted AS r WHERE r.status = 'success'
+        SELECT r.timestamp, {_FIRST_ROW} AS id FROM inserted AS r WHERE r.status = 'success'
     ) AS ended
     WHERE t.id = ended.id AND {_SPAN} BETWEEN 0 AND 2147483647
 )"""

@@ -59,7 +59,7 @@ class Ground:
         if not self.client.exists(source):
             self.client.flushall()
             publish(self.client, source, count, size, device)
-        self.client.delete(f"{{{STREAM}}}:dead", f"{{{STREAM}}}:discarded")
+        self.client.delete(*(f"{{{STREAM}}}:{kept}" for kept in ("dead", "dead:ids", "discarded")))
         with self.client.pipeline(transaction=True) as pipe:
             pipe.copy(source, STREAM, replace=True)
             pipe.xgroup_create(STREAM, GROUP, "0")
