@@ -77,28 +77,19 @@ def plan_replay(
     The plan's numbers may age: each record is judged anew in the transaction that saves it, so nothing comes twice.
     Of more than `most` entries there are none: to work them out costs nearly as much as the replay.
     """
+    census = Census()
 
     def apply() -> Answer:
-        done, paced = Replayed(), 0
-        pace = Pace(options.rate)
-        with closing(read_ahead(source())) as pages:
-            wanted = (_wanted(page, pipeline, repository, options) for page in pages)
-            batches = _decoded(wanted, pipeline, repository, done, pace.at_once(BATCH))
-            for records, outcomes in save_ahead(repository, batches):
-                for record, outcome in zip(records, outcomes, strict=True):
-                    _count(record, outcome, repository, options, done)
-                progress(done.selected)
-                time.sleep(pace.after(done.selected - paced))
-                paced = done.selected
-        return done.answer()
+        return _replay(source, pipeline, repository, options, progress).answer()
 
-    census = Census()
     for page in source():
         census.add(_wanted(page, pipeline, repository, options), pipeline, repository)
         progress(census.entries)
         if most is not None and census.entries > most:
-            unjudged = (f"more than {entries(most)} are replayed; each is judged in the transaction that saves it",)
-            return Plan("replay", unjudged, {}, census.entries, apply, still_true=lambda: True)
+            says: tuple[str, ...] = (
+                f"more than {entries(most)} are replayed; each is judged in the transaction that saves it",
+            )
+            return Plan("replay", says, {}, census.entries, apply, still_true=lambda: True)
     planned = Replayed(
         census.entries,
         census.inserts,
@@ -108,22 +99,37 @@ def plan_replay(
         census.skipped,
         census.rejected,
     )
-    says = [
+    says = tuple(_says(census, options))
+    return Plan("replay", says, planned.answer(), census.entries, apply, still_true=lambda: True)
+
+
+def _says(census: Census, options: ReplayOptions) -> Iterator[str]:
+    yield (
         f"{entries(census.entries)} would be replayed: {census.inserts:,} inserted, "
         f"{census.present:,} have their row already, {census.rejected.total():,} rejected"
-    ]
-    says += [f"  {reason}: {count:,}" for reason, count in census.rejected.most_common()]
+    )
+    for reason, count in census.rejected.most_common():
+        yield f"  {reason}: {count:,}"
     if census.conflicting:
         fate = "would be OVERWRITTEN" if options.overwrite else "stay as they are (--overwrite replaces them)"
-        says.append(f"{number(census.conflicting, 'row')} of another device or status {fate}")
-    return Plan(
-        command="replay",
-        says=tuple(says),
-        answer=planned.answer(),
-        size=census.entries,
-        apply=apply,
-        still_true=lambda: True,
-    )
+        yield f"{number(census.conflicting, 'row')} of another device or status {fate}"
+
+
+def _replay(
+    source: Source, pipeline: Pipeline, repository: Repository, options: ReplayOptions, progress: Progress
+) -> Replayed:
+    done, paced = Replayed(), 0
+    pace = Pace(options.rate)
+    with closing(read_ahead(source())) as pages:
+        wanted = (_wanted(page, pipeline, repository, options) for page in pages)
+        batches = _decoded(wanted, pipeline, repository, done, pace.at_once(BATCH))
+        for records, outcomes in save_ahead(repository, batches):
+            for record, outcome in zip(records, outcomes, strict=True):
+                _count(record, outcome, repository, options, done)
+            progress(done.selected)
+            time.sleep(pace.after(done.selected - paced))
+            paced = done.selected
+    return done
 
 
 def _wanted(page: list[Entry], pipeline: Pipeline, repository: Repository, options: ReplayOptions) -> list[Entry]:
