@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import signal
 import threading
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -19,6 +20,12 @@ from tests.support.redis_server import ExternalRedis, RedisServer
 from tests.support.sqlite_database import SqliteFiles
 
 _running = servers.Servers()
+
+
+def pytest_configure() -> None:
+    """A shell starts what it runs in the background with SIGINT ignored; what the tests start would inherit that."""
+    if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
+        signal.signal(signal.SIGINT, signal.default_int_handler)
 
 
 def pytest_report_header() -> list[str]:

@@ -86,7 +86,8 @@ class Parameter(NamedTuple):
         least = self.spec.least if isinstance(self.spec, Option) else None
         # `not >=`, because NaN is not less than anything.
         if least is not None and not value >= least:
-            raise Usage(f"{self.label}: {text[:60]} is less than {least:g}")
+            unit = " ms" if self.metavar == "DURATION" else ""
+            raise Usage(f"{self.label}: {text[:60]} is less than {least:g}{unit}")
         return value
 
 

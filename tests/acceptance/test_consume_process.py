@@ -187,7 +187,7 @@ def test_sigterm_under_load(dvctl: Dvctl, redis_server: RedisServer, postgres_ur
     add(client, range(20_000))
     daemon = dvctl.start("consume", "--claim-idle", claim_idle, "-o", "json")
     wait_until(working(postgres_url), what="the first rows")
-    answer = daemon.sigterm(timeout=2)
+    answer = daemon.sigterm(timeout=4)
     assert answer.code == 0
     assert answer.json()["stopped_by"] == "signal"
     assert client.xpending(STREAM, GROUP)["pending"] == 0
@@ -202,12 +202,11 @@ def test_a_second_signal_stops_at_once_and_loses_nothing(
     url = postgres.database()
     dvctl.use(redis_server.url, url)
     client = redis_server.client()
-    add(client, range(500))
     daemon = start_waiting(dvctl, postgres, client)
     daemon.popen.terminate()
     time.sleep(0.5)
     assert daemon.alive()
-    assert daemon.sigterm(2).code == 130
+    assert daemon.sigterm(4).code == 130
     postgres.thaw()
     dvctl.ok("consume", "--drain", "--claim-idle", "100ms")
     assert_everything_once(client, url)
@@ -220,9 +219,8 @@ def test_sigterm_while_the_database_is_frozen_ends_within_the_grace_period(
     url = postgres.database()
     dvctl.use(redis_server.url, url)
     client = redis_server.client()
-    add(client, range(500))
     daemon = start_waiting(dvctl, postgres, client)
-    assert daemon.sigterm(10).code == 0
+    assert daemon.sigterm(12).code == 0
     assert not client.exists(DEAD)
     postgres.thaw()
     dvctl.ok("consume", "--drain", "--claim-idle", "100ms")
@@ -232,9 +230,10 @@ def test_sigterm_while_the_database_is_frozen_ends_within_the_grace_period(
 def start_waiting(dvctl: Dvctl, postgres: PostgresServer, client: redis.Redis) -> Running:
     """A consumer whose database froze with a batch in hand."""
     daemon = dvctl.start("consume", "--batch-size", "20")
-    wait_until(lambda: client.exists(STREAM) and client.xinfo_groups(STREAM), what="the group")
+    daemon.wait_for("consuming device:results")
     postgres.freeze()
-    time.sleep(0.5)
+    add(client, range(500))
+    wait_until(lambda: client.xpending(STREAM, GROUP)["pending"], what="a batch in hand")
     return daemon
 
 

@@ -52,6 +52,7 @@ def test_top_needs_a_terminal_and_a_redis(dvctl: Dvctl, redis_url: str) -> None:
     answer = dvctl.use(redis_url).run("top")
     assert (answer.code, answer.stdout) == (2, "")
     assert "needs a terminal" in answer.stderr
+    assert "is less than 200 ms" in dvctl.run("top", "--interval", "10ms").stderr
     with on_a_terminal(["top", "--redis-url", "redis://127.0.0.1:1/0"], dvctl.environment) as screen:
         assert screen.code() == 69
         assert ALTERNATE_SCREEN not in screen.raw

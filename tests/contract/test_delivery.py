@@ -15,8 +15,8 @@ def test_showing_life_refreshes_the_idle_time_and_delivers_nothing(each_redis_ur
         delivery = Delivery(group, "me")
         delivery.read_new(1)
         before, info = pending(group), group.info()
-        time.sleep(0.2)
+        time.sleep(1.0)
         delivery.show_life()
         assert set(pending(group)) == set(before)
         assert group.info() == info
-        assert group.consumers()[0].idle_ms < 150
+        assert group.consumers()[0].idle_ms < 900

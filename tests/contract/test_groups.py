@@ -337,9 +337,9 @@ def test_dead_for_alone_decides_and_is_asked_again_in_redis(each_redis_url: str)
     with group_on(each_redis_url) as group:
         filled(group, 10, 5, "ghost")
         assert apply(lambda: plan_retire(group, dead_for_ms=3_600_000))["retired"] == []
-        time.sleep(0.3)
+        time.sleep(1.1)
         alive = Delivery(group, "ghost").show_life
-        spared = apply(lambda: plan_retire(group, dead_for_ms=250, to="heir"), meanwhile=alive)
+        spared = apply(lambda: plan_retire(group, dead_for_ms=1000, to="heir"), meanwhile=alive)
         assert (spared["retired"], spared["spared"], spared["moved"]) == ([], ["ghost"], 0)
         answer = apply(lambda: plan_retire(group, dead_for_ms=0, to="heir"))
         assert (answer["retired"], answer["moved"]) == (["ghost"], 5)
