@@ -87,40 +87,46 @@ def plan(repository: PostgresRepository, record: Record) -> str:
 
 @pytest.mark.parametrize("state", ["empty", "small, never analyzed", "small", "large, never analyzed", "large"])
 @pytest.mark.parametrize("indexed", [False, True], ids=["without the unique index", "with it"])
-def test_identities_are_looked_up_by_index(
-    repository: PostgresRepository, execute: Execute, state: str, indexed: bool
-) -> None:
-    if indexed:
-        repository.create_index()
+def test_identities_are_looked_up_by_index(each_postgres_url: str, state: str, indexed: bool) -> None:
+    with (
+        closing(opened(each_postgres_url)) as repository,
+        psycopg.connect(each_postgres_url, autocommit=True) as session,
+    ):
+        if indexed:
+            repository.create_index()
+        fill(session, state)
+        expected = {
+            r"task_identifier_\w+ on": result("key"),
+            r"_task_id_\w+ on": result("", task_id="task"),
+            r"_device_id_\w+ on": result("", task_id=""),
+        }
+        for pattern, record in expected.items():
+            shown = plan(repository, record)
+            assert "Seq Scan" not in shown
+            assert "Bitmap" not in shown
+            assert re.search(rf"Index (Only )?Scan using \w*{pattern} devices_devicebackupresult", shown), shown
+            assert re.search(r"Index (Only )?Scan using devices_device_pkey", shown)
+
+
+def fill(session: psycopg.Connection, state: str) -> None:
+    """Bring the table to a state that might mislead the planner."""
     if state != "empty":
         # Half of the rows have no identifier, and half of these no task: the planner's most common values.
-        execute(
+        session.execute(
             "INSERT INTO devices_devicebackupresult (task_id, task_identifier, device_id, status, timestamp, log)"
             " SELECT CASE WHEN n % 4 > 1 THEN '' ELSE 'task-' || n END,"
             " CASE WHEN n % 2 = 1 THEN '' ELSE 'key-' || n END,"
             f" 1, 'success', now(), '[]' FROM generate_series(1, {100 if 'small' in state else 60_000}) AS n"
         )
     if state in ("small", "large"):
-        execute("ANALYZE devices_devicebackupresult")
-    expected = {
-        r"task_identifier_\w+ on": result("key"),
-        r"_task_id_\w+ on": result("", task_id="task"),
-        r"_device_id_\w+ on": result("", task_id=""),
-    }
-    for pattern, record in expected.items():
-        shown = plan(repository, record)
+        session.execute("ANALYZE devices_devicebackupresult")
+
+
+def test_a_storage_batch_finds_its_collections_by_index(each_postgres_url: str) -> None:
+    with closing(opened(each_postgres_url, STORAGE)) as repository:
+        shown = plan(repository, stored("key"))
         assert "Seq Scan" not in shown
-        assert "Bitmap" not in shown
-        assert re.search(rf"Index (Only )?Scan using \w*{pattern} devices_devicebackupresult", shown), shown
-        assert re.search(r"Index (Only )?Scan using devices_device_pkey", shown)
-
-
-def test_a_storage_batch_finds_its_collections_by_index(postgres_url: str, execute: Execute) -> None:
-    repository = opened(postgres_url, STORAGE)
-    shown = plan(repository, stored("key"))
-    assert "Seq Scan" not in shown
-    assert re.search(r"using devices_devicebackupresult_task_identifier_\w+ on devices_devicebackupresult", shown)
-    repository.close()
+        assert re.search(r"using devices_devicebackupresult_task_identifier_\w+ on devices_devicebackupresult", shown)
 
 
 # --- nothing outlives the transaction, so that PgBouncer may hand each transaction to another server
