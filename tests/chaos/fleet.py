@@ -24,6 +24,8 @@ class Fleet:
 
     def __init__(self, directory: Path, redis_url: str, database_url: str, mutant: str | None) -> None:
         self.findings: list[str] = []
+        self.last_words: list[str] = []
+        """Of all who were there when a drain came to no end."""
         self._directory = directory
         self._command = [str(DVCTL)] if mutant is None else [sys.executable, "-m", "tests.chaos.mutants", mutant]
         self._environment = {
@@ -64,7 +66,7 @@ class Fleet:
                 break
         if answer.code:
             said = {"drainer": answer.stderr, **{name: each.stderr for name, each in self._running.items()}}
-            self.findings += [f"{name} said last: {text[-1500:]}" for name, text in said.items()]
+            self.last_words = [f"{name} said last: {text[-1500:]}" for name, text in said.items()]
         return answer.code == 0
 
     def kill(self, chance: random.Random, *, comes_back: bool) -> None:

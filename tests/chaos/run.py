@@ -57,6 +57,7 @@ class Report:
     drained: bool
     hit: Counter[str] = field(default_factory=Counter)
     others: list[str] = field(default_factory=list)
+    last_words: list[str] = field(default_factory=list)
 
     @property
     def ok(self) -> bool:
@@ -78,7 +79,9 @@ class Report:
         lines += [f"not hit: {', '.join(missed)}"] if (missed := sorted(set(self.plan.kinds) - set(self.hit))) else []
         lines += [] if self.drained else [f"inconclusive: not drained within {self.plan.drain_s:g} s"]
         lines += [f"{name}: {examples}" for name, examples in found.problems().items()]
-        return "\n".join([*lines, *self.others, f"{'ok' if self.ok else 'FAILED'}; again: {self.plan.command()}"])
+        return "\n".join(
+            [*lines, *self.others, *self.last_words, f"{'ok' if self.ok else 'FAILED'}; again: {self.plan.command()}"]
+        )
 
 
 Servers: TypeAlias = tuple[RedisServer, PostgresServer]
@@ -122,7 +125,8 @@ def run(plan: Plan, redis: RedisServer, postgres: PostgresServer) -> Report:
             fleet.kill_all()
         sent = producer.sent()
         findings = everything(redis.url, url, sent)
-    return Report(plan, findings, sent, drained, world.hit, [*fleet.findings, *producer.failures])
+    others = [*fleet.findings, *producer.failures]
+    return Report(plan, findings, sent, drained, world.hit, others, fleet.last_words)
 
 
 def _begin(plan: Plan, fleet: Fleet, url: str) -> None:
