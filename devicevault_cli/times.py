@@ -14,6 +14,8 @@ Milliseconds: TypeAlias = int
 _UNITS = {"w": 604_800_000, "d": 86_400_000, "h": 3_600_000, "m": 60_000, "s": 1000, "ms": 1}
 _DURATION = re.compile(r"(?:[0-9]{1,9}(?:\.[0-9]{1,3})?(?:ms|[wdhms]))+", re.ASCII)
 _PART = re.compile(r"([0-9.]+)(ms|[wdhms])", re.ASCII)
+LAST_SHOWN_MS: Milliseconds = 253_402_300_799_999
+"""The last moment of the year 9999."""
 _EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 
 
@@ -61,7 +63,7 @@ def parse_moment(text: str, now: Milliseconds) -> Milliseconds:
 
 def iso(milliseconds: Milliseconds) -> str:
     """ISO 8601 UTC with milliseconds; a year past 9999 is shown as the last moment of 9999."""
-    seconds, fraction = divmod(min(milliseconds, 253_402_300_799_999), 1000)
+    seconds, fraction = divmod(min(milliseconds, LAST_SHOWN_MS), 1000)
     return f"{time.strftime('%Y-%m-%dT%H:%M:%S', time.gmtime(seconds))}.{fraction:03d}Z"
 
 

@@ -6,6 +6,7 @@ from collections.abc import Callable, Iterable
 from typing import Any
 
 from devicevault_cli.operations.plan import Answer, Plan, carry_out
+from devicevault_cli.output.table import position
 from devicevault_cli.repository.repository import Repository
 from devicevault_cli.runtime import Runtime
 
@@ -58,7 +59,7 @@ def _brief(value: Any) -> str:
         return ", ".join(f"{name}: {_brief(each)}" for name, each in value.items()) or "none"
     if isinstance(value, bool):
         return "yes" if value else "no"
-    return "-" if value is None else f"{value:,}" if isinstance(value, int) else str(value)
+    return "-" if value is None else f"{value:,}" if isinstance(value, int) else position(str(value))
 
 
 def ready_database(run: Runtime) -> Repository:

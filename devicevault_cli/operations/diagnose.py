@@ -110,7 +110,7 @@ def _group(group: Group) -> Finding:
     about = group.info()
     if about is None:
         return Finding("warning", f"there is no group {group.name} yet", "`dvctl consume` creates it")
-    return Finding("ok", f"{group.name} is at {about.last_delivered_id}, {about.pending:,} pending")
+    return Finding("ok", f"{group.name} is at {about.last_delivered_id.shown}, {about.pending:,} pending")
 
 
 def _consumers(group: Group) -> Finding:

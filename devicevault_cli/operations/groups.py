@@ -41,10 +41,9 @@ def plan_reset(
     Raises MissingGroup.
     """
     info = snapshots.existing_group(group)
-    about = group.stream.info()
-    end = about.last_generated_id if about else ZERO
-    position = end if target is None else target.previous()
     old = info.last_delivered_id
+    end, generated = _end(group, old)
+    position = end if target is None else target.previous()
     census = _redelivered(group, position, old, pipeline, repository, progress)
     skipped, named = _skipped(group, old, position)
     again = _count_pending(group, position, old)
@@ -59,7 +58,7 @@ def plan_reset(
         now = snapshots.existing_group(group)
         return {"to": str(now.last_delivered_id), "snapshot": str(path), "undo": undo(path)}
 
-    says = [f"{group.name} would move from {old} to {position}"]
+    says = [f"{group.name} would move from {old.shown} to {position.shown}"]
     if census.entries:
         says += [
             f"{entries(census.entries)} would be delivered again: {census.present:,} have their row already, "
@@ -68,8 +67,8 @@ def plan_reset(
         ]
     if skipped:
         says.append(f"{entries(skipped)} would be SKIPPED, never delivered: {some(named, total=skipped)}")
-    if position > end:
-        says.append(f"{position} is beyond the end: what arrives below it would never be delivered")
+    if position > generated:
+        says.append(f"{position.shown} is beyond the end: what arrives below it would never be delivered")
     says.append(f"{entries(info.pending - again)} pending would stay as they are")
     says += _refused(refusal)
     return Plan(
@@ -94,6 +93,18 @@ def plan_reset(
         still_true=still_true,
         refusal=refusal,
     )
+
+
+def _end(group: Group, old: EntryId) -> tuple[EntryId, EntryId]:
+    """The position that has passed every entry that exists, and the last id that Redis gave out.
+
+    The latter may lie far ahead (XSETID): a group there would miss what arrives once it is set back.
+    """
+    about = group.stream.info()
+    if about is None:
+        return ZERO, ZERO
+    passed_all = about.last_id <= old <= about.last_generated_id
+    return old if passed_all else about.last_id, about.last_generated_id
 
 
 def _redelivered(
@@ -130,7 +141,7 @@ def _entries_read(group: Group, position: EntryId) -> int | None:
     about = group.stream.info()
     if about is None or about.entries_added is None:
         return None
-    if position >= about.last_generated_id:
+    if not about.has_entries_after(position):
         return about.entries_added
     return 0 if position == ZERO and about.entries_added == about.length else None
 
@@ -151,7 +162,7 @@ def plan_destroy(group: Group, *, force: bool = False, progress: Progress = quie
     return Plan(
         command=f"destroy-group {group.name}",
         says=(
-            f"the group {group.name} of {group.stream.key}, at {info.last_delivered_id}, would be deleted",
+            f"the group {group.name} of {group.stream.key}, at {info.last_delivered_id.shown}, would be deleted",
             f"{entries(info.pending)} pending would be forgotten"
             + (f", held by {some([f'{name} ({held:,})' for name, held in owners.items()])}" if owners else ""),
             "a consumer that runs, or starts, creates it again at 0: then every entry comes again",
@@ -185,8 +196,8 @@ def plan_restore(group_at: Callable[[str, str], Group], path: Path, *, progress:
     lost = _missing(group, snapshot, progress)
     says = [
         f"{state.group} of {state.stream} would "
-        + ("be created at" if there is None else f"move from {there.last_delivered_id} to")
-        + f" {state.position}, with {number(len(state.consumers), 'consumer')}",
+        + ("be created at" if there is None else f"move from {there.last_delivered_id.shown} to")
+        + f" {state.position.shown}, with {number(len(state.consumers), 'consumer')}",
         f"{entries(snapshot.pending - len(lost))} would be pending as they were",
     ]
     if there is not None and there.pending:

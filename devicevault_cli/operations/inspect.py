@@ -122,7 +122,7 @@ def follow(
         )
 
     info = stream.info()
-    position = info.last_generated_id if info else EntryId(0, 0)
+    position = info.last_id if info else EntryId(0, 0)
     old = stream.pages(since, position) if since is not None else iter([stream.last(last)] if last else [])
     for page in old:
         yield from (line(entry) for entry in page if wanted(entry))

@@ -1,13 +1,15 @@
-"""How far a group is behind: a figure only with its source, never a false zero."""
+"""How far a group is behind: a figure only with its source, checked against the entries that exist."""
 
 from __future__ import annotations
 
 from typing import Literal, NamedTuple
 
-from devicevault_cli.streams.model import EntryId, GroupInfo, StreamInfo
+from devicevault_cli.streams.model import Entry, EntryId, GroupInfo, StreamInfo
 from devicevault_cli.streams.stream import Stream
 
 COUNT_LIMIT = 100_000
+CHECK_BYTES = 8 * 1024 * 1024
+"""So much of what waits is read to check Redis's figure: some 50 ms. A larger backlog is only checked for plausibility."""
 
 
 class Lag(NamedTuple):
@@ -24,41 +26,57 @@ class Lag(NamedTuple):
         return None if self.oldest is None else max(0.0, (now_ms - self.oldest.ms) / 1000)
 
 
-def lag_of(stream: Stream, info: StreamInfo, group: GroupInfo, limit: int = COUNT_LIMIT) -> Lag:
-    """Redis's own figure where it can be trusted, else a count up to `limit`, else unknown.
+def lag_of(
+    stream: Stream,
+    info: StreamInfo,
+    group: GroupInfo,
+    limit: int = COUNT_LIMIT,
+    check_bytes: int = CHECK_BYTES,
+) -> Lag:
+    """Redis's own figure where it agrees with what exists, else a count up to `limit`, else unknown.
 
-    Redis counts from entries-read: right only if nothing behind the position was deleted, and nothing before it trimmed
-    unread (7.0: after 10 added, 2 read, 4 trimmed unread it says 8).  What was trimmed unread stays in its figure for
-    good; that shows where it leaves no room for the first entry, and else makes the figure too high, never too low.
+    Redis derives its figure from entries-read, which `XGROUP CREATE` and `SETID ... ENTRIESREAD` set to anything, and
+    which is wrong once entries were trimmed unread or deleted behind the position. So the figure has to be plausible,
+    and has to agree with a count as far as `check_bytes` of entries allow one.
     """
     position = group.last_delivered_id
-    if info.length == 0 or info.last_id <= position:
+    first = stream.range(position.next(), count=1) if info.has_entries_after(position) else []
+    if not first:
         return Lag(0, "counted", None)
-    oldest = next(iter(stream.range(position.next(), count=1)), None)
-    if oldest is None:
-        return Lag(0, "counted", None)
-    trusted = (
-        group.lag is not None
-        and info.max_deleted_id is not None
-        and info.max_deleted_id <= position
-        and info.first_id is not None
-        and info.first_id <= position
-        and group.lag < info.length
-    )
-    if trusted:
-        return Lag(group.lag, "redis", oldest.id)
-    if info.first_id is not None and info.first_id > position:
-        return Lag(info.length, "counted", oldest.id)
-    counted = 0
-    for page in stream.pages(position.next()):
+    oldest, figure = first[0].id, _plausible(info, group)
+    if figure is None and info.first_id is not None and info.first_id > position:
+        return Lag(info.length, "counted", oldest)
+    counted, size = 1, _size(first)
+    pages = stream.pages(oldest.next())
+    while counted <= limit:
+        if figure is not None and size > check_bytes and counted <= figure:
+            return Lag(figure, "redis", oldest)
+        page = next(pages, None)
+        if page is None:
+            return Lag(counted, "redis" if counted == figure else "counted", oldest)
         counted += len(page)
-        if counted > limit:
-            return Lag(None, "unknown", oldest.id)
-    return Lag(counted, "counted", oldest.id)
+        size += _size(page)
+    agrees = figure is not None and counted <= figure
+    return Lag(figure, "redis", oldest) if agrees else Lag(None, "unknown", oldest)
+
+
+def _size(page: list[Entry]) -> int:
+    return sum(len(value) for entry in page for value in entry.fields.values())
+
+
+def _plausible(info: StreamInfo, group: GroupInfo) -> int | None:
+    """Redis's figure, or None where it cannot be right: an entry is behind the position, and one is not."""
+    position, figure = group.last_delivered_id, group.lag
+    if figure is None or info.max_deleted_id is None or info.first_id is None:
+        return None
+    undisturbed = info.max_deleted_id <= position and info.first_id <= position
+    return figure if undisturbed and 1 <= figure < info.length else None
 
 
 def trimmed_unread(info: StreamInfo, group: GroupInfo, lag: Lag) -> int | None:
     """Entries that left the stream before the group read them; None where Redis cannot tell (before 7.0)."""
     if info.entries_added is None or group.entries_read is None or lag.entries is None:
         return None
-    return max(0, info.entries_added - group.entries_read - lag.entries)
+    # Entries-read may have been set to anything: no more can be missing than ever left the stream.
+    left = info.entries_added - info.length
+    return max(0, min(left, info.entries_added - group.entries_read - lag.entries))

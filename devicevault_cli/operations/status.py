@@ -69,7 +69,8 @@ def _stream(stream: Stream, info: StreamInfo | None) -> dict[str, Any] | None:
         "key": info.key,
         "length": info.length,
         "first_id": str(info.first_id) if info.first_id else None,
-        "last_id": str(info.last_generated_id),
+        "last_id": str(info.last_id) if info.length else None,
+        "last_generated_id": str(info.last_generated_id),
         "entries_added": info.entries_added,
         "bytes": stream.bytes_used(),
     }

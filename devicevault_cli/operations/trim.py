@@ -99,7 +99,7 @@ def plan_trim(
 ) -> Plan:
     """Remove what nobody needs: the floor is computed over all groups and the table."""
     info = stream.info()
-    end = info.last_generated_id.next() if info else ZERO
+    end = info.last_id.next() if info and info.length else ZERO
     blocks = group_blocks(stream, ignored)
     limits = [end, *(block.id for block in blocks)]
     if keep.since is not None:

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterable, Mapping, Sequence
 from io import StringIO
 from typing import Any, Literal
 
 from devicevault_cli.output.escapes import to_json, visible
+from devicevault_cli.streams.model import LAST, EntryId
 from devicevault_cli.times import show_duration
 
 GAP = 2
@@ -20,6 +22,7 @@ COLOURS = {
 """On a terminal: what is well, what wants a look, what is wrong."""
 BESIDE = {"lag_s": "behind"}
 """Names of columns that would be called as their neighbour is, without their unit."""
+_END_OF_MILLISECOND = re.compile(rf"([0-9]{{1,20}})-{LAST.seq}", re.ASCII)
 LONGEST = 1000
 """Characters of a value; a message may hold millions, which would roll everything else off the screen."""
 
@@ -38,7 +41,13 @@ def show(key: str, value: Any) -> str:
         return "  ".join(f"{visible(str(name))}={show(str(name), each)}" for name, each in value.items()) or "-"
     if isinstance(value, (list, tuple)):
         return " ".join(text(to_json(each)) if isinstance(each, dict) else show("", each) for each in value) or "-"
-    return text(value)
+    return text(position(str(value)))
+
+
+def position(value: str) -> str:
+    """A position at the end of a millisecond as its time; any other text as it is."""
+    match = _END_OF_MILLISECOND.fullmatch(value)
+    return EntryId(int(match[1]), LAST.seq).shown if match else value
 
 
 def text(value: object) -> str:

@@ -7,6 +7,7 @@ from dataclasses import dataclass, field
 from typing import NamedTuple
 
 from devicevault_cli.errors import Usage
+from devicevault_cli.times import LAST_SHOWN_MS, iso
 
 _ID = re.compile(r"([0-9]{1,20})(?:-([0-9]{1,20}))?", re.ASCII)
 _MAX = 2**64 - 1
@@ -42,6 +43,13 @@ class EntryId(NamedTuple):
             return EntryId(self.ms, self.seq - 1)
         return EntryId(self.ms - 1, _MAX) if self.ms > 0 else self
 
+    @property
+    def shown(self) -> str:
+        """For people: the id, or the time of a position that lies at the end of a millisecond."""
+        if self.seq < _MAX or self.ms > LAST_SHOWN_MS:
+            return str(self)
+        return f"{iso(self.ms)}, end of that millisecond"
+
 
 ZERO = EntryId(0, 0)
 LAST = EntryId(_MAX, _MAX)
@@ -69,7 +77,10 @@ class PendingEntry(NamedTuple):
 
 @dataclass(frozen=True, slots=True)
 class StreamInfo:
-    """XINFO STREAM. `entries_added` and `max_deleted_id` are None before Redis 7.0."""
+    """XINFO STREAM. `last_id` is the last entry that exists (0-0: none).
+
+    `entries_added` and `max_deleted_id` are None before Redis 7.0.
+    """
 
     key: str
     length: int
@@ -79,6 +90,10 @@ class StreamInfo:
     entries_added: int | None = None
     max_deleted_id: EntryId | None = None
     bytes: int | None = None
+
+    def has_entries_after(self, position: EntryId) -> bool:
+        """Whether an entry exists after a position. `last_generated_id` may name one that was deleted or never was."""
+        return self.last_id > position
 
 
 @dataclass(frozen=True, slots=True)

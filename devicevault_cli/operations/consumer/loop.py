@@ -291,7 +291,7 @@ class Consumer:
             self._stop.wait(0.05)
             return False
         newest = self._persistently(self.delivery.stream.info)
-        return newest is None or newest.last_generated_id <= info.last_delivered_id or newest.length == 0
+        return newest is None or not newest.has_entries_after(info.last_delivered_id)
 
     def _rest(self, seconds: float) -> None:
         while seconds > 0 and not self._stop.wait(min(seconds, 1.0)):

@@ -17,6 +17,8 @@ log = logging.getLogger("dvctl.consume")
 SUMMARY_S = 10.0
 LOOK_S = 2.0
 LONGEST_LOOK_S = 60.0
+CHECK_BYTES = 512 * 1024
+"""What a look at the lag may read beside the work."""
 SHARE = 20
 """A look that takes long (before Redis 7.0 the lag is counted) is taken so much more seldom."""
 STANDSTILL_S = 60.0
@@ -91,7 +93,7 @@ class Watch:
             info, position = self._group.stream.info(), self._group.info()
             if info is None or position is None:
                 return Backlog()
-            lag = lag_of(self._group.stream, info, position, limit=10_000)
+            lag = lag_of(self._group.stream, info, position, limit=10_000, check_bytes=CHECK_BYTES)
             oldest = self._group.summary().first_id
         except DvctlError:
             return Backlog()
