@@ -140,10 +140,10 @@ _dvctl() {
                     "claim") candidates="--ids --idle --from --to --release --claim-idle --dry-run -y --yes --redis-url --database-url --stream --group --consumer --pipeline --config --profile -o --output -v --verbose -h --help" ;;
                     "ack") candidates="--ids --why --dry-run -y --yes --redis-url --database-url --stream --group --consumer --pipeline --config --profile -o --output -v --verbose -h --help" ;;
                     "consumers list") candidates="--redis-url --database-url --stream --group --consumer --pipeline --config --profile -o --output -v --verbose -h --help" ;;
-                    "consumers retire") candidates="--dead-for --to --dry-run -y --yes --redis-url --database-url --stream --group --consumer --pipeline --config --profile -o --output -v --verbose -h --help" ;;
+                    "consumers retire") candidates="--dead-for --to --dry-run -y --yes --force --redis-url --database-url --stream --group --consumer --pipeline --config --profile -o --output -v --verbose -h --help" ;;
                     "reset-group") candidates="--to --dry-run -y --yes --force --redis-url --database-url --stream --group --consumer --pipeline --config --profile -o --output -v --verbose -h --help" ;;
                     "destroy-group") candidates="--dry-run --force --confirm --redis-url --database-url --stream --group --consumer --pipeline --config --profile -o --output -v --verbose -h --help" ;;
-                    "restore-group") candidates="--dry-run -y --yes --redis-url --database-url --stream --group --consumer --pipeline --config --profile -o --output -v --verbose -h --help" ;;
+                    "restore-group") candidates="--dry-run -y --yes --force --redis-url --database-url --stream --group --consumer --pipeline --config --profile -o --output -v --verbose -h --help" ;;
                     "replay") candidates="--id --ids --from --to --since --device --task --status --missing --file --overwrite --republish --max-copies --rate --dry-run -y --yes --redis-url --database-url --stream --group --consumer --pipeline --config --profile -o --output -v --verbose -h --help" ;;
                     "dlq list") candidates="--ids --reason --device --since --older-than --all -n --count --redis-url --database-url --stream --group --consumer --pipeline --config --profile -o --output -v --verbose -h --help" ;;
                     "dlq show") candidates="--ids --reveal --redis-url --database-url --stream --group --consumer --pipeline --config --profile -o --output -v --verbose -h --help" ;;

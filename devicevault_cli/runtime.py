@@ -51,7 +51,7 @@ class Runtime:
         """The connection to Redis."""
         from devicevault_cli.streams.connect import connect
 
-        client = connect(self.settings.redis_url)
+        client = connect(self.settings.redis_url, command=self.command)
         self._closing.callback(client.close)
         return client
 

@@ -27,6 +27,7 @@ def list_(run: Runtime) -> None:
     "dvctl consumers retire --dead-for 1h --dry-run",
     "dvctl consumers retire --dead-for 7d --yes",
     changes=True,
+    force=True,
 )
 def retire(
     run: Runtime,
@@ -40,12 +41,17 @@ def retire(
         Option("--to", "Who gets what they hold (a live consumer, else HOST-0).", "NAME", complete="consumers"),
     ] = None,
 ) -> None:
-    """Delete consumers after moving what they hold, atomically; delivery counts and idle times stay."""
+    """Delete consumers after moving what they hold, atomically; delivery counts and idle times stay.
+
+    Refused, unless --force, where one of them may be a client that waits for messages (CLIENT LIST).
+    """
     from devicevault_cli.operations.consumers import plan_retire
 
     with run.printer.progress("moving entries") as progress:
         change(
             run,
-            lambda: plan_retire(run.group, names or (), dead_for_ms=dead_for, to=to, progress=progress),
+            lambda: plan_retire(
+                run.group, names or (), dead_for_ms=dead_for, to=to, force=run.force, progress=progress
+            ),
             "Retire them?",
         )

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -16,16 +17,40 @@ FOUND = 3
 def doctor(run: Runtime) -> int:
     """Examine Redis, the group, the database and the settings: small named checks, each with a fix.
 
-    Only reads. Ends with 3 where something is to be repaired, and with 69 where Redis cannot be reached.
+    Only reads. Ends with 3 where something is to be repaired, and with 69 where Redis cannot be reached; the checks of
+    the database are made in any case.
     """
     from devicevault_cli.operations.diagnose import diagnose, has_problem
 
-    run.stream.ping()
-    repository = run.repository if run.settings.has_database else None
-    answer = diagnose(run.group, repository, _overridden(run))
+    redis_error = _error(run.stream.ping)
+    database_error = _error(lambda: run.repository) if run.settings.has_database else None
+    answer = diagnose(
+        run.group,
+        run.repository if run.settings.has_database and database_error is None else None,
+        _overridden(run),
+        redis_error=redis_error,
+        database_error=database_error,
+    )
+    if redis_error is not None and _state(answer, "database") != "ok":
+        raise redis_error  # nothing else is known either
     shown = {"checks": _with_fixes_below(answer["checks"])} if run.printer.output == "table" else answer
     run.printer.answer(shown, "checks", ("status", "name", "detail"))
+    if redis_error is not None:
+        run.printer.error(str(redis_error), redis_error.hint)
+        return redis_error.exit_code
     return FOUND if has_problem(answer) else 0
+
+
+def _error(look: Callable[[], object]) -> DvctlError | None:
+    try:
+        look()
+    except DvctlError as error:
+        return error
+    return None
+
+
+def _state(answer: dict[str, Any], name: str) -> str:
+    return next(str(check["status"]) for check in answer["checks"] if check["name"] == name)
 
 
 def _with_fixes_below(checks: list[dict[str, Any]]) -> list[dict[str, Any]]:

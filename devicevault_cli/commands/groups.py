@@ -71,7 +71,10 @@ def destroy_group(run: Runtime) -> None:
 
 
 @command(
-    "dvctl restore-group devicevault-20260112T044700.jsonl --dry-run", "dvctl restore-group FILE --yes", changes=True
+    "dvctl restore-group devicevault-20260112T044700.jsonl --dry-run",
+    "dvctl restore-group FILE --yes",
+    changes=True,
+    force=True,
 )
 def restore_group(
     run: Runtime,
@@ -80,7 +83,8 @@ def restore_group(
     """Put a snapshot of a group back, also onto a group that is there again.
 
     Position, consumers, pending entries with owner, delivery count and idle time; entries-read from Redis 7.0 on. Other
-    pending entries stay. What was deleted since cannot come back, nor can the idle times of consumers.
+    pending entries stay. What was deleted since cannot come back, nor can the idle times of consumers. Refused while a
+    client that is not dvctl waits for messages of the group.
     """
     from devicevault_cli.operations.groups import plan_restore
     from devicevault_cli.streams.group import Group
@@ -89,7 +93,9 @@ def restore_group(
     with run.printer.progress("restoring") as progress:
         change(
             run,
-            lambda: plan_restore(lambda key, name: Group(Stream(run.client, key), name), file, progress=progress),
+            lambda: plan_restore(
+                lambda key, name: Group(Stream(run.client, key), name), file, force=run.force, progress=progress
+            ),
             "Put it back?",
             ids=lambda answer: answer["unrestorable"],
         )

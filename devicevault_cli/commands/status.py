@@ -7,18 +7,28 @@ from devicevault_cli.runtime import Runtime
 
 
 @command("dvctl status", "dvctl status --pipeline storage -o json")
-def status(run: Runtime) -> None:
-    """Show the stream, its groups and consumers, the lag, the table and the dead letters."""
-    from devicevault_cli.operations.status import status as look
+def status(run: Runtime) -> int:
+    """Show the stream, its groups and consumers, the lag, the table and the dead letters.
 
-    repository = run.repository if run.settings.has_database else None
-    answer = look(run.stream, run.dead_letters, run.pipeline.table, repository)
+    Where the database is away the rest is shown, and the exit code is that of the error: 69, 77 or 78.
+    """
+    from devicevault_cli.operations.status import status as look
+    from devicevault_cli.operations.table_state import table_state
+
+    run.stream.ping()  # where Redis is away too, nothing is worth waiting for the database
+    table = table_state(run.pipeline.table, lambda: run.repository) if run.settings.has_database else None
+    answer = look(run.stream, run.dead_letters, table and table.facts)
     if answer["stream"] is None:
         run.printer.note(f"there is no stream {run.stream.key} yet")
-    if repository is None:
+    if table is None:
         run.printer.hint("no database is configured, so rows are not counted; give --database-url")
-    run.printer.answer(answer, "groups", ("name", "consumers", "pending", "lag", "lag_source", "lag_s"))
+    shown = answer | {"table": table.summary} if table and run.printer.output == "table" else answer
+    run.printer.answer(shown, "groups", ("name", "consumers", "pending", "lag", "lag_source", "lag_s"))
     if answer["dead"]["length"]:
         run.printer.hint("`dvctl dlq list` shows the dead letters")
     if any(each["pending"] and not each["alive"] for each in answer["consumers"]):
         run.printer.hint("`dvctl pending` shows what consumers hold that are not alive")
+    if table is None or table.error is None:
+        return 0
+    run.printer.error(str(table.error), table.error.hint)
+    return table.error.exit_code

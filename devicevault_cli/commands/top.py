@@ -2,14 +2,17 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-from typing import Annotated, Any
+from collections.abc import Callable, Iterator
+from typing import TYPE_CHECKING, Annotated, Any
 
 from devicevault_cli.commands.arguments import Option
 from devicevault_cli.commands.options import command
-from devicevault_cli.errors import DvctlError, Unavailable, Usage
+from devicevault_cli.errors import DvctlError, Usage
 from devicevault_cli.runtime import Runtime
 from devicevault_cli.times import parse_duration
+
+if TYPE_CHECKING:
+    from devicevault_cli.repository.repository import Repository
 
 FAILURES = 10
 SHORTEST_MS = 200
@@ -24,9 +27,10 @@ def top(
 ) -> None:
     """Watch the group live: lag, rates, consumers, newest dead letters.
 
-    The key q ends it. An outage of Redis is shown and waited for.
+    The key q ends it. An outage of Redis or of the database is shown and waited for.
     """
     from devicevault_cli.operations.live import Live
+    from devicevault_cli.operations.table_state import DatabaseWatch
 
     terminal = run.terminal
     if not (terminal.stdin_is_tty and terminal.stdout_is_tty) or terminal.environ.get("TERM") == "dumb":
@@ -39,24 +43,40 @@ def top(
     looked: dict[str, Any] | DvctlError = live.look(FAILURES)
     from devicevault_cli.output.screen import screen
 
-    with screen(terminal) as page:
+    with screen(terminal) as page, DatabaseWatch(_opener(run)) as database:
         while True:
             width, height = page.size
-            page.show(list(_lines(run, looked, width))[: height - 1])
+            page.show(list(_lines(run, looked, database.error, width))[: height - 1])
             if page.key(interval / 1000) in ("q", "Q", "\x03"):
                 return
             try:
                 looked = live.look(FAILURES)
-            except Unavailable as error:
+            except DvctlError as error:
                 looked = error
 
 
-def _lines(run: Runtime, looked: dict[str, Any] | DvctlError, width: int) -> Iterator[str]:
+def _opener(run: Runtime) -> Callable[[], Repository] | None:
+    """What opens a repository of the thread's own; None where no database is configured."""
+    if not run.settings.has_database:
+        return None
+
+    def opened() -> Repository:
+        from devicevault_cli.repository.repository import open_repository
+        from devicevault_cli.repository.tables import TABLES
+
+        return open_repository(run.settings.database_url, TABLES[run.pipeline.table])
+
+    return opened
+
+
+def _lines(run: Runtime, looked: dict[str, Any] | DvctlError, database: DvctlError | None, width: int) -> Iterator[str]:
     """What a look gave, as lines."""
+    from devicevault_cli.operations.table_state import state_of
     from devicevault_cli.output.live import lines, trouble
 
     about = (run.settings.stream, run.settings.group)
     coloured = run.terminal.colour(run.terminal.stdout_is_tty)
     if isinstance(looked, DvctlError):
         return trouble(*about, str(looked), coloured)
-    return lines(*about, looked, width, coloured)
+    away = f"{state_of(database)} ({database})" if database else None
+    return lines(*about, looked | {"database": away}, width, coloured)

@@ -7,9 +7,9 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
 from devicevault_cli.messages import Decoded
+from devicevault_cli.operations.liveness import liveness_of
 from devicevault_cli.operations.plan import Answer, Plan, Progress, entries, quietly, some
 from devicevault_cli.operations.snapshots import existing_group
-from devicevault_cli.operations.status import ALIVE_MS
 from devicevault_cli.paging import paged
 from devicevault_cli.pipelines import Pipeline
 from devicevault_cli.repository.repository import Repository
@@ -66,7 +66,8 @@ def plan_claim(
     existing_group(group)
     count = _count(group, chosen, progress=progress)
     done_as = "claimed" if to else "released"
-    alive = {each.name for each in group.consumers() if each.idle_ms < ALIVE_MS}
+    liveness = liveness_of(group)
+    alive = {consumer.name for consumer in liveness.consumers if liveness.alive(consumer)}
     held = {name: number for name, number in count.owners.items() if name in alive}
 
     def still_true() -> bool:

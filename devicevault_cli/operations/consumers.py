@@ -6,9 +6,9 @@ from collections.abc import Iterator, Sequence
 
 from devicevault_cli.errors import MissingGroup, Usage
 from devicevault_cli.operations.consumer.slots import lowest_free
+from devicevault_cli.operations.liveness import ALIVE_MS, Liveness, liveness_of, refusal
 from devicevault_cli.operations.plan import Answer, Plan, Progress, entries, number, quietly, some
 from devicevault_cli.operations.snapshots import existing_group
-from devicevault_cli.operations.status import ALIVE_MS
 from devicevault_cli.streams import admin
 from devicevault_cli.streams.group import Group
 from devicevault_cli.streams.model import ConsumerInfo
@@ -19,9 +19,9 @@ NAMES_A_STEP = 500
 def list_consumers(group: Group) -> Answer:
     """The answer of `consumers -o json`; no consumers where there is no group."""
     try:
-        found = group.consumers()
+        liveness = liveness_of(group)
     except MissingGroup:
-        found = []
+        liveness = Liveness(group, [])
     return {
         "group": group.name,
         "consumers": [
@@ -30,9 +30,9 @@ def list_consumers(group: Group) -> Answer:
                 "pending": each.pending,
                 "idle_ms": each.idle_ms,
                 "inactive_ms": each.inactive_ms,
-                "alive": each.idle_ms < ALIVE_MS,
+                "alive": liveness.alive(each),
             }
-            for each in found
+            for each in liveness.consumers
         ],
     }
 
@@ -43,19 +43,22 @@ def plan_retire(
     *,
     dead_for_ms: int | None = None,
     to: str | None = None,
+    force: bool = False,
     progress: Progress = quietly,
 ) -> Plan:
     """Delete consumers after moving what they hold to `to`; `dead_for_ms` chooses and alone decides.
 
     Without `to`: the liveliest consumer that stays, if it is alive, else the name that the next `dvctl consume` on this
-    host takes.  Each step asks again, in Redis, whether a consumer still is dead for so long.
+    host takes.  Each step asks again, in Redis, whether a consumer still is dead for so long.  Refused, unless `force`,
+    where one of them may be waiting for messages.
     """
     if bool(names) == (dead_for_ms is not None):
         raise Usage("give either names of consumers or --dead-for")
     if to in names:
         raise Usage(f"{to} cannot inherit from itself", hint="give another consumer with --to")
     existing_group(group)
-    everyone = {each.name: each for each in group.consumers()}
+    liveness = liveness_of(group)
+    everyone = {each.name: each for each in liveness.consumers}
     if dead_for_ms is None:
         chosen = [everyone[name] for name in dict.fromkeys(names) if name in everyone]
         unknown = [name for name in names if name not in everyone]
@@ -75,13 +78,20 @@ def plan_retire(
         return _retire(group, [each.name for each in chosen], heir, dead_for_ms, progress)
 
     held = sum(each.pending for each in chosen)
+    waits = any(each in liveness.candidates for each in chosen)
+    refused = refusal(liveness, recent=False) if waits and not force else None
+    says = [
+        *_says(chosen, held, heir, unknown),
+        *([f"this would be REFUSED: {refused}; {refused.hint}"] if refused else []),
+    ]
     return Plan(
         command="consumers retire",
-        says=tuple(_says(chosen, held, heir, unknown)),
+        says=tuple(says),
         answer={"retired": [each.name for each in chosen], "moved": held, "to": heir, "unknown": unknown},
         size=len(chosen),
         apply=apply,
         still_true=still_true,
+        refusal=refused,
     )
 
 

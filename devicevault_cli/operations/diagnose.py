@@ -2,19 +2,18 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from itertools import islice
-from typing import Any, Literal, NamedTuple, TypeAlias
+from typing import Any
 
 from devicevault_cli.errors import DvctlError, Unavailable
+from devicevault_cli.operations.checks import Check, Finding, examine
 from devicevault_cli.operations.lag import lag_of, trimmed_unread
-from devicevault_cli.operations.status import ALIVE_MS
-from devicevault_cli.pipelines import is_devicevaults_own
+from devicevault_cli.operations.liveness import devicevaults, liveness_of, who_waits
 from devicevault_cli.repository.repository import Repository
+from devicevault_cli.streams.clients import clients_of, is_unnamed, user_of
 from devicevault_cli.streams.dead_letters import DeadLetters
 from devicevault_cli.streams.group import Group
-
-State: TypeAlias = Literal["ok", "warning", "problem", "unknown"]
 
 STUCK_MS = 60_000
 POISON = 5
@@ -23,37 +22,29 @@ LOOKED_AT = 10_000
 """Pending entries that are examined, oldest first."""
 
 
-class Finding(NamedTuple):
-    """What a check found. `fix` is empty where nothing needs one."""
+def diagnose(
+    group: Group,
+    repository: Repository | None,
+    overridden: Sequence[str] = (),
+    *,
+    redis_error: DvctlError | None = None,
+    database_error: DvctlError | None = None,
+) -> dict[str, Any]:
+    """The answer of `doctor -o json`. A check that cannot be made is `unknown`; a server that is away is one problem.
 
-    status: State
-    detail: str
-    fix: str = ""
-
-
-Check: TypeAlias = Callable[[], Finding]
-
-
-def diagnose(group: Group, repository: Repository | None, overridden: Sequence[str] = ()) -> dict[str, Any]:
-    """The answer of `doctor -o json`. A check that cannot be made is `unknown`, or a problem where a server is away."""
-    checks = [*_redis_checks(group), *_group_checks(group), *_database_checks(repository)]
-    checks.append(("settings", lambda: _settings(overridden)))
-    found = [(name, _made(check)) for name, check in checks]
+    The errors are what is known to be the matter before any check is made.
+    """
+    found = [
+        *examine([*_redis_checks(group), *_group_checks(group)], "Redis", redis_error),
+        *examine(_database_checks(repository), "the database", database_error),
+        *examine([("settings", lambda: _settings(overridden))], ""),
+    ]
     return {"checks": [{"name": name, **finding._asdict()} for name, finding in found]}
 
 
 def has_problem(answer: dict[str, Any]) -> bool:
     """Whether something is to be repaired; warnings and unknowns alone are not."""
     return any(each["status"] == "problem" for each in answer["checks"])
-
-
-def _made(check: Check) -> Finding:
-    try:
-        return check()
-    except Unavailable as error:
-        return Finding("problem", str(error), error.hint or "")
-    except DvctlError as error:
-        return Finding("unknown", str(error), error.hint or "")
 
 
 # --- Redis -----------------------------------------------------------------------------------------------------------
@@ -63,6 +54,7 @@ def _redis_checks(group: Group) -> Iterator[tuple[str, Check]]:
     yield "redis-version", lambda: _redis_version(group)
     yield "redis-persistence", lambda: _persistence(group)
     yield "redis-eviction", lambda: _eviction(group)
+    yield "redis-clients", lambda: _clients(group)
 
 
 def _redis_version(group: Group) -> Finding:
@@ -91,6 +83,18 @@ def _eviction(group: Group) -> Finding:
     return Finding("ok", f"maxmemory-policy {policy}")
 
 
+def _clients(group: Group) -> Finding:
+    client = group.stream.client
+    fix = f"as an administrator: ACL SETUSER {user_of(client)} +client|setname +client|list"
+    if clients_of(group.stream) is None:
+        detail = "CLIENT LIST is not permitted: dvctl does not see whether a consumer waits for messages"
+        return Finding("warning", detail, fix)
+    if is_unnamed(client):
+        detail = "CLIENT SETNAME is not permitted: dvctl's waiting consumers are taken for DeviceVault's"
+        return Finding("warning", detail, fix)
+    return Finding("ok", "CLIENT LIST and CLIENT SETNAME are permitted")
+
+
 # --- the group -------------------------------------------------------------------------------------------------------
 
 
@@ -116,7 +120,8 @@ def _group(group: Group) -> Finding:
 def _consumers(group: Group) -> Finding:
     if group.info() is None:
         return Finding("ok", "none")
-    consumers = group.consumers()
+    liveness = liveness_of(group)
+    consumers = liveness.consumers
     stuck = [each.name for each in consumers if each.pending and each.idle_ms >= STUCK_MS]
     if stuck:
         held = sum(each.pending for each in consumers if each.name in stuck)
@@ -124,22 +129,30 @@ def _consumers(group: Group) -> Finding:
         return Finding(
             "problem", detail, "start `dvctl consume`, which takes them over; `dvctl consumers retire` tidies"
         )
-    dead = [each.name for each in consumers if each.idle_ms >= 3_600_000]
+    dead = [each.name for each in consumers if each.idle_ms >= 3_600_000 and not liveness.alive(each)]
     if dead:
         detail = f"{len(dead)} consumers hold nothing and were idle for an hour: {', '.join(dead[:5])}"
         return Finding("warning", detail, "dvctl consumers retire --dead-for 1h")
-    alive = sum(each.idle_ms < ALIVE_MS for each in consumers)
+    alive = sum(liveness.alive(each) is True for each in consumers)
     return Finding("ok" if alive else "warning", f"{alive} alive", "" if alive else "start `dvctl consume`")
 
 
 def _its_own_consumer(group: Group) -> Finding:
-    named = [each for each in group.consumers() if is_devicevaults_own(each.name)] if group.info() else []
-    if any(each.idle_ms < ALIVE_MS for each in named):
-        return Finding(
-            "problem",
-            f"DeviceVault's own consumer is alive in this group: {named[0].name}; it acknowledges what failed",
-            "stop it; until then `dvctl db index` keeps rows single",
-        )
+    if group.info() is None:
+        return Finding("ok", "not running")
+    liveness = liveness_of(group)
+    named = devicevaults(liveness)
+    fix = "stop it; until then `dvctl db index` keeps rows single"
+    alive = [each.name for each in named if liveness.alive(each)]
+    if alive:
+        detail = f"DeviceVault's own consumer is alive in this group: {alive[0]}; it acknowledges what failed"
+        return Finding("problem", detail, fix)
+    if waits := who_waits(liveness):
+        its_own = liveness.candidates and all(each in named for each in liveness.candidates)
+        left = "; names left behind go with `dvctl consumers retire NAME --force`"
+        return Finding("problem" if its_own else "unknown", waits, f"if that is DeviceVault's consumer, {fix}{left}")
+    if liveness.clients is None:
+        return Finding("unknown", "CLIENT LIST is not permitted: a consumer that waits for messages is not seen")
     return Finding("ok", "not running" if not named else f"not running ({len(named)} names left behind)")
 
 

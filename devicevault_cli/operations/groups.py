@@ -7,11 +7,11 @@ import shlex
 from collections.abc import Callable
 from pathlib import Path
 
-from devicevault_cli.errors import ConsumerAlive, DvctlError
+from devicevault_cli.errors import DvctlError
 from devicevault_cli.operations import snapshots
 from devicevault_cli.operations.census import Census
+from devicevault_cli.operations.liveness import liveness_of, not_known, refusal
 from devicevault_cli.operations.plan import Answer, Plan, Progress, entries, number, quietly, some, stale
-from devicevault_cli.operations.status import ALIVE_MS
 from devicevault_cli.pipelines import Pipeline
 from devicevault_cli.repository.repository import Repository
 from devicevault_cli.streams import admin
@@ -48,7 +48,8 @@ def plan_reset(
     skipped, named = _skipped(group, old, position)
     again = _count_pending(group, position, old)
     still_true = _unchanged(group, info)
-    refusal = None if force else _alive(group)
+    liveness = liveness_of(group)
+    refused = None if force else refusal(liveness)
 
     def apply() -> Answer:
         path = snapshots.write_snapshot(group, info, progress)
@@ -70,7 +71,7 @@ def plan_reset(
     if position > generated:
         says.append(f"{position.shown} is beyond the end: what arrives below it would never be delivered")
     says.append(f"{entries(info.pending - again)} pending would stay as they are")
-    says += _refused(refusal)
+    says += [*not_known(liveness), *_refused(refused)]
     return Plan(
         command=f"reset-group {group.name}",
         says=tuple(says),
@@ -86,12 +87,12 @@ def plan_reset(
             "skipped": skipped,
             "pending": again,
             "snapshot": None,
-            "refused": str(refusal) if refusal else None,
+            "refused": str(refused) if refused else None,
         },
         size=int(position != old),
         apply=apply,
         still_true=still_true,
-        refusal=refusal,
+        refusal=refused,
     )
 
 
@@ -149,7 +150,8 @@ def _entries_read(group: Group, position: EntryId) -> int | None:
 def plan_destroy(group: Group, *, force: bool = False, progress: Progress = quietly) -> Plan:
     """Delete the group after writing a snapshot. Raises MissingGroup."""
     info = snapshots.existing_group(group)
-    refusal = None if force else _alive(group)
+    liveness = liveness_of(group)
+    refused = None if force else refusal(liveness)
 
     def apply() -> Answer:
         path = snapshots.write_snapshot(group, info, progress)
@@ -167,27 +169,31 @@ def plan_destroy(group: Group, *, force: bool = False, progress: Progress = quie
             + (f", held by {some([f'{name} ({held:,})' for name, held in owners.items()])}" if owners else ""),
             "a consumer that runs, or starts, creates it again at 0: then every entry comes again",
             "a snapshot is written first; restore-group puts all of this back",
-            *_refused(refusal),
+            *not_known(liveness),
+            *_refused(refused),
         ),
         answer={
             "group": group.name,
             "pending_lost": info.pending,
             "snapshot": None,
-            "refused": str(refusal) if refusal else None,
+            "refused": str(refused) if refused else None,
         },
         size=1,
         apply=apply,
         still_true=_unchanged(group, info),
-        refusal=refusal,
+        refusal=refused,
         typed=group.name,
     )
 
 
-def plan_restore(group_at: Callable[[str, str], Group], path: Path, *, progress: Progress = quietly) -> Plan:
+def plan_restore(
+    group_at: Callable[[str, str], Group], path: Path, *, force: bool = False, progress: Progress = quietly
+) -> Plan:
     """Put a snapshot back, also onto a group that is there again: its other pending entries stay.
 
     `group_at` gives the group for the names of a stream and a group.  Entries that were deleted since cannot come back;
-    nor can the idle times of consumers, which Redis keeps to itself.
+    nor can the idle times of consumers, which Redis keeps to itself.  A running `dvctl consume` is no obstacle; another
+    client that waits for messages is one, unless `force`.
     """
     snapshot = snapshots.read_snapshot(path)
     state = snapshot.state
@@ -205,6 +211,8 @@ def plan_restore(group_at: Callable[[str, str], Group], path: Path, *, progress:
     if lost:
         says.append(f"{entries(len(lost))} cannot come back, deleted from the stream since: {some(lost)}")
     says.append("the idle times of consumers cannot come back")
+    refused = None if force or there is None else refusal(liveness_of(group), recent=False)
+    says += _refused(refused)
 
     def still_true() -> bool:
         return (group.info() is None) == (there is None)
@@ -228,10 +236,12 @@ def plan_restore(group_at: Callable[[str, str], Group], path: Path, *, progress:
             "restored": snapshot.pending - len(lost),
             "unrestorable": lost,
             "to": str(state.position),
+            "refused": str(refused) if refused else None,
         },
         size=1,
         apply=apply,
         still_true=still_true,
+        refusal=refused,
     )
 
 
@@ -248,17 +258,6 @@ def _missing(group: Group, snapshot: snapshots.Snapshot, progress: Progress) -> 
 def undo(path: Path) -> str:
     """The command that takes a change of a group back."""
     return f"dvctl restore-group {shlex.quote(str(path))}"
-
-
-def _alive(group: Group) -> DvctlError | None:
-    """Why a group must not be touched: somebody consumes as one of its consumers."""
-    alive = [each for each in group.consumers() if each.idle_ms < ALIVE_MS]
-    if not alive:
-        return None
-    return ConsumerAlive(
-        f"{some([f'{each.name} (idle {each.idle_ms / 1000:.1f} s)' for each in alive])} of {group.name} is alive",
-        hint=f"stop the consumers, wait {ALIVE_MS // 1000} s, or add --force",
-    )
 
 
 def _refused(refusal: DvctlError | None) -> list[str]:

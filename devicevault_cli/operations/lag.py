@@ -4,12 +4,12 @@ from __future__ import annotations
 
 from typing import Literal, NamedTuple
 
-from devicevault_cli.streams.model import Entry, EntryId, GroupInfo, StreamInfo
+from devicevault_cli.streams.model import EntryId, GroupInfo, StreamInfo
 from devicevault_cli.streams.stream import Stream
 
 COUNT_LIMIT = 100_000
 CHECK_BYTES = 8 * 1024 * 1024
-"""So much of what waits is read to check Redis's figure: some 50 ms. A larger backlog is only checked for plausibility."""
+"""How much of what waits is read to check Redis's figure, in some 50 ms; beyond that it has to be plausible only."""
 
 
 class Lag(NamedTuple):
@@ -46,7 +46,7 @@ def lag_of(
     oldest, figure = first[0].id, _plausible(info, group)
     if figure is None and info.first_id is not None and info.first_id > position:
         return Lag(info.length, "counted", oldest)
-    counted, size = 1, _size(first)
+    counted, size = 1, stream.size_of(first)
     pages = stream.pages(oldest.next())
     while counted <= limit:
         if figure is not None and size > check_bytes and counted <= figure:
@@ -55,13 +55,9 @@ def lag_of(
         if page is None:
             return Lag(counted, "redis" if counted == figure else "counted", oldest)
         counted += len(page)
-        size += _size(page)
+        size += stream.size_of(page)
     agrees = figure is not None and counted <= figure
     return Lag(figure, "redis", oldest) if agrees else Lag(None, "unknown", oldest)
-
-
-def _size(page: list[Entry]) -> int:
-    return sum(len(value) for entry in page for value in entry.fields.values())
 
 
 def _plausible(info: StreamInfo, group: GroupInfo) -> int | None:

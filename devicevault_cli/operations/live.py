@@ -46,7 +46,7 @@ class Live:
 
     def look(self, failures: int) -> dict[str, Any]:
         """One look: stream, group (None: there is none), consumers, dead, rates, and the newest dead letters."""
-        answer = status(self.group.stream, self._letters, "", None, LAG_LIMIT)
+        answer = status(self.group.stream, self._letters, lag_limit=LAG_LIMIT)
         (group,) = [each for each in answer["groups"] if each["name"] == self.group.name] or [None]
         return {
             "stream": answer["stream"],

@@ -6,15 +6,12 @@ import time
 from typing import Any
 
 from devicevault_cli.operations.lag import COUNT_LIMIT, lag_of, trimmed_unread
+from devicevault_cli.operations.liveness import liveness_of
 from devicevault_cli.records import Micros
-from devicevault_cli.repository.repository import Repository
 from devicevault_cli.streams.dead_letters import DeadLetters
 from devicevault_cli.streams.group import Group
 from devicevault_cli.streams.model import GroupInfo, StreamInfo
 from devicevault_cli.streams.stream import Stream
-
-ALIVE_MS = 10_000
-"""A consumer that sent a command within this time is alive."""
 
 
 def iso(micros: Micros | None) -> str | None:
@@ -26,9 +23,9 @@ def iso(micros: Micros | None) -> str | None:
 
 
 def status(
-    stream: Stream, letters: DeadLetters, table: str, repository: Repository | None, lag_limit: int = COUNT_LIMIT
+    stream: Stream, letters: DeadLetters, table: dict[str, Any] | None = None, lag_limit: int = COUNT_LIMIT
 ) -> dict[str, Any]:
-    """The answer of `status -o json`; `stream` is None where there is none, `table` where no database is given.
+    """The answer of `status -o json`; `stream` is None where there is none; `table` is passed on.
 
     lag_limit: how many entries are counted where Redis does not know the lag.
     """
@@ -45,14 +42,13 @@ def status(
                 "pending": each.pending,
                 "idle_ms": each.idle_ms,
                 "inactive_ms": each.inactive_ms,
-                "alive": each.idle_ms < ALIVE_MS,
+                "alive": liveness.alive(each),
             }
             for group in groups
-            for each in Group(stream, group.name).consumers()
+            for liveness in [liveness_of(Group(stream, group.name))]
+            for each in liveness.consumers
         ],
-        "table": None
-        if repository is None
-        else {"name": table, "rows": repository.count(), "latest_timestamp": iso(repository.latest_timestamp())},
+        "table": table,
         "dead": {
             "key": letters.letters.key,
             "length": length,

@@ -18,6 +18,9 @@ _FAILURES = ("id", "reason", "device_id", "detail")
 def lines(stream: str, group: str, looked: Mapping[str, Any], width: int, coloured: bool) -> Iterator[str]:
     """The whole page; consumers that live or hold something stand first."""
     yield _title(stream, group, coloured)
+    if away := looked.get("database"):
+        line = f"database: {visible(away)}"
+        yield f"\x1b[31m{line}\x1b[0m" if coloured else line
     yield ""
     about, length = looked["group"], looked["stream"] and looked["stream"]["length"]
     if about is None:

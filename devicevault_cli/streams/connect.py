@@ -14,6 +14,7 @@ from redis.exceptions import AuthorizationError, NoPermissionError
 from redis.retry import Retry
 
 from devicevault_cli.errors import BadConfig, DvctlError, MemoryFull, MissingGroup, Refused, Unavailable, WrongType
+from devicevault_cli.streams.naming import OURS, ConnectionName, command_name, named
 
 Client: TypeAlias = redis.Redis
 
@@ -23,8 +24,10 @@ READ_BYTES = 1024 * 1024
 """Taken from the socket at once: a page of entries has megabytes, and redis-py's 64 KB cost a tenth of the time."""
 
 
-def connect(url: str, *, socket_timeout: float = SOCKET_TIMEOUT_S) -> Client:
+def connect(url: str, *, socket_timeout: float = SOCKET_TIMEOUT_S, command: str = OURS) -> Client:
     """Make a client for `redis://`, `rediss://` or `unix://`; nothing is sent before the first command.
+
+    Its connections are named after the command, as far as Redis permits that.
 
     The client never repeats a command by itself: a second XREADGROUP would answer [] and strand what the first
     delivered.  Raises BadConfig for a URL that cannot be read (without echoing it).
@@ -43,15 +46,17 @@ def connect(url: str, *, socket_timeout: float = SOCKET_TIMEOUT_S) -> Client:
             retry=Retry(NoBackoff(), 0),
             health_check_interval=0,
             socket_read_size=READ_BYTES,
+            driver_info=None,  # the name says more, for one round trip instead of two
             **tcp,
         )
         pool = client.connection_pool
+        pool.connection_class = named(pool.connection_class, ConnectionName(command_name(command)))
         _ = str(pool.connection_kwargs.get("host", "")).encode("idna")
         # An option that redis-py does not know shows only when a connection is made, which does not connect yet.
         pool.connection_class(**pool.connection_kwargs)
-        for command in ("XRANGE", "XREVRANGE", "XREAD", "XREADGROUP"):
+        for name in ("XRANGE", "XREVRANGE", "XREAD", "XREADGROUP"):
             # Entries are made of what Redis sent in one step: `streams.stream.entries`.
-            client.set_response_callback(command, _as_sent)
+            client.set_response_callback(name, _as_sent)
         return client
     except (ValueError, TypeError, AttributeError):
         raise BadConfig(

@@ -186,11 +186,17 @@ class Stream:
         size = min(count, 16)  # until it is known how large they are
         while page := self.range(start, end, size):
             yield page
-            largest = max(sum(map(len, entry.fields.values())) for entry in page)
+            with translated(self.client):
+                largest = max(sum(map(len, entry.fields.values())) for entry in page)
             size = max(1, min(count, 4 * size, PAGE_BYTES // (largest + 1)))
             if page[-1].id == LAST:
                 return
             start = page[-1].id.next()
+
+    def size_of(self, page: Iterable[Entry]) -> int:
+        """The bytes of the values of entries."""
+        with translated(self.client):
+            return sum(len(value) for entry in page for value in entry.fields.values())
 
     def get(self, ids: Iterable[EntryId]) -> dict[EntryId, Entry]:
         """The entries with these ids that exist."""

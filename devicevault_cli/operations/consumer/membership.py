@@ -7,8 +7,7 @@ from typing import Literal
 
 from devicevault_cli.errors import DvctlError, MissingGroup
 from devicevault_cli.operations.consumer.stop import Stopped
-from devicevault_cli.operations.status import ALIVE_MS
-from devicevault_cli.pipelines import is_devicevaults_own
+from devicevault_cli.operations.liveness import devicevaults, liveness_of, who_waits
 from devicevault_cli.streams.delivery import Delivery
 from devicevault_cli.streams.model import ZERO
 
@@ -49,13 +48,18 @@ class Membership:
         """Of what is dangerous beside this consumer: DeviceVault's own, and a Redis that forgets."""
         if self._delivery.stream.eviction_policy().startswith("allkeys"):
             log.warning("Redis may evict the whole stream (maxmemory-policy allkeys-*); set it to noeviction")
-        for other in self._group.consumers():
-            if is_devicevaults_own(other.name) and other.idle_ms < ALIVE_MS and not unique_index:
-                log.warning(
-                    "DeviceVault's own consumer %s is alive in this group: stop it, or run `dvctl db index`; "
-                    "only a unique index keeps its rows and dvctl's apart",
-                    other.name,
-                )
+        if not unique_index and (danger := self._beside()):
+            log.warning("%s; stop it, or run `dvctl db index`: only a unique index prevents duplicate rows", danger)
+
+    def _beside(self) -> str:
+        """DeviceVault's own consumer in this group, as far as it can be seen; empty where it is not running."""
+        liveness = liveness_of(self._group)
+        found = [other for other in devicevaults(liveness) if other.name != self._delivery.consumer]
+        alive = [other.name for other in found if liveness.alive(other)]
+        if alive:
+            return f"DeviceVault's own consumer {alive[0]} is alive in this group"
+        waits = liveness.unlisted or any(other in liveness.candidates for other in found)
+        return who_waits(liveness) if waits else ""
 
     def leave(self) -> None:
         """Leave no ghost: a consumer that holds nothing is deleted."""

@@ -14,6 +14,7 @@ from devicevault_cli.operations.consumer.stop import Stop, Stopped
 from devicevault_cli.operations.consumer.vitals import Watch, sentence
 from devicevault_cli.pipelines import Pipeline
 from devicevault_cli.repository.repository import Repository
+from devicevault_cli.streams.clients import name_consumer
 from devicevault_cli.streams.delivery import Delivery
 from devicevault_cli.streams.group import Group
 
@@ -32,6 +33,7 @@ def consume_as(
 ) -> dict[str, Any]:
     """Consume under a name that no other process on this host has. -> the summary"""
     name, lock = _name(group, name, instance)
+    name_consumer(group.stream.client, name)
     gc.freeze()  # what was imported stays for good, and need not be looked through
     with nullcontext() if lock is None else closing(lock):
         consumer = Consumer(Delivery(group, name), repository, pipeline, options, stop, watch, watch.on_batch)

@@ -9,8 +9,10 @@ import tempfile
 from hashlib import sha256
 from pathlib import Path
 from typing import IO
+from urllib.parse import quote
 
 from devicevault_cli.errors import DvctlError
+from devicevault_cli.pipelines import is_devicevaults_own
 
 SLOTS = 1000
 
@@ -26,7 +28,7 @@ def lock_name(stream: str, group: str, consumer: str) -> Lock | None:
 
 def lowest_free(stream: str, group: str, instance: int | None = None) -> tuple[str, Lock]:
     """`HOST-N` with the lowest N (or the given one) that no other process on this host holds, and its lock."""
-    host = socket.gethostname()
+    host = _host()
     for number in range(SLOTS) if instance is None else (instance,):
         lock = lock_name(stream, group, f"{host}-{number}")
         if lock is not None:
@@ -34,6 +36,12 @@ def lowest_free(stream: str, group: str, instance: int | None = None) -> tuple[s
     if instance is not None:
         raise DvctlError(f"instance {instance} is running on this host already", hint="choose another --instance")
     raise DvctlError(f"all {SLOTS} consumer names of this host are taken", hint="fix one with --consumer NAME")
+
+
+def _host() -> str:
+    """This host in a consumer's name: printable ASCII, and never so that DeviceVault's own consumer could have it."""
+    host = quote(socket.gethostname(), safe="!#$&'()*+,/:;=?@[]^`{|}~", errors="surrogateescape") or "localhost"
+    return f"dvctl-{host}" if is_devicevaults_own(f"{host}-0") else host
 
 
 def _lock_socket(digest: str) -> Lock | None:

@@ -1,0 +1,97 @@
+"""Who waits for messages, by CLIENT LIST: a consumer that is blocked in XREADGROUP shows no other sign of life."""
+
+from __future__ import annotations
+
+import time
+from typing import NamedTuple
+
+from redis.exceptions import ResponseError
+
+from devicevault_cli.errors import Refused, Unavailable
+from devicevault_cli.streams.connect import Client
+from devicevault_cli.streams.naming import consumer_name, consumer_of, is_ours, naming_of
+from devicevault_cli.streams.stream import Stream
+
+LOOKS, BETWEEN_S = 3, 0.02
+"""A consumer is not blocked for the moment between two XREADGROUPs, so one such look proves nothing."""
+
+
+class Waiting(NamedTuple):
+    """A client that is blocked in XREADGROUP and is not dvctl: its address, and for how long it has waited."""
+
+    address: str
+    idle_ms: int
+
+
+class Clients(NamedTuple):
+    """The clients in this database of Redis: those that wait, and the consumers of `dvctl consume` by name."""
+
+    waiting: tuple[Waiting, ...]
+    consumers: frozenset[str]
+
+
+def clients_of(stream: Stream) -> Clients | None:
+    """The clients of the stream's Redis database; None where CLIENT LIST is not permitted."""
+    rows = _rows(stream)
+    for _ in range(LOOKS - 1):
+        if rows is None or _blocked(rows) or not any(_seconds(row) <= 1 for row in _reading(rows)):
+            break
+        time.sleep(BETWEEN_S)
+        rows = _rows(stream)
+    if rows is None:
+        return None
+    waiting = tuple(Waiting(row.get("addr", ""), _seconds(row) * 1000) for row in _blocked(rows))
+    consumers = (consumer_of(row["name"]) for row in rows)
+    return Clients(waiting, frozenset(name for name in consumers if name is not None))
+
+
+def _reading(rows: list[dict[str, str]]) -> list[dict[str, str]]:
+    """Those whose last command was XREADGROUP."""
+    return [row for row in rows if row.get("cmd", "").lower() == "xreadgroup" and not is_ours(row["name"])]
+
+
+def _blocked(rows: list[dict[str, str]]) -> list[dict[str, str]]:
+    return [row for row in _reading(rows) if "b" in row.get("flags", "")]
+
+
+def _rows(stream: Stream) -> list[dict[str, str]] | None:
+    """CLIENT LIST, the fields of each client in this database."""
+    try:
+        reply = stream.read(lambda reply: reply.decode("utf-8", "replace"), "CLIENT", "LIST")
+    except Refused:
+        return None
+    except Unavailable as error:
+        if isinstance(error.__cause__, ResponseError):  # renamed, or forbidden by who hosts this Redis
+            return None
+        raise
+    database = str(stream.client.connection_pool.connection_kwargs.get("db") or 0)
+    rows = ({"name": ""} | dict(_pair(part) for part in line.split(" ")) for line in reply.splitlines())
+    return [row for row in rows if row.get("db") == database]
+
+
+def _pair(part: str) -> tuple[str, str]:
+    name, _, value = part.partition("=")
+    return name, value
+
+
+def _seconds(row: dict[str, str]) -> int:
+    idle = row.get("idle", "")
+    return int(idle) if idle.isascii() and idle.isdigit() else 0
+
+
+def name_consumer(client: Client, consumer: str) -> None:
+    """Connections made from now on are those of this consumer."""
+    naming = naming_of(client)
+    if naming is not None:
+        naming.name = consumer_name(consumer)
+
+
+def is_unnamed(client: Client) -> bool:
+    """Whether Redis did not permit CLIENT SETNAME."""
+    naming = naming_of(client)
+    return naming is not None and naming.refused
+
+
+def user_of(client: Client) -> str:
+    """The user that a client logs in as."""
+    return str(client.connection_pool.connection_kwargs.get("username") or "default")

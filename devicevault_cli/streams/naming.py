@@ -1,0 +1,70 @@
+"""What dvctl's connections are called in CLIENT LIST, so that its consumers are told apart from DeviceVault's."""
+
+from __future__ import annotations
+
+from typing import Any
+from urllib.parse import quote, unquote
+
+from redis.exceptions import ResponseError
+
+OURS = "dvctl"
+_CONSUMER = f"{OURS}:consume:"
+_PERMITTED = "!#$&'()*+,/:;=?@[]^`{|}~"
+"""What a name may hold besides letters and digits; everything else is percent-encoded, and so is the percent sign."""
+
+
+def command_name(command: str) -> str:
+    """The name of the connections of a command, for example `dvctl:reset-group`."""
+    return f"{OURS}:{command.replace(' ', '-')}" if command != OURS else OURS
+
+
+def consumer_name(consumer: str) -> str:
+    """The name of the connections of `dvctl consume`."""
+    return _CONSUMER + quote(consumer, safe=_PERMITTED, errors="surrogateescape")
+
+
+def is_ours(name: str) -> bool:
+    """Whether a connection of this name is dvctl's."""
+    return name == OURS or name.startswith(f"{OURS}:")
+
+
+def consumer_of(name: str) -> str | None:
+    """Which consumer a connection of this name belongs to, if it is of `dvctl consume`."""
+    return unquote(name.removeprefix(_CONSUMER), errors="surrogateescape") if name.startswith(_CONSUMER) else None
+
+
+class ConnectionName:
+    """Names each connection as it is made, instead of redis-py, which gives up where that is not permitted.
+
+    `refused`: Redis did not permit CLIENT SETNAME.
+    """
+
+    def __init__(self, name: str) -> None:
+        self.name = name
+        self.refused = False
+
+    def __call__(self, connection: Any) -> None:
+        connection.on_connect()
+        connection.send_command("CLIENT", "SETNAME", self.name, check_health=False)
+        try:
+            connection.read_response()
+        except ResponseError:
+            self.refused = True
+        else:
+            self.refused = False
+
+
+def named(connection_class: type[Any], name: ConnectionName) -> type[Any]:
+    """The same kind of connection, given this name."""
+
+    def init(self: Any, **options: Any) -> None:
+        connection_class.__init__(self, **options)
+        self.redis_connect_func = name
+
+    return type(connection_class.__name__, (connection_class,), {"__init__": init, "naming": name})
+
+
+def naming_of(client: Any) -> ConnectionName | None:
+    """What names the connections of a client that `connect` made."""
+    naming = getattr(client.connection_pool.connection_class, "naming", None)
+    return naming if isinstance(naming, ConnectionName) else None
