@@ -16,6 +16,11 @@ _NO_ROOM = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EIO)
 def run(words: Sequence[str], terminal: Terminal | None = None) -> int:
     """Run a command line. -> its exit code; nothing escapes but what asks Python itself to end"""
     terminal = terminal or Terminal.real()
+    if "check" in words:
+        from devicevault_cli.commands.check_guard import guarded, is_check
+
+        if is_check(words):
+            return guarded(words, terminal, lambda held: _run(list(words), held))
     try:
         code = _run(list(words), terminal)
         terminal.stdout.flush()

@@ -67,6 +67,14 @@ def iso(milliseconds: Milliseconds) -> str:
     return f"{time.strftime('%Y-%m-%dT%H:%M:%S', time.gmtime(seconds))}.{fraction:03d}Z"
 
 
+def exact_duration(milliseconds: Milliseconds) -> str:
+    """A duration as it is typed, in the largest unit that has no fraction: `1h`, `90s`, `1500ms`."""
+    if milliseconds == 0:
+        return "0"
+    unit = next(unit for unit, length in _UNITS.items() if milliseconds % length == 0)
+    return f"{milliseconds // _UNITS[unit]}{unit}"
+
+
 def show_duration(milliseconds: float) -> str:
     """A duration for people, its two largest units: `850ms`, `3m 12s`, `2d 4h`."""
     left = round(milliseconds)

@@ -72,7 +72,8 @@ def check(
     if format_ == "json":
         Printer(run.terminal, "json").answer(answer)
     elif format_ is None:
-        run.printer.answer(answer, "checks", lines=lambda told: nagios(_inert(told)))
+        # Where nothing could be checked there are no rows, and the answer itself is the one line.
+        run.printer.answer(answer, "checks" if answer["checks"] else None, lines=lambda told: nagios(_inert(told)))
     else:
         shape = prometheus if format_ == "prometheus" else nagios
         Printer(run.terminal).answer(answer, lines=lambda told: shape(_inert(told)))

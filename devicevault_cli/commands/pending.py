@@ -5,10 +5,12 @@ from __future__ import annotations
 from typing import Annotated
 
 from devicevault_cli.commands.arguments import Option
+from devicevault_cli.commands.next_page import again
 from devicevault_cli.commands.options import CLAIM_IDLE_MS, END, START, ClaimIdle, End, Start, command
 from devicevault_cli.operations import pending as operation
 from devicevault_cli.runtime import Runtime
-from devicevault_cli.times import parse_duration
+from devicevault_cli.streams.model import EntryId
+from devicevault_cli.times import exact_duration, parse_duration
 
 PAGE = 100
 COLUMNS = ("id", "consumer", "idle_ms", "age_ms", "deliveries", "state", "device_id")
@@ -33,7 +35,8 @@ def pending(
 ) -> None:
     """List pending entries, oldest first, a page at a time.
 
-    The next page begins where this one ends: --from the last id. As -o ids they come all, for another command.
+    The totals are of what the options select. The command for the next page stands below a page that is not the last
+    one. With -o ids all entries are listed, for another command.
     """
     if run.settings.output == "ids" and count is None and not summary:
         rows = operation.all_pending(run.group, consumer=owner, min_idle_ms=min_idle, start=start, end=end)
@@ -52,9 +55,28 @@ def pending(
     if not answer["total"] and run.group.info() is None:
         run.printer.note(f"there is no group {run.group.name} on {run.stream.key} yet")
     if summary and run.settings.output != "json":
-        del answer["entries"]
+        del answer["entries"], answer["next_from"]
         run.printer.answer(answer)
         return
+    following = answer["next_from"]
+    if run.printer.output == "table":
+        del answer["next_from"]
     run.printer.answer(answer, "entries", COLUMNS)
+    if following:
+        filters = {
+            "--consumer": owner,
+            "--min-idle": exact_duration(min_idle) if min_idle else None,
+            "--count": count,
+            "--from": following,
+            "--to": _last(end) if end != END else None,
+            "--claim-idle": exact_duration(claim_idle) if claim_idle != CLAIM_IDLE_MS else None,
+        }
+        shown = f"{len(answer['entries']):,} of {answer['total']:,} shown"
+        run.printer.hint(f"{shown}; for the next page: {again(run, filters)}")
     if any(each["state"] == "stuck" for each in answer["entries"]):
         run.printer.hint("any running `dvctl consume` takes stuck entries over; `dvctl claim` lets it do so at once")
+
+
+def _last(end: EntryId) -> str:
+    """The last id, as `--to` takes it: without a sequence number it means the whole millisecond."""
+    return str(end.ms) if end.seq == END.seq else str(end)

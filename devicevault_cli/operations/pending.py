@@ -3,13 +3,17 @@
 from __future__ import annotations
 
 import time
+from collections import Counter
 from collections.abc import Iterator
 from contextlib import suppress
 from typing import Any
 
 from devicevault_cli.errors import MissingGroup
 from devicevault_cli.streams.group import Group
-from devicevault_cli.streams.model import LAST, ZERO, EntryId, PendingEntry, PendingSummary
+from devicevault_cli.streams.model import LAST, ZERO, EntryId, PendingEntry
+
+COUNT_PAGE = 10_000
+"""Pending entries asked for at once where they are only counted."""
 
 
 def pending(
@@ -23,14 +27,18 @@ def pending(
     claim_idle_ms: int = 60_000,
     summary_only: bool = False,
 ) -> dict[str, Any]:
-    """The answer of `pending -o json`: totals of the whole group, entries oldest first, at most `count`."""
+    """The answer of `pending -o json`: totals of what matches, and its entries, oldest first, at most `count`.
+
+    `next_from` is where the next page begins, None on the last page.
+    """
+    page: list[PendingEntry] = []
     try:
-        summary = group.summary()
-        page: list[PendingEntry] = []
-        if not summary_only and summary.total:
-            page = group.pending(start, end, count, consumer=consumer, min_idle_ms=min_idle_ms)
+        owners = _owners(group, consumer, min_idle_ms, start, end)
+        if not summary_only and owners:
+            page = group.pending(start, end, count + 1, consumer=consumer, min_idle_ms=min_idle_ms)
     except MissingGroup:
-        summary, page = PendingSummary(0), []
+        owners = Counter()
+    more, page = len(page) > count, page[:count]
     about = group.stream.get(each.id for each in page) if page else {}
     now_ms = time.time_ns() // 1_000_000
     rows = []
@@ -50,7 +58,24 @@ def pending(
                 "task_identifier": shown(fields, b"task_identifier"),
             }
         )
-    return {"group": group.name, "total": summary.total, "consumers": summary.consumers, "entries": rows}
+    return {
+        "group": group.name,
+        "total": owners.total(),
+        "consumers": dict(owners),
+        "entries": rows,
+        "next_from": str(page[-1].id.next()) if more else None,
+    }
+
+
+def _owners(group: Group, consumer: str | None, min_idle_ms: int, start: EntryId, end: EntryId) -> Counter[str]:
+    """How many pending entries match, by who holds them. Redis has these numbers at hand only without a filter."""
+    if not min_idle_ms and (start, end) == (ZERO, LAST):
+        owners = Counter(group.summary().consumers)
+        return owners if consumer is None else Counter({consumer: owners[consumer]} if owners[consumer] else {})
+    counted: Counter[str] = Counter()
+    for page in group.pending_pages(start, end, COUNT_PAGE, consumer=consumer, min_idle_ms=min_idle_ms):
+        counted.update(entry.consumer for entry in page)
+    return counted
 
 
 def all_pending(

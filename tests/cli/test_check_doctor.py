@@ -123,7 +123,7 @@ def test_what_cannot_be_reached_is_unknown(cli: Cli) -> None:
 
 @pytest.mark.parametrize("words", [["--max-lag", "x"], ["--max-lag", "9:5"], ["--max-age", "5"], ["--format", "xml"]])
 def test_usage(at: Cli, words: list[str]) -> None:
-    assert at("check", *words).code == 2
+    assert at("check", *words).code == 3, "monitoring knows no other code for what could not be checked"
 
 
 # --- doctor ----------------------------------------------------------------------------------------------------------
