@@ -93,6 +93,7 @@ def plan_reset(
         apply=apply,
         still_true=still_true,
         refusal=refusal,
+        snapshot=True,
     )
 
 
@@ -169,6 +170,7 @@ def plan_destroy(group: Group, *, force: bool = False, progress: Progress = quie
         still_true=_unchanged(group, info),
         refusal=refusal,
         typed=group.name,
+        snapshot=True,
     )
 
 

@@ -117,14 +117,30 @@ def _named(path: Path) -> Iterator[None]:
         yield
     except OSError as error:
         raise DvctlError(
-            f"{path} cannot be written: {error.strerror}", hint="nothing was changed; is there room on the disk?"
+            f"{path} cannot be written: {error.strerror}", hint="make room on the disk, or choose another directory"
         ) from error
 
 
 def _rename_new(partial: Path, path: Path) -> None:
     """Rename without overwriting what another process made meanwhile."""
-    os.link(partial, path)
-    partial.unlink()
+    try:
+        os.link(partial, path)
+    except FileExistsError:
+        raise
+    except OSError:  # FAT and some network file systems have no hard links, and each its own error for that
+        _claim(path)
+        try:
+            partial.rename(path)
+        except BaseException:
+            path.unlink(missing_ok=True)
+            raise
+    else:
+        partial.unlink()
+
+
+def _claim(path: Path) -> None:
+    """Create an empty file that only this process may then replace."""
+    os.close(os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600))
 
 
 def _sync_folder(folder: Path) -> None:

@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 import mmap
-import tempfile
 from collections import Counter
 from collections.abc import Iterator, Sequence
 from typing import Any
 
+from devicevault_cli.directories import temporary_file
 from devicevault_cli.messages import Decoded
 from devicevault_cli.operations.verify.classes import Judged
 from devicevault_cli.repository.repository import Repository
@@ -21,7 +21,7 @@ class IdSet:
     """A set of row ids as a bit each in a temporary file: 10 million rows are 1.2 MB, wherever they are kept."""
 
     def __init__(self) -> None:
-        self._file = tempfile.TemporaryFile(prefix="dvctl-verify-")  # noqa: SIM115 - `close` closes it
+        self._file = temporary_file()
         self._file.truncate(STEP)
         self._bits = mmap.mmap(self._file.fileno(), STEP)
 
