@@ -27,9 +27,19 @@ def change(
         confirm=lambda plan: _confirm(run, plan, question),
         dry_run=run.dry_run,
     )
-    run.printer.answer(answer, rows, ids=ids, lines=None if rows else _lines)
-    if undo := answer.get("undo"):
-        run.printer.hint(f"to undo this: {undo}")
+    undo = answer.get("undo")
+    try:
+        run.printer.answer(answer, rows, ids=ids, lines=None if rows else _lines)
+        run.terminal.stdout.flush()
+    except BrokenPipeError:
+        raise
+    except OSError:
+        if answer["applied"]:
+            run.printer.warn("the change was made, only the answer could not be written")
+        raise
+    finally:
+        if undo:
+            run.printer.hint(f"to undo this: {undo}")
     return answer
 
 
