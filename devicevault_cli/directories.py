@@ -97,16 +97,25 @@ def temporary_file(*, named: bool = False) -> IO[bytes]:
     import tempfile
 
     make = tempfile.NamedTemporaryFile if named else tempfile.TemporaryFile
-    with _needing_tmpdir():
+    with needing_tmpdir():
         file: IO[bytes] = make(prefix="dvctl-")
         return file
+
+
+def reserve(file: IO[bytes], start: int, length: int) -> None:
+    """Have the disk keep room for a part of a temporary file. Raises DvctlError where there is none."""
+    with needing_tmpdir():
+        if hasattr(os, "posix_fallocate"):
+            os.posix_fallocate(file.fileno(), start, length)
+        elif os.fstat(file.fileno()).st_size < start + length:
+            file.truncate(start + length)
 
 
 def temporary_directory() -> TemporaryDirectory[str]:
     """A directory that is removed with all it holds. Raises DvctlError."""
     from tempfile import TemporaryDirectory
 
-    with _needing_tmpdir():
+    with needing_tmpdir():
         return TemporaryDirectory(prefix="dvctl-")
 
 
@@ -114,15 +123,16 @@ def lock_directory() -> Path:
     """What all users of this host share. Raises DvctlError."""
     from tempfile import gettempdir
 
-    with _needing_tmpdir():
+    with needing_tmpdir():
         return Path(gettempdir())
 
 
 @contextmanager
-def _needing_tmpdir() -> Iterator[None]:
+def needing_tmpdir() -> Iterator[None]:
+    """Raise DvctlError where a temporary file cannot be written."""
     try:
         yield
     except OSError as error:
         raise DvctlError(
-            f"a temporary file cannot be created: {error.strerror}", hint="set TMPDIR to a writable directory"
+            f"a temporary file cannot be written: {error.strerror}", hint="set TMPDIR to a writable directory with room"
         ) from error

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable
 from typing import Any
 
+from devicevault_cli.operations.interruption import interruptible
 from devicevault_cli.operations.plan import Answer, Plan, carry_out
 from devicevault_cli.repository.repository import Repository
 from devicevault_cli.runtime import Runtime
@@ -21,12 +22,13 @@ def change(
     rows: str | None = None,
 ) -> Answer:
     """Carry a plan out and print its answer. Raises NotConfirmed, StalePlan and what the operation raises."""
-    answer = carry_out(
-        make,
-        show=lambda plan: run.printer.note(*plan.says),
-        confirm=lambda plan: _confirm(run, plan, question),
-        dry_run=run.dry_run,
-    )
+    with interruptible():
+        answer = carry_out(
+            make,
+            show=lambda plan: run.printer.note(*plan.says),
+            confirm=lambda plan: _confirm(run, plan, question),
+            dry_run=run.dry_run,
+        )
     undo = answer.get("undo")
     try:
         run.printer.answer(answer, rows, ids=ids, lines=None if rows else _lines)
