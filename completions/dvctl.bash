@@ -89,6 +89,7 @@ _dvctl() {
         *" -n") kind=none ;;
         *" --count") kind=none ;;
         *" --file") kind=files ;;
+        *" --from-line") kind=none ;;
         *" --min-idle") kind=none ;;
         "claim --from") kind=consumers ;;
         *" --from") kind=none ;;
@@ -126,7 +127,7 @@ _dvctl() {
             if [[ $cur == -* ]]; then
                 case "$command" in
                     "consume") candidates="--drain --max-wait --max-messages --batch-size --claim-idle --max-deliveries --on-reject --on-missing-group --instance --rate --metrics-port --log-format --redis-url --database-url --stream --group --consumer --pipeline --config --profile -o --output -v --verbose -h --help" ;;
-                    "publish") candidates="--device --status --log -n --count --rate --file --redis-url --database-url --stream --group --consumer --pipeline --config --profile -o --output -v --verbose -h --help" ;;
+                    "publish") candidates="--device --status --log -n --count --rate --file --from-line --redis-url --database-url --stream --group --consumer --pipeline --config --profile -o --output -v --verbose -h --help" ;;
                     "demo") candidates="--redis-url --database-url --stream --group --consumer --pipeline --config --profile -o --output -v --verbose -h --help" ;;
                     "status") candidates="--redis-url --database-url --stream --group --consumer --pipeline --config --profile -o --output -v --verbose -h --help" ;;
                     "pending") candidates="--consumer --min-idle -n --count --from --to --claim-idle --summary --redis-url --database-url --stream --group --pipeline --config --profile -o --output -v --verbose -h --help" ;;

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import sys
-
 from devicevault_cli.entry import main
 
-sys.exit(main())
+main()

@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Any
 from urllib.parse import quote
 
+from devicevault_cli.directories import config_directory, expanded
 from devicevault_cli.errors import BadConfig
 
 _SCHEMES = {
@@ -20,9 +21,8 @@ _SCHEMES = {
 
 
 def profiles_path(environ: Mapping[str, str]) -> Path:
-    """Where the profiles stand: `$XDG_CONFIG_HOME/dvctl/config.toml`."""
-    home = environ.get("XDG_CONFIG_HOME")
-    return (Path(home) if home else Path("~/.config").expanduser()) / "dvctl" / "config.toml"
+    """Where the profiles stand: `$XDG_CONFIG_HOME/dvctl/config.toml`. Raises BadConfig."""
+    return config_directory(environ) / "config.toml"
 
 
 def load_profile(name: str, environ: Mapping[str, str]) -> dict[str, str]:
@@ -93,7 +93,7 @@ def _database_url(database: dict[str, Any], path: Path) -> str | None:
         raise BadConfig(f"database.name is missing in {path}")
     if _SCHEMES[engine] == "sqlite":
         # DeviceVault keeps config.yaml in a folder of its own, and its database beside that folder.
-        return f"sqlite:///{quote(str(path.absolute().parent.parent / Path(name).expanduser()))}"
+        return f"sqlite:///{quote(str(path.absolute().parent.parent / expanded(name)))}"
     user, password = (quote(values.get(key, ""), safe="") for key in ("user", "password"))
     login = f"{user}:{password}@" if password else f"{user}@" if user else ""
     port = f":{values['port']}" if values.get("port") else ""

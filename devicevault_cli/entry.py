@@ -6,16 +6,28 @@ import gc
 import os
 import sys
 
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from typing import NoReturn
 
-def main() -> int:
-    """Run sys.argv, and end the process. -> exit code, where only Python itself can end it well"""
+
+def main() -> NoReturn:
+    """Run sys.argv, and end the process."""
     # Modules and messages come by the thousand and make no cycles: looking for some each 700 objects costs a tenth, and
     # once within the imports 7 ms.
     gc.set_threshold(150_000, 20, 20)
     for name in ("stdin", "stdout", "stderr"):
         if getattr(sys, name) is None:  # a daemon was started without it
             setattr(sys, name, open(os.devnull, "r+", encoding="utf-8"))  # noqa: PTH123, SIM115
-    return _leave(answer(sys.argv[1:]))
+    try:
+        code = answer(sys.argv[1:])
+    except KeyboardInterrupt:  # while modules are imported; later ones are answered where they come
+        code = 130
+    except BrokenPipeError:  # `dvctl --help | head` has seen enough
+        code = 141
+    except (OSError, ValueError) as error:
+        code = _cannot_write(error)
+    _leave(code)
 
 
 def answer(words: list[str]) -> int:
@@ -35,13 +47,18 @@ def answer(words: list[str]) -> int:
     return run(words)
 
 
-def _leave(code: int) -> int:
+def _leave(code: int) -> NoReturn:
     """End at once: taking the interpreter apart, module by module, is a seventh of a short command's time."""
     try:
         sys.stdout.flush()
+    except BrokenPipeError:
+        code = code or 141
+    except (OSError, ValueError) as error:
+        code = code or _cannot_write(error)
+    try:  # noqa: SIM105 - contextlib is not loaded yet, and takes its time
         sys.stderr.flush()
     except (OSError, ValueError):
-        return code  # a stream is closed: Python knows how to end with that
+        pass
     os._exit(code)
 
 
@@ -58,13 +75,21 @@ def _shipped_help(words: list[str]) -> str | None:
 
 
 def _write(text: str) -> int:
-    try:
-        sys.stdout.write(text)
-        sys.stdout.flush()
-    except BrokenPipeError:
-        sys.stderr.close()
+    sys.stdout.write(text)
+    sys.stdout.flush()
     return 0
 
 
+def _cannot_write(error: Exception) -> int:
+    """Say so, in the words of `main`. -> exit code"""
+    try:
+        reason = getattr(error, "strerror", None) or error
+        sys.stderr.write(f"error: this cannot be written: {reason}\n")
+        sys.stderr.flush()
+    except (OSError, ValueError):
+        pass
+    return 1
+
+
 if __name__ == "__main__":
-    sys.exit(main())
+    main()

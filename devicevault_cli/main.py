@@ -10,7 +10,8 @@ from contextlib import suppress
 from devicevault_cli.errors import DvctlError
 from devicevault_cli.output.terminal import Terminal
 
-_NO_ROOM = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EIO)
+_NO_ROOM = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EIO, errno.EBADF, errno.EAGAIN)
+"""What a write to stdout can fail with: a full disk, a terminal that is gone, a stream that is no output."""
 
 
 def run(words: Sequence[str], terminal: Terminal | None = None) -> int:
@@ -56,7 +57,7 @@ def _report(error: DvctlError, words: Sequence[str], terminal: Terminal) -> int:
 
     printer = Printer(terminal)
     try:
-        terminal.stdout.flush()
+        _flush(terminal)
         if "--verbose" in words or "-v" in words:
             printer.note(*chain(error))
         printer.error(str(error), error.hint)
@@ -81,9 +82,23 @@ def _unexpected(error: Exception) -> DvctlError:
     return unexpected
 
 
+def _flush(terminal: Terminal) -> None:
+    """What stdout does not take is given up: that it failed is about to be reported. Raises BrokenPipeError."""
+    try:
+        terminal.stdout.flush()
+    except BrokenPipeError:
+        raise
+    except (OSError, ValueError):
+        _give_up(terminal)
+
+
 def _reader_gone(terminal: Terminal) -> int:
     """`dvctl ... | head` has seen enough: end like other tools that SIGPIPE ends, without a word."""
-    # Python flushes stdout once more at exit, and would complain there.
+    _give_up(terminal)
+    return 141
+
+
+def _give_up(terminal: Terminal) -> None:
+    """Python flushes stdout once more at exit, and would complain there."""
     with suppress(OSError, ValueError):
         os.dup2(os.open(os.devnull, os.O_WRONLY), terminal.stdout.fileno())
-    return 141

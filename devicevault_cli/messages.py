@@ -124,7 +124,8 @@ def decode_storage(ms: int, seq: int, fields: Fields, device_id_max: int = INT4_
 def first_id(fields: Fields) -> tuple[int, int] | None:
     """The id a re-published message had first, or None where the field is absent or malformed."""
     match = _ID.fullmatch(fields.get(FIRST_ID, b""))
-    return (int(match[1]), int(match[2])) if match else None
+    first = (int(match[1]), int(match[2])) if match else None
+    return first if first is not None and max(first) < _ID_END else None
 
 
 def parse_time(raw: bytes) -> Micros | None:
@@ -140,7 +141,8 @@ def parse_time(raw: bytes) -> Micros | None:
     return micros if _EARLIEST <= micros <= LATEST else None
 
 
-_ID = re.compile(rb"([0-9]{1,19})-([0-9]{1,19})")
+_ID = re.compile(rb"([0-9]{1,20})-([0-9]{1,20})")
+_ID_END = 2**64
 _EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 _NAIVE_EPOCH = _EPOCH.replace(tzinfo=None)
 _MICROSECOND = timedelta(microseconds=1)

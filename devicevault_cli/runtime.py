@@ -5,7 +5,6 @@ from __future__ import annotations
 from contextlib import ExitStack
 from dataclasses import dataclass, field
 from functools import cached_property
-from pathlib import Path
 from typing import TYPE_CHECKING
 
 from devicevault_cli.errors import NotConfirmed
@@ -85,12 +84,6 @@ class Runtime:
         repository = open_repository(self.settings.database_url, TABLES[self.pipeline.table])
         self._closing.callback(repository.close)
         return repository
-
-    @property
-    def state_directory(self) -> Path:
-        """Where snapshots and the journal stand: `$XDG_STATE_HOME/dvctl`."""
-        home = self.terminal.environ.get("XDG_STATE_HOME")
-        return (Path(home) if home else Path("~/.local/state").expanduser()) / "dvctl"
 
     def confirm(self, question: str, name: str | None = None) -> bool:
         """Ask, unless `--yes` is given; with `name`, have that typed, unless `--confirm` gives it.

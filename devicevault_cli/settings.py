@@ -4,10 +4,10 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Any, NamedTuple
 from urllib.parse import urlsplit
 
+from devicevault_cli.directories import expanded
 from devicevault_cli.errors import BadConfig, DvctlError, Usage
 from devicevault_cli.pipelines import PIPELINES, Pipeline
 from devicevault_cli.redact import is_whole, redact
@@ -137,7 +137,7 @@ def load(flags: Mapping[str, str | None], environ: Mapping[str, str]) -> Setting
     if config.value is not None:
         from devicevault_cli.config_files import from_config_yaml, load_config_yaml
 
-        path = Path(config.value).expanduser()
+        path = expanded(config.value)
         sources.config = from_config_yaml(load_config_yaml(path), path, sources.pipeline)
     kind = PIPELINES[sources.pipeline]
     return Settings(

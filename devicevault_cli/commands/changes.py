@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable
 from typing import Any
 
+from devicevault_cli.operations.interruption import interruptible
 from devicevault_cli.operations.plan import Answer, Plan, carry_out
 from devicevault_cli.output.table import position
 from devicevault_cli.repository.repository import Repository
@@ -22,15 +23,26 @@ def change(
     rows: str | None = None,
 ) -> Answer:
     """Carry a plan out and print its answer. Raises NotConfirmed, StalePlan and what the operation raises."""
-    answer = carry_out(
-        make,
-        show=lambda plan: run.printer.note(*plan.says),
-        confirm=lambda plan: _confirm(run, plan, question),
-        dry_run=run.dry_run,
-    )
-    run.printer.answer(answer, rows, ids=ids, lines=None if rows else _lines)
-    if undo := answer.get("undo"):
-        run.printer.hint(f"to undo this: {undo}")
+    with interruptible():
+        answer = carry_out(
+            make,
+            show=lambda plan: run.printer.note(*plan.says),
+            confirm=lambda plan: _confirm(run, plan, question),
+            dry_run=run.dry_run,
+        )
+    undo = answer.get("undo")
+    try:
+        run.printer.answer(answer, rows, ids=ids, lines=None if rows else _lines)
+        run.terminal.stdout.flush()
+    except BrokenPipeError:
+        raise
+    except OSError:
+        if answer["applied"]:
+            run.printer.warn("the change was made, only the answer could not be written")
+        raise
+    finally:
+        if undo:
+            run.printer.hint(f"to undo this: {undo}")
     return answer
 
 

@@ -29,12 +29,10 @@ def main(words: Sequence[str]) -> int:
         # The value that is being typed is none yet: there is no profile `pro`.
         given = _settings_in(words[1:]) | {words[0].removesuffix("s"): None}
         settings = load(given, os.environ)
-        for value in KINDS[words[0]](settings):
-            if _HARMLESS.fullmatch(value):
-                sys.stdout.write(f"{value}\n")
-        sys.stdout.flush()
+        text = "".join(f"{value}\n" for value in KINDS[words[0]](settings) if _HARMLESS.fullmatch(value))
     except Exception:  # noqa: BLE001 - at a prompt half typed, no message is of use: there is nothing to offer
         return 1
+    sys.stdout.write(text)
     return 0
 
 

@@ -105,7 +105,9 @@ def consume(
         if metrics_port is not None:
             from devicevault_cli.commands.monitoring import monitored
 
-            port = serving.enter_context(monitored(*metrics_port, watch, run.settings.stream, run.settings.group))
+            about = run.settings.stream, run.settings.group
+            stderr = run.printer.stderr
+            port = serving.enter_context(monitored(*metrics_port, watch, *about, lambda: stderr.dropped))
             log.info("metrics are on port %d: /metrics, /healthz, /readyz", port)
         answer = consume_as(
             run.group, run.repository, run.pipeline, options, stop, run.settings.consumer, instance, watch

@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-import tempfile
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 from devicevault_cli.commands.options import command
+from devicevault_cli.directories import temporary_directory
 from devicevault_cli.errors import DvctlError
 from devicevault_cli.runtime import Runtime
 
@@ -26,7 +26,7 @@ def demo(run: Runtime) -> int:
         if rows:
             run.printer.table(rows)
 
-    with tempfile.TemporaryDirectory(prefix="dvctl-demo-") as folder, embedded_redis() as (client, what):
+    with temporary_directory() as folder, embedded_redis() as (client, what):
         repository = open_repository(f"sqlite:///{Path(folder) / 'demo.sqlite3'}", RESULTS, create=True)
         repository.create_tables()
         repository.add_devices(DEVICES)

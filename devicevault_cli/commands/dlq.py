@@ -91,11 +91,13 @@ def show(
 
 
 def _letters(answer: Any) -> Iterator[str]:
+    from devicevault_cli.operations.inspect import field_lines
+
     for letter in answer["entries"]:
         yield f"{letter['id']}  {letter['reason']}: {letter['detail']}"
         yield f"  since {letter['at']}, given up by {letter['consumer']} after {letter['deliveries']} deliveries"
         yield f"  retried {letter['attempts']} times"
-        for name, value in letter["fields"].items():
+        for name, value in field_lines(letter["fields"]):
             yield f"  {name:22}  {value}"
     for key in answer["unknown"]:
         yield f"{key}  no dead letter"

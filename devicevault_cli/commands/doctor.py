@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from pathlib import Path
 from typing import Any
 
 from devicevault_cli.commands.options import command
+from devicevault_cli.directories import expanded
 from devicevault_cli.errors import DvctlError
 from devicevault_cli.runtime import Runtime
 
@@ -70,7 +70,7 @@ def _overridden(run: Runtime) -> list[str]:
     config = run.settings["config"].value
     if config is None:
         return []
-    path = Path(config).expanduser()
+    path = expanded(config)
     try:
         said = from_config_yaml(load_config_yaml(path), path, run.pipeline.name)
     except DvctlError:

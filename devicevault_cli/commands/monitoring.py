@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 
 from devicevault_cli.operations.consumer.vitals import Watch
@@ -10,15 +10,17 @@ from devicevault_cli.output.metrics import Metrics, Signs, served
 
 
 @contextmanager
-def monitored(host: str, port: int, watch: Watch, stream: str, group: str) -> Iterator[int]:
+def monitored(
+    host: str, port: int, watch: Watch, stream: str, group: str, log_lines_dropped: Callable[[], int]
+) -> Iterator[int]:
     """Serve what `watch` sees. -> the port"""
-    metrics = Metrics(lambda: signs(watch), {"stream": stream, "group": group})
+    metrics = Metrics(lambda: signs(watch, log_lines_dropped()), {"stream": stream, "group": group})
     watch.on_batch = metrics.observe
     with served(metrics, host, port) as bound:
         yield bound
 
 
-def signs(watch: Watch) -> Signs:
+def signs(watch: Watch, log_lines_dropped: int) -> Signs:
     """One look."""
     tally, backlog = watch.tally, watch.backlog
     outcomes = {
@@ -35,6 +37,7 @@ def signs(watch: Watch) -> Signs:
             "reclaimed": tally.reclaimed,
             "dispatched": tally.dispatched,
             "deferred_retries": tally.deferred_retries,
+            "log_lines_dropped": log_lines_dropped,
         },
         gauges={
             "stream_length": backlog.length,

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from contextlib import ExitStack
 from pathlib import Path
 from typing import Annotated
 
@@ -21,6 +22,7 @@ from devicevault_cli.commands.options import (
     read_ids,
 )
 from devicevault_cli.errors import Usage
+from devicevault_cli.operations.message_files import STDIN, readable_twice
 from devicevault_cli.operations.selection import Selection, Source, from_file, from_stream
 from devicevault_cli.runtime import Runtime
 from devicevault_cli.streams.model import EntryId
@@ -48,7 +50,10 @@ def replay(
     task: Task = None,
     status: Status = None,
     missing: Annotated[bool, Option("--missing", "Only entries without a row.")] = False,
-    file: Annotated[Path | None, Option("--file", "Entries of a file of dvctl export.", complete="files")] = None,
+    file: Annotated[
+        Path | None,
+        Option("--file", "Entries of a file of dvctl export; - is stdin.", "FILE|-", complete="files"),
+    ] = None,
     overwrite: Annotated[bool, Option("--overwrite", "Replace rows of another device or status.")] = False,
     republish: Annotated[bool, Option("--republish", "Put copies on the stream instead.")] = False,
     max_copies: Annotated[int, Option("--max-copies", "Leave out what was republished so often.", least=1)] = 3,
@@ -73,8 +78,8 @@ def replay(
         raise Usage(
             "which entries?", hint="give ids, --since, --device, --missing ...; --missing takes all without a row"
         )
-    source = _source(run, selection, file)
-    with run.printer.progress("replaying") as progress:
+    with ExitStack() as files, run.printer.progress("replaying") as progress:
+        source = _source(run, selection, file, files)
         if republish:
             if file is not None or missing or overwrite:
                 raise Usage("--republish copies entries of the stream: no --file, --missing or --overwrite")
@@ -93,5 +98,8 @@ def replay(
         )
 
 
-def _source(run: Runtime, selection: Selection, file: Path | None) -> Source:
-    return from_file(file, selection) if file is not None else from_stream(run.stream, selection)
+def _source(run: Runtime, selection: Selection, file: Path | None, files: ExitStack) -> Source:
+    if file is None:
+        return from_stream(run.stream, selection)
+    path = files.enter_context(readable_twice(file, run.terminal.stdin))
+    return from_file(path, selection, "stdin" if file == STDIN else file.name)

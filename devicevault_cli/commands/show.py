@@ -37,9 +37,11 @@ def show(
 
 
 def _lines(answer: Any) -> Iterator[str]:
+    from devicevault_cli.operations.inspect import field_lines
+
     for entry in answer["entries"]:
         yield f"{entry['id']}  {entry['time']}  {entry['state']}"
-        for name, value in entry["fields"].items():
+        for name, value in field_lines(entry["fields"]):
             yield f"  {name:22}  {value}"
         if "pending" in entry:
             held = entry["pending"]

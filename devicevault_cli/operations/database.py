@@ -31,9 +31,10 @@ def index_plan(repository: Repository) -> dict[str, Any]:
 
 def create_index(repository: Repository) -> dict[str, Any]:
     """The answer of `db index -o json`."""
-    done = repository.create_index()
-    answer = {"created": done.created, "index": done.name, "duplicates": _shown(done.duplicates)}
-    journal.record("db index", {"index": repository.spec.index_name, "table": repository.spec.name}, answer)
+    with journal.opened() as opened:
+        done = repository.create_index()
+        answer = {"created": done.created, "index": done.name, "duplicates": _shown(done.duplicates)}
+        opened.record("db index", {"index": repository.spec.index_name, "table": repository.spec.name}, answer)
     return answer
 
 

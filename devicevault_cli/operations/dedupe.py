@@ -55,6 +55,7 @@ def plan_dedupe(repository: Repository, progress: Progress = quietly) -> Plan:
         size=len(surplus),
         apply=apply,
         still_true=still_true,
+        snapshot=True,
     )
 
 

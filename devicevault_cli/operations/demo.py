@@ -8,7 +8,7 @@ from typing import Any
 from devicevault_cli.operations.consumer.loop import ConsumeOptions, Consumer
 from devicevault_cli.operations.consumer.stop import Stop
 from devicevault_cli.operations.pending import pending
-from devicevault_cli.operations.publish import Message, publish, sample_messages
+from devicevault_cli.operations.publish import Message, sample_messages
 from devicevault_cli.operations.verify.verify import verify
 from devicevault_cli.pipelines import RESULTS
 from devicevault_cli.repository.repository import Repository
@@ -50,8 +50,7 @@ def run_demo(stream: Stream, repository: Repository, tell: Tell) -> dict[str, An
         for message in sample_messages(GOOD // DEVICES, device, "success", "configuration collected")
     ]
     bad = list(bad_messages())
-    for _ in publish(stream, [*good, *good[:REPEATED], *(message for _, message in bad)]):
-        pass
+    stream.add([*good, *good[:REPEATED], *(message for _, message in bad)])
     tell(
         f"A worker published {len(good)} results, {REPEATED} of them twice, and {len(bad)} messages that are bad, "
         "each in its own way.",

@@ -5,31 +5,31 @@ from __future__ import annotations
 import base64
 from collections.abc import Iterable, Iterator
 from pathlib import Path
-from typing import Any
+from typing import Any, TextIO
 
 from devicevault_cli.operations import sealed
 from devicevault_cli.operations.inspect import SECRET_FIELDS
+from devicevault_cli.operations.message_files import BASE64
 from devicevault_cli.operations.plan import Answer, Progress, quietly
-from devicevault_cli.operations.publish import BASE64
 from devicevault_cli.streams.dead_letters import DeadLetter
-from devicevault_cli.streams.model import Entry, EntryId
+from devicevault_cli.streams.model import Entry, EntryId, pairs_of
 
 
 def export_entries(
-    path: Path,
+    target: Path | TextIO,
     pages: Iterable[list[Entry]],
     *,
     reveal: bool = False,
     replace: bool = False,
     progress: Progress = quietly,
 ) -> Answer:
-    """Write entries, secret fields only if revealed. -> `exported` and `file`"""
+    """Write entries to a file or an open stream, secret fields only if revealed. -> `exported` and `file`"""
     lines = (_line(entry.id, entry.fields, reveal) for page in pages for entry in page)
-    return {"exported": sealed.write_sealed(path, counted(lines, progress), replace=replace), "file": str(path)}
+    return _written(target, counted(lines, progress), replace=replace)
 
 
 def export_letters(
-    path: Path,
+    target: Path | TextIO,
     letters: Iterable[DeadLetter],
     *,
     reveal: bool = False,
@@ -42,12 +42,20 @@ def export_letters(
         | {"dead": {"reason": letter.reason, "detail": letter.detail, "at": letter.at, "attempts": letter.attempts}}
         for letter in letters
     )
-    return {"exported": sealed.write_sealed(path, counted(lines, progress), replace=replace), "file": str(path)}
+    return _written(target, counted(lines, progress), replace=replace)
+
+
+def _written(target: Path | TextIO, lines: Iterable[dict[str, Any]], *, replace: bool) -> Answer:
+    if isinstance(target, Path):
+        return {"exported": sealed.write_sealed(target, lines, replace=replace), "file": str(target)}
+    return {"exported": sealed.write_sealed_text(target, lines), "file": "-"}
 
 
 def _line(key: EntryId, fields: dict[bytes, bytes], reveal: bool) -> dict[str, Any]:
-    shown = {_name(name): _value(value) for name, value in fields.items() if reveal or name not in SECRET_FIELDS}
-    return {"id": str(key), "fields": shown}
+    """`fields` as an object, or as a list of names and values where a name stands more than once."""
+    pairs = [(_name(name), _value(value)) for name, value in pairs_of(fields) if reveal or name not in SECRET_FIELDS]
+    shown = dict(pairs)
+    return {"id": str(key), "fields": shown if len(shown) == len(pairs) else pairs}
 
 
 def _name(name: bytes) -> str:

@@ -93,6 +93,7 @@ def plan_reset(
         apply=apply,
         still_true=still_true,
         refusal=refused,
+        snapshot=True,
     )
 
 
@@ -183,6 +184,7 @@ def plan_destroy(group: Group, *, force: bool = False, progress: Progress = quie
         still_true=_unchanged(group, info),
         refusal=refused,
         typed=group.name,
+        snapshot=True,
     )
 
 

@@ -14,21 +14,43 @@ from devicevault_cli.pipelines import Pipeline
 from devicevault_cli.repository.repository import Repository
 from devicevault_cli.streams.dead_letters import PACKED, DeadLetters
 from devicevault_cli.streams.group import Group
-from devicevault_cli.streams.model import Entry, EntryId
+from devicevault_cli.streams.model import Entry, EntryId, pairs_of
 from devicevault_cli.streams.stream import Stream
 
 SECRET_FIELDS = frozenset({b"device_config", b"_dvctl.original.device_config", PACKED})
 """The configuration, also where a repair keeps it, and where a damaged letter has it among all that it holds."""
 
 
-def shown_fields(fields: Mapping[bytes, bytes], reveal: bool = False) -> dict[str, str]:
-    """Fields as text; a secret one as its size and the beginning of its SHA-256 unless revealed."""
-    return {
-        name.decode("utf-8", "backslashreplace"): value.decode("utf-8", "backslashreplace")
-        if reveal or name not in SECRET_FIELDS or not value
-        else f"<{len(value)} bytes, sha256 {sha256(value).hexdigest()[:12]}>"
-        for name, value in fields.items()
-    }
+def shown_fields(fields: Mapping[bytes, bytes], reveal: bool = False) -> dict[str, str | list[str]]:
+    """Fields as text; a secret one as its size and the beginning of its SHA-256 unless revealed.
+
+    Where a name stands more than once, a list of its values: consuming takes the last.
+    """
+    shown: dict[str, str | list[str]] = {}
+    for name, value in pairs_of(fields):
+        label, text = name.decode("utf-8", "backslashreplace"), _shown_value(name, value, reveal)
+        before = shown.get(label)
+        if before is None:
+            shown[label] = text
+        else:
+            shown[label] = [*before, text] if isinstance(before, list) else [before, text]
+    return shown
+
+
+def field_lines(fields: Mapping[str, str | list[str]]) -> Iterator[tuple[str, str]]:
+    """What `shown_fields` gave, a name and value each; of a repeated name with a note which of them counts."""
+    for name, value in fields.items():
+        if isinstance(value, str):
+            yield name, value
+            continue
+        for number, text in enumerate(value, 1):
+            yield name, f"{text}  ({number} of {len(value)} values{', used' if number == len(value) else ''})"
+
+
+def _shown_value(name: bytes, value: bytes, reveal: bool) -> str:
+    if reveal or name not in SECRET_FIELDS or not value:
+        return value.decode("utf-8", "backslashreplace")
+    return f"<{len(value)} bytes, sha256 {sha256(value).hexdigest()[:12]}>"
 
 
 def show(

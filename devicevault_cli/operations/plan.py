@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any, TypeAlias
 
+from devicevault_cli.directories import why_no_snapshot
 from devicevault_cli.errors import DvctlError, StalePlan
 from devicevault_cli.operations import journal
 
@@ -28,7 +29,8 @@ class Plan:
     means that all is as it should be already.  `apply` changes and reads back, and returns what is to replace the
     planned answer, with `undo`, the command that takes it back, where there is one.  `still_true` looks again at what
     the plan rests on.  `refusal` is why this must not be applied at all.  `typed` is the name that must be typed.
-    `preview` is what only a dry run answers, too long to be kept beside the result.
+    `preview` is what only a dry run answers, too long to be kept beside the result.  `snapshot`: `apply` writes one
+    first, so that without a place for it the plan is refused.
     """
 
     command: str
@@ -40,6 +42,7 @@ class Plan:
     refusal: DvctlError | None = None
     typed: str | None = None
     preview: Callable[[], Answer] = dict
+    snapshot: bool = False
 
 
 def carry_out(
@@ -54,7 +57,7 @@ def carry_out(
     `confirm` raises NotConfirmed for a no.  Raises StalePlan, after showing the new plan, when what the plan rests on
     has changed while the operator was thinking; nothing is changed then.
     """
-    plan = make()
+    plan = _refused_without_snapshot(make())
     show(plan)
     if dry_run:
         return plan.answer | plan.preview() | {"applied": False}
@@ -62,14 +65,26 @@ def carry_out(
         return plan.answer | {"applied": True}
     if plan.refusal is not None:
         raise plan.refusal
-    confirm(plan)
-    try:
-        if not plan.still_true():
-            raise stale()
-        return _apply(plan) | {"applied": True}
-    except StalePlan:
-        show(make())
-        raise
+    with journal.opened() as opened:
+        confirm(plan)
+        try:
+            if not plan.still_true():
+                raise stale()
+            return _apply(plan, opened) | {"applied": True}
+        except StalePlan:
+            show(make())
+            raise
+
+
+def _refused_without_snapshot(plan: Plan) -> Plan:
+    if not (plan.snapshot and plan.size and plan.refusal is None):
+        return plan
+    why = why_no_snapshot()
+    if why is None:
+        return plan
+    answer = plan.answer | ({"refused": str(why)} if "refused" in plan.answer else {})
+    says = (*plan.says, f"this would be REFUSED, because a snapshot is written first: {why}; {why.hint}")
+    return replace(plan, says=says, answer=answer, refusal=why)
 
 
 def stale() -> StalePlan:
@@ -80,16 +95,16 @@ def stale() -> StalePlan:
     )
 
 
-def _apply(plan: Plan) -> Answer:
+def _apply(plan: Plan, opened: journal.Journal) -> Answer:
     try:
         result = plan.answer | plan.apply()
     except DvctlError as error:
-        journal.record(plan.command, plan.answer, {"error": str(error)})
+        opened.record(plan.command, plan.answer, {"error": str(error)})
         raise
     except BaseException as error:
-        journal.record(plan.command, plan.answer, {"interrupted": type(error).__name__})
+        opened.record(plan.command, plan.answer, {"interrupted": type(error).__name__})
         raise
-    journal.record(plan.command, plan.answer, result)
+    opened.record(plan.command, plan.answer, result)
     return result
 
 

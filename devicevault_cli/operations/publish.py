@@ -2,26 +2,33 @@
 
 from __future__ import annotations
 
-import base64
 import json
 import time
 import uuid
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator
+from dataclasses import dataclass
 from datetime import UTC, datetime
 from itertools import islice
-from pathlib import Path
-from typing import Any
 
-from devicevault_cli.errors import Usage
-from devicevault_cli.operations import sealed
+from devicevault_cli.errors import DvctlError, Usage
+from devicevault_cli.operations.interruption import interruptible
+from devicevault_cli.operations.message_files import Message, Numbered, parse_line, read_messages
+from devicevault_cli.operations.plan import Answer, number
 from devicevault_cli.streams.model import EntryId
 from devicevault_cli.streams.stream import Stream
 
-Message = Mapping[bytes, bytes]
-EXPORTED = b'{"id":"'
-"""How each line of `dvctl export` begins: such a file must be whole, or nothing of it is published."""
-BASE64 = "_base64"
-"""In a JSON line, `{"_base64": "..."}` stands for a value that is not UTF-8."""
+__all__ = ["Message", "parse_line", "publish_all", "read_messages", "sample_messages", "sample_storage_messages"]
+
+PAGE = 500
+INTERRUPTED = 130
+
+
+class PublishStopped(DvctlError):
+    """Publishing ended before its end; the message says how far it came."""
+
+    def __init__(self, message: str, exit_code: int, hint: str | None) -> None:
+        super().__init__(message, hint=hint)
+        self.exit_code = exit_code
 
 
 def sample_messages(count: int, device_id: int, status: str, log: str) -> Iterator[Message]:
@@ -54,83 +61,93 @@ def sample_storage_messages(count: int, device_id: int, status: str, log: str) -
         }
 
 
-def read_messages(path: Path) -> Iterator[Message]:
-    """Messages from a JSONL file: an object of wire fields a line, or a line of `dvctl export`. Raises Usage."""
-    try:
-        with path.open("rb") as lines:
-            for number, line in enumerate(lines, 1):
-                if number == 1 and line.startswith(EXPORTED):
-                    sealed.check_seal(path)
-                if line.strip() and not line.startswith(sealed.SEAL_LINE):
-                    yield parse_line(line, f"{path.name}, line {number}")
-    except OSError as error:
-        raise Usage(f"{path} cannot be read: {error.strerror}") from error
+def numbered(messages: Iterable[Message]) -> Iterator[Numbered]:
+    """Messages that come from no file, numbered from 1."""
+    return (Numbered(line, message) for line, message in enumerate(messages, 1))
 
 
-def parse_line(line: bytes, where: str) -> Message:
-    """One JSON object of wire fields; an export wraps it into `fields` beside `id`."""
-    try:
-        value: Any = json.loads(line)
-    except (ValueError, RecursionError) as error:
-        raise Usage(f"{where}: not JSON") from error
-    fields = value.get("fields", value) if isinstance(value, dict) else None
-    if not isinstance(fields, dict) or not fields:
-        raise Usage(f"{where}: not an object of wire fields")
-    message = {_wire_name(name, where): _wire(each, where) for name, each in fields.items()}
-    if fields is not value and isinstance(value.get("id"), str):
-        message.setdefault(b"_dvctl.id", str(EntryId.parse(value["id"])).encode())
-    return message
+@dataclass(slots=True)
+class _Published:
+    """How far it came. `line`: all up to this one are on the stream; `sending`: what is on its way there."""
 
+    count: int = 0
+    first: EntryId | None = None
+    last: EntryId | None = None
+    line: int = 0
+    sending: tuple[int, int] | None = None
 
-def _wire_name(name: str, where: str) -> bytes:
-    """The inverse of what `export` does to a name: bytes that are not UTF-8 stand in it as lone surrogates."""
-    try:
-        return name.encode("utf-8", "surrogateescape")
-    except UnicodeEncodeError as error:
-        raise Usage(f"{where}: a field's name is no text") from error
+    def add(self, page: list[Numbered], ids: list[EntryId], failed: int | None) -> None:
+        """A page was sent, up to the message that failed."""
+        self.count += len(ids)
+        if ids:
+            self.first, self.last = self.first or ids[0], ids[-1]
+        taken = page if failed is None else page[:failed]
+        self.line = taken[-1].line if taken else self.line
+        self.sending = None
 
+    def answer(self) -> Answer:
+        return {
+            "published": self.count,
+            "first_id": str(self.first) if self.first else None,
+            "last_id": str(self.last) if self.last else None,
+        }
 
-def _wire(value: Any, where: str) -> bytes:
-    if isinstance(value, str):
-        try:
-            return value.encode()
-        except UnicodeEncodeError as error:
-            raise Usage(f"{where}: a value is no text") from error
-    if isinstance(value, dict) and isinstance(value.get(BASE64), str):
-        try:
-            return base64.b64decode(value[BASE64], validate=True)
-        except ValueError as error:
-            raise Usage(f"{where}: {BASE64} is not base64") from error
-    raise Usage(f"{where}: a field's value is neither text nor {BASE64}")
-
-
-def publish(
-    stream: Stream, messages: Iterable[Message], rate: float | None = None, page: int = 500
-) -> Iterator[list[EntryId]]:
-    """XADD, a page at a time, no faster than `rate` messages a second. Yields the ids of each page."""
-    source = iter(messages)
-    started, sent = time.monotonic(), 0
-    size = max(1, min(page, int(rate / 10))) if rate else page
-    while batch := list(islice(source, size)):
-        if rate:
-            time.sleep(max(0.0, started + sent / rate - time.monotonic()))
-        yield stream.add(batch)
-        sent += len(batch)
+    def sentence(self, *, of_file: bool) -> str:
+        """For the message of an error."""
+        said = f"{number(self.count, 'message')} {'was' if self.count == 1 else 'were'} published"
+        if of_file and self.count:
+            said += f", up to line {self.line}"
+        if self.sending is not None:
+            first, last = self.sending
+            unit = "line" if of_file else "message"
+            said += f"; {unit}s {first} to {last} were being sent, and may have been published too"
+        return said
 
 
 def publish_all(
-    stream: Stream, messages: Iterable[Message], rate: float | None, show: Callable[[int], None]
-) -> dict[str, Any]:
-    """The answer of `publish -o json`."""
-    first: EntryId | None = None
-    last: EntryId | None = None
-    published = 0
-    for ids in publish(stream, messages, rate):
-        first, last = first or ids[0], ids[-1]
-        published += len(ids)
-        show(published)
-    return {
-        "published": published,
-        "first_id": str(first) if first else None,
-        "last_id": str(last) if last else None,
-    }
+    stream: Stream,
+    messages: Iterable[Numbered],
+    rate: float | None,
+    show: Callable[[int], None],
+    *,
+    of_file: bool = False,
+) -> Answer:
+    """XADD, a page at a time, no faster than `rate` messages a second. -> the answer of `publish -o json`
+
+    Raises PublishStopped, also where a signal comes: after the page that is being sent.
+    """
+    done = _Published()
+    try:
+        with interruptible() as interruption:
+            for page in _paced(messages, rate):
+                with interruption.held():
+                    done.sending = page[0].line, page[-1].line
+                    added = stream.add_some([message for _, message in page])
+                    done.add(page, added.ids, added.failed)
+                show(done.count)
+                if added.error is not None:
+                    raise added.error
+    except DvctlError as error:
+        hint = error.hint or ("correct that line" if isinstance(error, Usage) else None)
+        raise _stopped(done, str(error), error.exit_code, hint, of_file=of_file) from error
+    except KeyboardInterrupt as error:
+        raise _stopped(done, "interrupted", INTERRUPTED, None, of_file=of_file) from error
+    return done.answer()
+
+
+def _paced(messages: Iterable[Numbered], rate: float | None) -> Iterator[list[Numbered]]:
+    source = iter(messages)
+    started, sent = time.monotonic(), 0
+    size = max(1, min(PAGE, int(rate / 10))) if rate else PAGE
+    while page := list(islice(source, size)):
+        if rate:
+            time.sleep(max(0.0, started + sent / rate - time.monotonic()))
+        yield page
+        sent += len(page)
+
+
+def _stopped(done: _Published, why: str, exit_code: int, hint: str | None, *, of_file: bool) -> PublishStopped:
+    if of_file and done.line:
+        further = f"continue with --from-line {done.line + 1}"
+        hint = f"{hint}; then {further}" if hint else further
+    return PublishStopped(f"{why}; {done.sentence(of_file=of_file)}", exit_code, hint)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import time
 from collections import Counter
 from collections.abc import Iterable, Iterator
@@ -11,6 +12,7 @@ from dataclasses import dataclass, field
 from devicevault_cli.messages import Decision, Decoded, Rejected
 from devicevault_cli.operations.ahead import read_ahead
 from devicevault_cli.operations.census import Census
+from devicevault_cli.operations.interruption import interruptible
 from devicevault_cli.operations.pace import Pace
 from devicevault_cli.operations.persist import Outcome, conflicting, rejection, save_ahead
 from devicevault_cli.operations.plan import Answer, Plan, Progress, entries, number, quietly
@@ -22,6 +24,8 @@ from devicevault_cli.repository.repository import Repository
 from devicevault_cli.streams import admin
 from devicevault_cli.streams.model import Entry, EntryId
 from devicevault_cli.streams.stream import Stream
+
+log = logging.getLogger("dvctl.replay")
 
 BATCH, BATCH_BYTES = 1000, 16 * 1024 * 1024
 """Records in one transaction, and what their logs may take together."""
@@ -49,6 +53,11 @@ class Replayed:
     conflicting: int = 0
     skipped: int = 0
     rejected: Counter[str] = field(default_factory=Counter)
+
+    @property
+    def saved(self) -> int:
+        """Entries whose transaction is over."""
+        return self.inserted + self.duplicates
 
     def answer(self) -> Answer:
         """The keys of `replay -o json`; an overwritten row is one of the duplicates."""
@@ -80,7 +89,13 @@ def plan_replay(
     census = Census()
 
     def apply() -> Answer:
-        return _replay(source, pipeline, repository, options, progress).answer()
+        done = Replayed()
+        try:
+            _replay(source, pipeline, repository, options, progress, done)
+        except BaseException:
+            log.warning("%s replayed; run the command again to continue, rows are not duplicated", _were(done.saved))
+            raise
+        return done.answer()
 
     for page in source():
         census.add(_wanted(page, pipeline, repository, options), pipeline, repository)
@@ -116,9 +131,14 @@ def _says(census: Census, options: ReplayOptions) -> Iterator[str]:
 
 
 def _replay(
-    source: Source, pipeline: Pipeline, repository: Repository, options: ReplayOptions, progress: Progress
-) -> Replayed:
-    done, paced = Replayed(), 0
+    source: Source,
+    pipeline: Pipeline,
+    repository: Repository,
+    options: ReplayOptions,
+    progress: Progress,
+    done: Replayed,
+) -> None:
+    paced = 0
     pace = Pace(options.rate)
     with closing(read_ahead(source())) as pages:
         wanted = (_wanted(page, pipeline, repository, options) for page in pages)
@@ -129,7 +149,10 @@ def _replay(
             progress(done.selected)
             time.sleep(pace.after(done.selected - paced))
             paced = done.selected
-    return done
+
+
+def _were(count: int) -> str:
+    return f"{entries(count)} {'was' if count == 1 else 'were'}"
 
 
 def _wanted(page: list[Entry], pipeline: Pipeline, repository: Repository, options: ReplayOptions) -> list[Entry]:
@@ -196,12 +219,18 @@ def plan_republish(
     def apply() -> Answer:
         copies = refused = 0
         pace = Pace(rate)
-        for some in paged(ids, pace.at_once(100)):
-            made = admin.republish(stream, some, most)
-            copies += len(made.ids)
-            refused += len(made.gone)
-            progress(copies)
-            time.sleep(pace.after(len(made.ids)))
+        done: EntryId | None = None
+        try:
+            with interruptible() as interruption:
+                for some in paged(ids, pace.at_once(100)):
+                    with interruption.held():
+                        made = admin.republish(stream, some, most)
+                        copies, refused, done = copies + len(made.ids), refused + len(made.gone), some[-1]
+                    progress(copies)
+                    time.sleep(pace.after(len(made.ids)))
+        except BaseException:
+            log.warning("%s copied%s", _were(copies), f"; continue with --from {done.next()}" if done else "")
+            raise
         return {"republished": copies, "refused": refused}
 
     # Nothing goes to the table here, so these numbers are as of a replay that did nothing yet.

@@ -22,7 +22,7 @@ from devicevault_cli.repository.repository import Repository
 from devicevault_cli.streams import admin
 from devicevault_cli.streams.dead_letters import PACKED, DeadLetter, DeadLetters, pack, unpack
 from devicevault_cli.streams.delivery import now
-from devicevault_cli.streams.model import Entry
+from devicevault_cli.streams.model import Entry, fields_of, pairs_of
 
 ORIGINAL = b"_dvctl.original."
 Repairs = Mapping[bytes, bytes]
@@ -138,18 +138,19 @@ def _decide(letter: DeadLetter, fixes: Repairs, pipeline: Pipeline, repository: 
 
 def _slim(letter: DeadLetter, fixes: Repairs) -> DeadLetter:
     """Without a firmware image in it: two pages are in memory at once."""
-    kept = {name: letter.fields[name] for name in fixes if name in letter.fields}
-    kept |= _originals(letter)
+    kept = [pair for pair in pairs_of(letter.fields) if pair[0] in fixes or _is_original(pair[0], letter)]
     letter.fields.clear()
-    letter.fields.update(kept)
-    return letter
+    return letter._replace(fields=fields_of(kept))
+
+
+def _is_original(name: bytes, letter: DeadLetter) -> bool:
+    """Whether an earlier repair kept a field; a letter that was never retried has none of them."""
+    return letter.attempts > 0 and name.startswith(ORIGINAL)
 
 
 def _originals(letter: DeadLetter) -> dict[bytes, bytes]:
-    """What earlier repairs replaced; a letter that was never retried has none of them."""
-    if not letter.attempts:
-        return {}
-    return {name: value for name, value in letter.fields.items() if name.startswith(ORIGINAL)}
+    """What earlier repairs replaced."""
+    return {name: value for name, value in letter.fields.items() if _is_original(name, letter)}
 
 
 def _given_up(
@@ -187,25 +188,27 @@ def _settle(letters: DeadLetters, page: _Page, outcomes: list[Outcome], fixes: R
 
 def _anew(letters: DeadLetters, letter: DeadLetter, why: Rejected, fixes: Repairs) -> dict[bytes, bytes]:
     """A letter's new reason and count; what `--set` replaced stays beside it as the original."""
-    originals = {
-        ORIGINAL + name: letter.fields[name]
-        for name in fixes
-        if name in letter.fields and ORIGINAL + name not in letter.fields
-    }
-    changed = {**fixes, **originals}
+    originals = [
+        (ORIGINAL + name, value)
+        for name, value in pairs_of(letter.fields)
+        if name in fixes and ORIGINAL + name not in letter.fields
+    ]
+    changed = [*fixes.items(), *originals]
     if changed and letter.packed and (packed := letters.packed(letter.letter_id)) is not None:
-        changed = {PACKED: pack(_with(unpack(packed), changed))}
-    return changed | {
+        changed = [(PACKED, pack(_with(unpack(packed), changed)))]
+    about = {
         b"_dvctl.reason": why.reason.encode(),
         b"_dvctl.detail": why.detail.encode("utf-8", "replace"),
         b"_dvctl.at": now().encode(),
         b"_dvctl.attempts": b"%d" % (letter.attempts + 1),
     }
+    return fields_of([*changed, *about.items()])
 
 
-def _with(parts: list[bytes], changed: Repairs) -> list[bytes]:
-    kept = [part for pair in zip(parts[::2], parts[1::2], strict=True) if pair[0] not in changed for part in pair]
-    return kept + [part for pair in changed.items() for part in pair]
+def _with(parts: list[bytes], changed: list[tuple[bytes, bytes]]) -> list[bytes]:
+    names = dict(changed)
+    kept = [part for pair in zip(parts[::2], parts[1::2], strict=True) if pair[0] not in names for part in pair]
+    return kept + [part for pair in changed for part in pair]
 
 
 def parse_repairs(texts: list[str]) -> dict[bytes, bytes]:

@@ -8,7 +8,7 @@ from collections.abc import Iterable, Iterator
 from contextlib import contextmanager, suppress
 from hashlib import sha256
 from pathlib import Path
-from typing import IO, Any
+from typing import IO, Any, TextIO
 
 from devicevault_cli.errors import Damaged, DvctlError, Usage
 
@@ -41,17 +41,32 @@ def write_sealed(path: Path, lines: Iterable[dict[str, Any]], *, replace: bool =
 
 
 def _write(file: IO[bytes], lines: Iterable[dict[str, Any]]) -> int:
+    written = -1
+    for written, line in enumerate(_encoded(lines)):  # noqa: B007 - the last number, that of the seal, is how many
+        file.write(line)
+    file.flush()
+    os.fsync(file.fileno())
+    return written
+
+
+def write_sealed_text(out: TextIO, lines: Iterable[dict[str, Any]]) -> int:
+    """The same text to an open stream, where it ends without a seal if something fails. -> how many lines"""
+    written = -1
+    for written, line in enumerate(_encoded(lines)):  # noqa: B007
+        out.write(line.decode("ascii"))
+    return written
+
+
+def _encoded(lines: Iterable[dict[str, Any]]) -> Iterator[bytes]:
+    """An object a line, and the seal."""
     digest = sha256()
     written = 0
     for line in lines:
         encoded = json.dumps(line, separators=(",", ":")).encode() + b"\n"
         digest.update(encoded)
-        file.write(encoded)
+        yield encoded
         written += 1
-    file.write(json.dumps({SEAL: digest.hexdigest(), "lines": str(written)}).encode() + b"\n")
-    file.flush()
-    os.fsync(file.fileno())
-    return written
+    yield json.dumps({SEAL: digest.hexdigest(), "lines": str(written)}).encode() + b"\n"
 
 
 def read_sealed(path: Path) -> Iterator[dict[str, Any]]:
@@ -77,8 +92,8 @@ def _object(line: bytes, path: Path) -> dict[str, Any]:
     return value
 
 
-def check_seal(path: Path) -> None:
-    """Raises Damaged or Usage."""
+def check_seal(path: Path, name: str | None = None) -> None:
+    """Raises Damaged or Usage, with the name that the operator knows the file by."""
     digest = sha256()
     last = b""
     with _readable(path) as file:
@@ -89,9 +104,9 @@ def check_seal(path: Path) -> None:
     try:
         seal = json.loads(last)[SEAL]
     except (ValueError, KeyError, TypeError, RecursionError):
-        raise Damaged(f"{path} has no seal at its end: it is truncated, or dvctl did not write it") from None
+        raise Damaged(f"{name or path} has no seal at its end: it is truncated, or dvctl did not write it") from None
     if seal != digest.hexdigest():
-        raise Damaged(f"{path} does not match its checksum: it was edited or damaged")
+        raise Damaged(f"{name or path} does not match its checksum: it was edited or damaged")
 
 
 def has_seal(path: Path) -> bool:
@@ -117,14 +132,30 @@ def _named(path: Path) -> Iterator[None]:
         yield
     except OSError as error:
         raise DvctlError(
-            f"{path} cannot be written: {error.strerror}", hint="nothing was changed; is there room on the disk?"
+            f"{path} cannot be written: {error.strerror}", hint="make room on the disk, or choose another directory"
         ) from error
 
 
 def _rename_new(partial: Path, path: Path) -> None:
     """Rename without overwriting what another process made meanwhile."""
-    os.link(partial, path)
-    partial.unlink()
+    try:
+        os.link(partial, path)
+    except FileExistsError:
+        raise
+    except OSError:  # FAT and some network file systems have no hard links, and each its own error for that
+        _claim(path)
+        try:
+            partial.rename(path)
+        except BaseException:
+            path.unlink(missing_ok=True)
+            raise
+    else:
+        partial.unlink()
+
+
+def _claim(path: Path) -> None:
+    """Create an empty file that only this process may then replace."""
+    os.close(os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600))
 
 
 def _sync_folder(folder: Path) -> None:

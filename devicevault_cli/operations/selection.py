@@ -10,7 +10,7 @@ from typing import TypeAlias
 from devicevault_cli.errors import Usage
 from devicevault_cli.messages import first_id
 from devicevault_cli.operations import sealed
-from devicevault_cli.operations.publish import parse_line
+from devicevault_cli.operations.message_files import parse_line
 from devicevault_cli.streams.model import LAST, ZERO, Entry, EntryId
 from devicevault_cli.streams.stream import Stream
 
@@ -62,9 +62,12 @@ def _by_id(stream: Stream, ids: Sequence[EntryId]) -> Iterator[list[Entry]]:
         yield list(stream.get(ids[start : start + PER_GET]).values())
 
 
-def from_file(path: Path, selection: Selection) -> Source:
-    """The chosen entries of an export. Raises Damaged for one that was cut or edited, Usage for another file."""
-    sealed.check_seal(path)
+def from_file(path: Path, selection: Selection, name: str | None = None) -> Source:
+    """The chosen entries of an export, which is read through first; `name`: what messages call it.
+
+    Raises Damaged for one that was cut or edited, Usage for another file.
+    """
+    sealed.check_seal(path, name)
 
     def read() -> Iterator[list[Entry]]:
         wanted = None if selection.ids is None else frozenset(selection.ids)
@@ -73,7 +76,7 @@ def from_file(path: Path, selection: Selection) -> Source:
             for number, line in enumerate(lines, 1):
                 if line.startswith(sealed.SEAL_LINE):
                     break
-                entry = _entry(line, f"{path.name}, line {number}")
+                entry = _entry(line, f"{name or path.name}, line {number}")
                 if selection.matches(entry) and (wanted is None or entry.id in wanted):
                     page.append(entry)
                 if len(page) == PER_GET:
@@ -82,6 +85,8 @@ def from_file(path: Path, selection: Selection) -> Source:
         if page:
             yield page
 
+    for _ in read():
+        pass
     return read
 
 

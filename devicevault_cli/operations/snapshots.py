@@ -11,9 +11,9 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
+from devicevault_cli.directories import snapshot_directory
 from devicevault_cli.errors import Damaged, MissingGroup, Usage
 from devicevault_cli.operations import sealed
-from devicevault_cli.operations.journal import state_folder
 from devicevault_cli.operations.plan import Progress, quietly
 from devicevault_cli.streams.delivery import now
 from devicevault_cli.streams.group import Group
@@ -70,7 +70,7 @@ def new_path(name: str, suffix: str = "jsonl") -> Path:
     """A name that no other snapshot has: what it is of, when, by which process."""
     safe = re.sub(r"[^A-Za-z0-9._-]+", "_", name)[:60] or "group"
     moment = datetime.now(UTC).strftime("%Y%m%dT%H%M%S.%f")
-    return state_folder() / "snapshots" / f"{safe}-{moment}-{os.getpid()}.{suffix}"
+    return snapshot_directory() / f"{safe}-{moment}-{os.getpid()}.{suffix}"
 
 
 def _lines(group: Group, info: GroupInfo, progress: Progress) -> Iterator[dict[str, Any]]:

@@ -7,7 +7,7 @@ from typing import Any
 
 from devicevault_cli.operations.lag import COUNT_LIMIT, lag_of, trimmed_unread
 from devicevault_cli.operations.liveness import liveness_of
-from devicevault_cli.records import Micros
+from devicevault_cli.records import LATEST, Micros
 from devicevault_cli.streams.dead_letters import DeadLetters
 from devicevault_cli.streams.group import Group
 from devicevault_cli.streams.model import GroupInfo, StreamInfo
@@ -15,10 +15,10 @@ from devicevault_cli.streams.stream import Stream
 
 
 def iso(micros: Micros | None) -> str | None:
-    """ISO 8601 UTC."""
+    """ISO 8601 UTC; a year past 9999 is shown as the last moment of 9999."""
     if micros is None:
         return None
-    seconds, fraction = divmod(micros, 1_000_000)
+    seconds, fraction = divmod(min(micros, LATEST), 1_000_000)
     return f"{time.strftime('%Y-%m-%dT%H:%M:%S', time.gmtime(seconds))}.{fraction:06d}Z"
 
 

@@ -18,10 +18,21 @@ class _Handler(logging.Handler):
         super().__init__()
         self._printer = printer
         self._shape = shape
+        self._told = 0
 
     def emit(self, record: logging.LogRecord) -> None:
-        """One line a record."""
+        """One line a record, and one about those that were dropped, once lines can be written again."""
+        self._tell_dropped()
         self._printer.line(self._shape(record, scrub(record.getMessage())))
+
+    def _tell_dropped(self) -> None:
+        stderr = self._printer.stderr
+        missing = stderr.dropped - self._told
+        if missing:
+            text = f"{missing} log {'line' if missing == 1 else 'lines'} could not be written: {stderr.reason}"
+            record = logging.LogRecord("dvctl.log", logging.WARNING, "", 0, text, None, None)
+            if stderr.try_line(self._shape(record, text)):
+                self._told = stderr.dropped
 
 
 def log_to(printer: Printer, *, as_json: bool = False, verbose: bool = False) -> None:

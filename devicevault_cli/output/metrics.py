@@ -42,6 +42,7 @@ HELP = {
     "reclaimed": "Entries taken over from consumers that died.",
     "dispatched": "Configurations handed to the storage task.",
     "deferred_retries": "Attempts that failed because Redis or the database was away, and were repeated.",
+    "log_lines_dropped": "Log lines that stderr did not take, because of a full disk or a reader that is gone.",
     "stream_length": "Entries on the stream.",
     "stream_group_lag": "Entries not delivered to the group yet.",
     "stream_group_lag_seconds": "Age of the oldest entry not delivered yet.",

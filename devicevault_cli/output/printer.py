@@ -7,6 +7,7 @@ from contextlib import contextmanager
 from typing import Any, TypeAlias
 
 from devicevault_cli.errors import DvctlError, NotConfirmed
+from devicevault_cli.output.best_effort import BestEffort
 from devicevault_cli.output.escapes import csv_cell, to_json, visible
 from devicevault_cli.output.progress import Progress
 from devicevault_cli.output.table import columns_of, fit, heading, is_count, label, lines_of, show, table, text
@@ -27,6 +28,7 @@ class Printer:
         self.output = output
         self._ascii = "utf" not in (getattr(terminal.stdout, "encoding", None) or "utf-8").lower()
         self._progress: Progress | None = None
+        self.stderr = BestEffort(terminal.stderr)
 
     # --- data ---------------------------------------------------------------------------------------------------------
 
@@ -107,11 +109,10 @@ class Printer:
             self.hint(hint)
 
     def line(self, line: str) -> None:
-        """Write a finished line to stderr, as it is."""
+        """Write a finished line to stderr, as it is; one that stderr does not take is dropped."""
         if self._progress:
             self._progress.clear()
-        self.terminal.stderr.write(f"{line}\n")
-        self.terminal.stderr.flush()
+        self.stderr.line(line)
 
     # --- asking and waiting -------------------------------------------------------------------------------------------
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import time
+from contextlib import suppress
 from typing import TYPE_CHECKING, TextIO
 
 from devicevault_cli.output.escapes import visible
@@ -33,20 +34,27 @@ class Progress:
         if self._stream is None or now - self._drawn < INTERVAL_S:
             return
         self._drawn = now
+        try:
+            self._draw(self._stream, done, note)
+        except (OSError, ValueError):
+            self._stream = None  # the terminal is gone, and the work goes on
+
+    def _draw(self, stream: TextIO, done: int, note: str) -> None:
         if self._bar is None:
-            self._bar = _bar(self._stream, self._width)
+            self._bar = _bar(stream, self._width)
             self._bar.add_task(self._label, note="")
         if not self._shown:
-            self._bar.start()
             self._shown = True
+            self._bar.start()
         self._bar.update(self._bar.task_ids[0], completed=done, total=self._total, note=visible(note))
         self._bar.refresh()
 
     def clear(self) -> None:
         """Take the line away, for other text or at the end."""
         if self._bar is not None and self._shown:
-            self._bar.stop()
             self._shown = False
+            with suppress(OSError, ValueError):
+                self._bar.stop()
 
 
 def _bar(stream: TextIO, width: int) -> Bar:

@@ -10,7 +10,7 @@ from devicevault_cli.streams import keys
 from devicevault_cli.streams.dead_letters import DeadLetter
 from devicevault_cli.streams.delivery import discard_note
 from devicevault_cli.streams.group import Group
-from devicevault_cli.streams.model import EntryId, GroupInfo
+from devicevault_cli.streams.model import EntryId, GroupInfo, pairs_of
 from devicevault_cli.streams.stream import Stream, ids_of, raw, text
 
 PAGE = 500
@@ -275,7 +275,7 @@ def rewrite_letters(stream: Stream, letters: Sequence[tuple[DeadLetter, dict[byt
 
 
 def _rewritten(letter: DeadLetter, fields: dict[bytes, bytes]) -> list[Any]:
-    flat = [part for pair in fields.items() for part in pair]
+    flat = [part for pair in pairs_of(fields) for part in pair]
     return [str(letter.letter_id), raw(keys.member(letter.id, letter.group)), *flat]
 
 

@@ -9,7 +9,7 @@ from typing import Any, NamedTuple
 
 from devicevault_cli.errors import Damaged, Usage
 from devicevault_cli.streams import keys
-from devicevault_cli.streams.model import LAST, ZERO, Entry, EntryId
+from devicevault_cli.streams.model import LAST, ZERO, Entry, EntryId, fields_of, pairs_of
 from devicevault_cli.streams.stream import Stream, text
 
 ABOUT = "_dvctl."
@@ -88,8 +88,8 @@ class DeadLetters:
 
 def read_letter(entry: Entry) -> DeadLetter | None:
     """A letter from its entry; None for an entry that dvctl did not write."""
-    fields = dict(entry.fields)
-    own = [fields.pop(name, b"") for name in _OWN]
+    own = [entry.fields.get(name, b"") for name in _OWN]
+    fields = fields_of([pair for pair in pairs_of(entry.fields) if pair[0] not in _OWN])
     key, reason, detail, group, consumer, deliveries, at, attempts, packed = own
     try:
         first = EntryId.parse(key)
@@ -129,8 +129,8 @@ def _unpacked(own: dict[bytes, bytes], packed: bytes) -> dict[bytes, bytes]:
     try:
         parts = unpack(packed)
     except Damaged:
-        return own | {PACKED: packed}  # a worker's field of that name must not hide the other letters
-    return own | dict(zip(parts[::2], parts[1::2], strict=True))
+        parts = [PACKED, packed]  # a worker's field of that name must not hide the other letters
+    return fields_of([*pairs_of(own), *zip(parts[::2], parts[1::2], strict=True)])
 
 
 def unpack(packed: bytes) -> list[bytes]:

@@ -4,12 +4,12 @@ from __future__ import annotations
 
 import shutil
 import subprocess
-import tempfile
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
+from devicevault_cli.directories import temporary_directory
 from devicevault_cli.errors import DvctlError, Unavailable
 from devicevault_cli.streams.connect import Client, connect
 from devicevault_cli.streams.stream import Stream
@@ -24,7 +24,7 @@ def embedded_redis() -> Iterator[tuple[Client, str]]:
 
         yield fakeredis.FakeRedis(version=(7,)), "fakeredis, in this process"
         return
-    with tempfile.TemporaryDirectory(prefix="dvctl-demo-") as folder:
+    with temporary_directory() as folder:
         socket = Path(folder) / "redis.sock"
         options = ("--port", "0", "--unixsocket", str(socket), "--save", "", "--appendonly", "no", "--dir", folder)
         server = subprocess.Popen([binary, *options], stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)

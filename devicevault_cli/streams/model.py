@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import NamedTuple
 
@@ -55,11 +56,36 @@ ZERO = EntryId(0, 0)
 LAST = EntryId(_MAX, _MAX)
 
 
+class RepeatedFields(dict[bytes, bytes]):
+    """Fields in which a name stands more than once: as a mapping they have its last value, as DeviceVault's own
+    consumer takes it; `pairs` has all of them in their order.
+    """
+
+    def __init__(self, pairs: Sequence[tuple[bytes, bytes]]) -> None:
+        super().__init__(pairs)
+        self.pairs = tuple(pairs)
+
+    def clear(self) -> None:
+        """Let go of everything."""
+        super().clear()
+        self.pairs = ()
+
+
+def fields_of(pairs: Sequence[tuple[bytes, bytes]]) -> dict[bytes, bytes]:
+    """Names and values as a mapping that forgets none of them."""
+    fields = dict(pairs)
+    return fields if len(fields) == len(pairs) else RepeatedFields(pairs)
+
+
+def pairs_of(fields: Mapping[bytes, bytes]) -> Iterable[tuple[bytes, bytes]]:
+    """The inverse of `fields_of`."""
+    return fields.pairs if isinstance(fields, RepeatedFields) else fields.items()
+
+
 class Entry(NamedTuple):
     """A message as it stands on the stream. Values are bytes: nobody promises UTF-8.
 
-    `fields` keeps the last value of a field name that stands twice; what must be copied byte for byte is copied
-    by the server.
+    `fields` are RepeatedFields where a field name stands more than once.
     """
 
     id: EntryId

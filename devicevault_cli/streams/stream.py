@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator, Mapping
-from typing import Any, TypeVar
+from typing import Any, NamedTuple, TypeVar
 
-from devicevault_cli.errors import Refused, Unavailable
+from devicevault_cli.errors import DvctlError, Refused, Unavailable
 from devicevault_cli.streams.connect import Client, translated
-from devicevault_cli.streams.model import LAST, ZERO, Entry, EntryId, GroupInfo, StreamInfo
+from devicevault_cli.streams.model import LAST, ZERO, Entry, EntryId, GroupInfo, RepeatedFields, StreamInfo, pairs_of
 
 T = TypeVar("T")
 
@@ -35,7 +35,10 @@ def entries(reply: Iterable[tuple[bytes, list[bytes] | dict[bytes, bytes] | None
             continue
         ms, _, seq = key.partition(b"-")
         if not isinstance(fields, dict):
-            fields = dict(zip(fields[::2], fields[1::2], strict=True))  # noqa: PLW2901
+            names, values = fields[::2], fields[1::2]
+            fields = dict(zip(names, values, strict=True))  # noqa: PLW2901
+            if len(fields) != len(names):
+                fields = RepeatedFields([*zip(names, values, strict=True)])  # noqa: PLW2901
         found.append(_made(Entry, (_made(EntryId, (int(ms), int(seq))), fields)))
     return found
 
@@ -74,6 +77,14 @@ def _group_info(group: dict[str, Any]) -> GroupInfo:
         entries_read=number(group.get("entries-read")),
         lag=number(group.get("lag")),
     )
+
+
+class Added(NamedTuple):
+    """The ids of the messages that Redis took, the number of the first that it did not, and why."""
+
+    ids: list[EntryId]
+    failed: int | None = None
+    error: DvctlError | None = None
 
 
 class Stream:
@@ -210,6 +221,24 @@ class Stream:
 
     def add(self, messages: Iterable[Mapping[bytes, bytes]]) -> list[EntryId]:
         """XADD each message, in one round trip. -> their ids"""
-        parts = ([part for pair in fields.items() for part in pair] for fields in messages)
+        added = self.add_some(messages)
+        if added.error is not None:
+            raise added.error
+        return added.ids
+
+    def add_some(self, messages: Iterable[Mapping[bytes, bytes]]) -> Added:
+        """XADD each message, in one round trip. Raises only where it is unknown which of them Redis took."""
+        pipe: Any = self.client.pipeline(transaction=False)
+        for fields in messages:
+            pipe.execute_command("XADD", self.key, "*", *(part for pair in pairs_of(fields) for part in pair))
         with translated(self.client):
-            return [entry_id(key) for key in self.call_many(("XADD", self.key, "*", *each) for each in parts)]
+            replies = pipe.execute(raise_on_error=False)
+            ids = [entry_id(reply) for reply in replies if not isinstance(reply, Exception)]
+        failed = next((number for number, reply in enumerate(replies) if isinstance(reply, Exception)), None)
+        if failed is None:
+            return Added(ids)
+        try:
+            with translated(self.client):
+                raise replies[failed]
+        except DvctlError as error:
+            return Added(ids, failed, error)

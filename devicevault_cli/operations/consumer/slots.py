@@ -5,12 +5,11 @@ from __future__ import annotations
 import fcntl
 import socket
 import sys
-import tempfile
 from hashlib import sha256
-from pathlib import Path
 from typing import IO
 from urllib.parse import quote
 
+from devicevault_cli.directories import lock_directory
 from devicevault_cli.errors import DvctlError
 from devicevault_cli.pipelines import is_devicevaults_own
 
@@ -56,7 +55,11 @@ def _lock_socket(digest: str) -> Lock | None:
 
 
 def _lock_file(digest: str) -> Lock | None:
-    lock = (Path(tempfile.gettempdir()) / f"dvctl-{digest}.lock").open("a")
+    path = lock_directory() / f"dvctl-{digest}.lock"
+    try:
+        lock = path.open("a")
+    except OSError:  # another user's
+        return None
     try:
         fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
     except OSError:

@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 import mmap
-import tempfile
 from collections import Counter
 from collections.abc import Iterator, Sequence
 from typing import Any
 
+from devicevault_cli.directories import reserve, temporary_file
 from devicevault_cli.messages import Decoded
 from devicevault_cli.operations.verify.classes import Judged
 from devicevault_cli.repository.repository import Repository
@@ -21,15 +21,19 @@ class IdSet:
     """A set of row ids as a bit each in a temporary file: 10 million rows are 1.2 MB, wherever they are kept."""
 
     def __init__(self) -> None:
-        self._file = tempfile.TemporaryFile(prefix="dvctl-verify-")  # noqa: SIM115 - `close` closes it
-        self._file.truncate(STEP)
+        self._file = temporary_file()
+        self._reserved = {0}
+        reserve(self._file, 0, STEP)
         self._bits = mmap.mmap(self._file.fileno(), STEP)
 
     def add(self, number: int) -> None:
         """Add an id, 0 or more."""
         place, bit = divmod(number, 8)
-        if place >= len(self._bits):
-            self._bits.resize((place // STEP + 1) * STEP)
+        step = place // STEP
+        if step not in self._reserved:  # else a full disk would end the process with SIGBUS
+            reserve(self._file, step * STEP, STEP)
+            self._reserved.add(step)
+            self._bits.resize(max(len(self._bits), (step + 1) * STEP))
         self._bits[place] |= 1 << bit
 
     def __contains__(self, number: int) -> bool:
