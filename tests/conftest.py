@@ -49,7 +49,7 @@ def pytest_testnodedown(node: Any) -> None:
 def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> None:
     terminalreporter.section("servers")
     terminalreporter.line(f"used: {', '.join(sorted(servers.used)) or 'none'}")
-    for text in sorted(servers.missed):
+    for text in sorted({*servers.missed, *servers.lacking()}):
         terminalreporter.line(f"not run, for want of it: {text}")
 
 

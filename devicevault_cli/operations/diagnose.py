@@ -58,7 +58,11 @@ def _redis_checks(group: Group) -> Iterator[tuple[str, Check]]:
 
 
 def _redis_version(group: Group) -> Finding:
-    version = group.stream.server_info("server").get("redis_version", "0")
+    about = group.stream.server_info("server")
+    if "valkey_version" in about:
+        # Every Valkey has the commands of Redis 7.2, which it gives as its redis_version.
+        return Finding("ok", f"Valkey {about['valkey_version']}")
+    version = about.get("redis_version", "0")
     if tuple(int(part) for part in version.split(".")[:2] if part.isdigit()) < (6, 2):
         return Finding("problem", f"Redis {version} lacks commands that dvctl needs", "upgrade to Redis 6.2 or newer")
     return Finding("ok", f"Redis {version}")
@@ -186,7 +190,7 @@ def _trimmed(group: Group) -> Finding:
         return Finding("ok", "nothing was trimmed")
     number = trimmed_unread(info, about, lag_of(group.stream, info, about))
     if number is None:
-        return Finding("unknown", "Redis cannot tell (before 7.0, or after the group's position was set)")
+        return Finding("unknown", "Redis does not record whether the entries that left the stream were read")
     if number:
         detail = f"{number:,} entries left the stream before the group read them"
         return Finding("problem", detail, "they are lost; let `dvctl trim` do the trimming, it knows how far it may go")

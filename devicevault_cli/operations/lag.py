@@ -70,9 +70,14 @@ def _plausible(info: StreamInfo, group: GroupInfo) -> int | None:
 
 
 def trimmed_unread(info: StreamInfo, group: GroupInfo, lag: Lag) -> int | None:
-    """Entries that left the stream before the group read them; None where Redis cannot tell (before 7.0)."""
+    """Entries that left the stream before the group read them; None where Redis cannot tell.
+
+    Redis 6.2 counts nothing. From 7.2 on (and Valkey) a group that reads past a gap counts what is missing as read: so
+    0 is certain only where nothing ever left the stream.
+    """
     if info.entries_added is None or group.entries_read is None or lag.entries is None:
         return None
     # Entries-read may have been set to anything: no more can be missing than ever left the stream.
     left = info.entries_added - info.length
-    return max(0, min(left, info.entries_added - group.entries_read - lag.entries))
+    unread = max(0, min(left, info.entries_added - group.entries_read - lag.entries))
+    return None if unread == 0 and left > 0 else unread

@@ -21,6 +21,8 @@ if TYPE_CHECKING:
 LOCK_S = 10
 ANSWER_S = 75
 """How long a silent server is waited for."""
+FROZEN_S = 60
+"""How long a client may hold the lock and send nothing. A statement has about 1 MB."""
 
 _SESSION = (
     "SET SESSION TRANSACTION ISOLATION LEVEL READ COMMITTED",
@@ -121,11 +123,26 @@ class MysqlRepository(PlainRepository):
     def _writing(self) -> Iterator[None]:
         with self._translated():
             if self._rows("SELECT GET_LOCK(%s, %s)", (self._lock, LOCK_S))[0][0] != 1:
-                raise Unavailable(f"{self.where}: another dvctl held the lock for {LOCK_S} s", hint="try again")
+                raise Unavailable(
+                    f"{self.where}: another dvctl held the lock for {LOCK_S} s{self._end_frozen_holder()}",
+                    hint="try again",
+                )
             self._rows("START TRANSACTION", ())
             yield
             self._rows("COMMIT", ())
             self._rows("SELECT RELEASE_LOCK(%s)", (self._lock,))
+
+    def _end_frozen_holder(self) -> str:
+        """End the session of a client that was frozen with the lock in hand: the server would wait for it for hours."""
+        holder = self._rows(
+            "SELECT id FROM information_schema.processlist"
+            " WHERE id = IS_USED_LOCK(%s) AND command = 'Sleep' AND time >= %s",
+            (self._lock, FROZEN_S),
+        )
+        if not holder:
+            return ""
+        self._rows(f"KILL {int(holder[0][0])}", ())
+        return f"; ended session {holder[0][0]} of a client that had stopped while it held the lock"
 
     @contextmanager
     def _reading(self) -> Iterator[None]:

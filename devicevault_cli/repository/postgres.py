@@ -21,6 +21,7 @@ from devicevault_cli.repository.plain import needed_columns, require_columns
 from devicevault_cli.repository.postgres_arrays import Array, instants, integers, texts
 from devicevault_cli.repository.postgres_connection import WatchedConnection
 from devicevault_cli.repository.postgres_flight import Flight, ServerError, Statement, UnderWay, identity_of, rows_of
+from devicevault_cli.repository.postgres_lock import end_frozen_holder
 from devicevault_cli.repository.repository import INSERTED, Done, Existing, Repository, Save, Saved, Value
 from devicevault_cli.repository.tables import TableSpec
 from devicevault_cli.repository.url import DatabaseUrl
@@ -301,6 +302,10 @@ class PostgresRepository(Repository):
             if constraint.endswith("_pkey") or sqlstate == "42P10":
                 hint = "is the sequence of the id column behind its maximum?" if constraint else "the next try knows"
                 return Unavailable(f"{self.where}: the table's keys changed (SQLSTATE {sqlstate})", hint=hint)
+        if sqlstate == "55P03" and self._connection is not None:
+            pid = end_frozen_holder(self._connection, sql.lock_key(self.spec))
+            if pid is not None:
+                text += f"; ended session {pid} of a client that had stopped while it held the lock"
         return from_sqlstate(sqlstate, text, self.where)
 
 

@@ -52,6 +52,7 @@ class Flight:
     In a large flight a statement with parameters is parsed first, and the server reaches a point of synchronization
     before the parameters are sent: until they are there as a whole it counts the session as idle in transaction, and
     ends it after `idle_in_transaction_session_timeout`. So a client frozen while it sends cannot keep a lock for ever.
+    For one frozen after that, before libpq has sent the order to execute, see postgres_lock.
     A small flight leaves in one piece.
 
     Written on `psycopg.pq`, psycopg's documented mirror of libpq: `Connection.pipeline()` sends what fits into

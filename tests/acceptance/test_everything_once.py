@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 import redis
 
-from tests.support import django_models, messages
+from tests.support import django_models, messages, servers
 from tests.support.oracle import assert_everything
 from tests.support.process import Dvctl
 from tests.support.rows import read_rows, select
@@ -36,6 +36,7 @@ def check_all(dvctl: Dvctl, redis_url: str, database_url: str, count: int) -> No
     assert dvctl.json("verify")["ok"] is True
 
 
+@servers.two_redis(1)
 def test_twenty_thousand_messages(dvctl: Dvctl, each_redis_url: str, postgres_url: str) -> None:
     check_all(dvctl, each_redis_url, postgres_url, 20_000)
 

@@ -15,7 +15,7 @@ from devicevault_cli.operations.consumer.vitals import STANDSTILL_S, Watch
 from devicevault_cli.streams.connect import connect
 from devicevault_cli.streams.group import Group
 from devicevault_cli.streams.stream import Stream
-from tests.support import messages
+from tests.support import messages, servers
 from tests.support.process import Dvctl, Running
 from tests.support.redis_server import RedisServer
 from tests.support.server import wait_until
@@ -54,6 +54,7 @@ def numbers(text: str) -> dict[str, float]:
     return found
 
 
+@servers.two_redis(0)
 def test_every_outcome_is_counted(dvctl: Dvctl, each_redis_server: RedisServer, postgres_url: str) -> None:
     client = each_redis_server.client()
     messages.publish(client, messages.mixed(1000, seed=3))

@@ -9,6 +9,7 @@ from pathlib import Path
 
 import pytest
 
+from tests.support import servers
 from tests.support.consuming import letters
 from tests.support.incidents import STAGED
 from tests.support.process import DVCTL, Dvctl
@@ -77,6 +78,7 @@ def test_a_runbook_does_what_it_says(name: str, dvctl: Dvctl, redis_url: str, po
     execute(name, dvctl, redis_url, postgres_url)
 
 
+@servers.two_redis(2)
 def test_the_stuck_system_is_repaired_by_commands_alone(dvctl: Dvctl, each_redis_url: str, postgres_url: str) -> None:
     """The system that this tool was born from: in the end 950 rows, 50 letters, nothing pending, no ghost."""
     execute("stuck-system", dvctl, each_redis_url, postgres_url)

@@ -29,9 +29,9 @@ def main() -> None:
     """Fill a Redis and let the commands loose on it, one after the other."""
     parser = argparse.ArgumentParser(prog="python -m tests.bench.million", description=__doc__)
     parser.add_argument("--entries", type=int, default=1_000_000)
-    parser.add_argument("--redis", choices=[kind.name.split()[0] for kind in redis_kinds()], help="which version")
+    parser.add_argument("--redis", choices=[kind.short for kind in redis_kinds()], help="which version")
     options = parser.parse_args()
-    kinds = [kind for kind in redis_kinds() if options.redis in (None, kind.name.split()[0])]
+    kinds = [kind for kind in redis_kinds() if options.redis in (None, kind.short)]
     server = RedisServer(kinds[0])
     with TemporaryDirectory() as folder:
         try:

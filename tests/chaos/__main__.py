@@ -9,6 +9,7 @@ import sys
 from tests.chaos.faults import KINDS
 from tests.chaos.mutants import MUTANTS
 from tests.chaos.run import Plan, run_once
+from tests.support.redis_server import redis_kinds
 
 
 def main() -> int:
@@ -18,10 +19,12 @@ def main() -> int:
     parser.add_argument("--seed", type=int, help="which faults and messages; default: a random one, printed")
     parser.add_argument("--consumers", type=int, default=4)
     parser.add_argument("--only", nargs="+", choices=sorted(KINDS), metavar="KIND", help=f"of {', '.join(KINDS)}")
+    versions = [kind.short for kind in redis_kinds()]
+    parser.add_argument("--redis", choices=versions, help=f"which version (default {versions[0]})")
     parser.add_argument("--mutant", choices=sorted(MUTANTS), help="a consumer with a known mistake, to test the oracle")
     given = parser.parse_args()
     seed = random.SystemRandom().randrange(1_000_000) if given.seed is None else given.seed
-    plan = Plan(seed, given.seconds, given.consumers, tuple(given.only or KINDS), given.mutant)
+    plan = Plan(seed, given.seconds, given.consumers, tuple(given.only or KINDS), given.mutant, redis=given.redis)
     print(f"seed {seed}; the same faults again: {plan.command()}", flush=True)
     report = run_once(plan)
     print(report)

@@ -37,12 +37,14 @@ class Plan:
     kinds: tuple[str, ...] = tuple(KINDS)
     mutant: str | None = None
     drain_s: float = 90.0
+    redis: str | None = None
 
     def command(self) -> str:
         """The command line that repeats the run."""
         words = [f"python -m tests.chaos --seconds {self.seconds:g} --seed {self.seed}"]
         words += [f"--consumers {self.consumers}"] if self.consumers != 4 else []
         words += [f"--only {' '.join(self.kinds)}"] if self.kinds != tuple(KINDS) else []
+        words += [f"--redis {self.redis}"] if self.redis else []
         words += [f"--mutant {self.mutant}"] if self.mutant else []
         return " ".join(words)
 
@@ -88,9 +90,10 @@ Servers: TypeAlias = tuple[RedisServer, PostgresServer]
 
 
 @contextmanager
-def servers() -> Iterator[Servers]:
+def servers(version: str | None = None) -> Iterator[Servers]:
     """A Redis and a PostgreSQL that keep what they have answered, whatever happens to them."""
-    redis, postgres = RedisServer(redis_kinds()[0], *ALWAYS), PostgresServer(postgres_kinds()[0], durable=True)
+    kind = next(kind for kind in redis_kinds() if version in (None, kind.short))
+    redis, postgres = RedisServer(kind, *ALWAYS), PostgresServer(postgres_kinds()[0], durable=True)
     try:
         yield redis.start(), postgres.start()
     finally:
@@ -100,7 +103,7 @@ def servers() -> Iterator[Servers]:
 
 def run_once(plan: Plan) -> Report:
     """A run on servers of its own."""
-    with servers() as (redis, postgres):
+    with servers(plan.redis) as (redis, postgres):
         return run(plan, redis, postgres)
 
 

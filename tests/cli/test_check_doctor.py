@@ -17,6 +17,7 @@ from devicevault_cli.streams.group import Group
 from devicevault_cli.streams.stream import Stream
 from tests.cli.conftest import CLOSED, CLOSED_DATABASE, Cli
 from tests.support.consuming import GROUP, drain, good
+from tests.support.redis_server import ExternalRedis, RedisServer
 
 
 @pytest.fixture
@@ -54,6 +55,17 @@ def test_an_unknown_state_has_no_performance_data(at: Cli) -> None:
         "DVCTL UNKNOWN - devicevault of device:results: Redis at 127.0.0.1:1/0 cannot be reached"
     )
     assert "|" not in answer.out
+
+
+def test_doctor_names_the_product_and_its_own_version(
+    cli: Cli, each_redis_server: RedisServer | ExternalRedis, sqlite_url: str
+) -> None:
+    """Valkey gives 7.2.4 as its redis_version."""
+    kind = each_redis_server.kind
+    checks = cli.at(each_redis_server.url, sqlite_url)("doctor", "-o", "json").json["checks"]
+    (found,) = [check for check in checks if check["name"] == "redis-version"]
+    assert found["status"] == "ok"
+    assert found["detail"].startswith(f"{'Valkey' if kind.is_valkey else 'Redis'} {kind.version}.")
 
 
 def test_doctor_gives_a_fix_in_one_piece_below_what_it_is_for(at: Cli, group: Group) -> None:

@@ -7,6 +7,7 @@ from contextlib import closing
 from typing import Any
 from urllib.parse import urlsplit
 
+import pymysql
 import pytest
 
 from devicevault_cli.errors import BadConfig, RecordRejected, Refused, SchemaMismatch, Unavailable
@@ -17,6 +18,7 @@ from devicevault_cli.repository.repository import open_repository
 from devicevault_cli.repository.tables import RESULTS
 from tests.support.mariadb_server import MariaDbServer
 from tests.support.records import DISTINCT, execute, result
+from tests.support.server import wait_until
 
 
 def opened(url: str) -> MysqlRepository:
@@ -46,6 +48,30 @@ def test_a_lock_that_somebody_keeps(
         with pytest.raises(Unavailable, match="another dvctl held the lock"):
             repository.save([result("a")])
     assert outcomes(repository, result("a")) == ["inserted"]
+
+
+def test_a_client_that_is_frozen_with_the_lock_in_hand_loses_it(
+    repository: MysqlRepository, mariadb_server: MariaDbServer, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The server itself would wait for its next statement for eight hours."""
+    monkeypatch.setattr(mysql, "LOCK_S", 1)
+    monkeypatch.setattr(mysql, "FROZEN_S", 2)
+    with closing(mariadb_server.connect()) as frozen, frozen.cursor() as cursor:
+        cursor.execute("SELECT GET_LOCK(%s, 0)", [repository._lock])
+        cursor.execute("START TRANSACTION")
+        said: list[str] = []
+
+        def saved() -> bool:
+            try:
+                return outcomes(repository, result("a")) == ["inserted"]
+            except Unavailable as error:
+                said.append(str(error))
+                return False
+
+        wait_until(saved, what="the lock to be free")
+        assert any("ended session" in text for text in said)
+        with pytest.raises(pymysql.err.OperationalError):
+            cursor.execute("SELECT 1")
 
 
 def test_the_lock_is_given_back_after_a_save_and_after_a_failure(

@@ -8,7 +8,7 @@ import re
 import signal
 import socket
 from collections.abc import Callable, Iterator
-from contextlib import closing, contextmanager
+from contextlib import closing, contextmanager, suppress
 from typing import Any
 from urllib.parse import urlsplit
 
@@ -17,7 +17,7 @@ import pytest
 
 from devicevault_cli.errors import BadConfig, LocksExhausted, RecordRejected, Refused, SchemaMismatch, Unavailable
 from devicevault_cli.records import INT8_MAX, LATEST, Record
-from devicevault_cli.repository import postgres, postgres_flight, postgres_sql
+from devicevault_cli.repository import postgres, postgres_flight, postgres_lock, postgres_sql
 from devicevault_cli.repository.postgres import PostgresRepository
 from devicevault_cli.repository.postgres_flight import Flight, Statement
 from devicevault_cli.repository.repository import Duplicate, open_repository
@@ -431,9 +431,10 @@ def test_a_connection_that_died_while_idle(repository: PostgresRepository, execu
 
 
 class StallingProxy(Proxy):
-    """Passes on `left` bytes more of what clients send, and then keeps the rest to itself."""
+    """Passes on what clients send until `stalls`, which is given each piece, says how much of it is the last."""
 
-    left = 1 << 60
+    stalls: Callable[[bytes], int | None] = staticmethod(lambda data: None)
+    stalled = False
 
     def link(self, client: socket.socket, server: socket.socket) -> Link:
         link = super().link(client, server)
@@ -441,31 +442,52 @@ class StallingProxy(Proxy):
         return link
 
     def _some(self, data: bytes) -> bytes:
-        passed = data[: self.left]
-        self.left -= len(passed)
-        return passed
+        if self.stalled:
+            return b""
+        last = self.stalls(data)
+        self.stalled = last is not None
+        return data[:last]
 
 
+DESCRIBE, SYNC = b"D\x00\x00\x00\x06P\x00", b"S\x00\x00\x00\x04"
+STALLS: dict[str, Callable[[bytes], int | None]] = {
+    "before the parameters": lambda data: data.index(SYNC) + len(SYNC) if b"INSERT" in data and SYNC in data else None,
+    "within the parameters": lambda data: len(data) // 2 if b"frozen:" in data else None,
+    "before the order to execute": lambda data: (
+        data.index(DESCRIBE) if DESCRIBE in data and b"BEGIN" not in data else None
+    ),
+}
+"""Where a client may be frozen while it holds the lock: it sends these in pieces."""
+
+
+@pytest.mark.parametrize("where", STALLS)
 def test_a_client_frozen_while_it_sends_does_not_keep_the_lock(
-    postgres_url: str, monkeypatch: pytest.MonkeyPatch
+    where: str, postgres_url: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
+    """In the last place PostgreSQL itself would wait without end: none of its timeouts applies there."""
     monkeypatch.setattr(postgres, "LOCK_MS", 200)
-    monkeypatch.setattr(postgres, "SEND_MS", 1500)
+    monkeypatch.setattr(postgres, "SEND_MS", 300)
+    monkeypatch.setattr(postgres_lock, "FROZEN_MS", 300)
     with (
         StallingProxy(postgres_url) as proxy,
         closing(opened(proxy.url)) as frozen,
         closing(opened(postgres_url)) as other,
     ):
         frozen.check()
-        proxy.left = 8192
-        save = frozen.submit([result(f"frozen:{n}", log=json.dumps(["x" * 1000])) for n in range(200)])
-        wait_until(lambda: proxy.left == 0, what="half a batch to arrive")
-        with pytest.raises(Unavailable, match="55P03"):
-            other.save([result("first")])
+        proxy.stalls = STALLS[where]
+        save = frozen.submit([result(f"frozen:{n}", log=json.dumps(["x" * 50])) for n in range(200)])
+        wait_until(lambda: proxy.stalled, what="a part of the batch to arrive")
+        wait_until(lambda: saved(other, "other"), what="the lock to be free")
         with pytest.raises(Unavailable):
             save.result()
-        assert outcomes(other, result("second")) == ["inserted"]
         assert other.count() == 1
+
+
+def saved(repository: PostgresRepository, identifier: str) -> bool:
+    """Try once to save a record."""
+    with suppress(Unavailable):
+        return outcomes(repository, result(identifier)) == ["inserted"]
+    return False
 
 
 def test_a_lock_that_somebody_keeps(

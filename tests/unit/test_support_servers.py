@@ -22,7 +22,8 @@ from tests.support.server import ServerFailed, ServerProcess, wait_until
 def test_each_redis_is_empty_and_of_the_version_it_says(each_redis_server: RedisServer | ExternalRedis) -> None:
     with each_redis_server.client() as client:
         assert client.dbsize() == 0
-        assert client.info("server")["redis_version"].startswith(each_redis_server.kind.version)
+        kind, about = each_redis_server.kind, client.info("server")
+        assert about["valkey_version" if kind.is_valkey else "redis_version"].startswith(f"{kind.version}.")
         client.set("left", "over")
     each_redis_server.fresh()
     with each_redis_server.client() as client:

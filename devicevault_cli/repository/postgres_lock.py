@@ -1,0 +1,34 @@
+"""The table's advisory lock in the hands of a client that stopped: its session is ended, so that others can go on."""
+
+from __future__ import annotations
+
+from contextlib import suppress
+
+import psycopg
+
+FROZEN_MS = 10_000
+"""How long a session may hold the lock and miss the rest of a message exchange that is under way."""
+
+
+def end_frozen_holder(connection: psycopg.Connection, key: int) -> int | None:
+    """End the session whose client went silent between the parameters of its INSERT and the order to execute it.
+
+    PostgreSQL applies none of its timeouts there: it is not idle in transaction, and `statement_timeout` waits for the
+    message to be complete. libpq sends the two separately, so a client that is frozen in between (SIGSTOP, a paused
+    machine) would hold the lock until it is thawed. A session of another role cannot be seen, and is left alone.
+    -> the process id of the session that was ended
+    """
+    with suppress(psycopg.Error):
+        ended = connection.execute(_END, {"key": key, "frozen_ms": FROZEN_MS}).fetchone()
+        return int(ended[0]) if ended else None
+    return None
+
+
+_END = """
+SELECT a.pid FROM pg_locks AS l JOIN pg_stat_activity AS a USING (pid)
+WHERE l.locktype = 'advisory' AND l.granted AND l.objsubid = 1
+AND l.database = (SELECT oid FROM pg_database WHERE datname = current_database())
+AND (l.classid::bigint << 32 | l.objid::bigint) = %(key)s
+AND a.state = 'active' AND a.wait_event = 'ClientRead'
+AND a.state_change < clock_timestamp() - %(frozen_ms)s * interval '1 millisecond'
+AND pg_terminate_backend(a.pid)"""
