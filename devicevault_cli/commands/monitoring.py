@@ -43,6 +43,7 @@ def signs(watch: Watch) -> Signs:
             "stream_group_messages_pending": backlog.pending,
             "stream_group_oldest_pending_seconds": backlog.oldest_pending_s,
             "in_hand": tally.in_hand,
+            "table_refuses_rows": float(tally.table_refuses),
             "loop_moved_timestamp_seconds": watch.moved,
         },
         by_label={
