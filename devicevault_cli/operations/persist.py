@@ -50,22 +50,28 @@ class Apart:
         except LocksExhausted:
             if len(records) == 1:
                 raise
-        except RecordRejected:
+        except RecordRejected as error:
             if len(records) == 1:
-                self._outcomes[positions[0]] = self._alone(records[0])
+                self._outcomes[positions[0]] = self._alone(records[0], error)
                 return
         middle = len(positions) // 2
         self._settle(positions[:middle])
         self._settle(positions[middle:])
 
-    def _alone(self, record: Record) -> Outcome:
-        """Try a refused record once more: a device deleted between look-up and COMMIT is an unknown device by now."""
-        try:
-            return self._save([record])[0]
-        except RecordRejected as error:
-            if (fault := self._repository.fault_behind(error, record)) is not None:
-                raise fault from None
-            return Rejected(DATABASE_REJECTED, error.detail)
+    def _alone(self, record: Record, error: RecordRejected) -> Outcome:
+        """What becomes of a record that was refused alone.
+
+        It is at fault only if it is refused once more after the table has proved to take rows: the table may have been
+        repaired in between, and a device deleted between look-up and COMMIT is an unknown device by now.
+        """
+        while (fault := self._repository.fault_behind(error, record)) is None:
+            try:
+                return self._save([record])[0]
+            except RecordRejected as again:
+                if again.detail == error.detail:
+                    return Rejected(DATABASE_REJECTED, error.detail)
+                error = again
+        raise fault
 
 
 def save_apart(repository: Repository, records: Sequence[Record]) -> list[Outcome]:

@@ -14,29 +14,28 @@ _BITS = {"tinyint": 8, "smallint": 16, "mediumint": 24, "int": 32, "bigint": 64}
 
 
 class Table(NamedTuple):
-    """What the dictionary says. `largest`: the maximum of the key's type; `newest`: the largest id there is."""
+    """What the dictionary says. `largest`: the maximum of the key's type; `following`: the next id, if known."""
 
     engine: str
     transactional: bool
     signed: bool
     largest: int
-    newest: int
+    following: int
 
 
 def describe(select: Callable[..., list[tuple[Any, ...]]], spec: TableSpec) -> Table:
     """Look at the engine and the key of a table."""
-    engine, transactions = select(_ENGINE, [spec.name])[0]
+    engine, transactions, following = select(_ENGINE, [spec.name])[0]
     kind = str(select(_KEY, [spec.name])[0][0]).lower()
     signed = "unsigned" not in kind
     largest = 2 ** (_BITS.get(kind.partition("(")[0].partition(" ")[0], 64) - signed) - 1
-    newest = select(f"SELECT coalesce(max(id), 0) FROM {spec.name}")[0][0]
-    return Table(str(engine or ""), transactions in ("YES", None), signed, largest, int(newest))
+    return Table(str(engine or ""), transactions in ("YES", None), signed, largest, int(following or 0))
 
 
 def known_faults(table: Table, where: str, spec: TableSpec) -> Iterator[Fault]:
     """What the dictionary shows: ids that are used up, an engine without transactions."""
-    if table.newest >= table.largest:
-        yield Fault(_ids_used_up(where, spec, f"the largest is {table.newest}"))
+    if table.following >= table.largest:  # where the last id is taken too, it stays what it is
+        yield Fault(_ids_used_up(where, spec, f"the next would be {table.following}"))
     if not table.transactional:
         error = f"{where}: {spec.name} uses {table.engine}, which has no transactions: a batch may be saved in part"
         fix = f"ALTER TABLE {spec.name} ENGINE=InnoDB;"
@@ -73,7 +72,7 @@ def _ids_used_up(where: str, spec: TableSpec, why: str) -> TableAtFault:
 
 
 _ENGINE = """
-SELECT t.engine, e.transactions FROM information_schema.tables AS t
+SELECT t.engine, e.transactions, t.auto_increment FROM information_schema.tables AS t
 LEFT JOIN information_schema.engines AS e ON e.engine = t.engine
 WHERE t.table_schema = DATABASE() AND t.table_name = %s"""
 

@@ -10,7 +10,7 @@ from typing import Any
 import psycopg
 from psycopg.conninfo import conninfo_to_dict, make_conninfo
 
-from devicevault_cli.errors import BadConfig, DvctlError, RecordRejected, Unavailable
+from devicevault_cli.errors import BadConfig, DvctlError, RecordRejected, TableAtFault, Unavailable
 from devicevault_cli.paging import paged
 from devicevault_cli.records import INT4_MAX, Record
 from devicevault_cli.repository import postgres_checks as checks
@@ -202,6 +202,13 @@ class PostgresRepository(Repository):
             row_id = None if draw_id else catalog.free_id(connection, self.spec)
             return catalog.try_row(connection, self.spec, values, row_id)
 
+    def _probe_refused(self, error: RecordRejected) -> TableAtFault:
+        with self._translated():
+            for fault in catalog.sequence_faults(self._connected(), self.where, self.spec):
+                if fault.refuses:
+                    return fault.error
+        return super()._probe_refused(error)
+
     def row_security(self) -> list[str]:
         """What row-level security forbids, in sentences."""
         with self._translated():
@@ -339,10 +346,4 @@ class PostgresRepository(Repository):
         except psycopg.Error as error:
             self.close()
             return connection_lost(str(error), self.where)
-        return RecordRejected(
-            f"{self.where} rejects a record (SQLSTATE {refusal.sqlstate})",
-            sqlstate=refusal.sqlstate,
-            column=refusal.column,
-            constraint=refusal.constraint,
-            said=refusal.text,
-        )
+        return refusal.rejected(self.where)

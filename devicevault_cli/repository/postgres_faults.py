@@ -8,7 +8,7 @@ from typing import Any, NamedTuple
 
 import psycopg
 
-from devicevault_cli.errors import TableAtFault
+from devicevault_cli.errors import RecordRejected, TableAtFault
 from devicevault_cli.repository.faults import NULLABLE, Fault, copy_newest, null_refused
 from devicevault_cli.repository.tables import DEVICES, TableSpec
 
@@ -33,6 +33,12 @@ class Refusal(NamedTuple):
         said = error.diag
         named = (said.message_primary, said.constraint_name, said.column_name, said.table_name, said.source_function)
         return cls(error.sqlstate or "", *(name or "" for name in named))
+
+    def rejected(self, where: str) -> RecordRejected:
+        """The error for a refusal that may be a record's."""
+        text = f"{where} rejects a record (SQLSTATE {self.sqlstate})"
+        named = {"column": self.column, "constraint": self.constraint}
+        return RecordRejected(text, sqlstate=self.sqlstate, said=self.text, **named)
 
     @property
     def raised(self) -> bool:

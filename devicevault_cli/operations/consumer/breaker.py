@@ -79,7 +79,7 @@ class Breaker:
             self.close()
             self._detail = detail
             earlier = None if self._accepted or self._drops else self._earlier(detail)
-            if earlier is not None and earlier.letters >= LEAST:
+            if earlier is not None and earlier.letters >= self._most - 1:
                 self._batches = self._most - 1
                 self._messages = self._given_up = earlier.letters
                 self._since_ms = earlier.since_ms

@@ -164,7 +164,7 @@ class Consumer:
         except MissingGroup:
             self.membership.join()
             return Work()
-        self._deferring = self.tally.waiting = self.tally.table_refuses = False
+        self._deferring = self.tally.waiting = False
         self._shown_alive = time.monotonic()
         self._in_hand.update(work.deliveries)
         self._taken += len(work.deliveries)
@@ -189,7 +189,9 @@ class Consumer:
     def _finish(self, work: Work) -> None:
         """Wait for the database, then settle."""
         messages = len(work.deliveries)
-        self._settlement.settle(work, self._saving.outcomes(work))
+        outcomes = self._saving.outcomes(work)
+        self.tally.table_refuses = False
+        self._settlement.settle(work, outcomes)
         self._on_batch(messages, time.monotonic() - work.begun)
         self._rest(self._pace.after(messages))
 

@@ -37,6 +37,7 @@ class Saving:
     def launch(self, work: Work) -> None:
         """Hand the records to the database and do not wait."""
         work.begun = time.monotonic()
+        self._launched = None
         if work.records:
             try:
                 work.save = self._launched = self._repository.submit(work.records)
