@@ -51,6 +51,7 @@ _dvctl() {
         *" --batch-size") kind=none ;;
         *" --claim-idle") kind=none ;;
         *" --max-deliveries") kind=none ;;
+        *" --max-rejected-batches") kind=none ;;
         *" --on-reject") candidates="dead-letter drop" ;;
         *" --on-missing-group") candidates="create fail" ;;
         *" --instance") kind=none ;;
@@ -126,7 +127,7 @@ _dvctl() {
         *)
             if [[ $cur == -* ]]; then
                 case "$command" in
-                    "consume") candidates="--drain --max-wait --max-messages --batch-size --claim-idle --max-deliveries --on-reject --on-missing-group --instance --rate --metrics-port --log-format --redis-url --database-url --stream --group --consumer --pipeline --config --profile -o --output -v --verbose -h --help" ;;
+                    "consume") candidates="--drain --max-wait --max-messages --batch-size --claim-idle --max-deliveries --max-rejected-batches --on-reject --on-missing-group --instance --rate --metrics-port --log-format --redis-url --database-url --stream --group --consumer --pipeline --config --profile -o --output -v --verbose -h --help" ;;
                     "publish") candidates="--device --status --log -n --count --rate --file --from-line --redis-url --database-url --stream --group --consumer --pipeline --config --profile -o --output -v --verbose -h --help" ;;
                     "demo") candidates="--redis-url --database-url --stream --group --consumer --pipeline --config --profile -o --output -v --verbose -h --help" ;;
                     "status") candidates="--redis-url --database-url --stream --group --consumer --pipeline --config --profile -o --output -v --verbose -h --help" ;;

@@ -75,6 +75,7 @@ complete -c dvctl -n '__dvctl_at consume' -l max-messages -r -f -d 'End after th
 complete -c dvctl -n '__dvctl_at consume' -l batch-size -r -f -d 'Messages in one transaction, at most.'
 complete -c dvctl -n '__dvctl_at consume' -l claim-idle -r -f -d 'A pending entry idle for longer is stuck.'
 complete -c dvctl -n '__dvctl_at consume' -l max-deliveries -r -f -d 'Process an entry alone after so many deliveries; 0: never.'
+complete -c dvctl -n '__dvctl_at consume' -l max-rejected-batches -r -f -d 'Hold after N batches in a row in which the database rejects every message (0 disables this).'
 complete -c dvctl -n '__dvctl_at consume' -l on-reject -r -f -a 'dead-letter drop' -d 'What becomes of a message that is bad.'
 complete -c dvctl -n '__dvctl_at consume' -l on-missing-group -r -f -a 'create fail' -d 'A missing group is created at 0, or ends the run.'
 complete -c dvctl -n '__dvctl_at consume' -l instance -r -f -d 'Fixes N of the consumer name HOST-N; default: the lowest free.'

@@ -70,11 +70,35 @@ class SchemaMismatch(BadConfig):
 
 
 class RecordRejected(DvctlError):
-    """The database refuses a record for good; of several records it is not known which."""
+    """The database refuses a record for good; of several records it is not known which.
 
-    def __init__(self, message: str | None = None, *, sqlstate: str = "", hint: str | None = None) -> None:
+    `sqlstate`: the code. `column`, `constraint`: what the database names, where it does. `said`: the database's own
+    words; they may quote a value, so they are shown only where every value is dvctl's own.
+    """
+
+    def __init__(
+        self,
+        message: str | None = None,
+        *,
+        sqlstate: str = "",
+        column: str = "",
+        constraint: str = "",
+        said: str = "",
+        hint: str | None = None,
+    ) -> None:
         super().__init__(message, hint=hint)
-        self.sqlstate = sqlstate
+        self.sqlstate, self.column, self.constraint, self.said = sqlstate, column, constraint, said
+
+    @property
+    def detail(self) -> str:
+        """What a dead letter says: the code, and the constraint or column, but no value."""
+        code = f"SQLSTATE {self.sqlstate}: {self}" if self.sqlstate else str(self)
+        subject = f", constraint {self.constraint}" if self.constraint else f", column {self.column}"
+        return code + subject if self.constraint or self.column else code
+
+
+class TableAtFault(Unavailable):
+    """The table refuses rows for a reason that is not in the message: it has to be repaired, then retries succeed."""
 
 
 class LocksExhausted(Unavailable):

@@ -62,6 +62,14 @@ def consume(
     max_deliveries: Annotated[
         int, Option("--max-deliveries", "Process an entry alone after so many deliveries; 0: never.", least=0)
     ] = 10,
+    max_rejected_batches: Annotated[
+        int,
+        Option(
+            "--max-rejected-batches",
+            "Hold after N batches in a row in which the database rejects every message (0 disables this).",
+            least=0,
+        ),
+    ] = 3,
     on_reject: Annotated[
         Literal["dead-letter", "drop"], Option("--on-reject", "What becomes of a message that is bad.")
     ] = "dead-letter",
@@ -96,6 +104,7 @@ def consume(
         batch_size=batch_size,
         claim_idle_s=claim_idle / 1000,
         max_deliveries=max_deliveries,
+        max_rejected_batches=max_rejected_batches,
         on_reject=on_reject,
         on_missing_group=on_missing_group,
         rate=rate,

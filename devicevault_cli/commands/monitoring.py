@@ -46,6 +46,7 @@ def signs(watch: Watch, log_lines_dropped: int) -> Signs:
             "stream_group_messages_pending": backlog.pending,
             "stream_group_oldest_pending_seconds": backlog.oldest_pending_s,
             "in_hand": tally.in_hand,
+            "table_refuses_rows": float(tally.table_refuses),
             "loop_moved_timestamp_seconds": watch.moved,
         },
         by_label={

@@ -6,7 +6,7 @@ from collections.abc import Iterator, Sequence
 from itertools import islice
 from typing import Any
 
-from devicevault_cli.errors import DvctlError, Unavailable
+from devicevault_cli.errors import DvctlError, TableAtFault, Unavailable
 from devicevault_cli.operations.checks import Check, Finding, examine
 from devicevault_cli.operations.lag import lag_of, trimmed_unread
 from devicevault_cli.operations.liveness import devicevaults, liveness_of, who_waits
@@ -214,6 +214,9 @@ def _database_checks(repository: Repository | None) -> Iterator[tuple[str, Check
         return
     yield "database", lambda: _database(repository)
     yield "database-rights", lambda: _rights(repository)
+    yield "table", lambda: _table(repository)
+    if repository.dialect == "postgresql":
+        yield "row-level-security", lambda: _row_security(repository)
     yield "unique-index", lambda: _index(repository)
     yield "duplicates", lambda: _duplicates(repository)
 
@@ -231,11 +234,28 @@ def _database(repository: Repository) -> Finding:
 def _rights(repository: Repository) -> Finding:
     try:
         repository.check()
+    except TableAtFault:
+        return Finding("ok", "the rights are there; why no row can be written: see `table`")
     except Unavailable:
         raise
     except DvctlError as error:
         return Finding("problem", str(error), error.hint or "")
     return Finding("ok", "reading and writing are allowed")
+
+
+def _table(repository: Repository) -> Finding:
+    repository.check(writing=False)
+    for fault in repository.faults():
+        return Finding("problem" if fault.refuses else "warning", str(fault.error), fault.error.hint or "")
+    return Finding("ok", f"{repository.spec.name} took a test row, which was undone")
+
+
+def _row_security(repository: Repository) -> Finding:
+    says = repository.row_security()
+    if says:
+        fix = "as the owner: change the policies, or ALTER ROLE ... BYPASSRLS;"
+        return Finding("problem", "; ".join(says), fix)
+    return Finding("ok", "no policy hides or refuses rows")
 
 
 def _index(repository: Repository) -> Finding:

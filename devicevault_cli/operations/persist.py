@@ -1,8 +1,8 @@
-"""From decisions to rows: save a batch, and where it fails for good find the culprit and spare its neighbours."""
+"""From decisions to rows: save a batch; where the database refuses it, isolate the message and save its neighbours."""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from typing import TypeAlias, TypeVar
 
 from devicevault_cli.errors import LocksExhausted, RecordRejected
@@ -12,24 +12,71 @@ from devicevault_cli.repository.repository import Done, Repository, Save, Saved
 
 T = TypeVar("T")
 Outcome: TypeAlias = Saved | Rejected
+DATABASE_REJECTED = "database-rejected"
 SaveAll: TypeAlias = Callable[[Sequence[Record]], list[Saved]]
 """Saves records in one transaction: `Repository.save`, or that with patience."""
 
 
-def save_apart(save: SaveAll, records: Sequence[Record]) -> list[Outcome]:
-    """Save records, one outcome each in order; a batch that is refused is halved until the culprit stands alone."""
-    if not records:
-        return []
-    try:
-        return list(save(records))
-    except LocksExhausted:
-        if len(records) == 1:
-            raise
-    except RecordRejected as error:
-        if len(records) == 1:
-            return [_judge(save, records[0], error)]
-    middle = len(records) // 2
-    return [*save_apart(save, records[:middle]), *save_apart(save, records[middle:])]
+class Apart:
+    """Saves records that were refused together: halved until each refused one stands alone.
+
+    `run` may be called again after an outage: what has its outcome already is not saved twice.
+    """
+
+    def __init__(
+        self,
+        repository: Repository,
+        records: Sequence[Record],
+        save: SaveAll | None = None,
+        saved: Mapping[int, Outcome] | None = None,
+    ) -> None:
+        self._repository = repository
+        self._records = records
+        self._save = save or repository.save
+        self._outcomes: dict[int, Outcome] = dict(saved or {})
+
+    def run(self) -> list[Outcome]:
+        """One outcome for each record, in order. Raises TableAtFault where a refusal is not the record's doing."""
+        self._settle([position for position in range(len(self._records)) if position not in self._outcomes])
+        return [self._outcomes[position] for position in range(len(self._records))]
+
+    def _settle(self, positions: list[int]) -> None:
+        if not positions:
+            return
+        records = [self._records[position] for position in positions]
+        try:
+            self._outcomes |= zip(positions, self._save(records), strict=True)
+            return
+        except LocksExhausted:
+            if len(records) == 1:
+                raise
+        except RecordRejected as error:
+            if len(records) == 1:
+                self._outcomes[positions[0]] = self._alone(records[0], error)
+                return
+        middle = len(positions) // 2
+        self._settle(positions[:middle])
+        self._settle(positions[middle:])
+
+    def _alone(self, record: Record, error: RecordRejected) -> Outcome:
+        """What becomes of a record that was refused alone.
+
+        It is at fault only if it is refused once more after the table has proved to take rows: the table may have been
+        repaired in between, and a device deleted between look-up and COMMIT is an unknown device by now.
+        """
+        while (fault := self._repository.fault_behind(error, record)) is None:
+            try:
+                return self._save([record])[0]
+            except RecordRejected as again:
+                if again.detail == error.detail:
+                    return Rejected(DATABASE_REJECTED, error.detail)
+                error = again
+        raise fault
+
+
+def save_apart(repository: Repository, records: Sequence[Record]) -> list[Outcome]:
+    """Save records, one outcome each in order; neighbours of a refused one are saved. Raises TableAtFault."""
+    return Apart(repository, records).run()
 
 
 def save_ahead(
@@ -53,7 +100,7 @@ def _sent(repository: Repository, records: Sequence[Record]) -> Callable[[], lis
     """Send a transaction. -> what waits for its outcomes; what is refused as a whole is then saved apart"""
 
     def apart() -> list[Outcome]:
-        return save_apart(repository.save, records)
+        return save_apart(repository, records)
 
     def collect() -> list[Outcome]:
         try:
@@ -81,11 +128,3 @@ def conflicting(outcome: Saved, record: Record) -> bool:
     """Whether the row that was there speaks of another device or status."""
     there = outcome.existing
     return there is not None and (there.device_id, there.status) != (record.device_id, record.status)
-
-
-def _judge(save: SaveAll, record: Record, error: RecordRejected) -> Outcome:
-    """Try a lone record once more: a device deleted between look-up and COMMIT is an unknown device by now."""
-    try:
-        return save([record])[0]
-    except RecordRejected:
-        return Rejected("database-rejected", f"SQLSTATE {error.sqlstate}: {error}" if error.sqlstate else str(error))

@@ -50,6 +50,7 @@ HELP = {
     "stream_group_oldest_pending_seconds": "Age of the oldest pending entry.",
     "in_hand": "Entries that this process has read and not settled yet.",
     "loop_moved_timestamp_seconds": "When the consumer's loop moved last, also while it waits for a server.",
+    "table_refuses_rows": "1 while the table refuses rows for a reason that is not in the messages: it needs repair.",
     "ready": "1 while the consumer does its work, 0 while it waits for a server.",
 }
 

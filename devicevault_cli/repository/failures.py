@@ -71,8 +71,11 @@ def connection_lost(text: str, where: str) -> DvctlError:
     return Unavailable(f"{where}: {said or 'the connection was lost'}", hint=_LATER)
 
 
-_MYSQL_REJECTED = {1048, 1062, 1136, 1153, 1264, 1265, 1292, 1366, 1367, 1406, 1411, 1451, 1452, 3140, 3819, 4025}
-_MYSQL_SCHEMA = {1054, 1146, 1364}
+_MYSQL_REJECTED = {
+    167, 1048, 1062, 1136, 1153, 1264, 1265, 1292, 1364, 1366, 1367, 1406, 1411, 1451, 1452, 1467, 1526, 1644, 3140,
+    3819, 4025,
+}  # fmt: skip
+_MYSQL_SCHEMA = {1054, 1146}
 _MYSQL_REFUSED = {1044, 1045, 1142, 1143, 1227, 1698}
 _MYSQL_WHY = {
     1205: "a lock could not be had in time",
@@ -88,10 +91,21 @@ _MYSQL_WHY = {
 }
 
 
+# The value that an error quotes comes first, so the last match is the server's.
+_MYSQL_COLUMN = re.compile(r"(?:[Cc]olumn|Field) (?:[`'][^`']*[`']\.)*[`']([^`']+)[`']")
+_MYSQL_CONSTRAINT = re.compile(r"(?:CONSTRAINT|[Cc]heck constraint|for key) [`']([^`']+)[`']")
+
+
 def from_mysql(number: int, text: str, where: str) -> DvctlError:
     """A MySQL or MariaDB error by its number (PyMySQL raises 1153 and 1292 as OperationalError)."""
     if number in _MYSQL_REJECTED:
-        return RecordRejected(f"{where} rejects a record (error {number})", sqlstate=str(number))
+        return RecordRejected(
+            f"{where} rejects a record (error {number})",
+            sqlstate=str(number),
+            column=_last(_MYSQL_COLUMN, text),
+            constraint=_last(_MYSQL_CONSTRAINT, text),
+            said=_line(text),
+        )
     if number in _MYSQL_REFUSED:
         said = f"{where} refuses: {_line(text)}"
         return Refused(said, hint="check user and password; needed: SELECT, INSERT on the table, SELECT on the devices")
@@ -104,6 +118,8 @@ def from_mysql(number: int, text: str, where: str) -> DvctlError:
     return Unavailable(f"{where}: {_MYSQL_WHY.get(number) or _line(text)} (error {number})", hint=_LATER)
 
 
+_SQLITE_COLUMN = re.compile(r"NOT NULL constraint failed: (.+)")
+_SQLITE_CONSTRAINT = re.compile(r"((?:UNIQUE|CHECK) constraint failed: .+)")
 _SQLITE_REJECTED = {18: "SQLITE_TOOBIG", 19: "SQLITE_CONSTRAINT", 20: "SQLITE_MISMATCH"}
 _NO_SUCH = re.compile(r"no such (table|column)|has no column named", re.IGNORECASE)
 
@@ -112,7 +128,13 @@ def from_sqlite(code: int, text: str, where: str) -> DvctlError:
     """An SQLite error by its result code; the low byte is the primary code."""
     primary = code & 0xFF
     if primary in _SQLITE_REJECTED:
-        return RecordRejected(f"{where} rejects a record ({_SQLITE_REJECTED[primary]})", sqlstate=str(primary))
+        return RecordRejected(
+            f"{where} rejects a record ({_SQLITE_REJECTED[primary]})",
+            sqlstate=str(primary),
+            column=_last(_SQLITE_COLUMN, text),
+            constraint=_last(_SQLITE_CONSTRAINT, text).replace(" constraint failed:", ""),
+            said=_line(text),
+        )
     if primary in (3, 23):
         return Refused(f"{where}: {_line(text)}", hint="check the permissions of the file")
     if primary == 26:
@@ -123,6 +145,12 @@ def from_sqlite(code: int, text: str, where: str) -> DvctlError:
         hint = "dvctl does not create it: check the path, or make a test database with `dvctl db init`"
         return Unavailable(f"{where} cannot be opened", hint=hint)
     return Unavailable(f"{where}: {_line(text)} (SQLite code {code})", hint=_LATER)
+
+
+def _last(pattern: re.Pattern[str], text: str) -> str:
+    """What the last match names, or nothing."""
+    found: list[str] = pattern.findall(text)
+    return _line(found[-1])[:100] if found else ""
 
 
 def _line(text: str) -> str:

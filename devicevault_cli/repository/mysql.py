@@ -7,8 +7,11 @@ from collections.abc import Iterator, Sequence
 from contextlib import contextmanager, suppress
 from typing import TYPE_CHECKING, Any
 
-from devicevault_cli.errors import BadConfig, DvctlError, RecordRejected, Unavailable
+from devicevault_cli.errors import BadConfig, DvctlError, RecordRejected, TableAtFault, Unavailable
+from devicevault_cli.records import Record
+from devicevault_cli.repository import mysql_faults
 from devicevault_cli.repository.failures import from_mysql
+from devicevault_cli.repository.faults import Fault
 from devicevault_cli.repository.plain import PlainRepository, needed_columns
 from devicevault_cli.repository.repository import Value
 from devicevault_cli.repository.sql import marks
@@ -48,6 +51,7 @@ class MysqlRepository(PlainRepository):
         digest = hashlib.sha256(f"{url.name}.{spec.name}".encode()).hexdigest()
         self._lock = f"dvctl:{digest[:40]}"
         self._packet = 0
+        self._transactional = self._signed = True
         self._connection: pymysql.Connection[Any] | None = None
 
     def _connected(self) -> pymysql.Connection[Any]:
@@ -94,6 +98,34 @@ class MysqlRepository(PlainRepository):
         self._learn_columns(there)
         if writing and self._select("SELECT @@global.read_only")[0][0] not in (0, "OFF"):
             raise Unavailable(f"{self.where} is read-only", hint="is it a replica? point --database-url at the primary")
+        if writing:
+            self.require_rows_taken()
+
+    def faults(self) -> list[Fault]:
+        """What is wrong with the table, the worst first."""
+        table = mysql_faults.describe(self._select, self.spec)
+        found = list(mysql_faults.known_faults(table, self.where, self.spec))
+        self._transactional, self._signed = table.transactional, table.signed
+        if not any(fault.refuses for fault in found) and (refused := self._probe(draw_id=False)):
+            found.insert(0, Fault(refused))
+        return found
+
+    def fault_behind(self, error: RecordRejected, record: Record) -> TableAtFault | None:
+        """Without transactions there is no probe: then only errors about a value's length or kind are the record's."""
+        self._transactional = mysql_faults.describe(self._select, self.spec).transactional
+        if self._transactional or mysql_faults.is_about_a_value(error):
+            return super().fault_behind(error, record)
+        return self._probe_refused(error)
+
+    def _probe(self, avoid: int = 0, *, draw_id: bool = True) -> TableAtFault | None:
+        return super()._probe(avoid, draw_id=draw_id) if self._transactional else None
+
+    def _probe_refused(self, error: RecordRejected) -> TableAtFault:
+        return mysql_faults.key_fault(self.where, self.spec, error) or super()._probe_refused(error)
+
+    def _free_id(self) -> int | None:
+        """A negative id leaves AUTO_INCREMENT where it is."""
+        return -1 if self._signed else None
 
     def close(self) -> None:
         """Close the connection; the server rolls back and releases the lock."""
@@ -111,7 +143,10 @@ class MysqlRepository(PlainRepository):
             self.close()
             number = error.args[0] if error.args and isinstance(error.args[0], int) else 0
             said = str(error.args[1]) if len(error.args) > 1 else str(error)
-            raise from_mysql(number, said, self.where) from None
+            meaning = from_mysql(number, said, self.where)
+            if isinstance(meaning, RecordRejected):
+                meaning = mysql_faults.certain_fault(self.where, self.spec, meaning) or meaning
+            raise meaning from None
         except (OSError, EOFError) as error:
             self.close()
             raise from_mysql(2013, str(error), self.where) from None
@@ -145,6 +180,13 @@ class MysqlRepository(PlainRepository):
         return f"; ended session {holder[0][0]} of a client that had stopped while it held the lock"
 
     @contextmanager
+    def _rolled_back(self) -> Iterator[None]:
+        with self._translated():
+            self._rows("START TRANSACTION", ())
+            yield
+            self._rows("ROLLBACK", ())
+
+    @contextmanager
     def _reading(self) -> Iterator[None]:
         with self._translated():
             self._rows("START TRANSACTION READ ONLY", ())
@@ -156,7 +198,7 @@ class MysqlRepository(PlainRepository):
             cursor.execute(sql, tuple(values) or None)
             return list(cursor.fetchall())
 
-    def _write_many(self, sql: str, rows: Sequence[Sequence[Value]]) -> None:
+    def _write_many(self, sql: str, rows: Sequence[Sequence[Value]]) -> int:
         """PyMySQL joins the rows into statements of about 1 MB; a longer row has to fit into a packet by itself."""
         with self._connected().cursor() as cursor:
             for row in rows:
@@ -166,7 +208,7 @@ class MysqlRepository(PlainRepository):
                 ):
                     message = f"{self.where} takes at most {self._packet} bytes a packet; the record has more"
                     raise RecordRejected(message, sqlstate="1153", hint="raise max_allowed_packet")
-            cursor.executemany(sql, rows)
+            return cursor.executemany(sql, rows) or 0
 
     def _execute(self, statements: Sequence[str]) -> None:
         with self._translated():

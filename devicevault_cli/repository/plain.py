@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from abc import abstractmethod
 from collections import defaultdict
 from collections.abc import Sequence
@@ -11,6 +12,7 @@ from typing import Any
 from devicevault_cli.errors import SchemaMismatch
 from devicevault_cli.paging import paged
 from devicevault_cli.records import INT4_MAX, INT8_MAX, Identity, Record, identity
+from devicevault_cli.repository.faults import copy_newest, swallowed
 from devicevault_cli.repository.instants import to_micros, to_text
 from devicevault_cli.repository.repository import INSERTED, Done, Existing, Repository, Saved, Value
 from devicevault_cli.repository.sql import UNNAMED, marks
@@ -101,7 +103,36 @@ class PlainRepository(Repository):
             for name, values in zip(names, zip(*records, strict=True), strict=True)
         ]
         rows = list(zip(*columns, strict=True))
-        self._write_many(f"INSERT INTO {self.spec.name} ({', '.join(names)}) VALUES ({marks(names)})", rows)
+        insert = f"INSERT INTO {self.spec.name} ({', '.join(names)}) VALUES ({marks(names)})"
+        if self._write_many(insert, rows) < len(rows):
+            self._require_rows(records)
+
+    def _require_rows(self, records: Sequence[Record]) -> None:
+        """The INSERT reported fewer rows than it was given; a trigger may have put the others elsewhere."""
+        rows = self._rows_of(records)
+        if not all(rows.get(identity(record)) for record in records):
+            raise swallowed(self.where, self.spec)
+
+    def _try_row(self, record: Record | None, *, draw_id: bool) -> bool:
+        with self._rolled_back():
+            if record is None:
+                return self._write_many(copy_newest(self.spec, "%s"), [[to_text(time.time_ns() // 1000)]]) > 0
+            if draw_id or (row_id := self._free_id()) is None:
+                self._insert([record])
+            else:
+                names = ("id", *self.spec.columns)
+                values = [row_id, *(self._stored(*pair) for pair in zip(self.spec.columns, record, strict=True))]
+                self._write_many(f"INSERT INTO {self.spec.name} ({', '.join(names)}) VALUES ({marks(names)})", [values])
+            self._check_deferred()
+            return bool(self._rows_of([record]).get(identity(record)))
+
+    def _free_id(self) -> int | None:
+        """An id for the probe that uses none up; None: let the database draw one."""
+        return None
+
+    def _check_deferred(self) -> None:
+        """Raises RecordRejected for a foreign key of the row just inserted that would fail at COMMIT."""
+        return
 
     def _set_overall_durations(self, stored: Sequence[Record]) -> None:
         """Of each success just stored, the time since its collection began, in the row of that collection."""
@@ -148,12 +179,16 @@ class PlainRepository(Repository):
         """One transaction that changes nothing."""
 
     @abstractmethod
+    def _rolled_back(self) -> AbstractContextManager[None]:
+        """One transaction that is undone at its end."""
+
+    @abstractmethod
     def _rows(self, sql: str, values: Sequence[Value]) -> list[tuple[Any, ...]]:
         """Rows, within a transaction."""
 
     @abstractmethod
-    def _write_many(self, sql: str, rows: Sequence[Sequence[Value]]) -> None:
-        """Run a changing statement for each row of values, within a transaction."""
+    def _write_many(self, sql: str, rows: Sequence[Sequence[Value]]) -> int:
+        """Run a changing statement for each row of values, within a transaction. -> how many rows it changed"""
 
 
 def needed_columns(repository: Repository) -> dict[str, tuple[str, ...]]:

@@ -3,24 +3,27 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager, suppress
 from typing import Any
 
 import psycopg
 from psycopg.conninfo import conninfo_to_dict, make_conninfo
 
-from devicevault_cli.errors import BadConfig, DvctlError, Unavailable
+from devicevault_cli.errors import BadConfig, DvctlError, RecordRejected, TableAtFault, Unavailable
 from devicevault_cli.paging import paged
-from devicevault_cli.records import INT4_MAX, INT8_MAX, Record, identity
+from devicevault_cli.records import INT4_MAX, Record
 from devicevault_cli.repository import postgres_checks as checks
+from devicevault_cli.repository import postgres_faults as catalog
 from devicevault_cli.repository import postgres_sql as sql
 from devicevault_cli.repository.failures import connection_lost, from_libpq_connect, from_sqlstate
+from devicevault_cli.repository.faults import Fault, swallowed
 from devicevault_cli.repository.instants import to_text
 from devicevault_cli.repository.plain import needed_columns, require_columns
 from devicevault_cli.repository.postgres_arrays import Array, instants, integers, texts
+from devicevault_cli.repository.postgres_batch import Batch, pack
 from devicevault_cli.repository.postgres_connection import WatchedConnection
-from devicevault_cli.repository.postgres_flight import Flight, ServerError, Statement, UnderWay, identity_of, rows_of
+from devicevault_cli.repository.postgres_flight import Flight, ServerError, Statement, UnderWay, rows_of
 from devicevault_cli.repository.postgres_lock import end_frozen_holder
 from devicevault_cli.repository.repository import INSERTED, Done, Existing, Repository, Save, Saved, Value
 from devicevault_cli.repository.tables import TableSpec
@@ -32,8 +35,6 @@ SEND_MS, SLOWEST_BYTES_A_MS = 10_000, 100
 """How long the server waits, the lock in hand, for a client to send its batch: so long, and longer for a large one."""
 SCAN_MS = 900_000
 """For statements that read the whole table: counting, grouping."""
-
-_PACKERS: dict[str, Callable[[Sequence[Any]], Array]] = {"text": texts, "integer": integers, "time": instants}
 
 # Half a minute without a sign of life ends the connection, also when the network swallows packets.
 _CONNECT = {
@@ -62,7 +63,7 @@ class PostgresRepository(Repository):
             **{name: str(value) for name, value in (_CONNECT | {"application_name": application_name} | given).items()}
         )
         self._connection: WatchedConnection | None = None
-        self._knows_columns = False
+        self._knows_columns = self._diverts = False
         self._under_way: UnderWay | None = None
 
     # --- saving
@@ -78,39 +79,30 @@ class PostgresRepository(Repository):
         with self._translated():
             self._inspected()
             planned = waves(records, by_identifier=self.unique_index)
-            packed = [self._packed(records, wave) for wave in planned]
+            batch = Batch(self.spec, records, planned, [self._packed(records, wave) for wave in planned])
             self._land()
             connection = self._inspected()
-            flight = Flight(connection, self._statements(planned, packed))
-        self._under_way = UnderWay(flight, lambda: self._collect(flight, records, planned))
+            flight = Flight(connection, self._statements(batch))
+        self._under_way = UnderWay(flight, lambda: self._collect(flight, batch))
         return self._under_way
 
     def _packed(self, records: Sequence[Record], wave: Wave) -> list[Array]:
-        columns = zip(*(records[position] for position in wave.positions), strict=True)
-        packers = (_PACKERS[self.spec.kind(column)] for column in self.spec.columns)
-        return [pack(column) for pack, column in zip(packers, columns, strict=True)]
+        return pack(self.spec, records, wave)
 
-    def _statements(self, planned: list[Wave], packed: list[list[Array]]) -> Iterator[Statement]:
+    def _statements(self, batch: Batch) -> Iterator[Statement]:
         """The lock is a statement of its own: the next one's snapshot is then younger than the lock."""
         yield Statement(sql.BEGIN)
-        locked = not self.unique_index or not all(wave.named for wave in planned)
-        key = sql.lock_key(self.spec) if locked else None
-        send_ms = SEND_MS + sum(len(array.data) for arrays in packed for array in arrays) // SLOWEST_BYTES_A_MS
-        yield Statement(sql.settings(LOCK_MS, STATEMENT_MS, send_ms, lock=key))
-        for wave, arrays in zip(planned, packed, strict=True):
-            yield Statement(sql.save_wave(self.spec, named=wave.named, unique_index=self.unique_index), arrays)
+        key = sql.lock_key(self.spec) if not (self.unique_index and batch.named) else None
+        yield Statement(sql.settings(LOCK_MS, STATEMENT_MS, SEND_MS + batch.size // SLOWEST_BYTES_A_MS, lock=key))
+        yield from batch.statements(unique_index=self.unique_index, diverts=self._diverts)
         yield Statement("COMMIT")
 
-    def _collect(self, flight: Flight, records: Sequence[Record], planned: list[Wave]) -> list[Saved]:
+    def _collect(self, flight: Flight, batch: Batch) -> list[Saved]:
         with self._translated():
             _, *results = flight.results()
-        answers = [INSERTED] * len(records)
-        left: list[int] = []
-        for wave, result in zip(planned, results, strict=True):
-            if result.ntuples < len(wave.positions):
-                inserted = set(map(identity_of, rows_of(result)))
-                left += [position for position in wave.positions if identity(records[position]) not in inserted]
-        for position, saved in zip(left, self._explained([records[each] for each in left]), strict=True):
+        answers = [INSERTED] * len(batch.records)
+        left = batch.not_inserted(results)
+        for position, saved in zip(left, self._explained([batch.records[each] for each in left]), strict=True):
             answers[position] = saved
         return answers
 
@@ -119,11 +111,20 @@ class PostgresRepository(Repository):
         known = self.known_devices(record.device_id for record in records) if records else set()
         found = self.find(records)
         if any(not rows and record.device_id in known for record, rows in zip(records, found, strict=True)):
-            raise Unavailable(f"{self.where}: rows went, or devices came, while they were looked up", hint="try again")
+            raise self._no_row()
         return [
             Saved("duplicate", rows[0]) if record.device_id in known else Saved("unknown-device")
             for record, rows in zip(records, found, strict=True)
         ]
+
+    def _no_row(self) -> DvctlError:
+        """The INSERT reported no row for a record, and none is there."""
+        self._knows_columns = False
+        with self._translated():
+            names = catalog.triggers(self._connected(), self.spec)
+        if names:
+            return swallowed(self.where, self.spec, f"{', '.join(names)} on {self.spec.name}")
+        return Unavailable(f"{self.where}: rows went, or devices came, while they were looked up", hint="try again")
 
     # --- reading
 
@@ -182,14 +183,46 @@ class PostgresRepository(Repository):
             if writing:
                 checks.require_writable(connection, self.where)
                 checks.require_rights(connection, self.where, self.spec)
+        if writing:
+            self.require_rows_taken()
+
+    def faults(self) -> list[Fault]:
+        """What is wrong with the table, the worst first."""
+        with self._translated():
+            found = list(catalog.sequence_faults(self._connected(), self.where, self.spec))
+        if not any(fault.refuses for fault in found) and (refused := self._probe(draw_id=False)):
+            found.append(Fault(refused))
+        return sorted(found, key=lambda fault: not fault.refuses)
+
+    def _try_row(self, record: Record | None, *, draw_id: bool) -> bool:
+        with self._translated():
+            connection = self._connected()
+            if record is None:
+                return catalog.try_copy(connection, self.spec)
+            values = [self._stored(*pair) for pair in zip(self.spec.columns, record, strict=True)]
+            row_id = None if draw_id else catalog.free_id(connection, self.spec)
+            return catalog.try_row(connection, self.spec, values, row_id)
+
+    def _probe_refused(self, error: RecordRejected) -> TableAtFault:
+        with self._translated():
+            for fault in catalog.sequence_faults(self._connected(), self.where, self.spec):
+                if fault.refuses:
+                    return fault.error
+        return super()._probe_refused(error)
+
+    def row_security(self) -> list[str]:
+        """What row-level security forbids, in sentences."""
+        with self._translated():
+            return catalog.row_security(self._connected(), self.spec)
 
     def _inspect(self, connection: psycopg.Connection) -> None:
         """Learn the type of the key and whether the unique index exists; compare the columns."""
         needed = needed_columns(self)
         there = checks.columns(connection, needed)
         require_columns(self.where, needed, there)
-        self.device_id_max = _LARGEST.get(there[self.spec.name]["device_id"], INT4_MAX)
+        self.device_id_max = catalog.LARGEST.get(there[self.spec.name]["device_id"], INT4_MAX)
         self.unique_index = checks.has_unique_index(connection, self.spec)
+        self._diverts = catalog.diverts(connection, self.spec)
         self._knows_columns = True
 
     def _existing_tables(self) -> set[str]:
@@ -279,34 +312,47 @@ class PostgresRepository(Repository):
         try:
             yield
         except ServerError as error:
-            raise self._meaning(error.sqlstate, error.text, error.constraint) from None
+            raise self._meaning(error.refusal) from None
         except psycopg.Error as error:
             if error.sqlstate is None:
                 self.close()
                 raise connection_lost(str(error), self.where) from None
-            raise self._meaning(
-                error.sqlstate, error.diag.message_primary or "", error.diag.constraint_name or ""
-            ) from None
+            raise self._meaning(catalog.Refusal.of(error)) from None
         except DvctlError:
             raise
         except BaseException:
             self.close()
             raise
 
-    def _meaning(self, sqlstate: str, text: str, constraint: str) -> DvctlError:
+    def _meaning(self, refusal: catalog.Refusal) -> DvctlError:
+        sqlstate = refusal.sqlstate
         if sqlstate[:2] in ("08", "57", "58", "53", "25", "XX"):
             self.close()
         if sqlstate in ("23505", "42P10"):
             # The unique index came or went while we ran: look again before the next try.
             self._knows_columns = False
-            if constraint.endswith("_pkey") or sqlstate == "42P10":
-                hint = "is the sequence of the id column behind its maximum?" if constraint else "the next try knows"
-                return Unavailable(f"{self.where}: the table's keys changed (SQLSTATE {sqlstate})", hint=hint)
+        if sqlstate == "42P10":
+            return Unavailable(f"{self.where}: the unique index went away (SQLSTATE 42P10)", hint="the next try knows")
+        if sqlstate[:2] in ("22", "23") or (refusal.raised and sqlstate[:2] == "P0"):
+            return self._rejected(refusal)
+        return from_sqlstate(sqlstate, self._told(sqlstate, refusal.text), self.where)
+
+    def _told(self, sqlstate: str, text: str) -> str:
+        """What the server said; where the table's lock could not be had, also whether a frozen holder was ended."""
         if sqlstate == "55P03" and self._connection is not None:
             pid = end_frozen_holder(self._connection, sql.lock_key(self.spec))
             if pid is not None:
-                text += f"; ended session {pid} of a client that had stopped while it held the lock"
-        return from_sqlstate(sqlstate, text, self.where)
+                return f"{text}; ended session {pid} of a client that had stopped while it held the lock"
+        return text
 
-
-_LARGEST = {"int2": 32_767, "int4": INT4_MAX, "int8": INT8_MAX}
+    def _rejected(self, refusal: catalog.Refusal) -> DvctlError:
+        """The table's fault where the catalog proves it; else it may be that of a record."""
+        try:
+            if (connection := self._connection) is not None and not connection.closed:
+                fault = catalog.certain_fault(connection, self.where, self.spec, refusal)
+                if fault is not None:
+                    return fault
+        except psycopg.Error as error:
+            self.close()
+            return connection_lost(str(error), self.where)
+        return refusal.rejected(self.where)

@@ -14,6 +14,7 @@ from devicevault_cli.errors import DvctlError, Unavailable
 from devicevault_cli.records import Identity
 from devicevault_cli.repository.postgres_arrays import Array
 from devicevault_cli.repository.postgres_connection import ANSWER_S, WatchedConnection
+from devicevault_cli.repository.postgres_faults import Refusal
 from devicevault_cli.repository.repository import Saved
 
 if TYPE_CHECKING:
@@ -39,11 +40,11 @@ class Statement:
 
 
 class ServerError(Exception):
-    """The server refused a statement: SQLSTATE, primary message and, where there is one, the constraint."""
+    """The server refused a statement."""
 
-    def __init__(self, sqlstate: str, text: str, constraint: str) -> None:
-        super().__init__(sqlstate)
-        self.sqlstate, self.text, self.constraint = sqlstate, text, constraint
+    def __init__(self, refusal: Refusal) -> None:
+        super().__init__(refusal.sqlstate)
+        self.refusal = refusal
 
 
 class Flight:
@@ -117,7 +118,7 @@ class Flight:
         for result in self._results:
             if result.status == ExecStatus.FATAL_ERROR:
                 self._connection.rollback()
-                raise ServerError(*(_field(result, field) for field in _FIELDS))
+                raise ServerError(Refusal(*(_field(result, field) for field in _FIELDS)))
         return [result for result in self._results if result.status == ExecStatus.TUPLES_OK]
 
     def _poll(self, events: int, seconds: float) -> bool:
@@ -192,7 +193,14 @@ def identity_of(row: list[str]) -> Identity:
     return int(device_id), task_id, int(micros), status, log
 
 
-_FIELDS = (DiagnosticField.SQLSTATE, DiagnosticField.MESSAGE_PRIMARY, DiagnosticField.CONSTRAINT_NAME)
+_FIELDS = (
+    DiagnosticField.SQLSTATE,
+    DiagnosticField.MESSAGE_PRIMARY,
+    DiagnosticField.CONSTRAINT_NAME,
+    DiagnosticField.COLUMN_NAME,
+    DiagnosticField.TABLE_NAME,
+    DiagnosticField.SOURCE_FUNCTION,
+)
 
 
 def _field(result: PGresult, field: DiagnosticField) -> str:

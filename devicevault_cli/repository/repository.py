@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from abc import ABC, abstractmethod
+from abc import abstractmethod
 from collections.abc import Callable, Iterable, Sequence
 from datetime import datetime
 from typing import Any, ClassVar, Literal, NamedTuple, Protocol, TypeAlias
@@ -10,6 +10,7 @@ from typing import Any, ClassVar, Literal, NamedTuple, Protocol, TypeAlias
 from devicevault_cli.errors import DvctlError, RecordRejected
 from devicevault_cli.paging import PAGE, paged
 from devicevault_cli.records import INT4_MAX, Identity, Micros, Record
+from devicevault_cli.repository.faults import ProbedTable
 from devicevault_cli.repository.instants import to_micros
 from devicevault_cli.repository.sql import NAMED, UNNAMED, marks, text
 from devicevault_cli.repository.tables import DEVICES, TableSpec
@@ -77,7 +78,7 @@ class Done(NamedTuple):
         return self.answers
 
 
-class Repository(ABC):
+class Repository(ProbedTable):
     """One table of one database. Connects when first used, and anew after a failure; for one thread at a time.
 
     Every method raises Unavailable, Refused, BadConfig or SchemaMismatch; `submit` and `save` also RecordRejected.
@@ -98,7 +99,7 @@ class Repository(ABC):
 
     @abstractmethod
     def check(self, *, writing: bool = True) -> None:
-        """The database answers, has the tables and columns, and (`writing`) can be written to with our rights."""
+        """The database answers, has the tables and columns, and (`writing`) takes a row from us, which is undone."""
 
     @abstractmethod
     def submit(self, records: Sequence[Record]) -> Save:
@@ -119,6 +120,14 @@ class Repository(ABC):
     @abstractmethod
     def close(self) -> None:
         """Give the connection back; a later call connects again."""
+
+    def row_security(self) -> list[str]:
+        """What row-level security forbids, in sentences."""
+        return []
+
+    def _some_device(self, avoid: int) -> int | None:
+        ids = [row[0] for row in self._select(f"SELECT id FROM {DEVICES} ORDER BY id LIMIT 2")]
+        return next((each for each in ids if each != avoid), ids[0] if ids else None)
 
     def known_devices(self, ids: Iterable[int]) -> set[int]:
         """Which of the device ids exist."""

@@ -9,9 +9,13 @@ from pathlib import Path
 from typing import Any
 from urllib.parse import quote
 
+from devicevault_cli.errors import DvctlError, RecordRejected, TableAtFault
+from devicevault_cli.records import INT8_MAX
 from devicevault_cli.repository.failures import from_sqlite
+from devicevault_cli.repository.faults import NULLABLE, Fault, null_refused
 from devicevault_cli.repository.plain import PlainRepository, needed_columns
 from devicevault_cli.repository.repository import Value
+from devicevault_cli.repository.sqlite_access import access_refused
 from devicevault_cli.repository.tables import TableSpec
 from devicevault_cli.repository.url import DatabaseUrl
 
@@ -50,8 +54,21 @@ class SqliteRepository(PlainRepository):
             self._learn_columns(there)
             self.unique_index = self._has_unique_index(connection)
         if writing:
-            with self._writing():
-                pass
+            self.require_rows_taken()
+
+    def faults(self) -> list[Fault]:
+        """What is wrong with the table."""
+        refused = self._probe()
+        return [Fault(refused)] if refused else []
+
+    def _check_deferred(self) -> None:
+        table = self.spec.name
+        for _, _, parent, column, target, *_ in self._rows(f"PRAGMA foreign_key_list({table})", ()):
+            missing = f"NOT EXISTS (SELECT 1 FROM {parent} AS p WHERE p.{target or 'rowid'} = t.{column})"
+            row = f"SELECT 1 FROM {table} AS t WHERE t.rowid = last_insert_rowid() AND t.{column} IS NOT NULL"
+            if self._rows(f"{row} AND {missing}", ()):
+                said = f"FOREIGN KEY constraint failed: {column} references {parent}"
+                raise RecordRejected(f"{self.where} rejects a record", sqlstate="19", said=said)
 
     def _has_unique_index(self, connection: sqlite3.Connection) -> bool:
         for _, name, unique, *_ in connection.execute(f"PRAGMA index_list({self.spec.name})").fetchall():
@@ -73,10 +90,32 @@ class SqliteRepository(PlainRepository):
             yield
         except sqlite3.Error as error:
             self._abandon()
-            raise from_sqlite(getattr(error, "sqlite_errorcode", 1), str(error), self.where) from None
+            raise self._meaning(getattr(error, "sqlite_errorcode", 1), str(error)) from None
         except BaseException:
             self._abandon()
             raise
+
+    def _meaning(self, code: int, text: str) -> DvctlError:
+        """What SQLite's error means: it does not tell a missing right from a disk that is read-only or full."""
+        if code & 0xFF in (3, 8, 14, 23) and (refused := access_refused(Path(self.url.name))):
+            return refused
+        if code & 0xFF == 13 and self._ids_used_up():
+            fix = f"renumber the ids of {self.spec.name} and lower its seq in sqlite_sequence"
+            return TableAtFault(f"{self.where}: the ids of {self.spec.name} are used up (SQLite code {code})", hint=fix)
+        error = from_sqlite(code, text, self.where)
+        if isinstance(error, RecordRejected):
+            table, _, column = error.column.rpartition(".")
+            if table == self.spec.name and (column not in self.spec.columns or column in NULLABLE):
+                return null_refused(self.where, self.spec, [column], f"SQLite code {code}")
+        return error
+
+    def _ids_used_up(self) -> bool:
+        try:
+            connection = self._connected()
+            row = connection.execute("SELECT seq FROM sqlite_sequence WHERE name = ?", [self.spec.name]).fetchone()
+        except sqlite3.Error:
+            return False
+        return row is not None and row[0] >= INT8_MAX
 
     def _abandon(self) -> None:
         with suppress(sqlite3.Error):
@@ -90,6 +129,17 @@ class SqliteRepository(PlainRepository):
             yield
             connection.execute("COMMIT")
 
+    @contextmanager
+    def _rolled_back(self) -> Iterator[None]:
+        with self._translated():
+            connection = self._connected()
+            connection.execute("BEGIN IMMEDIATE")
+            try:
+                yield
+            finally:
+                if connection.in_transaction:
+                    connection.execute("ROLLBACK")
+
     def _writing(self) -> Any:
         return self._transaction("BEGIN IMMEDIATE")
 
@@ -99,8 +149,8 @@ class SqliteRepository(PlainRepository):
     def _rows(self, sql: str, values: Sequence[Value]) -> list[tuple[Any, ...]]:
         return self._connected().execute(sql.replace("%s", "?"), values).fetchall()
 
-    def _write_many(self, sql: str, rows: Sequence[Sequence[Value]]) -> None:
-        self._connected().executemany(sql.replace("%s", "?"), rows)
+    def _write_many(self, sql: str, rows: Sequence[Sequence[Value]]) -> int:
+        return self._connected().executemany(sql.replace("%s", "?"), rows).rowcount
 
     def _execute(self, statements: Sequence[str]) -> None:
         with self._writing():

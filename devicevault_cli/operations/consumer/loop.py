@@ -12,9 +12,11 @@ from devicevault_cli.errors import (
     DvctlError,
     MissingGroup,
     Refused,
+    TableAtFault,
     Unavailable,
 )
 from devicevault_cli.messages import Rejected
+from devicevault_cli.operations.consumer.breaker import Breaker, earlier_letters
 from devicevault_cli.operations.consumer.intake import DEATHS_ALONE, Intake
 from devicevault_cli.operations.consumer.membership import Membership, OnMissingGroup
 from devicevault_cli.operations.consumer.patience import Patience
@@ -40,7 +42,10 @@ LAST_WAIT_S = 5.0
 
 @dataclass(frozen=True, slots=True)
 class ConsumeOptions:
-    """How to consume. `max_wait_s` and `max_messages` None: no limit; `rate` in messages a second."""
+    """How to consume. `max_wait_s` and `max_messages` None: no limit; `rate` in messages a second.
+
+    `max_rejected_batches`: after so many whole batches that the database rejects, hold instead of giving up messages.
+    """
 
     drain: bool = False
     max_wait_s: float | None = None
@@ -48,6 +53,7 @@ class ConsumeOptions:
     batch_size: int = 1000
     claim_idle_s: float = 60.0
     max_deliveries: int = 10
+    max_rejected_batches: int = 3
     on_reject: OnReject = "dead-letter"
     on_missing_group: OnMissingGroup = "create"
     rate: float | None = None
@@ -77,7 +83,12 @@ class Consumer:
         self._persistently = Patience(stop, self._deferring_tick, self._deferred)
         self._in_hand: dict[EntryId, int] = {}
         self.membership = Membership(delivery, options.on_missing_group)
-        self._saving = Saving(repository, self._persistently, self._waiting)
+        breaker = Breaker(
+            options.max_rejected_batches,
+            lambda detail: earlier_letters(delivery.group, repository, detail),
+            drops=options.on_reject == "drop",
+        )
+        self._saving = Saving(repository, self._persistently, self._waiting, breaker)
         self._settlement = Settlement(delivery, self._in_hand, self.tally, self._persistently, options.on_reject)
         self._intake = Intake(
             delivery,
@@ -178,7 +189,9 @@ class Consumer:
     def _finish(self, work: Work) -> None:
         """Wait for the database, then settle."""
         messages = len(work.deliveries)
-        self._settlement.settle(work, self._saving.outcomes(work))
+        outcomes = self._saving.outcomes(work)
+        self.tally.table_refuses = False
+        self._settlement.settle(work, outcomes)
         self._on_batch(messages, time.monotonic() - work.begun)
         self._rest(self._pace.after(messages))
 
@@ -221,7 +234,8 @@ class Consumer:
         """First of an outage: put back the delivery counts that were found, so that only deaths count."""
         self.tally.deferred_retries += 1
         self.tally.waiting = True
-        alarm = logging.ERROR if isinstance(error, (Refused, BadConfig)) else logging.WARNING
+        self.tally.table_refuses = isinstance(error, TableAtFault)
+        alarm = logging.ERROR if isinstance(error, (Refused, BadConfig, TableAtFault)) else logging.WARNING
         log.log(alarm, "%s; next try in %.1f s%s", error, seconds, f" ({error.hint})" if error.hint else "")
         self._intake.recover()
         if not self._deferring and self._in_hand:

@@ -24,6 +24,8 @@ class Tally:
     """Read and not settled yet."""
     waiting: bool = True
     """Nothing was read yet, or not since the last outage."""
+    table_refuses: bool = False
+    """The last attempt failed because the table refuses rows, for a reason that is not in the messages."""
     notes: dict[str, int] = field(default_factory=dict)
     reasons: dict[str, int] = field(default_factory=dict)
     started: float = field(default_factory=time.monotonic)

@@ -89,7 +89,7 @@ def _repair(judge: Judge, scope: Scope) -> Counter[str]:
 def _insert(judge: Judge, lost: list[Judged]) -> Counter[str]:
     done: Counter[str] = Counter()
     records = [each.decision.record for each in lost if isinstance(each.decision, Decoded)]
-    for each, record, outcome in zip(lost, records, save_apart(judge.repository.save, records), strict=True):
+    for each, record, outcome in zip(lost, records, save_apart(judge.repository, records), strict=True):
         refused = rejection(outcome, record)
         if refused is not None or isinstance(outcome, Rejected):
             done[_bury(judge.group, each, refused or Rejected("database-rejected"))] += 1
