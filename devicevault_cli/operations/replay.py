@@ -93,7 +93,10 @@ def plan_replay(
         try:
             _replay(source, pipeline, repository, options, progress, done)
         except BaseException:
-            log.warning("%s replayed; run the command again to continue, rows are not duplicated", _were(done.saved))
+            log.warning(
+                "at least %s replayed; run the command again to continue: existing rows are not duplicated",
+                _were(done.saved),
+            )
             raise
         return done.answer()
 

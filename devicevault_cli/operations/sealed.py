@@ -8,6 +8,7 @@ from collections.abc import Iterable, Iterator
 from contextlib import contextmanager, suppress
 from hashlib import sha256
 from pathlib import Path
+from secrets import token_hex
 from typing import IO, Any, TextIO
 
 from devicevault_cli.errors import Damaged, DvctlError, Usage
@@ -24,12 +25,11 @@ def write_sealed(path: Path, lines: Iterable[dict[str, Any]], *, replace: bool =
     """
     if path.exists() and not replace:
         raise Usage(f"{path} exists already", hint="choose another name, or remove it")
-    partial = path.with_name(f".{path.name}.{os.getpid()}")
+    partial = path.with_name(f".dvctl-{token_hex(8)}")
     with _named(path):
         path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
-        descriptor = os.open(partial, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)
     try:
-        with _named(path), os.fdopen(descriptor, "wb") as file:
+        with _named(path), partial.open("xb", opener=_privately) as file:
             written = _write(file, lines)
         with _named(path):
             partial.rename(path) if replace else _rename_new(partial, path)
@@ -38,6 +38,10 @@ def write_sealed(path: Path, lines: Iterable[dict[str, Any]], *, replace: bool =
         partial.unlink(missing_ok=True)
         raise
     return written
+
+
+def _privately(path: str, flags: int) -> int:
+    return os.open(path, flags, 0o600)
 
 
 def _write(file: IO[bytes], lines: Iterable[dict[str, Any]]) -> int:
