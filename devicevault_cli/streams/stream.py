@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from typing import Any, NamedTuple, TypeVar
 
-from devicevault_cli.errors import DvctlError, Refused, Unavailable
+from devicevault_cli.errors import DvctlError, Refused, Unavailable, WrongType
 from devicevault_cli.streams.connect import Client, translated
 from devicevault_cli.streams.model import LAST, ZERO, Entry, EntryId, GroupInfo, RepeatedFields, StreamInfo, pairs_of
 
@@ -97,8 +97,14 @@ class Stream:
     def call(self, *command: Any, **options: Any) -> Any:
         """Send one command; `options` are for redis-py's parser; its errors become dvctl's."""
         client: Any = self.client
-        with translated(self.client):
-            return client.execute_command(*command, **options)
+        try:
+            with translated(self.client):
+                return client.execute_command(*command, **options)
+        except WrongType as error:
+            names = command[3 : 3 + command[2]] if command[0] == "EVAL" else [self.key]
+            if command[0] != "EVAL" and self.key not in command:
+                names = command[1:2]
+            raise WrongType(f"{error} ({' or '.join(map(str, names))})", hint=error.hint) from error
 
     def read(self, parse: Callable[[Any], T], *command: Any, **options: Any) -> T:
         """Send one command and parse its answer; one that cannot be parsed makes Redis as good as away."""

@@ -5,6 +5,7 @@ from __future__ import annotations
 import logging
 import time
 from collections.abc import Callable
+from contextlib import suppress
 from dataclasses import dataclass
 
 from devicevault_cli.errors import (
@@ -13,6 +14,7 @@ from devicevault_cli.errors import (
     MissingGroup,
     Refused,
     Unavailable,
+    WrongType,
 )
 from devicevault_cli.messages import Rejected
 from devicevault_cli.operations.consumer.intake import DEATHS_ALONE, Intake
@@ -21,6 +23,7 @@ from devicevault_cli.operations.consumer.patience import Patience
 from devicevault_cli.operations.consumer.saving import Saving
 from devicevault_cli.operations.consumer.settle import OnReject, Settlement
 from devicevault_cli.operations.consumer.stop import Stop, Stopped
+from devicevault_cli.operations.consumer.stream_watch import StreamWatch
 from devicevault_cli.operations.consumer.tally import Tally
 from devicevault_cli.operations.consumer.work import Decoding, Judged, Work
 from devicevault_cli.operations.pace import Pace
@@ -76,9 +79,12 @@ class Consumer:
         self._on_batch = on_batch
         self._persistently = Patience(stop, self._deferring_tick, self._deferred)
         self._in_hand: dict[EntryId, int] = {}
-        self.membership = Membership(delivery, options.on_missing_group)
+        self._watch = StreamWatch(delivery.group, self.tally, lambda: self._taken, self._stream_restarted)
+        self.membership = Membership(delivery, options.on_missing_group, self._watch.look)
         self._saving = Saving(repository, self._persistently, self._waiting)
-        self._settlement = Settlement(delivery, self._in_hand, self.tally, self._persistently, options.on_reject)
+        self._settlement = Settlement(
+            delivery, self._in_hand, self.tally, self._persistently, options.on_reject, self._watch
+        )
         self._intake = Intake(
             delivery,
             Decoding(pipeline.decode, lambda: repository.device_id_max, self._note),
@@ -107,7 +113,9 @@ class Consumer:
         except MissingGroup as error:
             log.error("%s", error)
             reason = "missing-group"
-        self.membership.leave()
+        with suppress(Stopped):
+            if self.membership.leave():
+                self._watch.look()  # the marker says where this consumer left the stream
         return reason
 
     def _ready(self) -> None:
@@ -143,7 +151,7 @@ class Consumer:
             return self._persistently(lambda: self._read(limit, None if self.options.drain else BLOCK_MS))
         try:
             return self._read(limit, None)
-        except (Unavailable, Refused):
+        except (Unavailable, Refused, WrongType):
             self._intake.recover()
             return Work()
 
@@ -153,6 +161,7 @@ class Consumer:
         except MissingGroup:
             self.membership.join()
             return Work()
+        work.generation = self._watch.generation
         self._deferring = self.tally.waiting = False
         self._shown_alive = time.monotonic()
         self._in_hand.update(work.deliveries)
@@ -221,7 +230,7 @@ class Consumer:
         """First of an outage: put back the delivery counts that were found, so that only deaths count."""
         self.tally.deferred_retries += 1
         self.tally.waiting = True
-        alarm = logging.ERROR if isinstance(error, (Refused, BadConfig)) else logging.WARNING
+        alarm = logging.ERROR if isinstance(error, (Refused, BadConfig, WrongType)) else logging.WARNING
         log.log(alarm, "%s; next try in %.1f s%s", error, seconds, f" ({error.hint})" if error.hint else "")
         self._intake.recover()
         if not self._deferring and self._in_hand:
@@ -236,6 +245,7 @@ class Consumer:
     def _tick(self) -> None:
         """About once a second, also while waiting: keep what is in hand, show that this consumer lives."""
         now = time.monotonic()
+        self._watch.tick()
         self.tally.in_hand = len(self._in_hand)
         self._on_progress(self.tally)
         try:
@@ -248,6 +258,12 @@ class Consumer:
         except DvctlError as error:
             log.debug("could not show life: %s", error)
         self._settlement.pay()
+
+    def _stream_restarted(self) -> None:
+        """What is in hand is not on the stream that there is now; a batch on its way to the table goes on."""
+        self._in_hand.clear()
+        self._settlement.owed.clear()
+        self._intake.restart()
 
     def _deferring_tick(self) -> None:
         """In an outage `--max-wait` ends the waiting too."""
