@@ -91,22 +91,23 @@ def never_read(before: Seen, now: Seen, taken: int) -> int | None:
 
 def _restart(stream: str, group: str, before: Seen, now: Seen, taken: int, *, sole: bool) -> Change:
     unread = never_read(before, now, taken)
-    if now.kind == "other":
-        what = f"stream {stream} was replaced by another type of value: its last id was {before.last_id}"
-    elif now.kind == "none":
-        what = f"stream {stream} is gone: its last id was {before.last_id}"
-    elif now.last_id < before.last_id:
-        what = f"stream {stream} restarted: its last id went from {before.last_id} to {now.last_id}"
-    else:
-        what = f"stream {stream} restarted: none of its entries up to {before.last_id} is left"
-        if before.added is not None and now.added is not None:
-            what += f", and its count of entries added went from {before.added:,} to {now.added:,}"
     return Change(
         "stream-replaced" if now.kind == "other" else "stream-restarted",
-        f"{what}; length before {before.length:,} ({iso(before.at_ms)}); {_unread(unread, group, sole=sole)}"
-        f"{f'; {before.pending:,} were pending' if before.pending else ''}",
+        f"{what_happened(stream, before, now)}; length before {before.length:,} ({iso(before.at_ms)});"
+        f" {_unread(unread, group, sole=sole)}{f'; {before.pending:,} were pending then' if before.pending else ''}",
         unread,
     )
+
+
+def what_happened(stream: str, before: Seen, now: Seen) -> str:
+    """A restart in a few words."""
+    if now.kind == "other":
+        return f"stream {stream} was replaced by another type of value: its last id was {before.last_id}"
+    if now.kind == "none":
+        return f"stream {stream} is gone (flushed or deleted): its last id went from {before.last_id} to none"
+    counted = before.added is not None and now.added is not None and now.added < before.added
+    added = f", and its count of entries added from {before.added:,} to {now.added:,}" if counted else ""
+    return f"stream {stream} restarted: its last id went from {before.last_id} to {now.last_id}{added}"
 
 
 def _unread(unread: int | None, group: str, *, sole: bool) -> str:

@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import json
+import logging
 from collections.abc import Iterable, Sequence
+from contextlib import suppress
 from dataclasses import asdict, dataclass, replace
 from typing import Any
 
-from devicevault_cli.errors import DvctlError, Usage, WrongType
-from devicevault_cli.operations.continuity import Change, Kind, compare
+from devicevault_cli.errors import DvctlError, Refused, Usage, WrongType
+from devicevault_cli.operations.continuity import RESTARTS, Change, Kind, compare
 from devicevault_cli.operations.plan import Answer, Plan, number
 from devicevault_cli.repository.repository import Repository
 from devicevault_cli.streams import marker
@@ -17,6 +19,8 @@ from devicevault_cli.streams.marker import Seen
 from devicevault_cli.streams.model import ZERO, EntryId, GroupInfo, StreamInfo
 from devicevault_cli.streams.stream import Stream
 from devicevault_cli.times import iso, now_ms
+
+log = logging.getLogger("dvctl.incidents")
 
 NEWEST = 100
 """Rows that are compared with the end of the stream."""
@@ -108,13 +112,30 @@ def all_of(
     except WrongType:
         return [*recorded, *_noticed(stream, None, (), kind="other")]
     if repository is not None and not found:
-        found = table_ahead(stream.key, info, repository, recorded)
+        with suppress(DvctlError):  # whether the database answers is not what is asked here
+            found = table_ahead(stream.key, info, repository, recorded)
     return [*recorded, *found]
 
 
 def open_ones(incidents: Iterable[Incident]) -> list[Incident]:
     """Those that nobody has acknowledged."""
     return [incident for incident in incidents if incident.acknowledged_at is None]
+
+
+def shown_open(
+    stream: Stream, info: StreamInfo | None, groups: Sequence[GroupInfo], repository: Repository | None
+) -> list[dict[str, Any]] | None:
+    """`incidents[]` of status; None where the user may not read them, or their key holds something else."""
+    try:
+        return [incident.to_dict() for incident in open_ones(all_of(stream, info, groups, repository))]
+    except (Refused, WrongType) as error:
+        log.warning("incidents cannot be read: %s%s", error, f" ({error.hint})" if error.hint else "")
+        return None
+
+
+def of_group(incidents: Iterable[Incident], group: str) -> list[Incident]:
+    """Those that concern a group: its own, and what befell the whole stream."""
+    return [incident for incident in incidents if incident.group in (group, "") or incident.kind in RESTARTS]
 
 
 def _noticed(stream: Stream, info: StreamInfo | None, groups: Sequence[GroupInfo], kind: str = "") -> list[Incident]:
@@ -205,7 +226,7 @@ def plan_acknowledge(stream: Stream, ids: Sequence[int], repository: Repository 
         at = iso(now_ms())
         done = [replace(incident, acknowledged_at=at) for incident in chosen]
         marker.rewrite(stream, {each.id: each.to_json() for each in done if each.id is not None})
-        new = [_record(stream, each) for each in done if each.id is None]
+        new = [record(stream, each) for each in done if each.id is None]
         return {"acknowledged": [*names, *(key for keys in new for key in keys)]}
 
     says = [f"{number(len(chosen), 'incident')} of stream {stream.key} would be acknowledged:"] if chosen else []
@@ -220,7 +241,7 @@ def plan_acknowledge(stream: Stream, ids: Sequence[int], repository: Repository 
     )
 
 
-def _record(stream: Stream, incident: Incident) -> list[int]:
+def record(stream: Stream, incident: Incident) -> list[int]:
     """Record what nobody has recorded, and take the stream as it is now for granted. -> its number"""
     group = Group(stream, incident.group)
     looked = marker.look(group, now_ms())

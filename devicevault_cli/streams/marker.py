@@ -104,7 +104,8 @@ class Seen:
         """Entries that left the stream before the group read them, as far as Redis counts (7.0 and later)."""
         if self.added is None or self.read is None or self.left is None:
             return None
-        return max(0, self.added - self.read - self.left)
+        # Entries-read may have been set to anything: no more can be missing than ever left the stream.
+        return max(0, min(self.added - self.length, self.added - self.read - self.left))
 
     def to_json(self) -> str:
         """The marker: ids as text."""

@@ -12,6 +12,8 @@ from devicevault_cli.streams.model import LAST, ZERO, Entry, EntryId, GroupInfo,
 T = TypeVar("T")
 
 PAGE_BYTES = 16 * 1024 * 1024
+SCANS = 100
+"""Of 1,000 keys each: whoever mistyped a name does not wait for a Redis with millions of keys."""
 
 
 def text(value: bytes | str) -> str:
@@ -176,6 +178,17 @@ class Stream:
             entries_added=number(reply.get("entries-added")),
             max_deleted_id=entry_id(deleted) if deleted else None,
         )
+
+    def neighbours(self, most: int = 100) -> list[str]:
+        """Names of streams in the same database, without dead letters: found in a bounded number of steps."""
+        found: list[str] = []
+        cursor = 0
+        for _ in range(SCANS):
+            cursor, page = self.read(tuple, "SCAN", cursor, "COUNT", 1000, "TYPE", "stream")
+            found += [name for name in map(text, page) if not name.endswith(":dead")]
+            if int(cursor) == 0 or len(found) >= most:
+                break
+        return sorted(found)[:most]
 
     def bytes_used(self) -> int | None:
         """MEMORY USAGE, an estimate by samples; None where there is no stream or Redis may not say."""

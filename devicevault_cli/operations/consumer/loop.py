@@ -121,6 +121,7 @@ class Consumer:
     def _ready(self) -> None:
         """Nothing is read or claimed before the database has answered."""
         self.repository.check()
+        self._watch.look_at_table(self.repository)
         self.membership.join()
         self.membership.warn_of_others(unique_index=self.repository.unique_index)
 

@@ -7,10 +7,11 @@ import time
 from collections.abc import Callable
 from dataclasses import replace
 
-from devicevault_cli.errors import DvctlError, Refused
+from devicevault_cli.errors import DvctlError, MemoryFull, Refused, WrongType
 from devicevault_cli.operations.consumer.tally import Tally
 from devicevault_cli.operations.continuity import RESTARTS, Change, compare
-from devicevault_cli.operations.incidents import Incident, incident_of, open_ones, read
+from devicevault_cli.operations.incidents import Incident, incident_of, open_ones, read, record, table_ahead
+from devicevault_cli.repository.repository import Repository
 from devicevault_cli.streams import marker
 from devicevault_cli.streams.group import Group
 from devicevault_cli.streams.marker import Look, Seen
@@ -41,6 +42,7 @@ class StreamWatch:
         self._memory: Seen | None = None
         self._taken_then = 0
         self._beside = True
+        self._marked = False
         self._unrecorded: list[Incident] = []
         self._next_look = 0.0
         self._told: dict[str, float] = {}
@@ -61,6 +63,18 @@ class StreamWatch:
         finally:
             self._next_look = time.monotonic() + LOOK_S
 
+    def look_at_table(self, repository: Repository) -> None:
+        """At the start: rows newer than the stream are all that tells of a flush while no consumer ran."""
+        if not self._beside:
+            return
+        stream = self._group.stream
+        try:
+            for incident in table_ahead(stream.key, stream.info(), repository, read(self._look().incidents)):
+                log.warning("%s; see it with `dvctl incidents`", incident.detail)
+                record(stream, incident)
+        except (Refused, WrongType, MemoryFull) as error:
+            log.debug("could not compare the table with the stream: %s", error)
+
     def _look(self) -> Look:
         try:
             return marker.look(self._group, now_ms(), beside=self._beside)
@@ -77,6 +91,8 @@ class StreamWatch:
         mine = self._compare(self._memory, now, self._taken() - self._taken_then)
         shared = self._compare(marked, now, 0)
         known = marked is not None and self._memory is not None and marked.epoch > self._memory.epoch
+        if mine and mine.kind == "group-gone" and self._marked and not looked.marker:
+            mine = None  # `dvctl destroy-group` removed both
         change, before = (mine, self._memory) if mine and not (known and shared) else (shared, marked)
         self._count(looked)
         self._alarm(now)
@@ -136,6 +152,7 @@ class StreamWatch:
             self._warn_once(f"the marker beside stream {self._group.stream.key} cannot be written: {error}")
             return True
         if done is not None:
+            self._marked = True
             self._unrecorded.clear()
             self._told.pop("marker", None)
         return done is not None

@@ -52,6 +52,8 @@ def summary(answer: Answer) -> str:
         found.append(f"{answer['pending_gone']:,} pending entries are gone from the stream")
     if answer["rows"]["duplicate_rows"]:
         found.append(f"{answer['rows']['duplicate_rows']:,} rows are surplus")
+    if answer.get("problem"):
+        found.append(answer["problem"])
     return f"{'; '.join(found)}."
 
 
