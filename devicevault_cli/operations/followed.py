@@ -41,7 +41,8 @@ class Followed:
         """Compare a look with the one before."""
         before, now = self._seen, seen_now(info, None, now_ms())
         self._seen = now
-        before = replace(before, last_id=max(before.last_id, position))
+        if position > now.last_id:
+            before = replace(before, last_id=max(before.last_id, position))
         if before.kind != "stream" or before.last_id == ZERO or not restarted(before, now):
             return None
         detail = what_happened(self._stream.key, before, now)

@@ -31,11 +31,12 @@ def for_check(group: Group, repository: Repository | None) -> list[dict[str, Any
     info = group.stream.info()
     found: list[Incident] | None
     try:
-        found, why = incidents_of(group), ""
+        known, why = all_of(group.stream), ""
+        found = of_group(open_ones(known), group.name)
+        if not found and (info is None or not info.length):
+            found = _by_the_table(group.stream, info, repository, known)
     except (Refused, WrongType) as error:
         found, why = None, f"incidents cannot be read: {error}"
-    if found is not None and not found and (info is None or not info.length):
-        found = _by_the_table(group.stream, info, repository)
     missing = info is not None and info.length > 0 and group.info() is None
     no_group = without_group(group.name, info, found or ()) if missing and info else ""
     return [
@@ -56,10 +57,12 @@ def _severity(found: Sequence[Incident] | None) -> str:
     return next((level for level in ("critical", "warning") if level in levels), "ok")
 
 
-def _by_the_table(stream: Stream, info: StreamInfo | None, repository: Repository | None) -> list[Incident]:
+def _by_the_table(
+    stream: Stream, info: StreamInfo | None, repository: Repository | None, known: Sequence[Incident]
+) -> list[Incident]:
     """An empty stream beside a filled table; whether the database answers is not what is asked here."""
     try:
-        return table_ahead(stream.key, info, repository, ()) if repository is not None else []
+        return table_ahead(stream.key, info, repository, known) if repository is not None else []
     except DvctlError:
         return []
 

@@ -246,9 +246,9 @@ class Consumer:
     def _tick(self) -> None:
         """About once a second, also while waiting: keep what is in hand, show that this consumer lives."""
         now = time.monotonic()
-        self._watch.tick()
         self.tally.in_hand = len(self._in_hand)
         self._on_progress(self.tally)
+        self._watch.tick()
         try:
             if self._in_hand and now - self._kept_fresh > self.options.claim_idle_s / 3:
                 self._kept_fresh = now
