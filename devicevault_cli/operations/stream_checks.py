@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import shlex
-from collections.abc import Sequence
-from typing import Any
+from collections.abc import Callable, Sequence
+from typing import Any, TypeAlias
 
 from devicevault_cli.errors import DvctlError, Refused, WrongType
 from devicevault_cli.operations.checks import Finding
@@ -14,6 +14,9 @@ from devicevault_cli.streams import keys
 from devicevault_cli.streams.group import Group
 from devicevault_cli.streams.model import StreamInfo
 from devicevault_cli.streams.stream import Stream
+
+Opened: TypeAlias = Callable[[], Repository | None]
+"""Opens the database, where one is configured."""
 
 RUNBOOK = "follow docs/runbooks/redis-flushed.md, then run `dvctl incidents acknowledge`"
 
@@ -26,7 +29,11 @@ def incidents_of(group: Group, repository: Repository | None = None) -> list[Inc
 # --- check -----------------------------------------------------------------------------------------------------------
 
 
-def for_check(group: Group, repository: Repository | None) -> list[dict[str, Any]]:
+def nothing() -> None:
+    """No database is configured."""
+
+
+def for_check(group: Group, opened: Opened) -> list[dict[str, Any]]:
     """`group` and `incidents`, which no limit can switch off."""
     info = group.stream.info()
     found: list[Incident] | None
@@ -34,7 +41,7 @@ def for_check(group: Group, repository: Repository | None) -> list[dict[str, Any
         known, why = all_of(group.stream), ""
         found = of_group(open_ones(known), group.name)
         if not found and (info is None or not info.length):
-            found = _by_the_table(group.stream, info, repository, known)
+            found = _by_the_table(group.stream, info, opened, known)
     except (Refused, WrongType) as error:
         found, why = None, f"incidents cannot be read: {error}"
     missing = info is not None and info.length > 0 and group.info() is None
@@ -58,10 +65,11 @@ def _severity(found: Sequence[Incident] | None) -> str:
 
 
 def _by_the_table(
-    stream: Stream, info: StreamInfo | None, repository: Repository | None, known: Sequence[Incident]
+    stream: Stream, info: StreamInfo | None, opened: Opened, known: Sequence[Incident]
 ) -> list[Incident]:
     """An empty stream beside a filled table; whether the database answers is not what is asked here."""
     try:
+        repository = opened()
         return table_ahead(stream.key, info, repository, known) if repository is not None else []
     except DvctlError:
         return []

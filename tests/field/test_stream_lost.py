@@ -97,7 +97,7 @@ def test_a_flush_while_consuming_is_an_incident_until_it_is_acknowledged(
             assert "at least" in line
             assert unread + saved == 3000, "everything is saved or counted"
         assert "no longer pending" not in daemon.stderr
-        assert "3000 entries will be delivered" in daemon.stderr
+        assert "3,000 entries will be delivered" in daemon.stderr
         assert 'created consumer group "devicevault" on stream "device:results", which is empty' in daemon.stderr
         wait_until(lambda: metrics(daemon).get("dvctl_incidents_unacknowledged") == 1, what="the gauge")
         figures = metrics(daemon)

@@ -9,6 +9,7 @@ from typing import Literal
 from devicevault_cli.errors import DvctlError, MissingGroup
 from devicevault_cli.operations.consumer.stop import Stopped
 from devicevault_cli.operations.liveness import devicevaults, liveness_of, who_waits
+from devicevault_cli.operations.plan import entries
 from devicevault_cli.streams.delivery import Delivery
 from devicevault_cli.streams.model import ZERO
 
@@ -42,10 +43,10 @@ class Membership:
             log.warning('created consumer group "%s" on stream "%s", which is empty', *names)
         else:
             log.warning(
-                'created consumer group "%s" at the start of stream "%s": %d entries will be delivered;'
+                'created consumer group "%s" at the start of stream "%s": %s will be delivered;'
                 " messages that already have a row are skipped",
                 *names,
-                info.length,
+                entries(info.length),
             )
 
     def take_part(self) -> None:
