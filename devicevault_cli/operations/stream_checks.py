@@ -64,9 +64,7 @@ def _severity(found: Sequence[Incident] | None) -> str:
     return next((level for level in ("critical", "warning") if level in levels), "ok")
 
 
-def _by_the_table(
-    stream: Stream, info: StreamInfo | None, opened: Opened, known: Sequence[Incident]
-) -> list[Incident]:
+def _by_the_table(stream: Stream, info: StreamInfo | None, opened: Opened, known: Sequence[Incident]) -> list[Incident]:
     """An empty stream beside a filled table; whether the database answers is not what is asked here."""
     try:
         repository = opened()
