@@ -65,7 +65,7 @@ def check(
     given = {"lag": max_lag, "pending": max_pending, "age_s": max_age, "dead": max_dead}
     limits = {name: limit for name, limit in given.items() if limit is not None} or DEFAULTS
     try:
-        answer = watch(run.group, limits)
+        answer = watch(run.group, limits, lambda: run.repository if run.settings.has_database else None)
     except DvctlError as error:
         about = {"stream": run.stream.key, "group": run.group.name}
         answer = {"status": "unknown", **about, "checks": [], "error": str(error)}

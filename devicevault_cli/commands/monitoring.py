@@ -38,6 +38,8 @@ def signs(watch: Watch, log_lines_dropped: int) -> Signs:
             "dispatched": tally.dispatched,
             "deferred_retries": tally.deferred_retries,
             "log_lines_dropped": log_lines_dropped,
+            "stream_restarts": tally.stream_restarts,
+            "entries_never_read": tally.entries_never_read,
         },
         gauges={
             "stream_length": backlog.length,
@@ -47,6 +49,7 @@ def signs(watch: Watch, log_lines_dropped: int) -> Signs:
             "stream_group_oldest_pending_seconds": backlog.oldest_pending_s,
             "in_hand": tally.in_hand,
             "table_refuses_rows": float(tally.table_refuses),
+            "incidents_unacknowledged": tally.incidents,
             "loop_moved_timestamp_seconds": watch.moved,
         },
         by_label={

@@ -25,6 +25,7 @@ PANELS: dict[str, dict[str, str]] = {
         "verify": "verify:verify",
         "check": "check:check",
         "doctor": "doctor:doctor",
+        "incidents list": "incidents:list_",
         "config": "config:config",
     },
     "Repair": {
@@ -41,6 +42,7 @@ PANELS: dict[str, dict[str, str]] = {
         "dlq stats": "dlq:stats",
         "dlq retry": "dlq:retry",
         "dlq drop": "dlq:drop",
+        "incidents acknowledge": "incidents:acknowledge",
         "trim": "trim:trim",
         "export": "export:export",
     },
@@ -57,7 +59,7 @@ Only the module of the command that is typed is imported.
 
 TABLE = {words: place for panel in PANELS.values() for words, place in panel.items()}
 GROUPS = {words.partition(" ")[0] for words in TABLE if " " in words}
-DEFAULTS = {"consumers": "list", "dlq": "list"}
+DEFAULTS = {"consumers": "list", "dlq": "list", "incidents": "list"}
 """What a group of commands does when none of them is named."""
 
 

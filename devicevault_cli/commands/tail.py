@@ -31,4 +31,5 @@ def tail(
     wanted = None if device is None else str(device)
     if run.stream.info() is None:
         run.printer.note(f"there is no stream {run.stream.key} yet")
-    run.printer.stream(follow(run.stream, since, last, wanted, status, forever=not no_follow), COLUMNS)
+    rows = follow(run.stream, since, last, wanted, status, forever=not no_follow, tell=run.printer.warn)
+    run.printer.stream(rows, COLUMNS)

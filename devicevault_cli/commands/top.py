@@ -51,7 +51,7 @@ def top(
                 return
             try:
                 looked = live.look(FAILURES)
-            except DvctlError as error:
+            except DvctlError as error:  # also a key that holds something else for now
                 looked = error
 
 

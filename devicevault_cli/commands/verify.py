@@ -117,8 +117,13 @@ def _told(run: Runtime, answer: dict[str, Any], scope: Any, report: Path | None)
     from devicevault_cli.output.verification.text import told
     from devicevault_cli.output.verification.words import next_steps
 
-    if answer["stream"]["entries"] == 0:
+    if answer["problem"]:
+        run.printer.warn(answer["problem"])
+    elif answer["stream"]["entries"] == 0:
         run.printer.note(f"nothing to verify: {run.stream.key} has no entries here")
+    for incident in answer["incidents"]:
+        if incident["detail"] not in (answer["problem"] or ""):
+            run.printer.warn(incident["detail"])
     run.printer.answer(answer, lines=told)
     steps = next_steps(answer, _settings(run), _scope(scope))
     if report is not None:
@@ -164,9 +169,22 @@ def _write_report(run: Runtime, path: Path, answer: dict[str, Any], about: dict[
 def _counts(run: Runtime) -> int:
     from devicevault_cli.operations.verify.verify import counts
 
-    run.printer.answer(counts(run.group, run.repository))
+    answer = counts(run.group, run.repository)
+    run.printer.answer(answer)
+    if missing := _no_stream(run, answer["rows"]["rows"]):
+        return missing
     run.printer.hint("a loss and a duplicate cancel out in counts; `dvctl verify` compares identities")
     return 0
+
+
+def _no_stream(run: Runtime, rows: int = 0) -> int:
+    """Say that there is nothing to verify, where that is no good sign. -> exit code, 0 where there is something"""
+    from devicevault_cli.operations.verify.nothing import nothing_to_verify
+
+    problem = nothing_to_verify(run.stream, run.stream.info(), rows)
+    if problem:
+        run.printer.warn(problem)
+    return FOUND if problem else 0
 
 
 def _show(run: Runtime, scope: Any, wanted: str) -> int:
@@ -176,7 +194,8 @@ def _show(run: Runtime, scope: Any, wanted: str) -> int:
     verdict = Verdict()
     rows = listed(run.group, run.pipeline, run.repository, scope, wanted, verdict)
     run.printer.stream(rows, COLUMNS.get(wanted, ENTRY))
-    return FOUND if verdict.lost or verdict.gone or run.repository.surplus() else 0
+    missing = _no_stream(run, run.repository.count())
+    return FOUND if missing or verdict.lost or verdict.gone or run.repository.surplus() else 0
 
 
 def _watch(run: Runtime, scope: Any, pause_s: float) -> int:

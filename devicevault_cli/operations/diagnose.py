@@ -7,6 +7,7 @@ from itertools import islice
 from typing import Any
 
 from devicevault_cli.errors import DvctlError, TableAtFault, Unavailable
+from devicevault_cli.operations import stream_checks
 from devicevault_cli.operations.checks import Check, Finding, examine
 from devicevault_cli.operations.lag import lag_of, trimmed_unread
 from devicevault_cli.operations.liveness import devicevaults, liveness_of, who_waits
@@ -34,8 +35,9 @@ def diagnose(
 
     The errors are what is known to be the matter before any check is made.
     """
+    known = None if database_error else repository
     found = [
-        *examine([*_redis_checks(group), *_group_checks(group)], "Redis", redis_error),
+        *examine([*_redis_checks(group), *_group_checks(group), *_stream_checks(group, known)], "Redis", redis_error),
         *examine(_database_checks(repository), "the database", database_error),
         *examine([("settings", lambda: _settings(overridden))], ""),
     ]
@@ -113,11 +115,12 @@ def _group_checks(group: Group) -> Iterator[tuple[str, Check]]:
 
 
 def _group(group: Group) -> Finding:
-    if group.stream.info() is None:
+    info = group.stream.info()
+    if info is None:
         return Finding("warning", f"there is no stream {group.stream.key} yet", "it appears with the first message")
     about = group.info()
     if about is None:
-        return Finding("warning", f"there is no group {group.name} yet", "`dvctl consume` creates it")
+        return stream_checks.group_is_missing(group, info)
     return Finding("ok", f"{group.name} is at {about.last_delivered_id.shown}, {about.pending:,} pending")
 
 
@@ -187,7 +190,7 @@ def _poison(group: Group) -> Finding:
 def _trimmed(group: Group) -> Finding:
     info, about = group.stream.info(), group.info()
     if info is None or about is None:
-        return Finding("ok", "nothing was trimmed")
+        return stream_checks.removed_without_group(group, info)
     number = trimmed_unread(info, about, lag_of(group.stream, info, about))
     if number is None:
         return Finding("unknown", "Redis does not record whether the entries that left the stream were read")
@@ -202,6 +205,11 @@ def _dead_letters(group: Group) -> Finding:
     if number:
         return Finding("warning", f"{number:,} dead letters wait for somebody", "dvctl dlq stats")
     return Finding("ok", "none")
+
+
+def _stream_checks(group: Group, repository: Repository | None) -> Iterator[tuple[str, Check]]:
+    yield "incidents", lambda: stream_checks.incidents(group, repository)
+    yield "side-keys", lambda: stream_checks.side_keys(group.stream)
 
 
 # --- the database ----------------------------------------------------------------------------------------------------

@@ -5,6 +5,7 @@ from __future__ import annotations
 import re
 import shlex
 from collections.abc import Callable
+from contextlib import suppress
 from pathlib import Path
 
 from devicevault_cli.errors import DvctlError
@@ -14,7 +15,7 @@ from devicevault_cli.operations.liveness import liveness_of, not_known, refusal
 from devicevault_cli.operations.plan import Answer, Plan, Progress, entries, number, quietly, some, stale
 from devicevault_cli.pipelines import Pipeline
 from devicevault_cli.repository.repository import Repository
-from devicevault_cli.streams import admin
+from devicevault_cli.streams import admin, marker
 from devicevault_cli.streams.group import Group
 from devicevault_cli.streams.model import ZERO, EntryId, GroupInfo
 from devicevault_cli.streams.snapshot import missing, put_back, put_back_held
@@ -159,6 +160,8 @@ def plan_destroy(group: Group, *, force: bool = False, progress: Progress = quie
         if not admin.destroy_group(group, info):
             path.unlink()
             raise stale()
+        with suppress(DvctlError):
+            marker.forget(group)  # deleted on purpose, which is no incident
         return {"snapshot": str(path), "gone": group.info() is None, "undo": undo(path)}
 
     owners = group.summary().consumers

@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from hashlib import sha256
 from typing import Any
 
 from devicevault_cli.errors import MissingGroup
 from devicevault_cli.messages import Decision, Decoded, Rejected, first_id
+from devicevault_cli.operations.followed import Followed
 from devicevault_cli.operations.pending import shown
 from devicevault_cli.operations.status import iso
 from devicevault_cli.pipelines import Pipeline
@@ -134,9 +135,19 @@ def line(entry: Entry) -> dict[str, Any]:
 
 
 def follow(
-    stream: Stream, since: EntryId | None, last: int, device: str | None, status: str | None, *, forever: bool = True
+    stream: Stream,
+    since: EntryId | None,
+    last: int,
+    device: str | None,
+    status: str | None,
+    *,
+    forever: bool = True,
+    tell: Callable[[str], None] = lambda text: None,
 ) -> Iterator[dict[str, Any]]:
-    """Entries from `since` (else the newest `last`), then those that come, as lines; read-only."""
+    """Entries from `since` (else the newest `last`), then those that come, as lines; read-only.
+
+    `tell` is told of a stream that restarted, which is then followed from where it begins again.
+    """
 
     def wanted(entry: Entry) -> bool:
         return (device is None or shown(entry.fields, b"device_id") == device) and (
@@ -148,8 +159,12 @@ def follow(
     old = stream.pages(since, position) if since is not None else iter([stream.last(last)] if last else [])
     for page in old:
         yield from (line(entry) for entry in page if wanted(entry))
+    followed = Followed(stream, info)
     while forever:
         for entry in stream.wait_for(position, 1000):
             position = entry.id
             if wanted(entry):
                 yield line(entry)
+        if (restart := followed.restart(position)) is not None:
+            tell(restart.detail)
+            position = restart.again

@@ -6,17 +6,20 @@ import time
 from collections import deque
 from typing import Any, NamedTuple
 
+from devicevault_cli.operations.followed import Followed
 from devicevault_cli.operations.pending import shown
 from devicevault_cli.operations.status import status
 from devicevault_cli.streams.dead_letters import DeadLetters, read_letter
 from devicevault_cli.streams.group import Group
 from devicevault_cli.streams.model import EntryId
+from devicevault_cli.times import iso, now_ms
 
 WINDOW_S = 15.0
 """Over how long a rate is taken: short enough to follow a change, long enough to be calm."""
 FAILURES = 30
 """Dead letters that are looked through for this group's newest: each holds a whole message."""
 LAG_LIMIT = 10_000
+NOTICES = 3
 
 
 class Point(NamedTuple):
@@ -43,10 +46,13 @@ class Live:
         self._letters = DeadLetters(group.stream, group.name)
         self._points: deque[Point] = deque()
         self._newest: tuple[tuple[EntryId, int] | None, list[dict[str, Any]]] = (None, [])
+        self._followed: Followed | None = None
+        self._notices: deque[str] = deque(maxlen=NOTICES)
 
     def look(self, failures: int) -> dict[str, Any]:
         """One look: stream, group (None: there is none), consumers, dead, rates, and the newest dead letters."""
         answer = status(self.group.stream, self._letters, lag_limit=LAG_LIMIT)
+        self._notice()
         (group,) = [each for each in answer["groups"] if each["name"] == self.group.name] or [None]
         return {
             "stream": answer["stream"],
@@ -56,7 +62,18 @@ class Live:
             "discarded": answer["discarded"],
             "rates": self._rates(answer["stream"], group),
             "failures": self._failures(failures),
+            "incidents": [incident["detail"] for incident in answer["incidents"] or ()] or [*self._notices],
         }
+
+    def _notice(self) -> None:
+        """What was counted before a restart says nothing about the stream that there is now."""
+        info = self.group.stream.info()
+        if self._followed is None:
+            self._followed = Followed(self.group.stream, info)
+        elif restart := self._followed.compare(info):
+            self._points.clear()
+            self._newest = (None, [])
+            self._notices.append(f"{iso(now_ms())} {restart.detail}")
 
     def _rates(self, stream: dict[str, Any] | None, group: dict[str, Any] | None) -> Rates:
         left = None if group is None or group["lag"] is None else group["lag"] + group["pending"]

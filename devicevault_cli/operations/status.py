@@ -5,9 +5,11 @@ from __future__ import annotations
 import time
 from typing import Any
 
+from devicevault_cli.operations.incidents import shown_open
 from devicevault_cli.operations.lag import COUNT_LIMIT, lag_of, trimmed_unread
 from devicevault_cli.operations.liveness import liveness_of
 from devicevault_cli.records import LATEST, Micros
+from devicevault_cli.repository.repository import Repository
 from devicevault_cli.streams.dead_letters import DeadLetters
 from devicevault_cli.streams.group import Group
 from devicevault_cli.streams.model import GroupInfo, StreamInfo
@@ -23,11 +25,16 @@ def iso(micros: Micros | None) -> str | None:
 
 
 def status(
-    stream: Stream, letters: DeadLetters, table: dict[str, Any] | None = None, lag_limit: int = COUNT_LIMIT
+    stream: Stream,
+    letters: DeadLetters,
+    table: dict[str, Any] | None = None,
+    lag_limit: int = COUNT_LIMIT,
+    repository: Repository | None = None,
 ) -> dict[str, Any]:
     """The answer of `status -o json`; `stream` is None where there is none; `table` is passed on.
 
-    lag_limit: how many entries are counted where Redis does not know the lag.
+    lag_limit: how many entries are counted where Redis does not know the lag. With a repository its newest rows are
+    compared with the end of the stream.
     """
     info = stream.info()
     groups = stream.groups() if info else []
@@ -55,6 +62,7 @@ def status(
             "bytes": (letters.letters.bytes_used() or 0) if length else 0,
         },
         "discarded": letters.discarded_count(),
+        "incidents": shown_open(stream, info, groups, repository),
     }
 
 

@@ -6,6 +6,7 @@ import time
 from typing import Any, Literal, NamedTuple, TypeAlias
 
 from devicevault_cli.operations.lag import lag_of
+from devicevault_cli.operations.stream_checks import Opened, for_check, nothing
 from devicevault_cli.streams.dead_letters import DeadLetters
 from devicevault_cli.streams.group import Group
 from devicevault_cli.streams.model import EntryId
@@ -40,8 +41,11 @@ DEFAULTS = {
 """Where no limit is given at all."""
 
 
-def watch(group: Group, limits: dict[str, Limit]) -> dict[str, Any]:
-    """The answer of `check -o json`. Without a stream or a group everything is 0; values without a limit are ok."""
+def watch(group: Group, limits: dict[str, Limit], opened: Opened = nothing) -> dict[str, Any]:
+    """The answer of `check -o json`. Without a stream everything is 0; values without a limit are ok.
+
+    The database is opened only for an empty stream: rows beside it tell that the stream was not always empty.
+    """
     values, note = _values(group)
     checks = []
     for name, value in values.items():
@@ -55,6 +59,7 @@ def watch(group: Group, limits: dict[str, Limit]) -> dict[str, Any]:
                 "critical": limit.critical if limit else None,
             }
         )
+    checks += for_check(group, opened)
     status = max((str(each["status"]) for each in checks), key=[*SEVERITY].index)  # type: ignore[arg-type]
     return {"status": status, "stream": group.stream.key, "group": group.name, "checks": checks, "note": note}
 
@@ -82,7 +87,11 @@ def _age_s(oldest: EntryId | None) -> float:
 
 def nagios(answer: dict[str, Any]) -> list[str]:
     """One line: the verdict, what is not ok, and performance data; `error` is why nothing is known. Names are inert."""
-    bad = [f"{each['name']} is {_shown(each['value'])}" for each in answer["checks"] if each["status"] != "ok"]
+    bad = [
+        each.get("detail") or f"{each['name']} is {_shown(each['value'])}"
+        for each in answer["checks"]
+        if each["status"] != "ok"
+    ]
     data = " ".join(
         f"{each['name']}={_shown(each['value'])};{_shown(each['warning'])};{_shown(each['critical'])};0"
         for each in answer["checks"]

@@ -22,6 +22,8 @@ def lines(stream: str, group: str, looked: Mapping[str, Any], width: int, colour
         line = f"database: {visible(away)}"
         yield f"\x1b[31m{line}\x1b[0m" if coloured else line
     yield ""
+    for incident in looked.get("incidents", ()):
+        yield _alarm(visible(incident), coloured)
     about, length = looked["group"], looked["stream"] and looked["stream"]["length"]
     if about is None:
         yield f"there is no {'stream' if length is None else 'group'} yet"
@@ -46,6 +48,10 @@ def trouble(stream: str, group: str, what: str, coloured: bool) -> Iterator[str]
 def _title(stream: str, group: str, coloured: bool) -> str:
     title = f"{visible(group)} of {visible(stream)}, {time.strftime('%H:%M:%S', time.gmtime())} UTC (q ends)"
     return f"\x1b[1m{title}\x1b[0m" if coloured else title
+
+
+def _alarm(text: str, coloured: bool) -> str:
+    return f"\x1b[31mINCIDENT  {text}\x1b[0m" if coloured else f"INCIDENT  {text}"
 
 
 def _section(

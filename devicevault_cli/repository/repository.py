@@ -179,6 +179,11 @@ class Repository(ProbedTable):
         latest = self._select(f"SELECT max(timestamp) FROM ({newest}) AS newest")[0][0]
         return None if latest is None else to_micros(latest)
 
+    def newest(self, limit: int) -> list[tuple[Micros, str]]:
+        """`timestamp` and `status` of the rows inserted last."""
+        sql = f"SELECT timestamp, status FROM {self.spec.name} ORDER BY id DESC LIMIT {limit:d}"
+        return [(to_micros(moment), text(status)) for moment, status in self._select(sql)]
+
     def duplicates(self, limit: int = 100) -> list[Duplicate]:
         """Identities that stand more than once, grouped in the database: first those with an identifier."""
         table, key = self.spec.name, self._exact("task_identifier")

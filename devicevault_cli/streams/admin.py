@@ -52,7 +52,7 @@ for i = 2, #ARGV, 3 do
   if #redis.call('XPENDING', KEYS[1], ARGV[1], id, id, 1) > 0 then
     redis.call('ZADD', KEYS[2], ARGV[i + 1], ARGV[i + 2])
     redis.call('XACK', KEYS[1], ARGV[1], id)
-    redis.call('HDEL', KEYS[3], id .. ' ' .. ARGV[1])
+    redis.pcall('HDEL', KEYS[3], id .. ' ' .. ARGV[1])
     acked[#acked + 1] = id
   end
 end

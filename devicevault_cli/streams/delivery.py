@@ -4,9 +4,11 @@ from __future__ import annotations
 
 import json
 from collections.abc import Callable
+from contextlib import suppress
 from datetime import UTC, datetime
 from typing import Any, NamedTuple
 
+from devicevault_cli.errors import WrongType
 from devicevault_cli.streams import keys, scripts
 from devicevault_cli.streams.connect import translated
 from devicevault_cli.streams.group import Group
@@ -90,10 +92,11 @@ class Delivery:
 
     def end_alone(self, key: EntryId, *, begun: int = 0) -> None:
         """The suspect was settled (`begun` 0), or deferred: then as many attempts are left noted as before."""
-        if begun:
-            self.stream.call("HSET", keys.alone(self.stream.key), self._alone(key), begun)
-        else:
-            self.stream.call("HDEL", keys.alone(self.stream.key), self._alone(key))
+        with suppress(WrongType):  # then nothing was counted
+            if begun:
+                self.stream.call("HSET", keys.alone(self.stream.key), self._alone(key), begun)
+            else:
+                self.stream.call("HDEL", keys.alone(self.stream.key), self._alone(key))
 
     def _alone(self, key: EntryId) -> bytes:
         return raw(keys.member(key, self.group.name))

@@ -44,6 +44,10 @@ class Group:
             return False
         return True
 
+    def move(self, position: EntryId) -> None:
+        """XGROUP SETID."""
+        self.stream.call("XGROUP", "SETID", self.stream.key, raw(self.name), str(position))
+
     def consumers(self) -> list[ConsumerInfo]:
         """XINFO CONSUMERS."""
 

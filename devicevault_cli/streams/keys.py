@@ -32,6 +32,16 @@ def alone(stream: str) -> str:
     return beside(stream, "alone")
 
 
+def seen(stream: str) -> str:
+    """A hash: GROUP -> JSON of the stream and the group as a consumer of it saw them last."""
+    return beside(stream, "seen")
+
+
+def incidents(stream: str) -> str:
+    """A hash: number -> JSON of an incident; `next` is the number given last."""
+    return beside(stream, "incidents")
+
+
 def member(entry_id: object, group: str) -> str:
     """The field under which the hashes know an entry of a group."""
     return f"{entry_id} {group}"

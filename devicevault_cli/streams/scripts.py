@@ -84,7 +84,7 @@ end
 local deliveries = tostring(p[4])
 {_WRITE_LETTER}
 redis.call('XACK', KEYS[1], group, id)
-redis.call('HDEL', KEYS[4], id .. ' ' .. group)
+redis.pcall('HDEL', KEYS[4], id .. ' ' .. group)
 return 1
 """
 
@@ -107,7 +107,7 @@ local group, id = ARGV[1], ARGV[2]
 if #redis.call('XPENDING', KEYS[1], group, id, id, 1) == 0 then return 0 end
 redis.call('ZADD', KEYS[2], ARGV[3], ARGV[4])
 redis.call('XACK', KEYS[1], group, id)
-redis.call('HDEL', KEYS[3], id .. ' ' .. group)
+redis.pcall('HDEL', KEYS[3], id .. ' ' .. group)
 return 1
 """
 

@@ -5,13 +5,15 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from typing import Any, NamedTuple, TypeVar
 
-from devicevault_cli.errors import DvctlError, Refused, Unavailable
+from devicevault_cli.errors import DvctlError, Refused, Unavailable, WrongType
 from devicevault_cli.streams.connect import Client, translated
 from devicevault_cli.streams.model import LAST, ZERO, Entry, EntryId, GroupInfo, RepeatedFields, StreamInfo, pairs_of
 
 T = TypeVar("T")
 
 PAGE_BYTES = 16 * 1024 * 1024
+SCANS = 100
+"""Of 1,000 keys each: whoever mistyped a name does not wait for a Redis with millions of keys."""
 
 
 def text(value: bytes | str) -> str:
@@ -97,8 +99,14 @@ class Stream:
     def call(self, *command: Any, **options: Any) -> Any:
         """Send one command; `options` are for redis-py's parser; its errors become dvctl's."""
         client: Any = self.client
-        with translated(self.client):
-            return client.execute_command(*command, **options)
+        try:
+            with translated(self.client):
+                return client.execute_command(*command, **options)
+        except WrongType as error:
+            names = command[3 : 3 + command[2]] if command[0] == "EVAL" else [self.key]
+            if command[0] != "EVAL" and self.key not in command:
+                names = command[1:2]
+            raise WrongType(f"{error} ({' or '.join(map(str, names))})", hint=error.hint) from error
 
     def read(self, parse: Callable[[Any], T], *command: Any, **options: Any) -> T:
         """Send one command and parse its answer; one that cannot be parsed makes Redis as good as away."""
@@ -170,6 +178,17 @@ class Stream:
             entries_added=number(reply.get("entries-added")),
             max_deleted_id=entry_id(deleted) if deleted else None,
         )
+
+    def neighbours(self, most: int = 100) -> list[str]:
+        """Names of streams in the same database, without dead letters: found in a bounded number of steps."""
+        found: list[str] = []
+        cursor = 0
+        for _ in range(SCANS):
+            cursor, page = self.read(tuple, "SCAN", cursor, "COUNT", 1000, "TYPE", "stream")
+            found += [name for name in map(text, page) if not name.endswith(":dead")]
+            if int(cursor) == 0 or len(found) >= most:
+                break
+        return sorted(found)[:most]
 
     def bytes_used(self) -> int | None:
         """MEMORY USAGE, an estimate by samples; None where there is no stream or Redis may not say."""

@@ -45,7 +45,9 @@ def test_no_stream_and_no_group_are_told_by_those_that_only_look(at: Cli, stream
     for words in (["tail", "--no-follow"], ["show", "1-0"], ["status"]):
         assert "there is no stream device:results yet\n" in at(*words).err
     stream.add(good(3))
-    assert "there is no group yet | lag=3;" in at("check").out
+    answer = at("check")
+    assert answer.code == 2
+    assert "no group devicevault: 3 entries wait, start `dvctl consume` | lag=3;" in answer.out
 
 
 def test_an_unknown_state_has_no_performance_data(at: Cli) -> None:
@@ -123,7 +125,7 @@ def test_check_formats(stream: Stream, group: Group, at: Cli) -> None:
     assert 'dvctl_check_lag{stream="device:results",group="devicevault"} 2\n' in told
     assert all(line.startswith(("# TYPE dvctl_check_", "dvctl_check_")) for line in told.splitlines())
     assert at("check", "-o", "json").json["status"] == "ok"
-    assert len(at("check", "-o", "jsonl").out.splitlines()) == 4
+    assert len(at("check", "-o", "jsonl").out.splitlines()) == 6
 
 
 def test_what_cannot_be_reached_is_unknown(cli: Cli) -> None:

@@ -170,6 +170,8 @@ def run_all(admin: Cli, limited: Cli, server: RedisServer, names: Iterable[str],
             (folder / "export.jsonl").unlink(missing_ok=True)
             world = World(admin, server.url_for(db=1), folder)
             lose_one(world.client)
+            if words.startswith("incidents"):
+                world.client.xgroup_destroy(STREAM, GROUP)  # an incident that nobody has recorded
             line = further or [*world.line(words), *consent(words)]
             usage.reset()
             answer = limited(*line, *more, "--verbose")

@@ -47,7 +47,7 @@ def test_findings_end_with_3_in_every_format(seeded: Seeded, at: Cli) -> None:
 
 
 def test_what_is_whole_ends_with_0(redis_url: str, sqlite_url: str, at: Cli) -> None:
-    assert at("verify", "-o", "json").json["ok"] is True
+    assert at("verify", "-o", "json").json["ok"] is False, "nothing is there to be whole"
     with closing(connect(redis_url)) as client, closing(open_repository(sqlite_url, tables.RESULTS)) as repository:
         stream = Stream(client, "device:results")
         stream.add(good(5))

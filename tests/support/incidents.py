@@ -3,9 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable
+from contextlib import closing
+from typing import Any
 
 from devicevault_cli.operations.publish import Message
 from devicevault_cli.repository.repository import Repository
+from devicevault_cli.streams.connect import connect
 from devicevault_cli.streams.delivery import Delivery
 from devicevault_cli.streams.group import Group
 from devicevault_cli.streams.model import EntryId
@@ -115,6 +118,26 @@ def stuck_system(group: Group, table: Repository) -> None:
     stranded(group, "consumer-4711", left)
 
 
+def redis_flushed(group: Group, table: Repository) -> None:
+    """Ten messages were not read when somebody deleted the stream; a dump of before stands in database 9."""
+    group.create()
+    publish(group, map(message, range(30)))
+    drain(group.stream, table, drain=False, max_messages=20)
+    client: Any = group.stream.client
+    with closing(connect(servers_database(client, 9))) as other:
+        other.restore(group.stream.key, 0, client.dump(group.stream.key))
+    client.delete(group.stream.key)
+    for number in range(30, 33):
+        parts = [part for pair in message(number).items() for part in pair]
+        group.stream.call("XADD", group.stream.key, f"{FIRST_MS + 60_000 + 1000 * number}-0", *parts)
+
+
+def servers_database(client: Any, number: int) -> str:
+    """The URL of another database of the same server."""
+    about = client.connection_pool.connection_kwargs
+    return f"redis://{about['host']}:{about['port']}/{number}"
+
+
 STAGED: dict[str, Callable[[Group, Repository], None]] = {
     "stuck-pending": stuck_pending,
     "dead-consumer": dead_consumer,
@@ -124,5 +147,6 @@ STAGED: dict[str, Callable[[Group, Repository], None]] = {
     "large-stream": large_stream,
     "duplicates": duplicates,
     "stuck-system": stuck_system,
+    "redis-flushed": redis_flushed,
 }
 """By the name of the runbook in docs/runbooks/."""

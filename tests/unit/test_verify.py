@@ -93,7 +93,7 @@ def test_what_is_whole_is_ok(stream: Stream, repository: Repository) -> None:
 def test_no_stream_and_no_group(stream: Stream, repository: Repository) -> None:
     group = Group(stream, GROUP)
     nothing = verify(group, RESULTS, repository)
-    assert nothing["ok"] is True
+    assert nothing["ok"] is False
     assert nothing["stream"] == {"entries": 0, "first_id": None, "last_id": None}
     stream.add(good(3))
     assert verify(group, RESULTS, repository)["classes"]["undelivered"] == 3

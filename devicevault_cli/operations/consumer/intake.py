@@ -2,12 +2,16 @@
 
 from __future__ import annotations
 
+import logging
 import time
 from collections import deque
 
+from devicevault_cli.errors import MissingGroup, WrongType
 from devicevault_cli.operations.consumer.work import Decoding, Work
 from devicevault_cli.streams.delivery import Delivery
 from devicevault_cli.streams.model import ZERO, Entry, EntryId, PendingEntry
+
+log = logging.getLogger("dvctl.consume")
 
 BATCH_BYTES = 16 * 1024 * 1024
 PER_READ, PER_READ_OF_SMALL, SMALL = 64, 128, 16 * 1024
@@ -55,6 +59,11 @@ class Intake:
             self._own_is_evidence = False
         self._own_cursor = ZERO
 
+    def restart(self) -> None:
+        """The stream is another one: what is known of entries is no longer true."""
+        self._suspects.clear()
+        self.recover()
+
     def next(self, limit: int, block_ms: int | None) -> Work:
         """The next work, at most `limit` entries; empty where there is nothing."""
         limit = min(limit, self._batch_size)
@@ -80,7 +89,12 @@ class Intake:
     def _read_new(self, work: Work, limit: int, block_ms: int | None) -> None:
         room = self._room(work, limit)
         while room > 0:
-            fresh = self.delivery.read_new(room, None if work.deliveries else block_ms)
+            try:
+                fresh = self.delivery.read_new(room, None if work.deliveries else block_ms)
+            except MissingGroup:
+                if work:
+                    return  # deleted in this moment: what was read before has nobody else
+                raise
             self._learn(work, fresh)
             room = self._room(work, limit - len(fresh)) if len(fresh) == room else 0
             if room > 0:
@@ -90,14 +104,19 @@ class Intake:
     def _from_pending(self, work: Work, limit: int, cursor: EntryId | None, *, own: bool) -> EntryId | None:
         """Fill the work from pending entries at or above the cursor. -> where to go on, None at the end"""
         while cursor is not None and (room := self._room(work, limit)) > 0:
-            page = self.delivery.group.pending(
-                cursor,
-                count=room,
-                consumer=self.delivery.consumer if own else None,
-                min_idle_ms=0 if own else self._claim_idle_ms,
-            )
-            cursor = page[-1].id.next() if len(page) == room else None
-            self._take(work, [each for each in page if each.id not in self._in_hand], own=own)
+            try:
+                page = self.delivery.group.pending(
+                    cursor,
+                    count=room,
+                    consumer=self.delivery.consumer if own else None,
+                    min_idle_ms=0 if own else self._claim_idle_ms,
+                )
+                cursor = page[-1].id.next() if len(page) == room else None
+                self._take(work, [each for each in page if each.id not in self._in_hand], own=own)
+            except MissingGroup:
+                if work:
+                    return cursor  # as in _read_new
+                raise
         return cursor
 
     def _take(self, work: Work, candidates: list[PendingEntry], *, own: bool) -> None:
@@ -124,7 +143,11 @@ class Intake:
 
     def _take_suspect(self, work: Work, key: EntryId) -> None:
         """One entry that may kill the process: noted before its content is looked at."""
-        begun = self.delivery.begin_alone(key)
+        try:
+            begun = self.delivery.begin_alone(key)
+        except WrongType as error:
+            log.error("entry %s stays pending, its attempts cannot be counted: %s", key, error)
+            return
         mine = self.delivery.group.pending(key, key, 1, consumer=self.delivery.consumer)
         taken = self.delivery.take([key], own=bool(mine), min_idle_ms=0 if mine else self._claim_idle_ms)
         work.gone += taken.gone

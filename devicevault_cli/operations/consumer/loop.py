@@ -5,6 +5,7 @@ from __future__ import annotations
 import logging
 import time
 from collections.abc import Callable
+from contextlib import suppress
 from dataclasses import dataclass
 
 from devicevault_cli.errors import (
@@ -14,6 +15,7 @@ from devicevault_cli.errors import (
     Refused,
     TableAtFault,
     Unavailable,
+    WrongType,
 )
 from devicevault_cli.messages import Rejected
 from devicevault_cli.operations.consumer.breaker import Breaker, earlier_letters
@@ -23,6 +25,7 @@ from devicevault_cli.operations.consumer.patience import Patience
 from devicevault_cli.operations.consumer.saving import Saving
 from devicevault_cli.operations.consumer.settle import OnReject, Settlement
 from devicevault_cli.operations.consumer.stop import Stop, Stopped
+from devicevault_cli.operations.consumer.stream_watch import StreamWatch
 from devicevault_cli.operations.consumer.tally import Tally
 from devicevault_cli.operations.consumer.work import Decoding, Judged, Work
 from devicevault_cli.operations.pace import Pace
@@ -82,14 +85,17 @@ class Consumer:
         self._on_batch = on_batch
         self._persistently = Patience(stop, self._deferring_tick, self._deferred)
         self._in_hand: dict[EntryId, int] = {}
-        self.membership = Membership(delivery, options.on_missing_group)
+        self._watch = StreamWatch(delivery.group, self.tally, lambda: self._taken, self._stream_restarted)
+        self.membership = Membership(delivery, options.on_missing_group, self._watch.look)
         breaker = Breaker(
             options.max_rejected_batches,
             lambda detail: earlier_letters(delivery.group, repository, detail),
             drops=options.on_reject == "drop",
         )
         self._saving = Saving(repository, self._persistently, self._waiting, breaker)
-        self._settlement = Settlement(delivery, self._in_hand, self.tally, self._persistently, options.on_reject)
+        self._settlement = Settlement(
+            delivery, self._in_hand, self.tally, self._persistently, options.on_reject, self._watch
+        )
         self._intake = Intake(
             delivery,
             Decoding(pipeline.decode, lambda: repository.device_id_max, self._note),
@@ -118,12 +124,15 @@ class Consumer:
         except MissingGroup as error:
             log.error("%s", error)
             reason = "missing-group"
-        self.membership.leave()
+        with suppress(Stopped):
+            if self.membership.leave():
+                self._watch.look()  # the marker says where this consumer left the stream
         return reason
 
     def _ready(self) -> None:
         """Nothing is read or claimed before the database has answered."""
         self.repository.check()
+        self._watch.look_at_table(self.repository)
         self.membership.join()
         self.membership.warn_of_others(unique_index=self.repository.unique_index)
 
@@ -154,7 +163,7 @@ class Consumer:
             return self._persistently(lambda: self._read(limit, None if self.options.drain else BLOCK_MS))
         try:
             return self._read(limit, None)
-        except (Unavailable, Refused):
+        except (Unavailable, Refused, WrongType):
             self._intake.recover()
             return Work()
 
@@ -164,6 +173,7 @@ class Consumer:
         except MissingGroup:
             self.membership.join()
             return Work()
+        work.generation = self._watch.generation
         self._deferring = self.tally.waiting = False
         self._shown_alive = time.monotonic()
         self._in_hand.update(work.deliveries)
@@ -235,7 +245,8 @@ class Consumer:
         self.tally.deferred_retries += 1
         self.tally.waiting = True
         self.tally.table_refuses = isinstance(error, TableAtFault)
-        alarm = logging.ERROR if isinstance(error, (Refused, BadConfig, TableAtFault)) else logging.WARNING
+        at_fault = isinstance(error, (Refused, BadConfig, TableAtFault, WrongType))
+        alarm = logging.ERROR if at_fault else logging.WARNING
         log.log(alarm, "%s; next try in %.1f s%s", error, seconds, f" ({error.hint})" if error.hint else "")
         self._intake.recover()
         if not self._deferring and self._in_hand:
@@ -252,6 +263,7 @@ class Consumer:
         now = time.monotonic()
         self.tally.in_hand = len(self._in_hand)
         self._on_progress(self.tally)
+        self._watch.tick()
         try:
             if self._in_hand and now - self._kept_fresh > self.options.claim_idle_s / 3:
                 self._kept_fresh = now
@@ -262,6 +274,12 @@ class Consumer:
         except DvctlError as error:
             log.debug("could not show life: %s", error)
         self._settlement.pay()
+
+    def _stream_restarted(self) -> None:
+        """What is in hand is not on the stream that there is now; a batch on its way to the table goes on."""
+        self._in_hand.clear()
+        self._settlement.owed.clear()
+        self._intake.restart()
 
     def _deferring_tick(self) -> None:
         """In an outage `--max-wait` ends the waiting too."""

@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import logging
+from collections.abc import Callable
 from typing import Literal
 
 from devicevault_cli.errors import DvctlError, MissingGroup
 from devicevault_cli.operations.consumer.stop import Stopped
 from devicevault_cli.operations.liveness import devicevaults, liveness_of, who_waits
+from devicevault_cli.operations.plan import entries
 from devicevault_cli.streams.delivery import Delivery
 from devicevault_cli.streams.model import ZERO
 
@@ -17,23 +19,34 @@ OnMissingGroup = Literal["create", "fail"]
 
 
 class Membership:
-    """Of one consumer in one group."""
+    """Of one consumer in one group. `look` compares the stream with what was known of it."""
 
-    def __init__(self, delivery: Delivery, on_missing_group: OnMissingGroup) -> None:
+    def __init__(self, delivery: Delivery, on_missing_group: OnMissingGroup, look: Callable[[], object]) -> None:
         self._delivery = delivery
+        self._look = look
         self._group = delivery.group
         self._on_missing_group = on_missing_group
 
     def join(self) -> None:
         """See that the group is there. Raises MissingGroup where it is not, and not to be made."""
+        self._look()  # once the group is made, nobody can tell any more what it was
         if self._on_missing_group == "fail":
             if self._group.info() is None:
                 raise MissingGroup(f"no group {self._group.name} on {self._delivery.stream.key}")
         elif self._group.create():
+            self._warn_of_creation()
+
+    def _warn_of_creation(self) -> None:
+        info = self._delivery.stream.info()
+        names = self._group.name, self._delivery.stream.key
+        if info is None or not info.length:
+            log.warning('created consumer group "%s" on stream "%s", which is empty', *names)
+        else:
             log.warning(
-                "group %s of %s was missing: created at 0, so every entry comes again; rows that are there stay single",
-                self._group.name,
-                self._delivery.stream.key,
+                'created consumer group "%s" at the start of stream "%s": %s will be delivered;'
+                " messages that already have a row are skipped",
+                *names,
+                entries(info.length),
             )
 
     def take_part(self) -> None:
@@ -61,11 +74,13 @@ class Membership:
         waits = liveness.unlisted or any(other in liveness.candidates for other in found)
         return who_waits(liveness) if waits else ""
 
-    def leave(self) -> None:
-        """Leave no ghost: a consumer that holds nothing is deleted."""
+    def leave(self) -> bool:
+        """Delete the consumer if it holds nothing. -> whether Redis answered"""
         name = self._delivery.consumer
         try:
             if not self._group.retire_if_empty(name):
                 log.info("consumer %s keeps its pending entries and its name", name)
         except (DvctlError, Stopped) as error:
             log.warning("consumer %s could not be retired: %s", name, error)
+            return False
+        return True

@@ -8,7 +8,7 @@ from typing import TypeVar
 
 from tenacity import RetryCallState, Retrying, retry_if_exception, wait_random_exponential
 
-from devicevault_cli.errors import BadConfig, DvctlError, LocksExhausted, Refused, Unavailable
+from devicevault_cli.errors import BadConfig, DvctlError, LocksExhausted, Refused, Unavailable, WrongType
 from devicevault_cli.operations.consumer.stop import Stop, Stopped
 
 T = TypeVar("T")
@@ -54,5 +54,5 @@ class Patience:
 
 
 def _is_outage(error: BaseException) -> bool:
-    """A full lock table is none: a smaller batch may fit."""
-    return isinstance(error, (Unavailable, Refused, BadConfig)) and not isinstance(error, LocksExhausted)
+    """A full lock table is none: a smaller batch may fit. A key of another type can be removed like any other cause."""
+    return isinstance(error, (Unavailable, Refused, BadConfig, WrongType)) and not isinstance(error, LocksExhausted)

@@ -9,6 +9,7 @@ from typing import Literal
 
 from devicevault_cli.errors import DvctlError, MemoryFull, MissingGroup, Refused, WrongType
 from devicevault_cli.operations.consumer.patience import Patience
+from devicevault_cli.operations.consumer.stream_watch import StreamWatch
 from devicevault_cli.operations.consumer.tally import Tally
 from devicevault_cli.operations.consumer.work import Judged, Work
 from devicevault_cli.operations.persist import Outcome, conflicting, rejection
@@ -33,13 +34,20 @@ class Settlement:
     """
 
     def __init__(
-        self, delivery: Delivery, in_hand: dict[EntryId, int], tally: Tally, patiently: Patience, on_reject: OnReject
+        self,
+        delivery: Delivery,
+        in_hand: dict[EntryId, int],
+        tally: Tally,
+        patiently: Patience,
+        on_reject: OnReject,
+        watch: StreamWatch,
     ) -> None:
         self._delivery = delivery
         self._in_hand = in_hand
         self._tally = tally
         self._patiently = patiently
         self._on_reject = on_reject
+        self._watch = watch
         self.owed: dict[EntryId, Judged] = {}
         self._tried = time.monotonic()
 
@@ -56,12 +64,25 @@ class Settlement:
             done.append(key)
         self._tally.persisted += outcomes.count(INSERTED)
         if done:
-            acknowledged = self._patiently(lambda: self._delivery.group.acknowledge(done))
-            if acknowledged < len(done):
-                log.info("%d of %d entries were acknowledged elsewhere meanwhile", len(done) - acknowledged, len(done))
+            acknowledged = self._patiently(lambda: self._acknowledge(work, done))
+            if acknowledged < len(done) and self._watch.look() is None and work.generation == self._watch.generation:
+                log.info(
+                    "%d of %d entries were no longer pending when this consumer tried to acknowledge them",
+                    len(done) - acknowledged,
+                    len(done),
+                )
             self._let_go(done)
         for key, bad in work.rejected:
-            self.reject(work.judged(key, bad))
+            if work.generation == self._watch.generation:
+                self.reject(work.judged(key, bad))
+            else:
+                log.error("entry %s left the stream before its dead letter was written: %s (%s)", key, *bad)
+                self._tally.gone += 1
+                self._let_go([key])
+
+    def _acknowledge(self, work: Work, done: list[EntryId]) -> int:
+        """After a restart of the stream the ids may be those of other entries, which nobody has processed."""
+        return self._delivery.group.acknowledge(done) if work.generation == self._watch.generation else 0
 
     def reject(self, judged: Judged) -> None:
         """Dead-letter or drop; what cannot be written now is owed."""
@@ -92,14 +113,14 @@ class Settlement:
             log.warning("entry %s: its row %d has another device or status; the row stays", key, outcome.existing.id)
 
     def _patiently_but(self, action: Callable[[], None]) -> None:
-        """Wait for Redis to come back, but not for room in it or a right."""
+        """Wait for Redis to come back, but not for room in it, a right, or a key of the right type."""
         refusal: DvctlError | None = None
 
         def attempt() -> None:
             nonlocal refusal
             try:
                 action()
-            except (MemoryFull, Refused) as error:
+            except (MemoryFull, Refused, WrongType) as error:
                 refusal = error
 
         self._patiently(attempt)

@@ -26,6 +26,13 @@ class Tally:
     """Nothing was read yet, or not since the last outage."""
     table_refuses: bool = False
     """The last attempt failed because the table refuses rows, for a reason that is not in the messages."""
+    stream_restarts: int = 0
+    entries_never_read: int = 0
+    """Entries that left the stream before the group read them, as far as that was noticed."""
+    incidents: int | None = None
+    """Incidents of the stream that nobody has acknowledged; None before the first look."""
+    lag: int | None = None
+    """As it was looked up last."""
     notes: dict[str, int] = field(default_factory=dict)
     reasons: dict[str, int] = field(default_factory=dict)
     started: float = field(default_factory=time.monotonic)
@@ -55,6 +62,8 @@ class Tally:
             "reclaimed": self.reclaimed,
             "dispatched": self.dispatched,
             "deferred_retries": self.deferred_retries,
+            "stream_restarts": self.stream_restarts,
+            "entries_never_read": self.entries_never_read,
             "reasons": self.reasons,
             "notes": self.notes,
             "elapsed_s": round(elapsed, 3),

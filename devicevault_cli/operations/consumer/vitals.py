@@ -68,7 +68,7 @@ class Watch:
         if now >= self._next_look:
             self.backlog = self._look()
             self._next_look = now + min(LONGEST_LOOK_S, max(LOOK_S, SHARE * (time.monotonic() - now)))
-            left = self.backlog.left
+            left, tally.lag = self.backlog.left, self.backlog.lag
             self._total = None if left is None else tally.read + left
             if self._wanted is not None:
                 self._total = self._wanted if self._total is None else min(self._wanted, self._total)

@@ -42,6 +42,8 @@ class Work:
     deaths_alone: int = 0
     save: Save | None = None
     begun: float = 0.0
+    generation: int = 0
+    """Of the stream, when it was read: after a restart the ids may mean other entries."""
 
     def __bool__(self) -> bool:
         return bool(self.deliveries or self.gone)

@@ -9,6 +9,7 @@ from typing import Any, TypeAlias
 from devicevault_cli.errors import MissingGroup
 from devicevault_cli.operations.lag import lag_of
 from devicevault_cli.operations.verify.classes import CLASSES, Judge
+from devicevault_cli.operations.verify.nothing import caveats
 from devicevault_cli.operations.verify.rows import Deep, surplus_ids
 from devicevault_cli.operations.verify.scan import Scope, scan
 from devicevault_cli.operations.verify.verdict import EXAMPLES, Verdict, conflicts, described, described_gone
@@ -59,6 +60,8 @@ def examine(
             progress(verdict.entries, total)
         rows = _rows(repository, verdict, looking)
         answer = verdict.answer(rows, repository.device_names)
+        answer |= caveats(group, judge.stream, rows["rows"], repository)
+        answer["ok"] = answer["ok"] and answer["problem"] is None
         if rows["duplicate_rows"]:
             answer["duplicates"] = surplus_ids(repository, EXAMPLES)
         if looking:

@@ -52,6 +52,9 @@ def summary(answer: Answer) -> str:
         found.append(f"{answer['pending_gone']:,} pending entries are gone from the stream")
     if answer["rows"]["duplicate_rows"]:
         found.append(f"{answer['rows']['duplicate_rows']:,} rows are surplus")
+    if problem := answer.get("problem"):
+        left = f"all {entries:,} entries on the stream are accounted for, but " if entries and not found else ""
+        found.append(left + problem)
     return f"{'; '.join(found)}."
 
 
