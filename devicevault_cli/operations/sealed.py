@@ -29,7 +29,7 @@ def write_sealed(path: Path, lines: Iterable[dict[str, Any]], *, replace: bool =
     with _named(path):
         path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
     try:
-        with _named(path), open(partial, "xb", opener=_privately) as file:  # noqa: PTH123 - takes an opener
+        with _named(path), open(partial, "xb", opener=_privately) as file:
             written = _write(file, lines)
         with _named(path):
             partial.rename(path) if replace else _rename_new(partial, path)
