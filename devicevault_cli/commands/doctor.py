@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from pathlib import Path
 from typing import Any
 
 from devicevault_cli.commands.options import command
@@ -22,7 +21,7 @@ def doctor(run: Runtime) -> int:
 
     run.stream.ping()
     repository = run.repository if run.settings.has_database else None
-    answer = diagnose(run.group, repository, _overridden(run))
+    answer = diagnose(run.group, repository, *_compared(run))
     shown = {"checks": _with_fixes_below(answer["checks"])} if run.printer.output == "table" else answer
     run.printer.answer(shown, "checks", ("status", "name", "detail"))
     return FOUND if has_problem(answer) else 0
@@ -38,17 +37,19 @@ def _with_fixes_below(checks: list[dict[str, Any]]) -> list[dict[str, Any]]:
     return rows
 
 
-def _overridden(run: Runtime) -> list[str]:
-    """Settings about which DeviceVault's config.yaml says something else than what is in force here."""
-    from devicevault_cli.config_files import from_config_yaml, load_config_yaml
+def _compared(run: Runtime) -> tuple[list[str], list[str]]:
+    """Of DeviceVault's config.yaml: settings about which it says something else than what is in force here, and keys
+    that stand there without effect."""
+    from devicevault_cli.config_files import config_path, from_config_yaml, load_config_yaml, without_effect
 
     config = run.settings["config"].value
     if config is None:
-        return []
-    path = Path(config).expanduser()
+        return [], []
+    path = config_path(config)
     try:
-        said = from_config_yaml(load_config_yaml(path), path, run.pipeline.name)
+        content = load_config_yaml(path)
+        said = from_config_yaml(content, path, run.pipeline.name)
     except DvctlError:
-        return []
-    names = {each.name: each.value for each in run.settings.all}
-    return [name for name, value in said.items() if name in names and names[name] != value]
+        return [], []
+    values = {setting.name: setting.value for setting in run.settings.all}
+    return [name for name, value in said.items() if name in values and values[name] != value], without_effect(content)

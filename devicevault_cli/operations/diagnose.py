@@ -6,7 +6,7 @@ from collections.abc import Callable, Iterator, Sequence
 from itertools import islice
 from typing import Any, Literal, NamedTuple, TypeAlias
 
-from devicevault_cli.errors import DvctlError, Unavailable
+from devicevault_cli.errors import DvctlError, Refused, Unavailable, UnknownCommand
 from devicevault_cli.operations.lag import lag_of, trimmed_unread
 from devicevault_cli.operations.status import ALIVE_MS
 from devicevault_cli.pipelines import is_devicevaults_own
@@ -34,10 +34,12 @@ class Finding(NamedTuple):
 Check: TypeAlias = Callable[[], Finding]
 
 
-def diagnose(group: Group, repository: Repository | None, overridden: Sequence[str] = ()) -> dict[str, Any]:
+def diagnose(
+    group: Group, repository: Repository | None, overridden: Sequence[str] = (), without_effect: Sequence[str] = ()
+) -> dict[str, Any]:
     """The answer of `doctor -o json`. A check that cannot be made is `unknown`, or a problem where a server is away."""
     checks = [*_redis_checks(group), *_group_checks(group), *_database_checks(repository)]
-    checks.append(("settings", lambda: _settings(overridden)))
+    checks.append(("settings", lambda: _settings(overridden, without_effect)))
     found = [(name, _made(check)) for name, check in checks]
     return {"checks": [{"name": name, **finding._asdict()} for name, finding in found]}
 
@@ -63,6 +65,7 @@ def _redis_checks(group: Group) -> Iterator[tuple[str, Check]]:
     yield "redis-version", lambda: _redis_version(group)
     yield "redis-persistence", lambda: _persistence(group)
     yield "redis-eviction", lambda: _eviction(group)
+    yield "redis-scripts", lambda: _scripts(group)
 
 
 def _redis_version(group: Group) -> Finding:
@@ -89,6 +92,16 @@ def _eviction(group: Group) -> Finding:
     if policy.startswith("allkeys"):
         return Finding("problem", f"maxmemory-policy {policy} may evict the stream", "set maxmemory-policy noeviction")
     return Finding("ok", f"maxmemory-policy {policy}")
+
+
+def _scripts(group: Group) -> Finding:
+    try:
+        group.stream.check_scripts()
+    except UnknownCommand as error:
+        return Finding("problem", f"scripts cannot run: {error}", error.hint or "")
+    except Refused as error:  # right for a user that only looks, who runs doctor too
+        return Finding("warning", f"this user cannot consume, which takes scripts: {error}", error.hint or "")
+    return Finding("ok", "scripts (EVAL) are allowed")
 
 
 # --- the group -------------------------------------------------------------------------------------------------------
@@ -237,8 +250,14 @@ def _duplicates(repository: Repository) -> Finding:
     return Finding("ok", "every identity stands once")
 
 
-def _settings(overridden: Sequence[str]) -> Finding:
+def _settings(overridden: Sequence[str], without_effect: Sequence[str]) -> Finding:
+    details, fixes = [], []
     if overridden:
-        detail = f"DeviceVault's config.yaml says otherwise about: {', '.join(overridden)}"
-        return Finding("warning", detail, "`dvctl config` shows where each value comes from")
+        details.append(f"DeviceVault's config.yaml says otherwise about: {', '.join(overridden)}")
+        fixes.append("`dvctl config` shows where each value comes from")
+    if without_effect:
+        details.append(f"{' and '.join(without_effect)} in config.yaml has no effect: the workers do not read it")
+        fixes.append("set DEVICEVAULT_RESULTS_STREAM for the workers and dvctl")
+    if details:
+        return Finding("warning", "; ".join(details), "; ".join(fixes))
     return Finding("ok", "nothing contradicts DeviceVault's config.yaml")

@@ -143,7 +143,7 @@ class Consumer:
             return self._persistently(lambda: self._read(limit, None if self.options.drain else BLOCK_MS))
         try:
             return self._read(limit, None)
-        except (Unavailable, Refused):
+        except (Unavailable, Refused, BadConfig):
             self._intake.recover()
             return Work()
 
