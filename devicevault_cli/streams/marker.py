@@ -45,7 +45,9 @@ for _, one in ipairs(redis.call('XINFO', 'GROUPS', KEYS[1])) do
   local group = pairs_of(one)
   if group['name'] == ARGV[1] then
     local position = group['last-delivered-id']
-    local following = redis.call('XRANGE', KEYS[1], '(' .. position, '+', 'COUNT', 1)[1]
+    -- Behind the largest id there is nothing, and Redis refuses to look there.
+    local at_end = position == '18446744073709551615-18446744073709551615'
+    local following = not at_end and redis.call('XRANGE', KEYS[1], '(' .. position, '+', 'COUNT', 1)[1]
     return {'', stream, {position, known(group['entries-read']), known(group['pending']), known(group['lag']),
       known(group['consumers']), following and following[1] or ''}, marker, incidents}
   end
