@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import codecs
+import re
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -9,7 +11,9 @@ from urllib.parse import quote
 
 from devicevault_cli.directories import config_directory, expanded
 from devicevault_cli.errors import BadConfig
+from devicevault_cli.yaml_file import QUOTE, Unusable, parse_yaml
 
+_DATABASE_KEYS = ("engine", "name", "user", "password", "host", "port")
 _SCHEMES = {
     "postgres": "postgresql",
     "postgresql": "postgresql",
@@ -31,36 +35,38 @@ def load_profile(name: str, environ: Mapping[str, str]) -> dict[str, str]:
 
     path = profiles_path(environ)
     try:
-        tables = tomllib.loads(path.read_text("utf-8"))
-    except OSError as error:
-        raise BadConfig(
-            f"profile {name!r} is asked for, but {path} cannot be read: {error.strerror}",
-            hint="leave --profile and DVCTL_PROFILE out, or write the file",
-        ) from None
-    except ValueError:
-        # The parser's own message would quote the line, and with it a password.
-        raise BadConfig(f"{path} is not valid TOML") from None
+        text = _read(path)
+    except BadConfig as error:
+        hint = error.hint or "leave --profile and DVCTL_PROFILE out, or write the file"
+        raise BadConfig(f"profile {name!r} is asked for, but {error}", hint=hint) from None
+    try:
+        tables = tomllib.loads(text)
+    except ValueError as error:
+        raise BadConfig(f"{path} is not valid TOML{_toml_problem(error)}") from None
     table = tables.get(name)
     if not isinstance(table, dict):
         known = ", ".join(sorted(key for key, value in tables.items() if isinstance(value, dict)))
         raise BadConfig(f"there is no profile {name!r} in {path}", hint=f"there are: {known or 'none'}")
-    return {key.replace("-", "_"): _scalar(value, f"{key} of profile {name}") for key, value in table.items()}
+    for key, value in table.items():
+        if type(value) in {int, float} and not re.search(rf"=\s*{re.escape(str(value))}\s*(?:[#,}}]|$)", text, re.M):
+            what = f"{key} of profile {name} in {path}"
+            raise BadConfig(f"{what}: TOML reads the value as another number than it looks like", hint=QUOTE)
+    found = {key.replace("-", "_"): _scalar(value, f"{key} of profile {name}") for key, value in table.items()}
+    if len(found) < len(table):
+        raise BadConfig(f"profile {name!r} in {path} holds a setting twice, once with - and once with _")
+    return found
+
+
+def _toml_problem(error: ValueError) -> str:
+    """Where, and of what the parser says only what does not quote the file, and with it a password."""
+    place = re.search(r"\((at line \d+, column \d+|at end of document)\)$", str(error))
+    twice = ": a key or table stands twice" if re.match(r"Cannot (overwrite|declare|mutate)", str(error)) else ""
+    return f" ({place[1]}){twice}" if place else twice
 
 
 def load_config_yaml(path: Path) -> dict[str, Any]:
-    """DeviceVault's config.yaml: plain values only, tags are refused. Raises BadConfig."""
-    import yaml
-
-    try:
-        content = yaml.safe_load(path.read_text("utf-8"))
-    except OSError as error:
-        raise BadConfig(f"config file {path} cannot be read: {error.strerror}") from None
-    except yaml.YAMLError as error:
-        mark = getattr(error, "problem_mark", None)
-        line = f" (line {mark.line + 1})" if mark else ""
-        raise BadConfig(f"{path} is not plain YAML{line}", hint="tags such as !!python/... are refused") from None
-    except (ValueError, RecursionError):
-        raise BadConfig(f"{path} is not plain YAML") from None
+    """DeviceVault's config.yaml: plain values, or Unusable where YAML reads them otherwise. Raises BadConfig."""
+    content = parse_yaml(_read(path), str(path))
     if content is None:
         return {}
     if not isinstance(content, dict):
@@ -68,48 +74,86 @@ def load_config_yaml(path: Path) -> dict[str, Any]:
     return content
 
 
+def _read(path: Path) -> str:
+    """The text of a file, without a byte order mark. Raises BadConfig."""
+    try:
+        if not path.is_file() and path.exists():  # to open a named pipe would wait for a writer
+            raise BadConfig(f"{path} is {'a directory' if path.is_dir() else 'no regular file'}")
+        data = path.read_bytes()
+    except (OSError, ValueError) as error:
+        why = getattr(error, "strerror", None) or "not a file name"
+        raise BadConfig(f"{path} cannot be read: {why}") from None
+    if data.startswith((codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE)):
+        raise BadConfig(f"{path} is UTF-16", hint="save it as UTF-8")
+    try:
+        return data.decode("utf-8-sig")
+    except UnicodeDecodeError as error:
+        line = data.count(b"\n", 0, error.start) + 1
+        byte = error.start - data.rfind(b"\n", 0, error.start)
+        raise BadConfig(f"{path}, line {line}, byte {byte} of the line: not UTF-8", hint="save it as UTF-8") from None
+
+
 def from_config_yaml(content: dict[str, Any], path: Path, pipeline: str) -> dict[str, str]:
-    """The settings that DeviceVault's config.yaml holds, by dvctl's names."""
+    """The settings that DeviceVault's config.yaml holds, by dvctl's names.
+
+    Its `results_stream` is none: DeviceVault's workers do not read it.
+    """
     redis = _section(content, "redis", path)
-    stream_key = {"results": "results_stream", "storage": "storage_results_stream"}[pipeline]
+    key = "storage_results_stream"
     found = {
-        "redis_url": redis.get("url"),
-        "stream": content.get(stream_key, redis.get(stream_key)),
-        "broker_url": _section(content, "celery", path).get("broker"),
-        "database_url": _database_url(_section(content, "database", path), path),
+        "redis_url": ("redis.url", redis.get("url")),
+        "broker_url": ("celery.broker", _section(content, "celery", path).get("broker")),
+        "database_url": ("database", _database_url(_section(content, "database", path), path)),
     }
-    return {name: _scalar(value, f"{name} in {path}") for name, value in found.items() if value not in (None, "")}
+    if pipeline == "storage":
+        found["stream"] = (key, content.get(key, redis.get(key)))
+    present = {name: pair for name, pair in found.items() if pair[1] not in (None, "")}
+    return {name: _scalar(value, f"{key} in {path}") for name, (key, value) in present.items()}
 
 
-def _database_url(database: dict[str, Any], path: Path) -> str | None:
-    """Built from engine, name, user, password, host and port."""
-    if not database:
-        return None
-    values = {key: _scalar(value, f"database.{key} in {path}") for key, value in database.items() if value is not None}
-    engine, name = values.get("engine", "").lower(), values.get("name", "")
-    if engine not in _SCHEMES:
+def without_effect(content: dict[str, Any]) -> list[str]:
+    """Keys that stand in a config.yaml although neither DeviceVault's workers nor dvctl read them."""
+    redis = content.get("redis")
+    places = {"results_stream": content, "redis.results_stream": redis if isinstance(redis, dict) else {}}
+    return [name for name, section in places.items() if "results_stream" in section]
+
+
+def _database_url(database: dict[str, Any], path: Path) -> str:
+    """Built from engine, name, user, password, host and port, with the defaults that DeviceVault has."""
+    given = {key: value for key, value in database.items() if value is not None and key in _DATABASE_KEYS}
+    values = {key: _scalar(value, f"database.{key} in {path}") for key, value in given.items()}
+    engine = _SCHEMES.get(values.get("engine", "sqlite").lower())
+    if engine is None:
         raise BadConfig(f"database.engine in {path} is not one dvctl knows", hint="one of: sqlite, postgres, mysql")
-    if not name:
-        raise BadConfig(f"database.name is missing in {path}")
-    if _SCHEMES[engine] == "sqlite":
+    if engine == "sqlite":
+        name = values.get("name") or "devicevault.sqlite3"
         # DeviceVault keeps config.yaml in a folder of its own, and its database beside that folder.
         return f"sqlite:///{quote(str(path.absolute().parent.parent / expanded(name)))}"
     user, password = (quote(values.get(key, ""), safe="") for key in ("user", "password"))
     login = f"{user}:{password}@" if password else f"{user}@" if user else ""
     port = f":{values['port']}" if values.get("port") else ""
-    return f"{_SCHEMES[engine]}://{login}{values.get('host') or 'localhost'}{port}/{quote(name, safe='')}"
+    name = quote(values.get("name") or "devicevault", safe="")
+    return f"{engine}://{login}{values.get('host') or 'localhost'}{port}/{name}"
 
 
 def _section(content: dict[str, Any], name: str, path: Path) -> dict[str, Any]:
     section = content.get(name)
     if section is None:
         return {}
+    if isinstance(section, Unusable):
+        raise _refused(section, f"{name} in {path}")
     if not isinstance(section, dict):
         raise BadConfig(f"{name} in {path} does not hold a mapping")
     return section
 
 
 def _scalar(value: Any, what: str) -> str:
+    if isinstance(value, Unusable):
+        raise _refused(value, what)
     if isinstance(value, bool) or not isinstance(value, (str, int, float)):
-        raise BadConfig(f"{what} is neither text nor a number")
+        raise BadConfig(f"{what} is neither text nor a number", hint=QUOTE if isinstance(value, bool) else None)
     return str(value)
+
+
+def _refused(value: Unusable, what: str) -> BadConfig:
+    return BadConfig(f"{what}, line {value.line}: {value.why}", hint=value.hint)

@@ -57,6 +57,10 @@ class Refused(DvctlError):
     exit_code = 77
 
 
+class UnknownCommand(Refused):
+    """Redis does not know a command that dvctl needs."""
+
+
 class MissingGroup(DvctlError):
     """The stream or the consumer group does not exist."""
 

@@ -67,13 +67,13 @@ def _report(error: DvctlError, words: Sequence[str], terminal: Terminal) -> int:
 
 
 def _unexpected(error: Exception) -> DvctlError:
-    from devicevault_cli.redact import scrub
+    from devicevault_cli.redact import explain
 
     if isinstance(error, OSError) and error.errno in _NO_ROOM:
         full = DvctlError(f"this cannot be written: {error.strerror}", hint="make room, or write elsewhere")
         full.__cause__ = error
         return full
-    told = scrub(str(error)).splitlines()
+    told = explain(error).splitlines()
     unexpected = DvctlError(
         f"an error in dvctl: {type(error).__name__}{': ' + told[0][:200] if told else ''}",
         hint="--verbose shows where; please report it",

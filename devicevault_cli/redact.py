@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+import unicodedata
 from urllib.parse import SplitResult
 
 UNREADABLE = "(a URL that cannot be read, not shown)"
@@ -47,10 +48,38 @@ def _hidden(parameter: re.Match[str]) -> str:
     return parameter[0] if parameter[1] in _HARMLESS else f"{parameter[1]}=***"
 
 
+_COMMAND = re.compile(r"Command # \d+ \(.*\) of pipeline caused error: ", re.DOTALL)
+_ARGUMENTS = re.compile(r",? with args beginning with: .*", re.DOTALL)
+_QUOTED = re.compile(r"""b?(?:'(?:[^'\\]|\\.)*'|"(?:[^"\\]|\\.)*")""", re.DOTALL)
+
+
+def without_command(text: str) -> str:
+    """An error without the command that redis-py and Redis quote in it: a device's configuration may stand there."""
+    return _ARGUMENTS.sub("", _COMMAND.sub("", text))
+
+
 def scrub(text: str) -> str:
-    """Take secrets out of the text of a foreign error: URLs, and the row that PostgreSQL quotes in its DETAIL."""
-    text = re.sub(r"\s*DETAIL: .*", "", text, flags=re.DOTALL)
+    """Take secrets out of the text of a foreign error: commands, URLs, and the row that PostgreSQL quotes in DETAIL."""
+    text = re.sub(r"\s*DETAIL: .*", "", without_command(text), flags=re.DOTALL)
     return _IN_TEXT.sub(lambda match: redact(f"{match[1]}://{match[2]}"), text)
+
+
+def explain(error: BaseException) -> str:
+    """The text of a foreign error, without the value that Python quotes where one cannot be converted or found."""
+    text = scrub(str(error))
+    return _QUOTED.sub("'...'", text) if isinstance(error, (ValueError, LookupError)) else text
+
+
+def invisible(text: str) -> str | None:
+    """What stands in a URL or name that nobody sees, as the end of a sentence; None where nothing does.
+
+    Spaces are let through, and bytes that are not UTF-8 (lone surrogates).
+    """
+    if text.rstrip("\r\n") != text:
+        return "ends with a line break"
+    if any(unicodedata.category(character) in {"Cc", "Cf", "Zl", "Zp"} for character in text):
+        return "has a control character in it"
+    return None
 
 
 def is_whole(parts: SplitResult) -> bool:

@@ -1,16 +1,19 @@
-"""Frozen settings, each with where it came from: flag > environment > profile > config.yaml > default."""
+"""Frozen settings, each with its source.
+
+Highest first: flag, profile named by --profile, environment, profile named by DVCTL_PROFILE, config.yaml, default.
+"""
 
 from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any, NamedTuple
-from urllib.parse import urlsplit
 
 from devicevault_cli.directories import expanded
 from devicevault_cli.errors import BadConfig, DvctlError, Usage
 from devicevault_cli.pipelines import PIPELINES, Pipeline
-from devicevault_cli.redact import is_whole, redact
+from devicevault_cli.redact import invisible, redact
+from devicevault_cli.redis_url import check_redis_url
 
 FORMATS = ("table", "json", "jsonl", "csv", "ids")
 DEFAULT_REDIS_URL = "redis://localhost:6379/1"
@@ -30,8 +33,6 @@ _ENVIRONMENT = {
 }
 NAMES = tuple(_ENVIRONMENT)
 
-_REDIS_SCHEMES = ("redis", "rediss", "unix")
-
 
 def environment_variable(name: str, pipeline: str = "results") -> str:
     """The environment variable of a setting."""
@@ -39,11 +40,12 @@ def environment_variable(name: str, pipeline: str = "results") -> str:
 
 
 class Setting(NamedTuple):
-    """One value and its source: `flag`, `environment`, `profile`, `config.yaml` or `default`."""
+    """One value and its source: `flag`, `environment`, `profile`, `config.yaml` or `default`; `detail` says which."""
 
     name: str
     value: str | None
     source: str
+    detail: str = ""
 
     @property
     def shown(self) -> str | None:
@@ -71,12 +73,7 @@ class Settings:
     def redis_url(self) -> str:
         setting = self["redis_url"]
         url = setting.value or ""
-        if not _is_redis_url(url):
-            raise BadConfig(
-                f"the Redis URL cannot be read (it comes from: {setting.source})",
-                hint="write it as redis://[:PASSWORD@]HOST:PORT/DB, rediss://... or unix://...; in a"
-                " password write @ : / ? # % as %40 %3A %2F %3F %23 %25",
-            )
+        check_redis_url(url, f"the Redis URL (from {setting.detail or setting.source})")
         return url
 
     @property
@@ -89,6 +86,8 @@ class Settings:
                 "no database is configured",
                 hint="give --database-url, set DEVICEVAULT_DATABASE_URL, or name DeviceVault's file with --config",
             )
+        if hidden := invisible(setting.value):
+            raise BadConfig(f"the database URL (from {setting.detail or setting.source}) {hidden}")
         parse_url(setting.value)
         return setting.value
 
@@ -131,6 +130,7 @@ def load(flags: Mapping[str, str | None], environ: Mapping[str, str]) -> Setting
 
         sources.profile = load_profile(profile.value, environ)
         _refuse_unknown(sources.profile, profile.value)
+        sources.profile_from = profile
     pipeline = _one_of(PIPELINES, sources.find("pipeline", default="results"))
     sources.pipeline = str(pipeline.value)
     config = sources.find("config")
@@ -139,15 +139,16 @@ def load(flags: Mapping[str, str | None], environ: Mapping[str, str]) -> Setting
 
         path = expanded(config.value)
         sources.config = from_config_yaml(load_config_yaml(path), path, sources.pipeline)
+        sources.config_from = str(path)
     kind = PIPELINES[sources.pipeline]
     return Settings(
         (
             pipeline,
             sources.find("redis_url", default=DEFAULT_REDIS_URL),
             sources.find("database_url"),
-            sources.find("stream", default=kind.stream),
-            sources.find("group", default=kind.group),
-            sources.find("consumer"),
+            _name(sources.find("stream", default=kind.stream)),
+            _name(sources.find("group", default=kind.group)),
+            _name(sources.find("consumer")),
             sources.find("broker_url"),
             config,
             profile,
@@ -163,7 +164,9 @@ class _Sources:
         self.flags = flags
         self.environ = environ
         self.profile: Mapping[str, str] = {}
+        self.profile_from = Setting("profile", None, "default")
         self.config: Mapping[str, str] = {}
+        self.config_from = ""
         self.pipeline = "results"
 
     def find(self, name: str, default: str | None = None) -> Setting:
@@ -171,15 +174,30 @@ class _Sources:
         if given == "":
             raise Usage(f"--{name.replace('_', '-')} is empty")
         if given is not None:
-            return Setting(name, given, "flag")
+            return Setting(name, given, "flag", f"--{name.replace('_', '-')}")
+        variable = environment_variable(name, self.pipeline)
         # An empty variable is how many tools unset one.
-        if value := self.environ.get(environment_variable(name, self.pipeline)):
-            return Setting(name, value, "environment")
-        if name in self.profile:
-            return Setting(name, self.profile[name], "profile")
+        value = self.environ.get(variable)
+        named = self.profile_from
+        if name in self.profile and (named.source == "flag" or not value):
+            overrides = f", overrides {variable}" if value else ""
+            detail = f'profile "{named.value}" ({named.detail}){overrides}'
+            return Setting(name, self.profile[name], "profile", detail)
+        if value:
+            return Setting(name, value, "environment", variable)
         if name in self.config:
-            return Setting(name, self.config[name], "config.yaml")
+            return Setting(name, self.config[name], "config.yaml", self.config_from)
         return Setting(name, default, "default")
+
+
+def _name(setting: Setting) -> Setting:
+    """Refuse what came in with a name by accident: Redis would take it for another stream, group or consumer."""
+    name = setting.value
+    if name is None or (name and name == name.strip()):
+        return setting
+    kind: type[DvctlError] = Usage if setting.source == "flag" else BadConfig
+    problem = "is empty" if not name.strip() else invisible(name) or "begins or ends with a space"
+    raise kind(f"the name of the {setting.name} (from {setting.detail}) {problem}")
 
 
 def _one_of(choices: Any, setting: Setting) -> Setting:
@@ -195,12 +213,3 @@ def _refuse_unknown(profile: Mapping[str, str], name: str) -> None:
     if unknown:
         known = ", ".join(key for key in NAMES if key != "profile")
         raise BadConfig(f"profile {name!r} holds an unknown setting: {unknown[0]!r}", hint=f"known are: {known}")
-
-
-def _is_redis_url(url: str) -> bool:
-    try:
-        parts = urlsplit(url)
-        known = parts.scheme in _REDIS_SCHEMES and "://" in url and not any(map(str.isspace, url))
-        return known and parts.port != 0 and (parts.scheme == "unix" or is_whole(parts)) and bool(url.encode())
-    except ValueError:
-        return False

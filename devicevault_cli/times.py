@@ -12,6 +12,8 @@ from devicevault_cli.errors import Usage
 Milliseconds: TypeAlias = int
 
 _UNITS = {"w": 604_800_000, "d": 86_400_000, "h": 3_600_000, "m": 60_000, "s": 1000, "ms": 1}
+LONGEST: Milliseconds = 36_525 * 86_400_000
+"""No system call that waits takes more than about three times as much."""
 _DURATION = re.compile(r"(?:[0-9]{1,9}(?:\.[0-9]{1,3})?(?:ms|[wdhms]))+", re.ASCII)
 _PART = re.compile(r"([0-9.]+)(ms|[wdhms])", re.ASCII)
 LAST_SHOWN_MS: Milliseconds = 253_402_300_799_999
@@ -25,7 +27,14 @@ def now_ms() -> Milliseconds:
 
 
 def parse_duration(text: str) -> Milliseconds:
-    """Read `500ms`, `90s`, `5m`, `1d12h`, `1d3h5m2s`, or plain `0`. Raises Usage."""
+    """Read `500ms`, `90s`, `5m`, `1d12h`, `1d3h5m2s`, or plain `0`, up to a hundred years. Raises Usage."""
+    milliseconds = _duration(text)
+    if milliseconds > LONGEST:
+        raise Usage(f"{text[:60]} is longer than 100 years", hint="a duration looks like 90s, 5m, 1d12h")
+    return milliseconds
+
+
+def _duration(text: str) -> Milliseconds:
     if text == "0":
         return 0
     if not _DURATION.fullmatch(text):
@@ -57,7 +66,7 @@ def parse_moment(text: str, now: Milliseconds) -> Milliseconds:
     """Read a time, or `-DURATION` back from now (the minus may be left out). Raises Usage."""
     duration = text.removeprefix("-")
     if _DURATION.fullmatch(duration) or duration == "0":
-        return max(0, now - parse_duration(duration))
+        return max(0, now - _duration(duration))
     return parse_time(text)
 
 

@@ -7,6 +7,8 @@ from __future__ import annotations
 
 import inspect
 import io
+import math
+import re
 from collections.abc import Callable, Sequence
 from contextlib import redirect_stderr, redirect_stdout
 from pathlib import Path
@@ -77,18 +79,38 @@ class Parameter(NamedTuple):
         try:
             if self.choices and text not in self.choices:
                 raise Usage(f"{text[:60]!r} is not one of: {', '.join(self.choices)}")
-            value = self.spec.parse(text) if self.spec.parse else self.kind(text)
+            value = self.spec.parse(text) if self.spec.parse else _READ.get(self.kind, self.kind)(text)
         except Usage as error:
             raise Usage(f"{self.label}: {error}", hint=error.hint) from None
         except ValueError:
             article = {int: "a whole number", float: "a number"}.get(self.kind, "usable")
             raise Usage(f"{self.label}: {text[:60]!r} is not {article}") from None
         least = self.spec.least if isinstance(self.spec, Option) else None
-        # `not >=`, because NaN is not less than anything.
-        if least is not None and not value >= least:
+        if least is not None and value < least:
             unit = " ms" if self.metavar == "DURATION" else ""
             raise Usage(f"{self.label}: {text[:60]} is less than {least:g}{unit}")
         return value
+
+
+def _whole(text: str) -> int:
+    """A whole number that fits everywhere: Redis and the databases have 64 bits."""
+    if not re.fullmatch(r"[+-]?[0-9]+", text, re.ASCII):  # int() also takes 1_000, spaces and other scripts' digits
+        raise ValueError
+    if len(text) > 20 or not -(2**63) <= int(text) < 2**63:
+        raise Usage(f"{text[:60]} is out of range")
+    return int(text)
+
+
+def _finite(text: str) -> float:
+    """A number; infinity and what is no number are none, and neither is what only overflows to infinity."""
+    if not re.fullmatch(r"[+-]?(?:[0-9]+\.?[0-9]*|\.[0-9]+)(?:[eE][+-]?[0-9]+)?", text, re.ASCII):
+        raise ValueError
+    if not math.isfinite(float(text)):
+        raise Usage(f"{text[:60]} is out of range")
+    return float(text)
+
+
+_READ: dict[type, Callable[[str], Any]] = {int: _whole, float: _finite}
 
 
 def parameters_of(function: Callable[..., Any]) -> list[Parameter]:

@@ -18,6 +18,8 @@ from devicevault_cli.times import parse_duration
 def _number(text: str) -> float:
     if not text.isascii() or not text.isdigit():
         raise Usage(f"not a number: {text[:60]!r}")
+    if len(text) > 18:
+        raise Usage(f"{text[:60]} is out of range")
     return float(text)
 
 

@@ -10,7 +10,14 @@ from devicevault_cli.runtime import Runtime
 def config(run: Runtime) -> None:
     """Show every setting, its value without passwords, and where it came from.
 
-    A flag outweighs the environment, that a profile, that DeviceVault's config.yaml, that the default.
+    Precedence, highest first: flag, profile named by --profile, environment variable, profile named by DVCTL_PROFILE,
+    DeviceVault's config.yaml, default. `detail` names the flag, variable, profile or file, and the variable that a
+    profile overrides.
     """
-    settings = [{"name": each.name, "value": each.shown, "source": each.source} for each in run.settings.all]
+    settings = [
+        {"name": setting.name, "value": setting.shown, "source": setting.source}
+        # The columns of a CSV stay as they are, for scripts that count them.
+        | ({} if run.printer.output == "csv" else {"detail": setting.detail})
+        for setting in run.settings.all
+    ]
     run.printer.answer({"settings": settings}, "settings")

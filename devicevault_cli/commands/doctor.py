@@ -27,7 +27,7 @@ def doctor(run: Runtime) -> int:
     answer = diagnose(
         run.group,
         run.repository if run.settings.has_database and database_error is None else None,
-        _overridden(run),
+        *_compared(run),
         redis_error=redis_error,
         database_error=database_error,
     )
@@ -63,17 +63,19 @@ def _with_fixes_below(checks: list[dict[str, Any]]) -> list[dict[str, Any]]:
     return rows
 
 
-def _overridden(run: Runtime) -> list[str]:
-    """Settings about which DeviceVault's config.yaml says something else than what is in force here."""
-    from devicevault_cli.config_files import from_config_yaml, load_config_yaml
+def _compared(run: Runtime) -> tuple[list[str], list[str]]:
+    """Of DeviceVault's config.yaml: settings about which it says something else than what is in force here, and keys
+    that stand there without effect."""
+    from devicevault_cli.config_files import from_config_yaml, load_config_yaml, without_effect
 
     config = run.settings["config"].value
     if config is None:
-        return []
+        return [], []
     path = expanded(config)
     try:
-        said = from_config_yaml(load_config_yaml(path), path, run.pipeline.name)
+        content = load_config_yaml(path)
+        said = from_config_yaml(content, path, run.pipeline.name)
     except DvctlError:
-        return []
-    names = {each.name: each.value for each in run.settings.all}
-    return [name for name, value in said.items() if name in names and names[name] != value]
+        return [], []
+    values = {setting.name: setting.value for setting in run.settings.all}
+    return [name for name, value in said.items() if name in values and values[name] != value], without_effect(content)

@@ -6,7 +6,7 @@ from collections.abc import Iterator, Sequence
 from itertools import islice
 from typing import Any
 
-from devicevault_cli.errors import DvctlError, TableAtFault, Unavailable
+from devicevault_cli.errors import DvctlError, Refused, TableAtFault, Unavailable, UnknownCommand
 from devicevault_cli.operations import stream_checks
 from devicevault_cli.operations.checks import Check, Finding, examine
 from devicevault_cli.operations.lag import lag_of, trimmed_unread
@@ -27,6 +27,7 @@ def diagnose(
     group: Group,
     repository: Repository | None,
     overridden: Sequence[str] = (),
+    without_effect: Sequence[str] = (),
     *,
     redis_error: DvctlError | None = None,
     database_error: DvctlError | None = None,
@@ -39,7 +40,7 @@ def diagnose(
     found = [
         *examine([*_redis_checks(group), *_group_checks(group), *_stream_checks(group, known)], "Redis", redis_error),
         *examine(_database_checks(repository), "the database", database_error),
-        *examine([("settings", lambda: _settings(overridden))], ""),
+        *examine([("settings", lambda: _settings(overridden, without_effect))], ""),
     ]
     return {"checks": [{"name": name, **finding._asdict()} for name, finding in found]}
 
@@ -57,6 +58,7 @@ def _redis_checks(group: Group) -> Iterator[tuple[str, Check]]:
     yield "redis-persistence", lambda: _persistence(group)
     yield "redis-eviction", lambda: _eviction(group)
     yield "redis-clients", lambda: _clients(group)
+    yield "redis-scripts", lambda: _scripts(group)
 
 
 def _redis_version(group: Group) -> Finding:
@@ -99,6 +101,16 @@ def _clients(group: Group) -> Finding:
         detail = "CLIENT SETNAME is not permitted: dvctl's waiting consumers are taken for DeviceVault's"
         return Finding("warning", detail, fix)
     return Finding("ok", "CLIENT LIST and CLIENT SETNAME are permitted")
+
+
+def _scripts(group: Group) -> Finding:
+    try:
+        group.stream.check_scripts()
+    except UnknownCommand as error:
+        return Finding("problem", f"scripts cannot run: {error}", error.hint or "")
+    except Refused as error:  # right for a user that only looks, who runs doctor too
+        return Finding("warning", f"this user cannot consume, which takes scripts: {error}", error.hint or "")
+    return Finding("ok", "scripts (EVAL) are allowed")
 
 
 # --- the group -------------------------------------------------------------------------------------------------------
@@ -282,8 +294,14 @@ def _duplicates(repository: Repository) -> Finding:
     return Finding("ok", "every identity stands once")
 
 
-def _settings(overridden: Sequence[str]) -> Finding:
+def _settings(overridden: Sequence[str], without_effect: Sequence[str]) -> Finding:
+    details, fixes = [], []
     if overridden:
-        detail = f"DeviceVault's config.yaml says otherwise about: {', '.join(overridden)}"
-        return Finding("warning", detail, "`dvctl config` shows where each value comes from")
+        details.append(f"DeviceVault's config.yaml says otherwise about: {', '.join(overridden)}")
+        fixes.append("`dvctl config` shows where each value comes from")
+    if without_effect:
+        details.append(f"{' and '.join(without_effect)} in config.yaml has no effect: the workers do not read it")
+        fixes.append("set DEVICEVAULT_RESULTS_STREAM for the workers and dvctl")
+    if details:
+        return Finding("warning", "; ".join(details), "; ".join(fixes))
     return Finding("ok", "nothing contradicts DeviceVault's config.yaml")

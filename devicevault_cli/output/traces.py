@@ -5,7 +5,7 @@ from __future__ import annotations
 import traceback
 from collections.abc import Iterator
 
-from devicevault_cli.redact import scrub
+from devicevault_cli.redact import explain
 
 
 def chain(error: BaseException) -> Iterator[str]:
@@ -16,6 +16,6 @@ def chain(error: BaseException) -> Iterator[str]:
         yield "which led to:"
     for frame in traceback.extract_tb(error.__traceback__):
         yield f"  {frame.filename}:{frame.lineno} in {frame.name}"
-    lines = scrub(str(error)).splitlines() or [""]
+    lines = explain(error).splitlines() or [""]
     yield f"{type(error).__name__}: {lines[0]}"
     yield from (f"  {line}" for line in lines[1:])

@@ -139,11 +139,20 @@ class Stream:
         for command in commands:
             pipe.execute_command(*command, **options)
         with translated(self.client):
-            return list(pipe.execute())
+            # Raised here: redis-py would first write the command, and with it the message, into the error.
+            replies = list(pipe.execute(raise_on_error=False))
+            for reply in replies:
+                if isinstance(reply, Exception):
+                    raise reply
+            return replies
 
     def eval(self, parse: Callable[[Any], T], script: str, keys: list[str], *arguments: Any) -> T:
         """Run a script by its text: no NOSCRIPT to handle after a restart, and Redis caches it by its hash."""
         return self.read(parse, "EVAL", script, len(keys), *keys, *arguments)
+
+    def check_scripts(self) -> None:
+        """Run a script that does nothing. Raises Refused where Redis has no EVAL or this user no right to it."""
+        self.eval(int, "return #KEYS", [self.key])
 
     def eviction_policy(self) -> str:
         """`maxmemory_policy` of INFO; '' where the user may not ask."""

@@ -75,7 +75,7 @@ def test_every_way_to_write_it(line: str, name: str, value: object) -> None:
         ("--cuont 5", "--cuont"),
         ("--count five", "--count: 'five' is not a whole number"),
         ("--count 0", "--count: 0 is less than 1"),
-        ("--rate nan", "--rate: nan is less than 0.1"),
+        ("--rate nan", "--rate: 'nan' is not a number"),
         ("--idle soon", "--idle: not a duration"),
         ("--kind c", "--kind: 'c' is not one of: a, b"),
         ("--to", "--to"),

@@ -163,7 +163,7 @@ class Consumer:
             return self._persistently(lambda: self._read(limit, None if self.options.drain else BLOCK_MS))
         try:
             return self._read(limit, None)
-        except (Unavailable, Refused, WrongType):
+        except (Unavailable, Refused, BadConfig, WrongType):
             self._intake.recover()
             return Work()
 

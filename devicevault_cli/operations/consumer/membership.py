@@ -51,6 +51,7 @@ class Membership:
 
     def take_part(self) -> None:
         """Use the rights that consuming needs, before anything depends on them: make the group, read past its end."""
+        self._delivery.stream.check_scripts()
         self.join()
         self._delivery.show_life()
         self._delivery.hold({})
