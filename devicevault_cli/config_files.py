@@ -11,7 +11,7 @@ from urllib.parse import quote
 
 from devicevault_cli.directories import config_directory, expanded
 from devicevault_cli.errors import BadConfig
-from devicevault_cli.yaml_file import QUOTE, Unusable, parse_yaml
+from devicevault_cli.unusable import QUOTE, Unusable
 
 _DATABASE_KEYS = ("engine", "name", "user", "password", "host", "port")
 _SCHEMES = {
@@ -66,6 +66,8 @@ def _toml_problem(error: ValueError) -> str:
 
 def load_config_yaml(path: Path) -> dict[str, Any]:
     """DeviceVault's config.yaml: plain values, or Unusable where YAML reads them otherwise. Raises BadConfig."""
+    from devicevault_cli.yaml_file import parse_yaml
+
     content = parse_yaml(_read(path), str(path))
     if content is None:
         return {}

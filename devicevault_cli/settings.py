@@ -192,12 +192,18 @@ class _Sources:
 
 def _name(setting: Setting) -> Setting:
     """Refuse what came in with a name by accident: Redis would take it for another stream, group or consumer."""
-    name = setting.value
-    if name is None or (name and name == name.strip()):
-        return setting
-    kind: type[DvctlError] = Usage if setting.source == "flag" else BadConfig
-    problem = "is empty" if not name.strip() else invisible(name) or "begins or ends with a space"
-    raise kind(f"the name of the {setting.name} (from {setting.detail}) {problem}")
+    if setting.value is not None and (problem := name_problem(setting.value)):
+        kind: type[DvctlError] = Usage if setting.source == "flag" else BadConfig
+        raise kind(f"the name of the {setting.name} (from {setting.detail}) {problem}")
+    return setting
+
+
+def name_problem(name: str) -> str | None:
+    """What is wrong with a name, as the end of a sentence. Control characters within it are let through: what has such
+    a name must be seen, and removed, by somebody."""
+    if not name.strip():
+        return "is empty"
+    return None if name == name.strip() else invisible(name) or "begins or ends with a space"
 
 
 def _one_of(choices: Any, setting: Setting) -> Setting:

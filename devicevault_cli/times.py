@@ -12,7 +12,8 @@ from devicevault_cli.errors import Usage
 Milliseconds: TypeAlias = int
 
 _UNITS = {"w": 604_800_000, "d": 86_400_000, "h": 3_600_000, "m": 60_000, "s": 1000, "ms": 1}
-LONGEST: Milliseconds = 36_525 * 86_400_000
+LONGEST: Milliseconds = 3_652_500 * 86_400_000
+LONGEST_PAUSE: Milliseconds = 36_525 * 86_400_000
 """No system call that waits takes more than about three times as much."""
 _DURATION = re.compile(r"(?:[0-9]{1,9}(?:\.[0-9]{1,3})?(?:ms|[wdhms]))+", re.ASCII)
 _PART = re.compile(r"([0-9.]+)(ms|[wdhms])", re.ASCII)
@@ -27,10 +28,18 @@ def now_ms() -> Milliseconds:
 
 
 def parse_duration(text: str) -> Milliseconds:
-    """Read `500ms`, `90s`, `5m`, `1d12h`, `1d3h5m2s`, or plain `0`, up to a hundred years. Raises Usage."""
+    """Read `500ms`, `90s`, `5m`, `1d12h`, `1d3h5m2s`, or plain `0`, up to 10,000 years. Raises Usage."""
     milliseconds = _duration(text)
     if milliseconds > LONGEST:
-        raise Usage(f"{text[:60]} is longer than 100 years", hint="a duration looks like 90s, 5m, 1d12h")
+        raise Usage(f"{text[:60]} is longer than 10,000 years", hint="a duration looks like 90s, 5m, 1d12h")
+    return milliseconds
+
+
+def parse_pause(text: str) -> Milliseconds:
+    """Read a duration that is waited for, up to a hundred years. Raises Usage."""
+    milliseconds = parse_duration(text)
+    if milliseconds > LONGEST_PAUSE:
+        raise Usage(f"{text[:60]} is longer than 100 years", hint="a pause looks like 2s, 5m")
     return milliseconds
 
 

@@ -4,21 +4,12 @@ from __future__ import annotations
 
 import re
 from collections.abc import Hashable
-from typing import Any, NamedTuple
+from typing import Any
 
 import yaml
 
 from devicevault_cli.errors import BadConfig
-
-QUOTE = "put quotes around it"
-
-
-class Unusable(NamedTuple):
-    """Stands in for a value that cannot be taken as it was written."""
-
-    line: int
-    why: str
-    hint: str = QUOTE
+from devicevault_cli.unusable import Unusable
 
 
 def parse_yaml(text: str, name: str) -> Any:
@@ -90,7 +81,7 @@ def _text(loader: _Loader, node: yaml.ScalarNode) -> str | Unusable:
 
 
 def _boolean(loader: _Loader, node: yaml.ScalarNode) -> Unusable:
-    return _unquoted(node, "true or false")
+    return _unquoted(node, "a boolean")
 
 
 def _date(loader: _Loader, node: yaml.ScalarNode) -> Unusable:

@@ -6,7 +6,7 @@ from typing import Annotated
 
 from devicevault_cli.commands.arguments import Argument, Option
 from devicevault_cli.commands.changes import change
-from devicevault_cli.commands.options import CLAIM_IDLE_MS, ClaimIdle, IdsFrom, command, read_ids
+from devicevault_cli.commands.options import CLAIM_IDLE_MS, ClaimIdle, IdsFrom, command, parse_name, read_ids
 from devicevault_cli.errors import Usage
 from devicevault_cli.runtime import Runtime
 from devicevault_cli.streams.model import EntryId
@@ -30,7 +30,9 @@ def claim(
     owner: Annotated[
         str | None, Option("--from", "Only what this consumer holds.", "NAME", complete="consumers")
     ] = None,
-    to: Annotated[str | None, Option("--to", "The consumer that gets them.", "NAME", complete="consumers")] = None,
+    to: Annotated[
+        str | None, Option("--to", "The consumer that gets them.", "NAME", parse_name, complete="consumers")
+    ] = None,
     release: Annotated[bool, Option("--release", "Leave them to the next live consumer (default).")] = False,
     claim_idle: ClaimIdle = CLAIM_IDLE_MS,
 ) -> None:

@@ -6,7 +6,7 @@ from typing import Annotated
 
 from devicevault_cli.commands.arguments import Argument, Option
 from devicevault_cli.commands.changes import change
-from devicevault_cli.commands.options import command
+from devicevault_cli.commands.options import command, parse_name
 from devicevault_cli.runtime import Runtime
 from devicevault_cli.times import parse_duration
 
@@ -38,7 +38,9 @@ def retire(
     ] = None,
     to: Annotated[
         str | None,
-        Option("--to", "Who gets what they hold (a live consumer, else HOST-0).", "NAME", complete="consumers"),
+        Option(
+            "--to", "Who gets what they hold (a live consumer, else HOST-0).", "NAME", parse_name, complete="consumers"
+        ),
     ] = None,
 ) -> None:
     """Delete consumers after moving what they hold, atomically; delivery counts and idle times stay.

@@ -16,8 +16,8 @@ TEXTS = Path(__file__).parents[1] / "help"
 """One file a topic, written by `make generate`: dvctl.txt, dvctl-pending.txt, dvctl-dlq-list.txt."""
 
 _SETTINGS = (
-    "Settings (a flag outweighs the environment, a profile and DeviceVault's\n"
-    "config.yaml; `dvctl config` shows which is in force):"
+    "Settings (highest first: flags, --profile, environment, DVCTL_PROFILE,\n"
+    "config.yaml, defaults; `dvctl config` shows where each value comes from):"
 )
 
 

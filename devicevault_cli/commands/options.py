@@ -14,7 +14,7 @@ from devicevault_cli.output.logs import warn_to
 from devicevault_cli.output.printer import Printer
 from devicevault_cli.output.terminal import Terminal
 from devicevault_cli.runtime import Runtime
-from devicevault_cli.settings import NAMES, Settings, environment_variable, load
+from devicevault_cli.settings import NAMES, Settings, environment_variable, load, name_problem
 from devicevault_cli.streams.model import LAST, ZERO, EntryId
 from devicevault_cli.times import now_ms, parse_duration, parse_moment
 
@@ -29,6 +29,13 @@ def parse_end(text: str) -> EntryId:
     if _is_id(text):
         return EntryId.parse(text) if "-" in text else EntryId(EntryId.parse(text).ms, LAST.seq)
     return EntryId(parse_moment(text, now_ms()), LAST.seq)
+
+
+def parse_name(text: str) -> str:
+    """A name that Redis makes a consumer of. Raises Usage."""
+    if problem := name_problem(text):
+        raise Usage(f"the name {problem}")
+    return text
 
 
 def _is_id(text: str) -> bool:
@@ -115,7 +122,7 @@ def _shared(
     ] = None,
     config: Annotated[str | None, Option("--config", "DeviceVault's config.yaml.", "FILE", complete="files")] = None,
     profile: Annotated[
-        str | None, Option("--profile", "A table of ~/.config/dvctl/config.toml.", "NAME", complete="profiles")
+        str | None, Option("--profile", "Profile to use from ~/.config/dvctl/config.toml.", "NAME", complete="profiles")
     ] = None,
 ) -> None:
     """Settings: which Redis, which database, which pipeline."""

@@ -9,7 +9,7 @@ from devicevault_cli.commands.arguments import Option
 from devicevault_cli.commands.options import command
 from devicevault_cli.errors import DvctlError, Usage
 from devicevault_cli.runtime import Runtime
-from devicevault_cli.times import parse_duration
+from devicevault_cli.times import parse_pause
 
 if TYPE_CHECKING:
     from devicevault_cli.repository.repository import Repository
@@ -22,7 +22,7 @@ SHORTEST_MS = 200
 def top(
     run: Runtime,
     interval: Annotated[
-        int, Option("--interval", "Time between two looks.", "DURATION", parse_duration, least=SHORTEST_MS)
+        int, Option("--interval", "Time between two looks.", "DURATION", parse_pause, least=SHORTEST_MS)
     ] = 2000,
 ) -> None:
     """Watch the group live: lag, rates, consumers, newest dead letters.

@@ -14,7 +14,7 @@ from devicevault_cli.errors import DvctlError, NotConfirmed, Usage
 from devicevault_cli.output.escapes import visible
 from devicevault_cli.runtime import Runtime
 from devicevault_cli.streams.model import LAST, ZERO, EntryId
-from devicevault_cli.times import parse_duration
+from devicevault_cli.times import parse_pause
 
 FOUND = 3
 """The exit code where something is lost, gone or twice."""
@@ -55,7 +55,7 @@ def verify(
     repair: Annotated[bool, Option("--repair", "Insert what is lost; dead-letter what is lost and invalid.")] = False,
     watch: Annotated[bool, Option("--watch", "Verify again and again, a line each, until interrupted.")] = False,
     every: Annotated[
-        int, Option("--every", "With --watch: the pause between two rounds.", "DURATION", parse_duration)
+        int, Option("--every", "With --watch: the pause between two rounds.", "DURATION", parse_pause)
     ] = 60_000,
     rate: Rate = None,
     report: Annotated[

@@ -54,14 +54,18 @@ def test_numbers_are_taken_as_text_and_missing_parts_left_out(tmp_path: Path) ->
     )
 
 
-@pytest.mark.parametrize("text", ["results_stream: mine", "redis: {results_stream: mine}"])
+@pytest.mark.parametrize("text", ["storage_results_stream: mine", "redis: {storage_results_stream: mine}"])
 def test_the_stream_may_stand_at_the_top_or_below_redis(tmp_path: Path, text: str) -> None:
-    assert read(tmp_path, text) == {"stream": "mine"}
-    assert read(tmp_path, text, "storage") == {}
+    assert read(tmp_path, text, "storage")["stream"] == "mine"
+    assert "stream" not in read(tmp_path, text)
 
 
-def test_an_empty_file_holds_no_settings(tmp_path: Path) -> None:
-    assert read(tmp_path, "") == {}
+def test_results_stream_is_no_setting(tmp_path: Path) -> None:
+    assert "stream" not in read(tmp_path, "results_stream: mine")
+
+
+def test_an_empty_file_means_the_database_that_devicevault_falls_back_to(tmp_path: Path) -> None:
+    assert read(tmp_path, "") == {"database_url": f"sqlite:///{tmp_path / 'app' / 'devicevault.sqlite3'}"}
 
 
 @pytest.mark.parametrize(
@@ -75,7 +79,7 @@ def test_an_empty_file_holds_no_settings(tmp_path: Path) -> None:
         "redis: {url: [hidden]}",
         "redis: {url: true}",
         "database: {engine: oracle, name: hidden}",
-        "database: {engine: postgres, password: hidden}",
+        "database: {engine: postgres, password: [hidden]}",
         "redis: {url: hidden}\n\x00",
         "a: " + "[" * 5000,
     ],

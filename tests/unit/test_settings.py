@@ -65,13 +65,15 @@ def test_each_source_outweighs_those_below_it(home: Home) -> None:
     from_yaml = home.load(**below)["redis_url"]
     from_profile = home.load(profile="production")["redis_url"]
     variable = {"DEVICEVAULT_REDIS_URL": "redis://environment/1"}
-    from_environment = home.load(variable, profile="production")["redis_url"]
+    from_environment = home.load(variable | {"DVCTL_PROFILE": "production"})["redis_url"]
+    typed = home.load(variable, profile="production")["redis_url"]
     from_flag = home.load(variable, profile="production", redis_url="redis://flag/1")["redis_url"]
-    found = [(each.value, each.source) for each in (from_yaml, from_profile, from_environment, from_flag)]
+    found = [(each.value, each.source) for each in (from_yaml, from_profile, from_environment, typed, from_flag)]
     assert found == [
         ("redis://yaml:6379/1", "config.yaml"),
         ("redis://profile:6379/1", "profile"),
         ("redis://environment/1", "environment"),
+        ("redis://profile:6379/1", "profile"),
         ("redis://flag/1", "flag"),
     ]
 
@@ -102,7 +104,7 @@ def test_the_pipeline_decides_which_variables_count(home: Home, pipeline: str, v
 
 
 def test_the_pipeline_decides_which_key_of_the_file_counts(home: Home) -> None:
-    assert home.load(config=str(home.config)).stream == "yaml:results"
+    assert home.load(config=str(home.config)).stream == "device:results"
     assert home.load(config=str(home.config), pipeline="storage").stream == "yaml:storage"
 
 
