@@ -5,7 +5,6 @@ from __future__ import annotations
 import math
 import re
 from collections.abc import Callable
-from pathlib import Path
 from urllib.parse import SplitResult, parse_qsl, unquote, urlsplit
 
 from devicevault_cli.errors import BadConfig
@@ -129,21 +128,11 @@ def _one_of(*choices: str) -> _Check:
     return lambda text: None if text in choices else f"which is not one of {', '.join(choices)}"
 
 
-def _file(text: str) -> str | None:
-    try:
-        if not Path(text).is_file():
-            return "which names no file"
-        with Path(text).open("rb"):
-            return None
-    except (OSError, ValueError) as error:
-        return f"which names a file that cannot be read: {getattr(error, 'strerror', None) or 'not a file name'}"
-
-
 _OPTIONS: dict[str, _Check] = {
     "db": _database,
     **dict.fromkeys(("username", "password", "client_name", "ssl_password", "ssl_ca_data", "ssl_ciphers"), _text),
     **dict.fromkeys(("ssl_ca_path", "ssl_include_verify_flags", "ssl_exclude_verify_flags"), _text),
-    **dict.fromkeys(("ssl_ca_certs", "ssl_certfile", "ssl_keyfile"), _file),
+    **dict.fromkeys(("ssl_ca_certs", "ssl_certfile", "ssl_keyfile"), _text),
     **dict.fromkeys(("socket_keepalive", "retry_on_timeout", "ssl_check_hostname"), _flag),
     **dict.fromkeys(("socket_timeout", "socket_connect_timeout"), _seconds),
     "ssl_cert_reqs": _one_of("none", "optional", "required"),

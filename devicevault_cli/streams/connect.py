@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from contextlib import contextmanager
+from pathlib import Path
 from typing import Any
 from urllib.parse import urlsplit
 
@@ -55,12 +56,27 @@ def connect(url: str, *, socket_timeout: float = SOCKET_TIMEOUT_S, command: str 
         for name in ("XRANGE", "XREVRANGE", "XREAD", "XREADGROUP"):
             # Entries are made of what Redis sent in one step: `streams.stream.entries`.
             client.set_response_callback(name, _as_sent)
-        return client
     except (ValueError, TypeError, AttributeError, redis.RedisError):
         raise BadConfig(
             "the Redis URL cannot be read",
             hint="write it as redis://[:PASSWORD@]HOST:PORT/DB, rediss://... or unix://...",
         ) from None
+    _check_files(client)
+    return client
+
+
+def _check_files(client: Client) -> None:
+    """Else a file that is missing looks like a server that is away."""
+    options = client.connection_pool.connection_kwargs
+    for name in ("ssl_ca_certs", "ssl_certfile", "ssl_keyfile"):
+        try:
+            if name in options and not Path(options[name]).is_dir():
+                Path(options[name]).open("rb").close()
+        except (OSError, ValueError) as error:
+            why = getattr(error, "strerror", None) or "not a file name"
+            raise BadConfig(
+                f"Redis at {place(client)}: {name} cannot be read: {why}", hint=f"correct {name} in the Redis URL"
+            ) from None
 
 
 def _as_sent(reply: Any, **options: Any) -> Any:

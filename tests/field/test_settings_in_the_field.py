@@ -69,7 +69,7 @@ REDIS_URLS = [
     (f"redis://{HOST}/1?ssl_cert_reqs=none", "rediss://"),
     (f"rediss://{HOST}/1?ssl_cert_reqs=sometimes", "ssl_cert_reqs"),
     (f"rediss://{HOST}/1?ssl_min_version=12", "ssl_min_version"),
-    (f"rediss://{HOST}/1?ssl_ca_certs=/nowhere/ca.pem", "ssl_ca_certs"),
+    (f"rediss://{HOST}/1?ssl_ca_certs=", "ssl_ca_certs"),
     (f"redis://{HOST}:0/1", "port"),
     (f"redis://{HOST}:65536/1", "port"),
     (f"redis://{HOST}:\uff16\uff13/1", "port"),
@@ -95,6 +95,13 @@ def test_a_redis_url_is_refused_by_the_name_of_its_part(cli: Cli, url: str, part
         refused(answer, 78, "Redis URL", part)
         assert HOST not in answer.err
     assert cli.at(url)("config").code == 0, "what explains settings works with wrong ones"
+
+
+@pytest.mark.parametrize("name", ["ssl_ca_certs", "ssl_certfile", "ssl_keyfile"])
+def test_a_certificate_that_is_not_there_is_no_outage(cli: Cli, name: str) -> None:
+    url = f"rediss://127.0.0.1:1/1?{name}=/nowhere/x.pem"
+    for words in (["status"], ["publish"]):
+        refused(cli.at(url)(*words, "-v"), 78, name, "No such file")
 
 
 def test_the_server_does_not_have_the_database(cli: Cli, redis_url: str, sqlite_url: str) -> None:
