@@ -23,14 +23,14 @@ def check_all(dvctl: Dvctl, redis_url: str, database_url: str, count: int) -> No
     client = redis.Redis.from_url(redis_url)
     sent = messages.publish(client, messages.mixed(count))
     bad = messages.bad()
-    first = dvctl.json("consume", "--drain", timeout=120)
+    first = dvctl.json("consume", "--drain")
     assert_everything(redis_url, database_url, sent)
     assert first["persisted"] == count + len(messages.odd())
     assert first["duplicates"] == count // 10
     assert first["dead_lettered"] == len(bad)
     reasons = [fields[b"_dvctl.reason"].decode() for _, fields in client.xrange(DEAD)]
     assert sorted(reasons) == sorted(str(each.reason) for each in bad)
-    again = dvctl.json("consume", "--drain", "--group", "second", timeout=120)
+    again = dvctl.json("consume", "--drain", "--group", "second")
     assert (again["persisted"], again["duplicates"]) == (0, first["persisted"] + first["duplicates"])
     assert again["dead_lettered"] == len(bad)
     assert dvctl.json("verify")["ok"] is True
@@ -61,7 +61,7 @@ def test_eight_consumers_share_identities_that_come_twice(dvctl: Dvctl, redis_ur
     once = messages.good(1_500)
     sent = messages.publish(client, [each for pair in zip(once, once, strict=True) for each in pair])
     workers = [dvctl.start("consume", "--drain", "--batch-size", "40", "-o", "json") for _ in range(8)]
-    answers = [worker.wait(90) for worker in workers]
+    answers = [worker.wait() for worker in workers]
     assert [each.code for each in answers] == [0] * 8
     assert sum(each.json()["persisted"] for each in answers) == 1_500
     assert_everything(redis_url, postgres_url, sent)

@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 
 from tests.acceptance.test_consume_process import DEAD, STREAM, add, assert_everything_once, message, settled
-from tests.support.process import Dvctl
+from tests.support.process import END_S, Dvctl
 from tests.support.proxy import DatabaseProxy, RedisProxy
 from tests.support.redis_server import RedisServer
 from tests.support.server import wait_until
@@ -23,7 +23,7 @@ def test_a_lost_reply_strands_nothing(
         loss = proxy.lose_reply(command, nth=3, then=then)  # type: ignore[arg-type]
         daemon = dvctl.start("consume", "--claim-idle", "10m", "--batch-size", "50")
         loss.wait()
-        wait_until(settled(client), timeout=60, what="the lost deliveries to be found again")
+        wait_until(settled(client), timeout=END_S, what="the lost deliveries to be found again")
         assert daemon.sigterm().code == 0
     assert_everything_once(client, postgres_url)
     assert not client.exists(DEAD)
@@ -41,7 +41,7 @@ def test_a_lost_reply_of_the_dead_letter_script_writes_no_second_letter(
         loss = proxy.lose_reply("EVAL", nth=2, then=then, containing=b"dvctl.reason")  # type: ignore[arg-type]
         daemon = dvctl.start("consume", "--claim-idle", "10m")
         loss.wait()
-        wait_until(settled(client), timeout=60, what="the letters to be written")
+        wait_until(settled(client), timeout=END_S, what="the letters to be written")
         assert daemon.sigterm().code == 0
     assert client.xlen(DEAD) == 5
     assert_everything_once(client, postgres_url)
@@ -56,7 +56,7 @@ def test_a_lost_answer_to_commit_doubles_nothing(dvctl: Dvctl, redis_server: Red
         loss = proxy.lose_reply(b"COMMIT", nth=4)
         daemon = dvctl.start("consume", "--claim-idle", "10m", "--batch-size", "50", "-o", "json")
         loss.wait()
-        wait_until(settled(client), timeout=60, what="the batch to be tried again")
+        wait_until(settled(client), timeout=END_S, what="the batch to be tried again")
         answer = daemon.sigterm()
     assert answer.code == 0
     assert answer.json()["duplicates"] > 0, "the rows were there"

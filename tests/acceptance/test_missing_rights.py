@@ -18,7 +18,7 @@ def test_a_missing_right_is_told_at_the_start(
     add(client, range(waiting))
     client.execute_command("ACL", "SETUSER", "limited", "on", ">pw", "~*", "+@all", f"-{missing}")
     try:
-        answer = dvctl.use(redis_server.url_for(user="limited", password="pw"), sqlite_url).run("consume", timeout=20)
+        answer = dvctl.use(redis_server.url_for(user="limited", password="pw"), sqlite_url).run("consume")
     finally:
         client.execute_command("ACL", "DELUSER", "limited")
     assert answer.code == 77, answer

@@ -12,7 +12,7 @@ import pytest
 from tests.support import servers
 from tests.support.consuming import letters
 from tests.support.incidents import STAGED
-from tests.support.process import DVCTL, Dvctl
+from tests.support.process import DVCTL, END_S, Dvctl
 from tests.support.recovering import group_on, pending, table_at
 
 RUNBOOKS = Path(__file__).parents[2] / "docs" / "runbooks"
@@ -51,7 +51,7 @@ def shell(dvctl: Dvctl, command: str) -> str:
         stdout=subprocess.PIPE,
         stderr=subprocess.STDOUT,
         text=True,
-        timeout=60,
+        timeout=END_S,
         check=False,
     )
     assert ran.returncode == 0, f"$ {command}\n{ran.stdout}"

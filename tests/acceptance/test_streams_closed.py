@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.support.process import DVCTL, Dvctl
+from tests.support.process import DVCTL, END_S, Dvctl
 
 
 def shell(dvctl: Dvctl, line: str) -> subprocess.CompletedProcess[str]:
@@ -17,7 +17,7 @@ def shell(dvctl: Dvctl, line: str) -> subprocess.CompletedProcess[str]:
         env=dvctl.environment | {"PATH": f"{Path(DVCTL).parent}:/usr/bin:/bin"},
         capture_output=True,
         text=True,
-        timeout=60,
+        timeout=END_S,
         check=False,
     )
 

@@ -9,9 +9,12 @@ from collections.abc import Callable
 import redis
 
 from tests.support import messages
+from tests.support.oracle import TABLE
 from tests.support.process import Dvctl
 from tests.support.redis_server import RedisServer
+from tests.support.rows import select
 from tests.support.screen import on_a_terminal
+from tests.support.server import wait_until
 
 ALTERNATE_SCREEN, NORMAL_SCREEN = b"\x1b[?1049h", b"\x1b[?1049l"
 
@@ -74,6 +77,7 @@ def test_a_daemon_has_no_bar(dvctl: Dvctl, redis_server: RedisServer, sqlite_url
     dvctl.use(redis_server.url, sqlite_url)
     with on_a_terminal(["consume", "--rate", "1000"], dvctl.environment) as screen:
         screen.wait_for("consuming device:results")
+        wait_until(lambda: select(sqlite_url, f"SELECT count(*) FROM {TABLE}") == [(500,)], what="the rows")
         screen.watch(0.5)
         screen.popen.send_signal(signal.SIGTERM)
         assert screen.code() == 0

@@ -121,17 +121,22 @@ KINDS: dict[str, Kind] = {
 
 
 def make_faults(world: World, kinds: Sequence[str], seconds: float, tick: Callable[[], None]) -> None:
-    """Faults one after the other, outages overlapping with what happens to consumers; all healed at the end."""
+    """Faults one after the other, outages overlapping with what happens to consumers; all healed at the end.
+
+    On a busy machine it takes longer than was asked for, until each kind has had its turn.
+    """
     deck = _deck(kinds, world.chance)
     healing: dict[str, tuple[float, Heal]] = {}
+    left = len(kinds)
     end = time.monotonic() + seconds
     due = 0.0
     try:
-        while (now := time.monotonic()) < end:
+        while (now := time.monotonic()) < end or left > 0:
             _heal(healing, now)
             if now >= due:
                 _begin(world, next(deck), healing, now)
                 due = now + world.chance.uniform(0.1, 0.4)
+                left -= 1
             tick()
             time.sleep(0.05)
     finally:

@@ -15,6 +15,7 @@ from typing import TypeAlias
 from tests.chaos.faults import KINDS, World, make_faults
 from tests.chaos.fleet import Fleet
 from tests.chaos.producer import Producer
+from tests.support.guard import guarded_directory
 from tests.support.messages import Sent
 from tests.support.oracle import TABLE, Findings, everything
 from tests.support.postgres_server import PostgresServer, postgres_kinds
@@ -112,7 +113,7 @@ def run(plan: Plan, redis: RedisServer, postgres: PostgresServer) -> Report:
     redis.fresh()
     url = postgres.database()
     with (
-        tempfile.TemporaryDirectory(prefix="dvctl-chaos-") as directory,
+        tempfile.TemporaryDirectory(prefix="chaos-", dir=guarded_directory()) as directory,
         RedisProxy(redis.url) as redis_proxy,
         DatabaseProxy(url) as database_proxy,
     ):

@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
+import resource
 import subprocess
 import sys
-import time
 from pathlib import Path
 
 import pytest
@@ -63,7 +63,7 @@ def test_a_reader_that_is_gone_is_no_error(words: list[str]) -> None:
         running.stdout.close()
         assert running.stderr is not None
         said = running.stderr.read()
-        assert running.wait(30) in {0, 141}
+        assert running.wait(120) in {0, 141}
         assert said == b""
 
 
@@ -83,25 +83,29 @@ def test_a_follower_ends_with_its_reader(redis_url: str) -> None:
     following = f"{DVCTL} tail --since 1d -o jsonl | head -n 2 | wc -l; echo ${{PIPESTATUS[0]}}"
     publishing = f"{DVCTL} publish --count 500 >/dev/null; {DVCTL} publish --count 500 >/dev/null"
     script = f"({following}) & {publishing}; wait"
-    done = subprocess.run(["bash", "-c", script], env=environ, capture_output=True, text=True, timeout=60, check=False)
+    done = subprocess.run(["bash", "-c", script], env=environ, capture_output=True, text=True, timeout=120, check=False)
     assert (done.stdout.split(), done.stderr) == (["2", "141"], "")
 
 
-def fastest(*command: str) -> float:
-    """Seconds of the fastest of several runs: what the machine does besides only ever adds."""
-    times = []
-    for _ in range(9):
-        started = time.perf_counter()
-        subprocess.run(command, capture_output=True, check=True)
-        times.append(time.perf_counter() - started)
-    return min(times)
+def cpu_seconds(*command: str) -> float:
+    """What a run takes of the processor: unlike its duration it does not grow with what else the machine does."""
+    before = resource.getrusage(resource.RUSAGE_CHILDREN)
+    subprocess.run(command, capture_output=True, check=True)
+    after = resource.getrusage(resource.RUSAGE_CHILDREN)
+    return after.ru_utime + after.ru_stime - before.ru_utime - before.ru_stime
+
+
+def against_the_yardstick(*command: str) -> float:
+    """The least of several runs beside the least of as many imports of Typer, taken in turns."""
+    pairs = [(cpu_seconds(*command), cpu_seconds(sys.executable, "-c", "import typer")) for _ in range(9)]
+    ours, theirs = zip(*pairs, strict=True)
+    return min(ours) / min(theirs)
 
 
 @pytest.mark.slow
 def test_start_up_against_the_import_of_typer(redis_url: str) -> None:
     """The limits of docs/performance.md; live completion, close to its own of 3, gets room on a noisy machine."""
-    yardstick = fastest(sys.executable, "-c", "import typer")
-    assert fastest(str(DVCTL), "--version") < 1.2 * yardstick
-    assert fastest(str(DVCTL), "--help") < 1.5 * yardstick
-    assert fastest(str(DVCTL), "pending", "--help") < 1.5 * yardstick
-    assert fastest(str(DVCTL), "__complete", "groups", "--redis-url", redis_url) < 6 * yardstick
+    assert against_the_yardstick(str(DVCTL), "--version") < 1.2
+    assert against_the_yardstick(str(DVCTL), "--help") < 1.5
+    assert against_the_yardstick(str(DVCTL), "pending", "--help") < 1.5
+    assert against_the_yardstick(str(DVCTL), "__complete", "groups", "--redis-url", redis_url) < 6

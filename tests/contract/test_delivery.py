@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
-import time
+from typing import Any
 
 from devicevault_cli.streams.delivery import Delivery
+from devicevault_cli.streams.group import Group
 from tests.support.recovering import group_on, message, pending
+from tests.support.server import wait_until
 
 
 def test_showing_life_refreshes_the_idle_time_and_delivers_nothing(each_redis_url: str) -> None:
@@ -14,9 +16,24 @@ def test_showing_life_refreshes_the_idle_time_and_delivers_nothing(each_redis_ur
         group.stream.add(message(number) for number in range(3))
         delivery = Delivery(group, "me")
         delivery.read_new(1)
-        before, info = pending(group), group.info()
-        time.sleep(1.0)
+        before, info, seen = pending(group), group.info(), last_seen(group)
+        wait_until(lambda: now(group) > seen + 5, what="time to pass")
         delivery.show_life()
         assert set(pending(group)) == set(before)
         assert group.info() == info
-        assert group.consumers()[0].idle_ms < 900
+        assert last_seen(group) > seen
+
+
+def now(group: Group) -> int:
+    """The time of the Redis, in milliseconds."""
+    seconds, micros = group.stream.client.time()
+    return int(seconds) * 1000 + int(micros) // 1000
+
+
+def last_seen(group: Group) -> int:
+    """When the one consumer was last active, by the time of the Redis."""
+    with group.stream.client.pipeline(transaction=True) as both:
+        answers: Any = both.time().xinfo_consumers(group.stream.key, group.name).execute()
+    (seconds, micros), (consumer,) = answers
+    idle = dict(consumer)
+    return int(seconds) * 1000 + int(micros) // 1000 - int(idle.get("idle", idle.get(b"idle")))

@@ -19,7 +19,8 @@ from devicevault_cli.streams.delivery import Delivery
 from devicevault_cli.streams.group import Group
 from devicevault_cli.streams.model import ZERO, EntryId
 from devicevault_cli.streams.stream import Stream
-from tests.support.recovering import apply, dump, group_on, message, pending, table_at
+from tests.support.recovering import aged_alike, apply, dump, group_on, message, pending, table_at
+from tests.support.server import wait_until
 
 CONSUMERS = ("a", "b", "ß c", "-")
 
@@ -72,7 +73,7 @@ def take(group: Group, what: tuple[Any, ...]) -> None:
             client.xtrim(key, maxlen=max(0, (info.length if info else 0) - count), approximate=False)
 
 
-@settings(max_examples=60, deadline=None, suppress_health_check=list(HealthCheck))
+@settings(max_examples=30, deadline=None, suppress_health_check=list(HealthCheck))
 @given(steps=st.lists(step, max_size=25))
 def test_destroy_and_restore_give_back_the_very_same_group(each_redis_url: str, steps: list[tuple[Any, ...]]) -> None:
     with group_on(each_redis_url) as group:
@@ -80,7 +81,7 @@ def test_destroy_and_restore_give_back_the_very_same_group(each_redis_url: str, 
         group.create()
         for what in steps:
             take(group, what)
-        before, info = pending(group), group.info()
+        began, before, info = time.monotonic(), pending(group), group.info()
         names = {each.name: each.pending for each in group.consumers()}
 
         gone = set(before) - set(group.stream.get(before))
@@ -94,7 +95,7 @@ def test_destroy_and_restore_give_back_the_very_same_group(each_redis_url: str, 
         assert answer["restored"] == len(after)
         for key, entry in after.items():
             assert (entry.consumer, entry.deliveries) == (before[key].consumer, before[key].deliveries)
-            assert abs(entry.idle_ms - before[key].idle_ms) < 1000
+            assert aged_alike(before[key], entry, began)
         assert info is not None
         assert again is not None
         assert again.last_delivered_id == info.last_delivered_id
@@ -122,7 +123,7 @@ def test_restore_onto_a_group_that_a_running_consumer_created_again(each_redis_u
         assert group.info().last_delivered_id == ids[19]  # type: ignore[union-attr]
 
 
-@settings(max_examples=25, deadline=None, suppress_health_check=list(HealthCheck))
+@settings(max_examples=15, deadline=None, suppress_health_check=list(HealthCheck))
 @given(before=st.lists(step, max_size=15), meanwhile=st.lists(step, max_size=15))
 def test_whatever_happens_to_a_group_created_again_the_snapshot_comes_back(
     each_redis_url: str, before: list[tuple[Any, ...]], meanwhile: list[tuple[Any, ...]]
@@ -132,7 +133,7 @@ def test_whatever_happens_to_a_group_created_again_the_snapshot_comes_back(
         group.create()
         for what in before:
             take(group, what)
-        held, info = pending(group), group.info()
+        began, held, info = time.monotonic(), pending(group), group.info()
         done = apply(lambda: plan_destroy(group, force=True))
         group.create()
         for what in meanwhile:
@@ -149,7 +150,7 @@ def test_whatever_happens_to_a_group_created_again_the_snapshot_comes_back(
         for key, entry in after.items():
             expected = held[key] if key in held and key in there else now[key]
             assert (entry.consumer, entry.deliveries) == (expected.consumer, expected.deliveries)
-            assert abs(entry.idle_ms - expected.idle_ms) < 1000
+            assert aged_alike(expected, entry, began)
         assert set(after) == set(there) | set(now)
 
 
@@ -309,7 +310,7 @@ def test_retiring_keeps_counts_and_idle_times_and_drops_nothing(each_redis_url: 
             "JUSTID",
             parse_justid=True,
         )
-        before = pending(group)
+        began, before = time.monotonic(), pending(group)
         answer = apply(lambda: plan_retire(group, ["ghost-1", "ghost-2", "empty"], to="heir"))
         after = pending(group)
         assert answer["moved"] == len(before) == len(after)
@@ -317,7 +318,7 @@ def test_retiring_keeps_counts_and_idle_times_and_drops_nothing(each_redis_url: 
         assert {key: each.deliveries for key, each in after.items()} == {
             key: each.deliveries for key, each in before.items()
         }
-        assert all(abs(after[key].idle_ms - before[key].idle_ms) < 1000 for key in before)
+        assert all(aged_alike(before[key], after[key], began) for key in before)
 
 
 def test_without_an_heir_it_is_the_next_consumer_of_this_host(each_redis_url: str) -> None:
@@ -335,11 +336,20 @@ def test_without_an_heir_it_is_the_next_consumer_of_this_host(each_redis_url: st
 
 def test_dead_for_alone_decides_and_is_asked_again_in_redis(each_redis_url: str) -> None:
     with group_on(each_redis_url) as group:
-        filled(group, 10, 5, "ghost")
-        assert apply(lambda: plan_retire(group, dead_for_ms=3_600_000))["retired"] == []
-        time.sleep(1.1)
-        alive = Delivery(group, "ghost").show_life
-        spared = apply(lambda: plan_retire(group, dead_for_ms=1000, to="heir"), meanwhile=alive)
+        for _ in range(10):
+            group.stream.client.flushdb()
+            filled(group, 10, 5, "ghost")
+            assert apply(lambda: plan_retire(group, dead_for_ms=3_600_000))["retired"] == []
+            wait_until(lambda: group.consumers()[0].idle_ms >= 500, what="it to look dead")
+            shown: list[float] = []
+
+            def show_life() -> None:
+                shown.append(time.monotonic())  # noqa: B023
+                Delivery(group, "ghost").show_life()
+
+            spared = apply(lambda: plan_retire(group, dead_for_ms=500, to="heir"), meanwhile=show_life)
+            if time.monotonic() - shown[0] < 0.5:
+                break  # else it may really have looked dead again, on a machine that stood still
         assert (spared["retired"], spared["spared"], spared["moved"]) == ([], ["ghost"], 0)
         answer = apply(lambda: plan_retire(group, dead_for_ms=0, to="heir"))
         assert (answer["retired"], answer["moved"]) == (["ghost"], 5)

@@ -416,7 +416,7 @@ def test_a_killed_backend(repository: PostgresRepository, postgres_url: str, exe
         save = repository.submit([result("a")])
         assert not save.wait(0.1)
         execute(f"SELECT pg_terminate_backend({backend(repository)})")
-        assert save.wait(5)
+        assert save.wait(60)
         with pytest.raises(Unavailable):
             save.result()
     assert outcomes(repository, result("a")) == ["inserted"]
@@ -450,12 +450,25 @@ class StallingProxy(Proxy):
 
 
 DESCRIBE, SYNC = b"D\x00\x00\x00\x06P\x00", b"S\x00\x00\x00\x04"
+
+
+def _after(data: bytes, mark: bytes) -> int | None:
+    """The end of the mark, where it is there."""
+    return data.index(mark) + len(mark) if mark in data else None
+
+
+def _order_to_execute(data: bytes) -> int | None:
+    """Where it begins: after the parameters of the INSERT, in the same piece or in one that begins with it."""
+    if b"frozen:" in data:
+        found = data.find(DESCRIBE, data.rindex(b"frozen:"))
+        return found if found >= 0 else None
+    return 0 if data.startswith(DESCRIBE) else None
+
+
 STALLS: dict[str, Callable[[bytes], int | None]] = {
-    "before the parameters": lambda data: data.index(SYNC) + len(SYNC) if b"INSERT" in data and SYNC in data else None,
-    "within the parameters": lambda data: len(data) // 2 if b"frozen:" in data else None,
-    "before the order to execute": lambda data: (
-        data.index(DESCRIBE) if DESCRIBE in data and b"BEGIN" not in data else None
-    ),
+    "before the parameters": lambda data: _after(data, SYNC) if b"INSERT" in data else None,
+    "within the parameters": lambda data: data.index(b"frozen:") + 2000 if b"frozen:" in data else None,
+    "before the order to execute": _order_to_execute,
 }
 """Where a client may be frozen while it holds the lock: it sends these in pieces."""
 

@@ -10,6 +10,7 @@ import pytest
 
 from devicevault_cli.repository.repository import open_repository
 from devicevault_cli.repository.tables import RESULTS
+from tests.support.records import execute
 from tests.support.rows import read_rows
 
 IDENTITIES = 400
@@ -35,7 +36,7 @@ def write(url: str, writers: int, *, batch: int = 50, mutant: str = "") -> int:
         assert process.stdin is not None
         process.stdin.write("go\n")
         process.stdin.flush()
-    told = [process.communicate(timeout=110) for process in running]
+    told = [process.communicate(timeout=250) for process in running]
     assert [errors for _, errors in told] == [""] * writers
     return sum(int(answer) for answer, _ in told)
 
@@ -63,5 +64,9 @@ def test_eight_writers_beside_the_unique_index(each_postgres_url: str) -> None:
 
 @pytest.mark.slow
 def test_the_test_catches_writers_that_take_no_lock(postgres_url: str) -> None:
-    assert write(postgres_url, 8, batch=IDENTITIES, mutant="without-lock") > IDENTITIES
+    for _ in range(5):
+        execute(postgres_url, f"TRUNCATE {RESULTS.name}")
+        # On a machine that is busy elsewhere they may come one after the other.
+        if write(postgres_url, 8, batch=IDENTITIES, mutant="without-lock") > IDENTITIES:
+            break
     assert repeated(postgres_url) > 0

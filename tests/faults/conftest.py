@@ -7,7 +7,7 @@ from collections.abc import Callable, Iterator
 import psycopg
 import pytest
 
-from devicevault_cli.operations.consumer import loop
+from devicevault_cli.operations.consumer import loop, patience
 from tests.support import servers
 from tests.support.postgres_server import PostgresServer
 
@@ -16,8 +16,12 @@ APP = "app"
 
 @pytest.fixture(autouse=True)
 def _short_reads(monkeypatch: pytest.MonkeyPatch) -> None:
-    """A consumer in this process ends once its read does: a second a test would be minutes in all."""
+    """A consumer in this process ends once its read does: a second a test would be minutes in all.
+
+    Nor does it wait half a minute between two attempts where a busy machine makes an outage long.
+    """
     monkeypatch.setattr(loop, "BLOCK_MS", 150)
+    monkeypatch.setattr(patience, "LONGEST_WAIT_S", 2.0)
 
 
 @pytest.fixture(scope="session")

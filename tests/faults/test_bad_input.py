@@ -214,12 +214,12 @@ def consumed(dvctl: Dvctl, url: str, database_url: str, cases: list[Case], pipel
     with redis.Redis.from_url(url) as client:
         ids = [client.xadd(stream, one.fields).decode() for one in cases]
         dvctl.use(url, database_url)
-        answer = dvctl.ok("consume", "--pipeline", pipeline, "--drain", "--verbose", "-o", "json", timeout=100)
+        answer = dvctl.ok("consume", "--pipeline", pipeline, "--drain", "--verbose", "-o", "json")
         compare_letters(client, stream, dict(zip(ids, cases, strict=True)))
         again = [one for one in cases if not one.reason and one.fields.get(b"task_identifier")]
         for one in again:
             client.xadd(stream, one.fields)
-        second = dvctl.json("consume", "--pipeline", pipeline, "--drain", timeout=100)
+        second = dvctl.json("consume", "--pipeline", pipeline, "--drain")
         assert (second["duplicates"], second["persisted"]) == (len(again), 0), "each identity is found, and only itself"
     noted = re.findall(r"entry (\d+-\d+): (\w+) is unusable", answer.stderr)
     assert sorted(noted) == sorted((key, name) for key, one in zip(ids, cases, strict=True) for name in one.notes)

@@ -10,7 +10,7 @@ import pytest
 from tests.chaos.faults import KINDS
 from tests.chaos.run import Plan, Report, Servers, run, servers
 
-pytestmark = [pytest.mark.faults, pytest.mark.acceptance, pytest.mark.slow, pytest.mark.timeout(240)]
+pytestmark = [pytest.mark.faults, pytest.mark.acceptance, pytest.mark.slow, pytest.mark.timeout(600)]
 
 HALVES = tuple(KINDS)[::2], tuple(KINDS)[1::2]
 """In a few seconds a run comes to half of the kinds; two runs come to all."""

@@ -8,7 +8,7 @@ import pytest
 
 from tests.chaos.run import Plan, Report, run, servers
 
-pytestmark = [pytest.mark.faults, pytest.mark.acceptance, pytest.mark.slow, pytest.mark.timeout(120)]
+pytestmark = [pytest.mark.faults, pytest.mark.acceptance, pytest.mark.slow, pytest.mark.timeout(600)]
 
 
 Suffer = Callable[..., Report]
@@ -36,8 +36,9 @@ def test_acknowledging_before_commit_is_caught(suffer: Suffer) -> None:
 
 
 def test_consuming_without_the_lock_is_caught(suffer: Suffer) -> None:
-    report = suffer("no-lock", "lost-read", "cut")
-    assert report.findings.duplicates
+    reports = (suffer("no-lock", "lost-read", "cut", seed=seed) for seed in range(3, 9))
+    report = next((report for report in reports if report.findings.duplicates), None)
+    assert report is not None, "no two consumers met in six runs"
     assert not report.findings.lost
 
 

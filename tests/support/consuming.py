@@ -20,8 +20,8 @@ GROUP = "devicevault"
 def drain(
     stream: Stream, repository: Repository, name: str = "me", *, pipeline: Pipeline = RESULTS, **options: Any
 ) -> Consumer:
-    """Run a consumer until the group is drained (or `max_wait_s`, 20 s, is over)."""
-    options = {"drain": True, "max_wait_s": 20.0, "claim_idle_s": 60.0} | options
+    """Run a consumer until the group is drained (or `max_wait_s`, 100 s, is over)."""
+    options = {"drain": True, "max_wait_s": 100.0, "claim_idle_s": 60.0} | options
     consumer = Consumer(Delivery(Group(stream, GROUP), name), repository, pipeline, ConsumeOptions(**options), Stop())
     consumer.reason = consumer.run()  # type: ignore[attr-defined]
     return consumer

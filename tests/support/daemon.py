@@ -20,7 +20,8 @@ from devicevault_cli.streams.group import Group
 from devicevault_cli.streams.stream import Stream
 from tests.support.messages import Message, Sent, publish
 from tests.support.oracle import GROUP, STREAM, assert_everything, held, position
-from tests.support.server import wait_until
+from tests.support.process import END_S
+from tests.support.server import WAIT_S, wait_until
 
 TRIES = 3
 
@@ -37,7 +38,7 @@ class Daemon:
         with redis.Redis.from_url(self._redis_url) as client:
             self.sent += publish(client, messages, together=True)
 
-    def wait_deferred(self, times: int = TRIES, timeout: float = 40.0) -> None:
+    def wait_deferred(self, times: int = TRIES, timeout: float = END_S) -> None:
         """Wait until it has tried in vain so many times from now on."""
         wanted = self.consumer.tally.deferred_retries + times
         wait_until(lambda: self.consumer.tally.deferred_retries >= wanted, timeout=timeout, what="it to defer")
@@ -48,7 +49,7 @@ class Daemon:
             self.publish(messages)
             self.wait_deferred(times)
 
-    def wait_settled(self, timeout: float = 60.0) -> None:
+    def wait_settled(self, timeout: float = END_S) -> None:
         """Wait until nothing is undelivered or pending."""
 
         def settled() -> bool:
@@ -99,6 +100,6 @@ def consuming(
             yield Daemon(consumer, redis_url, database_url)
         finally:
             stop.set()
-            thread.join(30)
+            thread.join(WAIT_S)
         assert not thread.is_alive(), "the consumer does not stop"
         assert not failures, failures

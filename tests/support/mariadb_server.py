@@ -82,7 +82,7 @@ class MariaDbServer:
         command += ["--innodb-flush-log-at-trx-commit=0", "--character-set-server=utf8mb4"]
         user = [f"--user={self.user}"] if self.user else []
         self._process = ServerProcess([*command, *user, *self._args], log=self.directory / "log")
-        self._process.wait_ready(self._answers, timeout=60)
+        self._process.wait_ready(self._answers, timeout=120)
         return self
 
     def _install(self) -> None:
@@ -104,7 +104,7 @@ class MariaDbServer:
         """A plain autocommit connection as root; a database's name or a URL of `database()`."""
         name = urlsplit(database).path[1:] if database and "://" in database else database
         return pymysql.connect(
-            host="127.0.0.1", port=self.port, user="root", database=name, autocommit=True, connect_timeout=5
+            host="127.0.0.1", port=self.port, user="root", database=name, autocommit=True, connect_timeout=20
         )
 
     def execute(self, *statements: str, database: str | None = None) -> list[tuple[Any, ...]]:

@@ -54,7 +54,7 @@ class PgBouncer:
 
     def _answers(self) -> bool:
         try:
-            with psycopg.connect(self.url, connect_timeout=2) as session:
+            with psycopg.connect(self.url, connect_timeout=20) as session:
                 return session.execute("SELECT 1").fetchone() == (1,)
         except psycopg.OperationalError:
             return False

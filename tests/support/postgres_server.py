@@ -174,7 +174,7 @@ class PostgresServer:
     def connect(self, database: str = "postgres", **options: Any) -> psycopg.Connection[tuple[Any, ...]]:
         """A plain autocommit connection as the superuser; a database's name or a URL of `database()`."""
         url = database if "://" in database else self.url_for(database)
-        return psycopg.connect(url, autocommit=True, connect_timeout=5, **options)
+        return psycopg.connect(url, autocommit=True, connect_timeout=20, **options)
 
     def execute(self, *statements: str, database: str = "postgres") -> list[tuple[Any, ...]]:
         """Run statements as the superuser; the rows of the last one."""

@@ -13,9 +13,12 @@ from pathlib import Path
 from typing import Any
 
 from tests.support.allowance import wait_for_end
-from tests.support.server import wait_until
+from tests.support.guard import end_with_this_process
+from tests.support.server import WAIT_S, wait_until
 
 DVCTL = Path(sys.executable).parent / "dvctl"
+END_S = 120.0
+"""How long a command may take that works something off: long beside the 30 s that it may wait between two attempts."""
 _LEAKS = ("DEVICEVAULT_", "DVCTL_", "XDG_", "PG", "PYTEST_", "NO_COLOR", "FORCE_COLOR", "COLUMNS", "LINES")
 
 
@@ -58,7 +61,7 @@ class Running:
     def alive(self) -> bool:
         return self.popen.poll() is None
 
-    def wait(self, timeout: float = 60.0) -> Answer:
+    def wait(self, timeout: float = END_S) -> Answer:
         """Wait for its end. Raises TimeoutError with what it said so far."""
         try:
             code = wait_for_end(self.popen, timeout)
@@ -66,7 +69,7 @@ class Running:
             raise TimeoutError(f"dvctl runs after {timeout:g} s: {self.stdout[-1000:]}{self.stderr[-3000:]}") from None
         return Answer(code, self.stdout, self.stderr)
 
-    def wait_for(self, text: str, timeout: float = 30.0, *, times: int = 1) -> None:
+    def wait_for(self, text: str, timeout: float = WAIT_S, *, times: int = 1) -> None:
         """Wait until it wrote the text to stdout or stderr, so many times."""
 
         def said() -> bool:
@@ -81,13 +84,13 @@ class Running:
     def send(self, number: signal.Signals) -> None:
         self.popen.send_signal(number)
 
-    def sigterm(self, timeout: float = 30.0) -> Answer:
+    def sigterm(self, timeout: float = WAIT_S) -> Answer:
         self.send(signal.SIGTERM)
         return self.wait(timeout)
 
     def kill9(self) -> Answer:
         self.send(signal.SIGKILL)
-        return self.wait(10)
+        return self.wait(WAIT_S)
 
     def freeze(self) -> None:
         self.send(signal.SIGSTOP)
@@ -101,6 +104,7 @@ class Dvctl:
 
     def __init__(self, directory: Path, **settings: str) -> None:
         self.directory = directory
+        end_with_this_process(directory)
         self.environment = {name: value for name, value in os.environ.items() if not name.startswith(_LEAKS)}
         for name in ("CONFIG_HOME", "STATE_HOME", "CACHE_HOME", "DATA_HOME", "RUNTIME_DIR"):
             self.environment[f"XDG_{name}"] = str(directory / f"xdg_{name.lower()}")
@@ -114,7 +118,7 @@ class Dvctl:
         self.environment |= {name: value for name, value in given.items() if value}
         return self
 
-    def run(self, *args: str, stdin: str = "", timeout: float = 60.0, env: Mapping[str, str] | None = None) -> Answer:
+    def run(self, *args: str, stdin: str = "", timeout: float = END_S, env: Mapping[str, str] | None = None) -> Answer:
         """Run it to its end. Raises TimeoutError with what it said so far."""
         running = self.start(*args, env=env, stdin=stdin)
         try:

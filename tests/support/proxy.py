@@ -19,7 +19,7 @@ from typing import Literal, Self
 from urllib.parse import urlsplit
 
 from tests.support.resp import Frames, command_name
-from tests.support.server import wait_until
+from tests.support.server import WAIT_S, wait_until
 
 Then = Literal["cut", "silence"]
 
@@ -33,7 +33,7 @@ class Loss:
     then: Then
     happened: threading.Event
 
-    def wait(self, timeout: float = 30.0) -> None:
+    def wait(self, timeout: float = WAIT_S) -> None:
         """Wait until the reply was lost. Raises TimeoutError."""
         if not self.happened.wait(timeout):
             raise TimeoutError("no request came whose reply was to be lost")
@@ -108,7 +108,7 @@ class Proxy:
         self._listener.close()
         self.cut()
         for thread in self._threads:
-            thread.join(10)
+            thread.join(WAIT_S)
         self.failures += [f"{thread.name} did not end" for thread in self._threads if thread.is_alive()]
         assert not self.failures, "the proxy failed, not what it stood in front of:\n" + "\n".join(self.failures)
 
@@ -139,7 +139,7 @@ class Proxy:
             try:
                 if self.refuse:
                     raise ConnectionRefusedError
-                server = socket.create_connection(self._upstream, timeout=10)
+                server = socket.create_connection(self._upstream, timeout=WAIT_S)
             except OSError:
                 reset(client)
                 continue
@@ -304,6 +304,6 @@ def reset(sock: socket.socket) -> None:
     sock.close()
 
 
-def wait_connected(proxy: Proxy, timeout: float = 30.0) -> None:
+def wait_connected(proxy: Proxy, timeout: float = WAIT_S) -> None:
     """Wait until somebody is connected through the proxy."""
     wait_until(lambda: proxy._links, timeout=timeout, what="a connection through the proxy")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from collections.abc import Callable, Iterator
 from contextlib import closing, contextmanager
 from typing import Any
@@ -56,6 +57,11 @@ def _discard(value: object) -> None:
 def pending(group: Group) -> dict[EntryId, PendingEntry]:
     """Every pending entry by its id."""
     return {each.id: each for page in group.pending_pages() for each in page}
+
+
+def aged_alike(before: PendingEntry, after: PendingEntry, began: float) -> bool:
+    """Whether the idle time is what it was, and what has passed since this moment of time.monotonic()."""
+    return -50 < after.idle_ms - before.idle_ms < (time.monotonic() - began) * 1000 + 50
 
 
 def dump(group: Group, *keys: str) -> dict[bytes, bytes | None]:

@@ -165,7 +165,7 @@ class RedisServer:
         from redis.backoff import NoBackoff
         from redis.retry import Retry
 
-        options = {"retry": Retry(NoBackoff(), 0), "socket_timeout": 10} | options
+        options = {"retry": Retry(NoBackoff(), 0), "socket_timeout": 30} | options
         return redis.Redis.from_url(self.unix_url if unix else self.url, **options)
 
     def fresh(self) -> str:

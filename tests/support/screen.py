@@ -14,6 +14,7 @@ import pyte
 
 from tests.support.allowance import Allowance, wait_for_end
 from tests.support.process import DVCTL
+from tests.support.server import WAIT_S
 
 COLUMNS, ROWS = 80, 30
 
@@ -32,7 +33,7 @@ class Screen:
     def text(self) -> str:
         return "\n".join(line.rstrip() for line in self._screen.display)
 
-    def wait_for(self, text: str, timeout: float = 20.0) -> None:
+    def wait_for(self, text: str, timeout: float = WAIT_S) -> None:
         """Until the text stands there. Raises TimeoutError with what stands there instead."""
         allowance = Allowance(timeout)
         while text not in self.text:
@@ -49,7 +50,7 @@ class Screen:
     def type(self, keys: str) -> None:
         os.write(self._end, keys.encode())
 
-    def code(self, timeout: float = 10.0) -> int:
+    def code(self, timeout: float = WAIT_S) -> int:
         """Wait for the end. -> exit code"""
         allowance = Allowance(timeout)
         while self.popen.poll() is None and not allowance.used_up():

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import fcntl
 import itertools
 import os
 import pwd
@@ -13,9 +14,11 @@ import tempfile
 import time
 from collections.abc import Callable, Sequence
 from contextlib import suppress
+from functools import cache
 from pathlib import Path
 
 from tests.support.allowance import Allowance, wait_for_end
+from tests.support.guard import guarded_directory
 
 
 class ServerFailed(RuntimeError):
@@ -27,18 +30,32 @@ class ServerFailed(RuntimeError):
 _PORTS = range(15_000, 32_000)
 _candidates = itertools.count(os.getpid() * 101)
 
+WAIT_S = 60.0
+"""How long a test waits for what usually comes at once: long beside the product's own limits (10 s for a lock or a
+silent Redis, 30 s between two attempts), so that only what never comes is reported."""
+
 
 def free_port() -> int:
-    """A port of 127.0.0.1 that nobody listens on."""
+    """A port of 127.0.0.1 that nobody listens on. It is this process's to the end, also while its server is down."""
     for number in itertools.islice(_candidates, len(_PORTS)):
         port = _PORTS[number % len(_PORTS)]
         with socket.socket() as probe, suppress(OSError):
+            fcntl.lockf(_reservations(), fcntl.LOCK_EX | fcntl.LOCK_NB, 1, port)
             probe.bind(("127.0.0.1", port))
             return port
     raise ServerFailed("no port is free")
 
 
-def wait_until(condition: Callable[[], object], *, timeout: float = 30.0, what: str = "", every: float = 0.02) -> None:
+@cache
+def _reservations() -> int:
+    """A file in which each byte is a port: who has it locked may use it. The lock ends with the process."""
+    path = Path(tempfile.gettempdir()) / f"dvctl-ports-{os.geteuid()}"
+    return os.open(path, os.O_CREAT | os.O_RDWR | os.O_NOFOLLOW, 0o600)
+
+
+def wait_until(
+    condition: Callable[[], object], *, timeout: float = WAIT_S, what: str = "", every: float = 0.02
+) -> None:
     """Return as soon as the condition is true. Raises TimeoutError that says what was waited for."""
     allowance = Allowance(timeout)
     while not condition():
@@ -56,8 +73,8 @@ def unprivileged(*names: str) -> str | None:
 
 
 def server_directory(kind: str, user: str | None = None) -> Path:
-    """A new directory directly under the system's temporary one: socket paths are short, other users reach it."""
-    path = Path(tempfile.mkdtemp(prefix=f"dvctl-{kind}-"))
+    """A new directory, gone with this process at the latest. Socket paths in it are short, other users reach it."""
+    path = Path(tempfile.mkdtemp(prefix=f"{kind}-", dir=guarded_directory()))
     if user is not None:
         shutil.chown(path, user)
     return path
@@ -88,7 +105,7 @@ class ServerProcess:
     def alive(self) -> bool:
         return self.popen.poll() is None
 
-    def wait_ready(self, ready: Callable[[], object], *, timeout: float = 30.0) -> None:
+    def wait_ready(self, ready: Callable[[], object], *, timeout: float = WAIT_S) -> None:
         """Wait for the server's first answer; one that never comes ends it. Raises ServerFailed with its log's end."""
 
         def answered() -> object:
@@ -108,7 +125,7 @@ class ServerProcess:
     def tail(self) -> str:
         return self.log.read_text(errors="replace")[-2000:]
 
-    def send(self, number: signal.Signals, *, timeout: float = 30.0) -> None:
+    def send(self, number: signal.Signals, *, timeout: float = WAIT_S) -> None:
         """Send a signal to the main process and wait for its end."""
         if self.alive():
             self.popen.send_signal(number)
@@ -125,7 +142,7 @@ class ServerProcess:
     def kill9(self) -> None:
         """The machine's power cord: the whole process group, at once."""
         self.kill_group()
-        wait_for_end(self.popen, 30)
+        wait_for_end(self.popen, WAIT_S)
 
     def freeze(self) -> None:
         self.kill_group(signal.SIGSTOP)
@@ -136,7 +153,7 @@ class ServerProcess:
 
 def version_of(binary: Path, *args: str) -> str:
     """What the binary says of itself, on one line."""
-    answer = subprocess.run([binary, *args], capture_output=True, text=True, timeout=30, check=False)
+    answer = subprocess.run([binary, *args], capture_output=True, text=True, timeout=WAIT_S, check=False)
     return (answer.stdout or answer.stderr).strip().splitlines()[0]
 
 

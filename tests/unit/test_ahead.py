@@ -25,7 +25,7 @@ def test_the_pages_come_in_order_and_one_ahead() -> None:
     found = []
     for page in read_ahead(pages()):
         if not found:
-            assert second.wait(10), "nobody reads while the first page is worked on"
+            assert second.wait(60), "nobody reads while the first page is worked on"
         found.append(page)
     assert found == [[], [1], [2]]
     assert asked == [0, 1, 2]

@@ -13,7 +13,7 @@ INTERRUPTED = """
 import signal
 from devicevault_cli.operations.consumer.stop import Stop
 
-for number in range(4000):
+for number in range(1000):
     stop = Stop()
     signal.signal(signal.SIGALRM, lambda *_: stop.set())
     signal.setitimer(signal.ITIMER_REAL, 0.0003)
@@ -24,20 +24,20 @@ for number in range(4000):
 
 def test_a_handler_in_the_waiting_thread_does_not_wait_for_itself() -> None:
     """With a threading.Event this stands still after some hundred rounds."""
-    subprocess.run([sys.executable, "-c", INTERRUPTED], check=True, timeout=60)
+    subprocess.run([sys.executable, "-c", INTERRUPTED], check=True, timeout=250)
 
 
 def test_it_ends_the_waiting_of_every_thread_at_once() -> None:
     stop, began = Stop(), time.monotonic()
     answers: list[bool] = []
-    threads = [threading.Thread(target=lambda: answers.append(stop.wait(60))) for _ in range(3)]
+    threads = [threading.Thread(target=lambda: answers.append(stop.wait(1000))) for _ in range(3)]
     for thread in threads:
         thread.start()
     stop.set()
     for thread in threads:
         thread.join()
     assert answers == [True] * 3
-    assert time.monotonic() - began < 30
+    assert time.monotonic() - began < 250
 
 
 def test_until_then_waiting_lasts_as_long_as_was_asked_for() -> None:

@@ -40,11 +40,11 @@ def test_redis_keeps_its_append_only_file_through_kill_9(new_redis: Callable[...
 
 def test_a_frozen_redis_answers_again_when_thawed(new_redis: Callable[..., RedisServer]) -> None:
     server = new_redis()
-    with server.client(socket_timeout=0.2) as client:
-        server.freeze()
-        with pytest.raises(redis.TimeoutError):
-            client.ping()
-        server.thaw()
+    server.freeze()
+    with server.client(socket_timeout=0.2) as client, pytest.raises(redis.TimeoutError):
+        client.ping()
+    server.thaw()
+    with server.client() as client:
         assert client.ping()
 
 
