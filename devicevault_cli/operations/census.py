@@ -7,7 +7,7 @@ from collections.abc import Iterable
 from dataclasses import dataclass, field
 
 from devicevault_cli.messages import Decoded, Rejected
-from devicevault_cli.operations.persist import conflicting
+from devicevault_cli.operations.persist import UNENCODABLE, conflicting
 from devicevault_cli.pipelines import Pipeline
 from devicevault_cli.records import Record, identity
 from devicevault_cli.repository.repository import Repository, Saved
@@ -45,8 +45,9 @@ class Census:
         if not records:
             return
         self._ask_for_devices(records, repository)
-        for record, rows in zip(records, repository.find(records), strict=True):
-            self._judge(record, bool(rows), self._devices[record.device_id])
+        encodable = repository.encodable(records)
+        for record, rows, fits in zip(records, repository.find(records), encodable, strict=True):
+            self._judge(record, bool(rows), self._devices[record.device_id], fits)
             if rows and conflicting(Saved("duplicate", rows[0]), record):
                 self.conflicting += 1
 
@@ -57,12 +58,14 @@ class Census:
             known = repository.known_devices(new)
             self._devices.update((device, device in known) for device in new)
 
-    def _judge(self, record: Record, there: bool, device_known: bool) -> None:
+    def _judge(self, record: Record, there: bool, device_known: bool, encodable: bool) -> None:
         key = hash(identity(record))
         if there or key in self._seen:
             self.present += 1
         elif not device_known:
             self.rejected["unknown-device"] += 1
+        elif not encodable:
+            self.rejected[UNENCODABLE.reason] += 1
         else:
             self.inserts += 1
             if len(self._seen) < REMEMBERED:

@@ -18,6 +18,8 @@ def index_plan(repository: Repository) -> dict[str, Any]:
     if repository.dialect == "mysql":
         plan = "no unique index is possible on MySQL or MariaDB, and none is needed"
         return {"needed": True, "possible": False, "duplicates": [], "plan": plan}
+    if obstacle := repository.index_obstacle():
+        return {"needed": True, "possible": False, "duplicates": [], "plan": obstacle}
     found = [each for each in repository.duplicates() if isinstance(each.identity, str)]
     if found:
         return {

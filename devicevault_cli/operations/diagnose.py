@@ -280,6 +280,9 @@ def _row_security(repository: Repository) -> Finding:
 
 def _index(repository: Repository) -> Finding:
     repository.check(writing=False)
+    if name := repository.equating_index:
+        detail = f"the unique index {name} takes different identifiers for equal: messages may become dead letters"
+        return Finding("warning", detail, f"DROP INDEX {name}; then `dvctl db index`")
     if repository.unique_index:
         return Finding("ok", "task_identifier is unique: the faster way is taken")
     if repository.dialect == "mysql":

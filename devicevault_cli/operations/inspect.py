@@ -10,6 +10,7 @@ from devicevault_cli.errors import MissingGroup
 from devicevault_cli.messages import Decision, Decoded, Rejected, first_id
 from devicevault_cli.operations.followed import Followed
 from devicevault_cli.operations.pending import shown
+from devicevault_cli.operations.persist import UNENCODABLE
 from devicevault_cli.operations.status import iso
 from devicevault_cli.pipelines import Pipeline
 from devicevault_cli.repository.repository import Repository
@@ -118,6 +119,8 @@ def _would(decision: Decision, there: bool, repository: Repository) -> str:
         return "skip"
     if not repository.known_devices([decision.record.device_id]):
         return "reject: unknown-device"
+    if not all(repository.encodable([decision.record])):
+        return f"reject: {UNENCODABLE.reason} ({UNENCODABLE.detail})"
     return "duplicate" if there else "insert"
 
 

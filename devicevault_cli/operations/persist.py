@@ -13,6 +13,8 @@ from devicevault_cli.repository.repository import Done, Repository, Save, Saved
 T = TypeVar("T")
 Outcome: TypeAlias = Saved | Rejected
 DATABASE_REJECTED = "database-rejected"
+UNENCODABLE = Rejected(DATABASE_REJECTED, "the character set of the database lacks a character of its text")
+"""What will become of a record whose text the database cannot hold."""
 SaveAll: TypeAlias = Callable[[Sequence[Record]], list[Saved]]
 """Saves records in one transaction: `Repository.save`, or that with patience."""
 

@@ -9,6 +9,7 @@ from collections.abc import Iterable, Iterator
 from contextlib import closing
 from dataclasses import dataclass, field
 
+from devicevault_cli.errors import RecordRejected
 from devicevault_cli.messages import Decision, Decoded, Rejected
 from devicevault_cli.operations.ahead import read_ahead
 from devicevault_cli.operations.census import Census
@@ -202,11 +203,15 @@ def _count(record: Record, outcome: Outcome, repository: Repository, options: Re
     elif outcome.outcome == "inserted":
         done.inserted += 1
     else:
-        done.duplicates += 1
-        if conflicting(outcome, record):
-            done.conflicting += 1
-            if options.overwrite and outcome.existing is not None:
+        conflicts = conflicting(outcome, record)
+        if conflicts and options.overwrite and outcome.existing is not None:
+            try:
                 done.overwritten += repository.overwrite(outcome.existing, record)
+            except RecordRejected:  # the row stays as it was
+                done.rejected["database-rejected"] += 1
+                return
+        done.duplicates += 1
+        done.conflicting += conflicts
 
 
 def plan_republish(

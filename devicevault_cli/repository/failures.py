@@ -39,6 +39,12 @@ def from_sqlstate(code: str, text: str, where: str) -> DvctlError:
     return Unavailable(f"{where}: {said} (SQLSTATE {code or 'none'})", hint=_LATER)
 
 
+def no_answer(where: str, seconds: float) -> DvctlError:
+    """A server, or something else, that accepts a connection and then is silent, or that drops every packet."""
+    hint = "check host and port in --database-url, that the server is not overloaded, and the firewalls between"
+    return Unavailable(f"{where} did not answer within {seconds:g} s", hint=hint)
+
+
 _REFUSALS = re.compile(
     r"authentication failed|no password supplied|no pg_hba\.conf entry|not permitted to log in|role .* does not exist"
     r"|permission denied for database|no such user|auth failed|requires a valid client certificate",
@@ -48,7 +54,8 @@ _PREAMBLE = re.compile(r"connection failed: |consuming input failed: |connection
 _NO_DATABASE = re.compile(r"database .* does not exist|no such database", re.IGNORECASE)
 _MISCONFIGURED = re.compile(
     r"invalid (?:\S+ |integer )value|invalid port number|could not (?:load|read) .*(?:certificate|private key)"
-    r"|certificate file .* does not exist|private key file .*",
+    r"|certificate file .* does not exist|private key file .*"
+    r"|conversion between \S+ and \S+ is not supported",
     re.IGNORECASE,
 )
 

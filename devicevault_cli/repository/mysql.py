@@ -5,23 +5,28 @@ from __future__ import annotations
 import hashlib
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager, suppress
+from functools import partial
 from typing import TYPE_CHECKING, Any
 
 from devicevault_cli.errors import BadConfig, DvctlError, RecordRejected, TableAtFault, Unavailable
 from devicevault_cli.records import Record
 from devicevault_cli.repository import mysql_faults
-from devicevault_cli.repository.failures import from_mysql
+from devicevault_cli.repository.failures import from_mysql, no_answer
 from devicevault_cli.repository.faults import Fault
 from devicevault_cli.repository.plain import PlainRepository, needed_columns
-from devicevault_cli.repository.repository import Value
+from devicevault_cli.repository.repertoire import Repertoire, Repertoires
+from devicevault_cli.repository.repository import Done, Value
 from devicevault_cli.repository.sql import marks
-from devicevault_cli.repository.tables import TableSpec
+from devicevault_cli.repository.tables import RESULTS, TableSpec
+from devicevault_cli.repository.unencodable import save_around
 from devicevault_cli.repository.url import DatabaseUrl
 
 if TYPE_CHECKING:
     import pymysql
 
 LOCK_S = 10
+CONNECT_S = 10
+"""How long a server may take for each step until the session stands; `connect_timeout` in the URL changes it."""
 ANSWER_S = 75
 """How long a silent server is waited for."""
 FROZEN_S = 60
@@ -33,6 +38,13 @@ _SESSION = (
     # Without it a value that is too long or has no place in the column's character set is cut short in silence.
     "SET SESSION sql_mode = CONCAT_WS(',', NULLIF(@@sql_mode, ''), 'STRICT_ALL_TABLES')",
 )
+
+
+_UNICODE = ("utf8mb4", "utf16", "utf16le", "utf32", "gb18030")
+"""Character sets that hold every character. Binary columns have none."""
+_CHARACTER_SETS = f"""
+SELECT table_name, column_name, character_set_name FROM information_schema.columns
+WHERE table_schema = DATABASE() AND table_name IN (%s, %s) AND character_set_name NOT IN ({marks(_UNICODE)})"""
 
 
 class MysqlRepository(PlainRepository):
@@ -63,26 +75,73 @@ class MysqlRepository(PlainRepository):
                     cursor.execute(statement)
                 cursor.execute("SELECT @@max_allowed_packet")
                 self._packet = int(cursor.fetchall()[0][0])
+            self._repertoires = self._learn_character_sets()
         return self._connection
 
+    def _learn_character_sets(self) -> Repertoires:
+        """One Repertoire for each character set, by the columns that have it."""
+        of_set: dict[str, Repertoire] = {}
+        found: dict[tuple[str, str], Repertoire] = {}
+        for table, column, name in self._rows(_CHARACTER_SETS, (self.spec.name, RESULTS.name, *_UNICODE)):
+            if name not in of_set:
+                of_set[name] = Repertoire(partial(self._unchanged, name))
+            found[table, column] = of_set[name]
+        return found
+
+    def _unchanged(self, character_set: str, characters: list[str]) -> list[str]:
+        """What comes back as it was from a character set; a character that it lacks comes back as `?`."""
+        with self._translated():
+            converted = f"SELECT CONVERT(CONVERT(%s USING {character_set}) USING utf8mb4)"
+            [[back]] = self._rows(converted, ["\n".join(characters)])
+        pairs = zip(characters, back.split("\n"), strict=True)
+        return [character for character, returned in pairs if character == returned]
+
+    def submit(self, records: Sequence[Record]) -> Done:
+        """Save the records and return when it is done."""
+        encodable = self.encodable(records)
+        return super().submit(records) if all(encodable) else save_around(self, records, encodable, "1366")
+
+    def _ready(self) -> None:
+        with self._translated():
+            self._connected()
+
     def _connect(self) -> pymysql.Connection[Any]:
+        """Log in. Until then the server has CONNECT_S for each step; a statement may take ANSWER_S."""
         url, options = self.url, self.url.options
-        socket = options.get("unix_socket")
-        tls = {"ca": options["ssl_ca"]} if "ssl_ca" in options else None
-        return self._driver.connect(
-            host=url.host or "localhost",
-            port=url.port or 3306,
-            user=url.user or None,
-            password=url.password,
-            database=url.name,
-            unix_socket=socket,
-            ssl=tls,
-            charset="utf8mb4",
-            autocommit=True,
-            connect_timeout=10,
-            read_timeout=ANSWER_S,
-            write_timeout=ANSWER_S,
-        )
+        seconds = self._connect_seconds()
+        try:
+            connection = self._driver.connect(
+                host=url.host or "localhost",
+                port=url.port or 3306,
+                user=url.user or None,
+                # PyMySQL would encode a text as Latin-1; MySQL and MariaDB expect UTF-8, as in the user's name.
+                password=url.password.encode("utf-8", "surrogateescape"),
+                database=url.name,
+                unix_socket=options.get("unix_socket"),
+                ssl={"ca": options["ssl_ca"]} if "ssl_ca" in options else None,
+                charset="utf8mb4",
+                autocommit=True,
+                connect_timeout=seconds,
+                read_timeout=seconds,
+                write_timeout=seconds,
+            )
+        except RuntimeError as error:  # an authentication plugin that needs another package
+            hint = "run `pip install 'PyMySQL[ed25519,rsa]'`"
+            raise BadConfig(f"{self.where}: cannot log in: {error}", hint=hint) from None
+        except self._driver.MySQLError as error:
+            if isinstance(error.__context__, TimeoutError):
+                raise no_answer(self.where, seconds) from None
+            raise
+        for timeout in ("_read_timeout", "_write_timeout"):  # PyMySQL looks at these before each packet
+            setattr(connection, timeout, ANSWER_S)
+        return connection
+
+    def _connect_seconds(self) -> int:
+        given = self.url.options.get("connect_timeout", str(CONNECT_S))
+        if not (given.isascii() and given.isdigit() and 0 < int(given) <= 3600):
+            message = f"{self.where}: connect_timeout must be a number of seconds from 1 to 3600"
+            raise BadConfig(message, hint="correct it in --database-url")
+        return int(given)
 
     def check(self, *, writing: bool = True) -> None:
         """The server answers, has the tables and columns, and (`writing`) is not read-only."""

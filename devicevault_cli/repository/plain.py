@@ -7,6 +7,7 @@ from abc import abstractmethod
 from collections import defaultdict
 from collections.abc import Sequence
 from contextlib import AbstractContextManager
+from itertools import compress
 from typing import Any
 
 from devicevault_cli.errors import SchemaMismatch
@@ -15,7 +16,7 @@ from devicevault_cli.records import INT4_MAX, INT8_MAX, Identity, Record, identi
 from devicevault_cli.repository.faults import copy_newest, swallowed
 from devicevault_cli.repository.instants import to_micros, to_text
 from devicevault_cli.repository.repository import INSERTED, Done, Existing, Repository, Saved, Value
-from devicevault_cli.repository.sql import UNNAMED, marks
+from devicevault_cli.repository.sql import UNNAMED, marks, text
 from devicevault_cli.repository.tables import DEVICES, RESULTS
 from devicevault_cli.repository.waves import waves
 
@@ -72,15 +73,17 @@ class PlainRepository(Repository):
     def _rows_of(self, records: Sequence[Record]) -> dict[Identity, list[Existing]]:
         """Rows by identity. Compared in Python: collations of MySQL equate case, accents and trailing spaces."""
         rows: dict[Identity, list[Existing]] = defaultdict(list)
+        if self._repertoires:
+            records = list(compress(records, self._identifiable(records)))
         for page in paged({record.task_identifier: None for record in records if record.task_identifier}, LOOKUP):
             wanted = set(page)
             sql = (
                 f"SELECT task_identifier, id, device_id, status FROM {self.spec.name}"
                 f" WHERE task_identifier IN ({marks(page)}) ORDER BY id"
             )
-            for key, *row in self._rows(sql, page):
-                if key in wanted:
-                    rows[key].append(Existing(*row))
+            for key, row_id, device_id, status in self._rows(sql, page):
+                if text(key) in wanted:
+                    rows[text(key)].append(Existing(row_id, device_id, text(status)))
         for record in {identity(each): each for each in records if not each.task_identifier}.values():
             rows[identity(record)] = self._unnamed_rows(record)
         return rows
@@ -91,8 +94,12 @@ class PlainRepository(Repository):
             f" WHERE {UNNAMED} AND task_id = %s AND device_id = %s AND timestamp = %s ORDER BY id"
         )
         values = (record.task_id, record.device_id, to_text(record.timestamp))
-        wanted = (record.status, record.task_id, record.log)
-        return [Existing(*row[:3]) for row in self._rows(sql, values) if row[2:] == wanted]
+        wanted = [record.status, record.task_id, record.log]
+        return [
+            Existing(row_id, device_id, text(said[0]))
+            for row_id, device_id, *said in self._rows(sql, values)
+            if list(map(text, said)) == wanted
+        ]
 
     def _insert(self, records: Sequence[Record]) -> None:
         names = self.spec.columns
@@ -138,13 +145,15 @@ class PlainRepository(Repository):
         """Of each success just stored, the time since its collection began, in the row of that collection."""
         ended = {each.task_identifier: each.timestamp for each in stored if each.status == "success"}
         ended.pop("", None)
+        if repertoire := self._repertoires.get((RESULTS.name, "task_identifier")):
+            ended = {key: ended[key] for key in ended.keys() - repertoire.lacks(ended)}
         updates: list[list[Any]] = []
         for page in paged(ended, LOOKUP):
             sql = (
                 f"SELECT task_identifier, id, initiated_at FROM {RESULTS.name}"
                 f" WHERE task_identifier IN ({marks(page)}) ORDER BY id DESC"
             )
-            lowest = {key: (row_id, begun) for key, row_id, begun in self._rows(sql, page)}
+            lowest = {text(key): (row_id, begun) for key, row_id, begun in self._rows(sql, page)}
             for key in page:
                 row_id, begun = lowest.get(key, (None, None))
                 if begun is not None and 0 <= (span := (ended[key] - to_micros(begun)) // 1000) <= INT4_MAX:

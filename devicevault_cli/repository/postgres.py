@@ -5,28 +5,30 @@ from __future__ import annotations
 import math
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager, suppress
+from itertools import compress
 from typing import Any
 
 import psycopg
-from psycopg.conninfo import conninfo_to_dict, make_conninfo
 
-from devicevault_cli.errors import BadConfig, DvctlError, RecordRejected, TableAtFault, Unavailable
+from devicevault_cli.errors import DvctlError, RecordRejected, TableAtFault, Unavailable
 from devicevault_cli.paging import paged
 from devicevault_cli.records import INT4_MAX, Record
 from devicevault_cli.repository import postgres_checks as checks
 from devicevault_cli.repository import postgres_faults as catalog
 from devicevault_cli.repository import postgres_sql as sql
-from devicevault_cli.repository.failures import connection_lost, from_libpq_connect, from_sqlstate
+from devicevault_cli.repository.failures import connection_lost, from_sqlstate
 from devicevault_cli.repository.faults import Fault, swallowed
 from devicevault_cli.repository.instants import to_text
 from devicevault_cli.repository.plain import needed_columns, require_columns
 from devicevault_cli.repository.postgres_arrays import Array, instants, integers, texts
 from devicevault_cli.repository.postgres_batch import Batch, pack
-from devicevault_cli.repository.postgres_connection import WatchedConnection
+from devicevault_cli.repository.postgres_connection import WatchedConnection, connect, conninfo
+from devicevault_cli.repository.postgres_encoding import learn_encoding, unchanged
 from devicevault_cli.repository.postgres_flight import Flight, ServerError, Statement, UnderWay, rows_of
 from devicevault_cli.repository.postgres_lock import end_frozen_holder
 from devicevault_cli.repository.repository import INSERTED, Done, Existing, Repository, Save, Saved, Value
 from devicevault_cli.repository.tables import TableSpec
+from devicevault_cli.repository.unencodable import save_around
 from devicevault_cli.repository.url import DatabaseUrl
 from devicevault_cli.repository.waves import Wave, waves
 
@@ -36,17 +38,6 @@ SEND_MS, SLOWEST_BYTES_A_MS = 10_000, 100
 SCAN_MS = 900_000
 """For statements that read the whole table: counting, grouping."""
 
-# Half a minute without a sign of life ends the connection, also when the network swallows packets.
-_CONNECT = {
-    "connect_timeout": "10",
-    "client_encoding": "UTF8",
-    "keepalives": "1",
-    "keepalives_idle": "15",
-    "keepalives_interval": "5",
-    "keepalives_count": "3",
-    "tcp_user_timeout": "30000",
-}
-
 
 class PostgresRepository(Repository):
     """One table of a PostgreSQL database."""
@@ -55,14 +46,9 @@ class PostgresRepository(Repository):
 
     def __init__(self, url: DatabaseUrl, spec: TableSpec, application_name: str = "dvctl") -> None:
         super().__init__(url, spec)
-        try:
-            given = conninfo_to_dict(url.text)
-        except psycopg.ProgrammingError:
-            raise BadConfig("the database URL cannot be read by libpq", hint="check its options") from None
-        self._conninfo = make_conninfo(
-            **{name: str(value) for name, value in (_CONNECT | {"application_name": application_name} | given).items()}
-        )
+        self._conninfo = conninfo(url, application_name)
         self._connection: WatchedConnection | None = None
+        self._loose = sql.EXACT
         self._knows_columns = self._diverts = False
         self._under_way: UnderWay | None = None
 
@@ -78,6 +64,8 @@ class PostgresRepository(Repository):
             return Done([])
         with self._translated():
             self._inspected()
+            if self._repertoires and not all(encodable := self.encodable(records)):
+                return save_around(self, records, encodable, "22P05")
             planned = waves(records, by_identifier=self.unique_index)
             batch = Batch(self.spec, records, planned, [self._packed(records, wave) for wave in planned])
             self._land()
@@ -94,7 +82,7 @@ class PostgresRepository(Repository):
         yield Statement(sql.BEGIN)
         key = sql.lock_key(self.spec) if not (self.unique_index and batch.named) else None
         yield Statement(sql.settings(LOCK_MS, STATEMENT_MS, SEND_MS + batch.size // SLOWEST_BYTES_A_MS, lock=key))
-        yield from batch.statements(unique_index=self.unique_index, diverts=self._diverts)
+        yield from batch.statements(unique_index=self.unique_index, diverts=self._diverts, loose=self._loose)
         yield Statement("COMMIT")
 
     def _collect(self, flight: Flight, batch: Batch) -> list[Saved]:
@@ -131,11 +119,14 @@ class PostgresRepository(Repository):
     def find(self, records: Sequence[Record]) -> list[list[Existing]]:
         """For each record all rows with its identity, lowest id first."""
         found: list[list[Existing]] = [[] for _ in records]
-        named = [position for position, record in enumerate(records) if record.task_identifier]
-        unnamed = [position for position, record in enumerate(records) if not record.task_identifier]
+        self._look()
+        named: list[int] = []
+        unnamed: list[int] = []
+        for position, record in compress(enumerate(records), self._identifiable(records)):
+            (named if record.task_identifier else unnamed).append(position)
         for page in paged(named):
             keys = [texts([records[position].task_identifier for position in page])]
-            self._find_page(sql.find_named(self.spec.name), keys, page, found)
+            self._find_page(sql.find_named(self.spec.name, self._loose), keys, page, found)
         for page in paged(unnamed):
             parts = [records[position] for position in page]
             values = [
@@ -145,7 +136,7 @@ class PostgresRepository(Repository):
                 texts([record.status for record in parts]),
                 texts([record.log for record in parts]),
             ]
-            self._find_page(sql.find_unnamed(self.spec.name), values, page, found)
+            self._find_page(sql.find_unnamed(self.spec.name, self._loose), values, page, found)
         return found
 
     def _find_page(self, query: str, values: list[Array], page: list[int], found: list[list[Existing]]) -> None:
@@ -221,9 +212,24 @@ class PostgresRepository(Repository):
         there = checks.columns(connection, needed)
         require_columns(self.where, needed, there)
         self.device_id_max = catalog.LARGEST.get(there[self.spec.name]["device_id"], INT4_MAX)
-        self.unique_index = checks.has_unique_index(connection, self.spec)
+        self._loose = checks.loose_columns(connection, needed)
+        self.unique_index, self.equating_index = checks.unique_index(connection, self.spec, self._loose)
+        self._no_index = _CITEXT if there[self.spec.name]["task_identifier"] == "citext" else ""
         self._diverts = catalog.diverts(connection, self.spec)
         self._knows_columns = True
+
+    def _look(self) -> None:
+        with self._translated():
+            self._land()
+            self._inspected()
+
+    def _exact(self, column: str) -> str:
+        self._look()
+        return sql.exactly(self.spec.name, column, self._loose)
+
+    def _unchanged(self, characters: list[str]) -> list[str]:
+        with self._translated():
+            return unchanged(self._connected(), characters)
 
     def _existing_tables(self) -> set[str]:
         return {row[0] for row in self._select("SELECT tablename FROM pg_tables WHERE schemaname = current_schema()")}
@@ -248,20 +254,12 @@ class PostgresRepository(Repository):
         return stored
 
     def _create_index(self, name: str) -> None:
-        """Beside running writers; a leftover that is invalid is dropped, also the one of this very attempt."""
+        key = self._exact("task_identifier")
         with self._translated():
             connection = self._connected()
-            try:
-                connection.execute(f"DROP INDEX CONCURRENTLY IF EXISTS {name}")
-                # It waits for every transaction that is under way, and then reads the table twice.
-                with connection.patient(math.inf):
-                    connection.execute(
-                        f"CREATE UNIQUE INDEX CONCURRENTLY {name} ON {self.spec.name} (task_identifier)"
-                        " WHERE task_identifier <> ''"
-                    )
-            except psycopg.errors.UniqueViolation:
-                connection.execute(f"DROP INDEX CONCURRENTLY IF EXISTS {name}")
-                raise
+            # It waits for every transaction that is under way, and then reads the table twice.
+            with connection.patient(math.inf):
+                checks.create_unique_index(connection, name, self.spec, key)
 
     # --- the connection
 
@@ -288,11 +286,9 @@ class PostgresRepository(Repository):
     def _open(self) -> WatchedConnection:
         if self._connection is None or self._connection.closed:
             self._knows_columns = False
-            try:
-                self._connection = WatchedConnection.connect(self._conninfo, autocommit=True, prepare_threshold=None)
-            except psycopg.OperationalError as error:
-                raise from_libpq_connect(str(error), self.where) from None
+            self._connection = connect(self._conninfo, self.where)
             self._connection.on_wait = self._while_waiting
+            self._repertoires = learn_encoding(self._connection, self.spec, self._unchanged)
         return self._connection
 
     def _while_waiting(self) -> None:
@@ -356,3 +352,6 @@ class PostgresRepository(Repository):
             self.close()
             return connection_lost(str(error), self.where)
         return refusal.rejected(self.where)
+
+
+_CITEXT = "no unique index is possible: the type of task_identifier, citext, ignores case"

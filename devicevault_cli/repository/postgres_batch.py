@@ -47,19 +47,20 @@ class Batch:
         """Bytes of all parameters."""
         return sum(len(array.data) for arrays in self._packed for array in arrays)
 
-    def statements(self, *, unique_index: bool, diverts: bool) -> Iterator[Statement]:
+    def statements(self, *, unique_index: bool, diverts: bool, loose: sql.Loose) -> Iterator[Statement]:
         """A statement for each wave. `diverts`: rows may go where the INSERT does not report them (an inheritance
         trigger), so the identities are looked up before and after it too."""
         self._diverts = diverts
         for wave, arrays in zip(self._waves, self._packed, strict=True):
-            save = Statement(sql.save_wave(self._spec, named=wave.named, unique_index=unique_index), arrays)
-            yield from (self._look_up(wave, arrays), save, self._look_up(wave, arrays)) if diverts else (save,)
+            insert = sql.save_wave(self._spec, named=wave.named, unique_index=unique_index, loose=loose)
+            save, look_up = Statement(insert, arrays), self._look_up(wave, arrays, loose)
+            yield from (look_up, save, look_up) if diverts else (save,)
 
-    def _look_up(self, wave: Wave, arrays: list[Array]) -> Statement:
+    def _look_up(self, wave: Wave, arrays: list[Array], loose: sql.Loose) -> Statement:
         columns = dict(zip(self._spec.columns, arrays, strict=True))
         if wave.named:
-            return Statement(sql.find_named(self._spec.name), [columns["task_identifier"]])
-        return Statement(sql.find_unnamed(self._spec.name), [columns[name] for name in _UNNAMED])
+            return Statement(sql.find_named(self._spec.name, loose), [columns["task_identifier"]])
+        return Statement(sql.find_unnamed(self._spec.name, loose), [columns[name] for name in _UNNAMED])
 
     def not_inserted(self, results: Sequence[PGresult]) -> list[int]:
         """The positions of the records that were not inserted, from the answers to `statements`."""

@@ -8,6 +8,7 @@ import psycopg
 
 from devicevault_cli.errors import Refused
 from devicevault_cli.repository.failures import from_sqlstate
+from devicevault_cli.repository.postgres_sql import Loose, exactly
 from devicevault_cli.repository.tables import DEVICES, RESULTS, TableSpec
 
 
@@ -19,9 +20,31 @@ def columns(connection: psycopg.Connection, tables: Iterable[str]) -> dict[str, 
     return there
 
 
-def has_unique_index(connection: psycopg.Connection, spec: TableSpec) -> bool:
-    """Whether INSERT ... ON CONFLICT (task_identifier) finds a valid index to rest on."""
-    return connection.execute(_UNIQUE_INDEX, [spec.name]).fetchone() is not None
+_COMPARED = ("task_identifier", "task_id", "status", "log")
+
+
+def loose_columns(connection: psycopg.Connection, tables: Iterable[str]) -> Loose:
+    """The text columns that take different texts for equal: nondeterministic collations, types such as citext."""
+    return frozenset(connection.execute(_LOOSE, [list(tables), list(_COMPARED)]).fetchall())
+
+
+def unique_index(connection: psycopg.Connection, spec: TableSpec, loose: Loose) -> tuple[bool, str]:
+    """Whether INSERT ... ON CONFLICT finds a valid unique index on `task_identifier`, one byte for byte; and the name
+    of a unique index that takes different identifiers for equal, where there is one: it would swallow rows."""
+    is_loose = exactly(spec.name, "task_identifier", loose) != "task_identifier"
+    found = connection.execute(_UNIQUE_INDEXES, [is_loose, spec.name]).fetchall()
+    equating = next((name for name, exact, _ in found if not exact), "")
+    return not equating and any(inferred for _, _, inferred in found), equating
+
+
+def create_unique_index(connection: psycopg.Connection, name: str, spec: TableSpec, key: str) -> None:
+    """Beside running writers; a leftover that is invalid is dropped, also the one of this very attempt."""
+    try:
+        connection.execute(f"DROP INDEX CONCURRENTLY IF EXISTS {name}")
+        connection.execute(f"CREATE UNIQUE INDEX CONCURRENTLY {name} ON {spec.name} ({key}) WHERE {key} <> ''")
+    except psycopg.errors.UniqueViolation:
+        connection.execute(f"DROP INDEX CONCURRENTLY IF EXISTS {name}")
+        raise
 
 
 def require_writable(connection: psycopg.Connection, where: str) -> None:
@@ -60,14 +83,38 @@ JOIN pg_class AS c ON c.oid = to_regclass(quote_ident(wanted.name))
 JOIN pg_attribute AS a ON a.attrelid = c.oid AND a.attnum > 0 AND NOT a.attisdropped
 JOIN pg_type AS t ON t.oid = a.atttypid"""
 
-_UNIQUE_INDEX = """
-SELECT 1
-FROM pg_index AS i
-JOIN pg_attribute AS a ON a.attrelid = i.indrelid AND a.attname = 'task_identifier'
-WHERE i.indrelid = to_regclass(quote_ident(%s)) AND i.indisunique AND i.indisvalid AND i.indimmediate
-    AND i.indnkeyatts = 1 AND i.indkey[0] = a.attnum AND i.indexprs IS NULL
-    AND (i.indpred IS NULL OR pg_get_expr(i.indpred, i.indrelid) IN (
-        '((task_identifier)::text <> ''''::text)', '(task_identifier <> ''''::text)'))"""
+# Through to_jsonb, since PostgreSQL 11 has no such column.
+_LOOSE = """
+SELECT c.relname, a.attname, format_type(b.oid, NULL)
+FROM unnest(%s::text[]) AS wanted (name)
+JOIN pg_class AS c ON c.oid = to_regclass(quote_ident(wanted.name))
+JOIN pg_attribute AS a ON a.attrelid = c.oid AND a.attname = ANY(%s) AND NOT a.attisdropped
+JOIN pg_type AS t ON t.oid = a.atttypid
+JOIN pg_type AS b ON b.oid = coalesce(nullif(t.typbasetype, 0), t.oid)
+LEFT JOIN pg_collation AS l ON l.oid = a.attcollation
+WHERE b.typcategory = 'S' AND b.typname NOT IN ('bpchar', 'name')
+    AND (b.typname NOT IN ('text', 'varchar') OR to_jsonb(l) ->> 'collisdeterministic' = 'false')"""
+
+_UNIQUE_INDEXES = """
+SELECT found.name, found.exact, found.exact AND found.immediate AND CASE
+    WHEN %s THEN found.collation = 'C' AND (found.predicate IS NULL OR found.predicate IN
+        ('(((task_identifier)::text COLLATE "C") <> ''''::text)', '((task_identifier COLLATE "C") <> ''''::text)'))
+    ELSE found.predicate IS NULL OR found.predicate IN
+        ('((task_identifier)::text <> ''''::text)', '(task_identifier <> ''''::text)') END
+FROM (
+    SELECT c.relname AS name, i.indimmediate AS immediate, l.collname AS collation,
+        b.typname IN ('text', 'varchar', 'bpchar')
+            AND coalesce(to_jsonb(l) ->> 'collisdeterministic', 'true') = 'true' AS exact,
+        pg_get_expr(i.indpred, i.indrelid) AS predicate
+    FROM pg_index AS i
+    JOIN pg_class AS c ON c.oid = i.indexrelid
+    JOIN pg_attribute AS a ON a.attrelid = i.indrelid AND a.attname = 'task_identifier'
+    JOIN pg_type AS t ON t.oid = a.atttypid
+    JOIN pg_type AS b ON b.oid = coalesce(nullif(t.typbasetype, 0), t.oid)
+    LEFT JOIN pg_collation AS l ON l.oid = i.indcollation[0]
+    WHERE i.indrelid = to_regclass(quote_ident(%s)) AND i.indisunique AND i.indisvalid
+        AND i.indnkeyatts = 1 AND i.indkey[0] = a.attnum AND i.indexprs IS NULL
+) AS found"""
 
 _MISSING = """
 SELECT wanted.lacks, wanted.name, quote_ident(current_user)

@@ -9,13 +9,30 @@ from typing import Any, TypeVar
 
 import psycopg
 from psycopg.abc import PQGen
+from psycopg.conninfo import conninfo_to_dict, make_conninfo, timeout_from_conninfo
 from psycopg.rows import TupleRow
+
+from devicevault_cli.errors import BadConfig
+from devicevault_cli.repository.failures import from_libpq_connect, no_answer
+from devicevault_cli.repository.url import DatabaseUrl
 
 T = TypeVar("T")
 
 ANSWER_S = 75.0
 """How long a silent server is waited for: longer than the lock and statement timeouts together."""
 TELL_S = 0.5
+
+
+# Half a minute without a sign of life ends the connection, also when the network swallows packets.
+CONNECT = {
+    "connect_timeout": "10",
+    "client_encoding": "UTF8",
+    "keepalives": "1",
+    "keepalives_idle": "15",
+    "keepalives_interval": "5",
+    "keepalives_count": "3",
+    "tcp_user_timeout": "30000",
+}
 
 
 class WatchedConnection(psycopg.Connection[TupleRow]):
@@ -59,3 +76,28 @@ class WatchedConnection(psycopg.Connection[TupleRow]):
         except StopIteration as end:
             value: T = end.value
             return value
+
+
+def conninfo(url: DatabaseUrl, application_name: str) -> str:
+    """The URL with dvctl's defaults, as libpq takes it. Raises BadConfig."""
+    try:
+        given = conninfo_to_dict(url.text)
+    except psycopg.ProgrammingError:
+        raise BadConfig("the database URL cannot be read by libpq", hint="check its options") from None
+    values = CONNECT | {"application_name": application_name} | given
+    try:
+        timeout_from_conninfo(values)
+    except psycopg.ProgrammingError:
+        message = "connect_timeout in the database URL is not a number"
+        raise BadConfig(message, hint="correct it in --database-url") from None
+    return make_conninfo(**{name: str(value) for name, value in values.items()})
+
+
+def connect(conninfo: str, where: str) -> WatchedConnection:
+    """Log in. Raises Unavailable, Refused, BadConfig."""
+    try:
+        return WatchedConnection.connect(conninfo, autocommit=True, prepare_threshold=None)
+    except psycopg.errors.ConnectionTimeout:
+        raise no_answer(where, timeout_from_conninfo(conninfo_to_dict(conninfo))) from None
+    except psycopg.OperationalError as error:
+        raise from_libpq_connect(str(error), where) from None

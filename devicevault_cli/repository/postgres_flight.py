@@ -180,9 +180,9 @@ class UnderWay:
 
 
 def rows_of(result: PGresult) -> Iterator[list[str]]:
-    """The rows of a result in text format; NULL is empty."""
+    """The rows of a result in text format; NULL is empty. A database in SQL_ASCII may hold what is no UTF-8."""
     for row in range(result.ntuples):
-        yield [(result.get_value(row, column) or b"").decode() for column in range(result.nfields)]
+        yield [(result.get_value(row, column) or b"").decode(errors="replace") for column in range(result.nfields)]
 
 
 def identity_of(row: list[str]) -> Identity:

@@ -10,6 +10,7 @@ from typing import Any, ClassVar, Literal, NamedTuple, Protocol, TypeAlias
 from devicevault_cli.errors import DvctlError, RecordRejected
 from devicevault_cli.paging import PAGE, paged
 from devicevault_cli.records import INT4_MAX, Identity, Micros, Record
+from devicevault_cli.repository import repertoire
 from devicevault_cli.repository.faults import ProbedTable
 from devicevault_cli.repository.instants import to_micros
 from devicevault_cli.repository.sql import NAMED, UNNAMED, marks, text
@@ -37,6 +38,7 @@ class Saved(NamedTuple):
 
 
 INSERTED = Saved("inserted")
+INDEX_HINT = "none is needed: without it a lock around each batch prevents duplicate rows"
 
 
 class Duplicate(NamedTuple):
@@ -94,6 +96,10 @@ class Repository(ProbedTable):
         """Maximum of the actual type of the `device_id` column; known after `check()`."""
         self.unique_index = False
         """A valid unique index on `task_identifier` exists; known after `check()`."""
+        self.equating_index = ""
+        """A unique index that takes different identifiers for equal (by case, accents); known after `check()`."""
+        self._no_index = ""
+        self._repertoires: repertoire.Repertoires = {}
         self.on_wait: Callable[[], None] = lambda: None
         """Called about twice a second while `submit` waits for the batch before; what it raises ends the waiting."""
 
@@ -129,6 +135,15 @@ class Repository(ProbedTable):
         ids = [row[0] for row in self._select(f"SELECT id FROM {DEVICES} ORDER BY id LIMIT 2")]
         return next((each for each in ids if each != avoid), ids[0] if ids else None)
 
+    def encodable(self, records: Sequence[Record]) -> list[bool]:
+        """For each record: whether the character set of the database has all of its text; else it is rejected."""
+        self._ready()
+        return repertoire.encodable(self._repertoires, self.spec, records)
+
+    def _identifiable(self, records: Sequence[Record]) -> list[bool]:
+        """For each record: whether its identity can be in the table. One that cannot has no row."""
+        return repertoire.identifiable(self._repertoires, self.spec, records)
+
     def known_devices(self, ids: Iterable[int]) -> set[int]:
         """Which of the device ids exist."""
         known: set[int] = set()
@@ -157,7 +172,7 @@ class Repository(ProbedTable):
     def _plain(self, column: str, value: Any) -> str | int | None:
         if value is not None and self.spec.kind(column) == "time":
             return to_micros(value)
-        plain: str | int | None = value
+        plain: str | int | None = text(value) if isinstance(value, bytes) else value
         return plain
 
     def count(self) -> int:
@@ -236,6 +251,8 @@ class Repository(ProbedTable):
         self.check(writing=False)
         if self.unique_index:
             return IndexAnswer(name, False, [])
+        if obstacle := self.index_obstacle():
+            raise DvctlError(f"{self.where}: {obstacle}", hint=INDEX_HINT)
         in_the_way = self._named_duplicates()
         if not in_the_way:
             try:
@@ -244,6 +261,12 @@ class Repository(ProbedTable):
                 in_the_way = self._named_duplicates()
             self.check(writing=False)
         return IndexAnswer(name, self.unique_index, in_the_way)
+
+    def index_obstacle(self) -> str:
+        """Why the unique index cannot be created, or nothing; known after `check()`."""
+        if self._no_index or self.equating_index in ("", self.spec.index_name):
+            return self._no_index
+        return f"the unique index {self.equating_index} takes different identifiers for equal; drop it first"
 
     def _named_duplicates(self) -> list[Duplicate]:
         return [each for each in self.duplicates() if isinstance(each.identity, str)]
@@ -263,6 +286,9 @@ class Repository(ProbedTable):
         for page in paged(range(1, count + 1)):
             values = ", ".join(f"({n}, 'device-{n}', '192.0.2.{n % 256}', true)" for n in page)
             self._execute([f"INSERT INTO {DEVICES} (id, name, ip_address, enabled) VALUES {values}"])
+
+    def _ready(self) -> None:
+        """Connect, and learn which character sets the columns have."""
 
     @abstractmethod
     def _select(self, sql: str, values: Sequence[Value] = ()) -> list[tuple[Any, ...]]:

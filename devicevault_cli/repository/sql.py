@@ -15,5 +15,5 @@ def marks(values: Sequence[object]) -> str:
 
 
 def text(value: str | bytes) -> str:
-    """What an exact comparison gave back: bytes on MySQL."""
-    return value.decode() if isinstance(value, bytes) else value
+    """What an exact comparison, or a binary column, gave back: bytes on MySQL."""
+    return value.decode(errors="replace") if isinstance(value, bytes) else value

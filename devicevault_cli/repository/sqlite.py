@@ -52,7 +52,9 @@ class SqliteRepository(PlainRepository):
                 described = connection.execute(f"PRAGMA table_info({table})").fetchall()
                 there[table] = {row[1]: row[2] for row in described}
             self._learn_columns(there)
-            self.unique_index = self._has_unique_index(connection)
+            unique = self._unique_indexes(connection)
+            self.equating_index = next((name for name, collation in unique if collation != "BINARY"), "")
+            self.unique_index = bool(unique) and not self.equating_index
         if writing:
             self.require_rows_taken()
 
@@ -70,12 +72,14 @@ class SqliteRepository(PlainRepository):
                 said = f"FOREIGN KEY constraint failed: {column} references {parent}"
                 raise RecordRejected(f"{self.where} rejects a record", sqlstate="19", said=said)
 
-    def _has_unique_index(self, connection: sqlite3.Connection) -> bool:
+    def _unique_indexes(self, connection: sqlite3.Connection) -> list[tuple[str, str]]:
+        """The name and the collation of each unique index on `task_identifier` alone."""
+        found = []
         for _, name, unique, *_ in connection.execute(f"PRAGMA index_list({self.spec.name})").fetchall():
-            columns = [row[2] for row in connection.execute(f"PRAGMA index_info({name})").fetchall()]
-            if unique and columns == ["task_identifier"]:
-                return True
-        return False
+            described = connection.execute("SELECT name, coll FROM pragma_index_xinfo(?) WHERE key", [name]).fetchall()
+            if unique and [column for column, _ in described] == ["task_identifier"]:
+                found.append((name, described[0][1].upper()))
+        return found
 
     def close(self) -> None:
         """Close the file."""
@@ -162,4 +166,11 @@ class SqliteRepository(PlainRepository):
 
     def _create_index(self, name: str) -> None:
         table = self.spec.name
-        self._execute([f"CREATE UNIQUE INDEX {name} ON {table} (task_identifier) WHERE task_identifier <> ''"])
+        key = self._exact("task_identifier")
+        self._execute(
+            [f"DROP INDEX IF EXISTS {name}", f"CREATE UNIQUE INDEX {name} ON {table} ({key}) WHERE {key} <> ''"]
+        )
+
+    def _exact(self, column: str) -> str:
+        """The column may be declared with NOCASE or RTRIM."""
+        return f"{column} COLLATE BINARY"

@@ -33,6 +33,7 @@ _CODE = re.compile(
     r"\b(NOGROUP|WRONGTYPE|NOAUTH|WRONGPASS|NOPERM|DENIED|LOADING|READONLY|MISCONF|OOM|CLUSTERDOWN|TRYAGAIN|MASTERDOWN|"
     r"UNBLOCKED|BUSY|NOREPLICAS|EXECABORT)\b"
 )
+_SILENT = "check host and port in --redis-url, that the server is not overloaded, and the firewalls between"
 _REACH = "is it running? give its address with --redis-url or DEVICEVAULT_REDIS_URL"
 _REACH_TLS = (
     "is it running, does it speak TLS on this port, and are ssl_ca_certs, ssl_certfile and ssl_keyfile in the URL"
@@ -206,7 +207,7 @@ def _unreachable(error: redis.RedisError, code: str, where: str, client: Client)
         hint = "check that the port is a Redis server and that no proxy rewrites replies"
         return Unavailable(f"{where} gave an answer that cannot be read", hint=hint)
     if isinstance(error, redis.TimeoutError):
-        return Unavailable(f"{where} does not answer", hint=_REACH_TLS if encrypted else "is it overloaded or cut off?")
+        return Unavailable(f"{where} does not answer", hint=_REACH_TLS if encrypted else _SILENT)
     if isinstance(error, redis.ConnectionError) and not code:
         return Unavailable(f"{where} cannot be reached: {_shortened(error)}", hint=_REACH_TLS if encrypted else _REACH)
     return None

@@ -23,6 +23,7 @@ from devicevault_cli.repository.postgres_flight import Flight, Statement
 from devicevault_cli.repository.repository import Duplicate, open_repository
 from devicevault_cli.repository.tables import RESULTS, STORAGE, TableSpec
 from devicevault_cli.repository.waves import waves
+from tests.support import servers
 from tests.support.postgres_server import PostgresServer
 from tests.support.proxy import Link, Proxy
 from tests.support.records import insert, result, stored
@@ -77,7 +78,9 @@ def plan(repository: PostgresRepository, record: Record) -> str:
     """The plan of a wave of this one record."""
     [wave] = waves([record])
     connection = repository._inspected()
-    sql = postgres_sql.save_wave(repository.spec, named=wave.named, unique_index=repository.unique_index)
+    sql = postgres_sql.save_wave(
+        repository.spec, named=wave.named, unique_index=repository.unique_index, loose=repository._loose
+    )
     settings = postgres_sql.settings(1000, 1000, 1000, lock=None)
     packed = repository._packed([record], wave)
     statements = [Statement(postgres_sql.BEGIN), Statement(settings), Statement(f"EXPLAIN {sql}", packed)]
@@ -106,6 +109,30 @@ def test_identities_are_looked_up_by_index(each_postgres_url: str, state: str, i
             assert "Bitmap" not in shown
             assert re.search(rf"Index (Only )?Scan using \w*{pattern} devices_devicebackupresult", shown), shown
             assert re.search(r"Index (Only )?Scan using devices_device_pkey", shown)
+
+
+def test_identities_are_looked_up_by_index_also_where_the_collation_equates(postgres_url: str) -> None:
+    """The column's index finds the candidates, a comparison of bytes tells them apart."""
+    with closing(opened(postgres_url)) as repository, psycopg.connect(postgres_url, autocommit=True) as session:
+        if not session.execute(
+            "SELECT 1 FROM pg_collation WHERE collprovider = 'i' AND collname = 'de-x-icu'"
+        ).fetchone():
+            servers.unavailable("this PostgreSQL has no icu")
+        session.execute("CREATE COLLATION nocase (provider = icu, locale = 'und-u-ks-level2', deterministic = false)")
+        for column, digest, kind in (("task_identifier", "79509fe4", 128), ("task_id", "35fe8fa8", 64)):
+            session.execute(f"DROP INDEX devices_devicebackupresult_{column}_{digest}_like")
+            session.execute(
+                f"ALTER TABLE devices_devicebackupresult ALTER {column} TYPE varchar({kind}) COLLATE nocase"
+            )
+        fill(session, "large")
+        shown = plan(repository, result("key"))
+        assert re.search(r"Index (Only )?Scan using \w+_task_identifier_\w+ on devices_devicebackupresult", shown), (
+            shown
+        )
+        assert "Filter: ((task_identifier)::text = (r.task_identifier)::text)" in shown
+        shown = plan(repository, result("", task_id="task"))
+        assert re.search(r"Index Scan using \w+_task_id_\w+ on devices_devicebackupresult", shown), shown
+        assert "Seq Scan" not in shown
 
 
 def fill(session: psycopg.Connection, state: str) -> None:

@@ -9,7 +9,7 @@ from contextlib import closing
 import pytest
 import redis
 
-from devicevault_cli.repository import mysql, postgres, postgres_flight, sqlite
+from devicevault_cli.repository import mysql, postgres_connection, postgres_flight, sqlite
 from devicevault_cli.repository.postgres_connection import WatchedConnection
 from tests.support import servers
 from tests.support.daemon import Daemon, consuming
@@ -62,7 +62,7 @@ def test_the_database_answers_no_more(
     """A blackhole: nobody resets the connection. The real times are a minute and more."""
     monkeypatch.setattr(postgres_flight, "ANSWER_S", 2.0)
     monkeypatch.setattr(WatchedConnection, "patience_s", 2.0)
-    monkeypatch.setitem(postgres._CONNECT, "connect_timeout", "2")
+    monkeypatch.setitem(postgres_connection.CONNECT, "connect_timeout", "2")
     monkeypatch.setattr(mysql, "ANSWER_S", 2.0)
     url = request.getfixturevalue(which)
     with DatabaseProxy(url) as proxy, consuming(redis_url, url, database_through=proxy.url) as daemon:

@@ -7,6 +7,7 @@ from typing import NamedTuple
 
 from devicevault_cli.errors import MissingGroup
 from devicevault_cli.messages import FIRST_ID, Decision, Decoded, Fields, Rejected, Skipped, first_id
+from devicevault_cli.operations.persist import UNENCODABLE
 from devicevault_cli.pipelines import Pipeline
 from devicevault_cli.records import DeviceResult, Record
 from devicevault_cli.repository.repository import Existing, Repository
@@ -27,6 +28,8 @@ class Judged(NamedTuple):
     state: str
     decision: Decision
     rows: Sequence[Existing]
+    refused: Rejected | None = None
+    """Why its record would be rejected, where that is known and is not its device."""
 
     @property
     def device_id(self) -> int | None:
@@ -113,7 +116,7 @@ class Judge:
             elif position is None or each.id > position:
                 state = "undelivered"
             else:
-                looked.append(_convicted(each, known))
+                looked.append(_convicted(each, known, self.repository))
                 continue
             looked.append(each._replace(state=state, rows=rows))
         return looked
@@ -145,16 +148,21 @@ def _sought(judged: Judged, fields: Fields) -> Record | None:
     return DeviceResult("", name, 0, "", 0, "", None, None, None)
 
 
-def _convicted(judged: Judged, known_devices: Collection[int]) -> Judged:
+def _convicted(judged: Judged, known_devices: Collection[int], repository: Repository) -> Judged:
     """Lost: an entry that would become a row, or one that would be rejected."""
-    device = judged.device_id
-    if device is None or device in known_devices:
+    if not isinstance(judged.decision, Decoded):
         return judged
-    return judged._replace(state="lost_invalid")
+    if judged.device_id not in known_devices:
+        return judged._replace(state="lost_invalid")
+    if not all(repository.encodable([judged.decision.record])):
+        return judged._replace(state="lost_invalid", refused=UNENCODABLE)
+    return judged
 
 
 def reason(judged: Judged) -> Rejected:
     """Why a `lost_invalid` entry would be rejected."""
     if isinstance(judged.decision, Rejected):
         return judged.decision
+    if judged.refused is not None:
+        return judged.refused
     return Rejected("unknown-device", f"no device has the id {judged.device_id}")
