@@ -41,8 +41,8 @@ def compare(
         return _group_gone(stream, group, before, removed)
     if removed:
         detail = f"{_entries(removed)} removed from stream {stream} before group {group} read them"
-        # Redis 6.2 does not count what is added.
-        return Change("entries-removed", detail if now.added is not None else f"at least {detail}", removed)
+        exact = now.added is not None and now.left is not None
+        return Change("entries-removed", detail if exact else f"at least {detail}", removed)
     return None
 
 

@@ -103,11 +103,17 @@ class Seen:
 
     @property
     def removed_unread(self) -> int | None:
-        """Entries that left the stream before the group read them, as far as Redis counts (7.0 and later)."""
-        if self.added is None or self.read is None or self.left is None:
+        """Entries that left the stream before the group read them, as far as Redis counts (7.0 and later).
+
+        At least so many: where it is not certain how many are left, all that exist could be.
+        """
+        if self.added is None or self.read is None or self.position is None:
             return None
+        left = self.left
+        if left is None:
+            left = self.length - (self.first_id is not None and self.first_id <= self.position)
         # Entries-read may have been set to anything: no more can be missing than ever left the stream.
-        return max(0, min(self.added - self.length, self.added - self.read - self.left))
+        return max(0, min(self.added - self.length, self.added - self.read - left))
 
     def to_json(self) -> str:
         """The marker: ids as text."""

@@ -134,7 +134,8 @@ class Consumer:
         self.repository.check()
         self._watch.look_at_table(self.repository)
         self.membership.join()
-        self.membership.warn_of_others(unique_index=self.repository.unique_index)
+        with suppress(MissingGroup):  # deleted in this moment: the first read deals with it
+            self.membership.warn_of_others(unique_index=self.repository.unique_index)
 
     # --- the loop
 
