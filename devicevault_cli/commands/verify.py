@@ -10,8 +10,9 @@ from typing import Annotated, Any, Literal
 
 from devicevault_cli.commands.arguments import Option
 from devicevault_cli.commands.options import Rate, Since, command, parse_end
-from devicevault_cli.errors import DvctlError, NotConfirmed, Usage
+from devicevault_cli.errors import DvctlError, Usage
 from devicevault_cli.output.escapes import visible
+from devicevault_cli.output.printer import not_confirmed
 from devicevault_cli.runtime import Runtime
 from devicevault_cli.streams.model import LAST, ZERO, EntryId
 from devicevault_cli.times import parse_duration
@@ -78,9 +79,7 @@ def verify(
     if run.printer.output == "ids" and (show is None or counts or watch or repair):
         raise Usage("-o ids needs --show CLASS", hint="dvctl verify --show lost -o ids")
     if repair and not (dry_run or yes or run.terminal.can_ask):
-        raise NotConfirmed(
-            "this changes things, and there is no terminal to ask on", hint="add --yes, or look first with --dry-run"
-        )
+        raise not_confirmed(run.terminal, "--yes")
     scope = Scope(since or ZERO, until or LAST, rate)
     if counts:
         return _counts(run)
