@@ -5,6 +5,8 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable
 from typing import Any
 
+from devicevault_cli.errors import NothingMatched, NothingSucceeded
+from devicevault_cli.operations.named import Named
 from devicevault_cli.operations.plan import Answer, Plan, carry_out
 from devicevault_cli.repository.repository import Repository
 from devicevault_cli.runtime import Runtime
@@ -20,17 +22,46 @@ def change(
     ids: Callable[[Any], Iterable[object]] | None = None,
     rows: str | None = None,
 ) -> Answer:
-    """Carry a plan out and print its answer. Raises NotConfirmed, StalePlan and what the operation raises."""
-    answer = carry_out(
-        make,
-        show=lambda plan: run.printer.note(*plan.says),
-        confirm=lambda plan: _confirm(run, plan, question),
-        dry_run=run.dry_run,
-    )
-    run.printer.answer(answer, rows, ids=ids, lines=None if rows else _lines)
+    """Carry a plan out and print its answer.
+
+    Raises NotConfirmed, StalePlan, NothingMatched, NothingSucceeded and what the operation raises.
+    """
+    answer, plan = carried_out(run, make, question)
+    if not (plan.named.nothing and run.printer.output == "table"):
+        run.printer.answer(answer, rows, ids=ids, lines=None if rows else _lines)
     if undo := answer.get("undo"):
         run.printer.hint(f"to undo this: {undo}")
+    if plan.named.nothing:
+        raise NothingMatched(plan.named.says)
+    check_success(plan, answer)
     return answer
+
+
+def carried_out(run: Runtime, make: Callable[[], Plan], question: str) -> tuple[Answer, Plan]:
+    """Carry a plan out. -> its answer, and the plan as it was shown last"""
+    shown: list[Plan] = []
+
+    def show(plan: Plan) -> None:
+        shown.append(plan)
+        if not plan.named.nothing:
+            run.printer.note(*plan.says, *([plan.named.says] if plan.named.unknown else []))
+
+    answer = carry_out(make, show=show, confirm=lambda plan: _confirm(run, plan, question), dry_run=run.dry_run)
+    return answer, shown[-1]
+
+
+def conclude(run: Runtime, named: Named) -> None:
+    """Report the ids and names that do not exist. Raises NothingMatched where none of them does."""
+    if named.nothing:
+        raise NothingMatched(named.says)
+    if named.unknown:
+        run.printer.warn(named.says)
+
+
+def check_success(plan: Plan, answer: Answer) -> None:
+    """Raises NothingSucceeded where the plan was applied in vain."""
+    if plan.size and answer["applied"] and (why := plan.failure(answer)):
+        raise NothingSucceeded(why)
 
 
 def planned(run: Runtime) -> int | None:

@@ -8,12 +8,21 @@ from typing import Any, TypeAlias
 
 from devicevault_cli.errors import DvctlError, StalePlan
 from devicevault_cli.operations import journal
+from devicevault_cli.operations.named import Named
 
 Progress: TypeAlias = Callable[[int], None]
 """Told now and then how many items are done so far."""
 
 Answer: TypeAlias = dict[str, Any]
 """What a command answers: the keys of its `-o json`."""
+
+
+NO_NAMES = Named()
+
+
+def succeeded(answer: Answer) -> str:
+    """Nothing to complain of."""
+    return ""
 
 
 def quietly(done: int) -> None:
@@ -28,7 +37,8 @@ class Plan:
     means that all is as it should be already.  `apply` changes and reads back, and returns what is to replace the
     planned answer, with `undo`, the command that takes it back, where there is one.  `still_true` looks again at what
     the plan rests on.  `refusal` is why this must not be applied at all.  `typed` is the name that must be typed.
-    `preview` is what only a dry run answers, too long to be kept beside the result.
+    `preview` is what only a dry run answers, too long to be kept beside the result.  `named` is about the ids and names
+    that were typed.  `failure` says of the answer why nothing that was selected succeeded, '' where something did.
     """
 
     command: str
@@ -40,6 +50,8 @@ class Plan:
     refusal: DvctlError | None = None
     typed: str | None = None
     preview: Callable[[], Answer] = dict
+    named: Named = NO_NAMES
+    failure: Callable[[Answer], str] = succeeded
 
 
 def carry_out(
@@ -59,7 +71,7 @@ def carry_out(
     if dry_run:
         return plan.answer | plan.preview() | {"applied": False}
     if not plan.size:
-        return plan.answer | {"applied": True}
+        return plan.answer | {"applied": not plan.named.nothing}
     if plan.refusal is not None:
         raise plan.refusal
     confirm(plan)
@@ -103,6 +115,11 @@ def some(names: list[str], most: int = 5, total: int | None = None) -> str:
 def number(count: int, one: str, many: str | None = None) -> str:
     """`1 entry`, `2,000 entries`."""
     return f"{count:,} {one if count == 1 else many or one + 's'}"
+
+
+def chosen_number(count: int, one: str, many: str | None = None) -> str:
+    """The number of what was selected, and in words where that is nothing."""
+    return f"{'' if count else 'nothing matched: '}{number(count, one, many)}"
 
 
 def entries(count: int) -> str:

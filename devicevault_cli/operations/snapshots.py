@@ -14,6 +14,7 @@ from typing import Any
 from devicevault_cli.errors import Damaged, MissingGroup, Usage
 from devicevault_cli.operations import sealed
 from devicevault_cli.operations.journal import state_folder
+from devicevault_cli.operations.named import no_group
 from devicevault_cli.operations.plan import Progress, quietly
 from devicevault_cli.streams.delivery import now
 from devicevault_cli.streams.group import Group
@@ -126,6 +127,6 @@ def existing_group(group: Group) -> GroupInfo:
     info = group.info()
     if info is None:
         raise MissingGroup(
-            f"no group {group.name} on {group.stream.key}", hint="`dvctl status` lists the groups there are"
+            no_group(group, (each.name for each in group.stream.groups())), hint="run `dvctl status` to list the groups"
         )
     return info
