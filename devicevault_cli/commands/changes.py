@@ -6,7 +6,6 @@ from collections.abc import Callable, Iterable
 from typing import Any
 
 from devicevault_cli.errors import NothingMatched, NothingSucceeded
-from devicevault_cli.operations.named import Named
 from devicevault_cli.operations.plan import Answer, Plan, carry_out
 from devicevault_cli.repository.repository import Repository
 from devicevault_cli.runtime import Runtime
@@ -21,8 +20,9 @@ def change(
     *,
     ids: Callable[[Any], Iterable[object]] | None = None,
     rows: str | None = None,
+    hint: str | None = None,
 ) -> Answer:
-    """Carry a plan out and print its answer.
+    """Carry a plan out and print its answer; `hint` is for a plan that was applied in vain.
 
     Raises NotConfirmed, StalePlan, NothingMatched, NothingSucceeded and what the operation raises.
     """
@@ -33,7 +33,7 @@ def change(
         run.printer.hint(f"to undo this: {undo}")
     if plan.named.nothing:
         raise NothingMatched(plan.named.says)
-    check_success(plan, answer)
+    check_success(plan, answer, hint)
     return answer
 
 
@@ -50,18 +50,10 @@ def carried_out(run: Runtime, make: Callable[[], Plan], question: str) -> tuple[
     return answer, shown[-1]
 
 
-def conclude(run: Runtime, named: Named) -> None:
-    """Report the ids and names that do not exist. Raises NothingMatched where none of them does."""
-    if named.nothing:
-        raise NothingMatched(named.says)
-    if named.unknown:
-        run.printer.warn(named.says)
-
-
-def check_success(plan: Plan, answer: Answer) -> None:
+def check_success(plan: Plan, answer: Answer, hint: str | None = None) -> None:
     """Raises NothingSucceeded where the plan was applied in vain."""
     if plan.size and answer["applied"] and (why := plan.failure(answer)):
-        raise NothingSucceeded(why)
+        raise NothingSucceeded(why, hint=hint)
 
 
 def planned(run: Runtime) -> int | None:

@@ -19,7 +19,6 @@ from devicevault_cli.settings import NAMES, Settings, environment_variable, load
 from devicevault_cli.streams.model import LAST, ZERO, EntryId
 from devicevault_cli.times import iso, parse_duration
 
-
 # --- options that several commands have, each written once ---------------------------------------------------------
 
 IdsFrom: TypeAlias = Annotated[str | None, Option("--ids", "Read ids from FILE, one a line; - is stdin.", "FILE|-")]
@@ -38,7 +37,10 @@ Device: TypeAlias = Annotated[int | None, Option("--device", "Only messages of t
 Status: TypeAlias = Annotated[str | None, Option("--status", "Only messages with this status.", "STATUS")]
 Rate: TypeAlias = Annotated[float | None, Option("--rate", "Maximum messages per second.", least=0.001)]
 ClaimIdle: TypeAlias = Annotated[
-    int, Option("--claim-idle", "Take over pending entries that have been idle longer than this.", "DURATION", parse_duration)
+    int,
+    Option(
+        "--claim-idle", "Take over pending entries that have been idle longer than this.", "DURATION", parse_duration
+    ),
 ]
 BrokerUrl: TypeAlias = Annotated[str | None, Option("--broker-url", "Celery broker for the storage dispatch.", "URL")]
 
@@ -52,6 +54,19 @@ def say_if_missing(run: Runtime) -> None:
     with suppress(WrongType):
         if run.stream.info() is None:
             run.printer.note(f"there is no stream {run.stream.key} yet")
+
+
+def forbid(*rules: tuple[bool, str]) -> None:
+    """Raises Usage with the words of the first rule that is broken."""
+    for broken, words in rules:
+        if broken:
+            raise Usage(words)
+
+
+def require_order(start: EntryId | None, end: EntryId | None, first: str = "--from", last: str = "--to") -> None:
+    """Raises Usage for a range that ends before it begins."""
+    if start is not None and end is not None and start > end:
+        raise Usage(f"{first} {start} is after {last} {end}", hint=f"give {first} the earlier of the two")
 
 
 def read_ids(run: Runtime, ids: Sequence[EntryId] | None, source: str | None) -> list[EntryId]:

@@ -5,7 +5,8 @@ from __future__ import annotations
 from typing import Annotated
 
 from devicevault_cli.commands.arguments import Option
-from devicevault_cli.commands.options import CLAIM_IDLE_MS, END, START, ClaimIdle, End, Start, command
+from devicevault_cli.commands.named import answered, conclude, typed_consumer
+from devicevault_cli.commands.options import CLAIM_IDLE_MS, END, START, ClaimIdle, End, Start, command, require_order
 from devicevault_cli.operations import pending as operation
 from devicevault_cli.runtime import Runtime
 from devicevault_cli.times import parse_duration
@@ -35,9 +36,11 @@ def pending(
 
     The next page begins where this one ends: --from the last id. As -o ids they come all, for another command.
     """
+    require_order(start, end)
     if run.settings.output == "ids" and count is None and not summary:
         rows = operation.all_pending(run.group, consumer=owner, min_idle_ms=min_idle, start=start, end=end)
         run.printer.stream(rows, {"id": 24})
+        conclude(run, typed_consumer(run, owner))
         return
     answer = operation.pending(
         run.group,
@@ -51,10 +54,11 @@ def pending(
     )
     if not answer["total"] and run.group.info() is None:
         run.printer.note(f"there is no group {run.group.name} on {run.stream.key} yet")
+    names = typed_consumer(run, owner)
     if summary and run.settings.output != "json":
         del answer["entries"]
-        run.printer.answer(answer)
+        answered(run, answer, names)
         return
-    run.printer.answer(answer, "entries", COLUMNS)
+    answered(run, answer, names, "entries", columns=COLUMNS)
     if any(each["state"] == "stuck" for each in answer["entries"]):
         run.printer.hint("any running `dvctl consume` takes stuck entries over; `dvctl claim` lets it do so at once")

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 from typing import Annotated
 
 from devicevault_cli.commands.arguments import Argument, Option
 from devicevault_cli.commands.changes import change, planned, ready_database
+from devicevault_cli.commands.named import typed_device
 from devicevault_cli.commands.options import (
     END,
     START,
@@ -18,14 +20,17 @@ from devicevault_cli.commands.options import (
     Start,
     Status,
     command,
+    forbid,
     read_ids,
+    require_order,
 )
 from devicevault_cli.errors import Usage
+from devicevault_cli.operations.plan import Plan
 from devicevault_cli.operations.selection import Selection, Source, from_file, from_stream
 from devicevault_cli.runtime import Runtime
 from devicevault_cli.streams.model import EntryId
 
-Task = Annotated[str | None, Option("--task", "Only this task id or task identifier.", "TEXT")]
+Task = Annotated[str | None, Option("--task", "Only messages of this task id or task identifier.", "TEXT")]
 
 
 @command(
@@ -51,14 +56,16 @@ def replay(
     file: Annotated[Path | None, Option("--file", "Entries of a file of dvctl export.", complete="files")] = None,
     overwrite: Annotated[bool, Option("--overwrite", "Replace rows of another device or status.")] = False,
     republish: Annotated[bool, Option("--republish", "Put copies on the stream instead.")] = False,
-    max_copies: Annotated[int, Option("--max-copies", "Leave out what was republished so often.", least=1)] = 3,
+    max_copies: Annotated[
+        int | None, Option("--max-copies", "With --republish: most copies of one message (3).", least=1)
+    ] = None,
     rate: Rate = None,
 ) -> None:
-    """Persist chosen entries again by the code that consume uses; what has its row stays single.
+    """Persist chosen entries through the consumer's write path; existing rows are not duplicated.
 
-    Each keeps the time of its entry. No group is touched, nothing is dispatched to storage.
+    Each row gets the time of its entry. No group is changed, nothing is dispatched to storage.
     """
-    from devicevault_cli.operations.replay import ReplayOptions, plan_replay, plan_republish
+    from devicevault_cli.operations.replay import MOST_COPIES, ReplayOptions, plan_replay, plan_republish
 
     listed = [*(words or ()), *(ids or ())]
     selection = Selection(
@@ -70,26 +77,37 @@ def replay(
         status=status,
     )
     if selection == Selection() and file is None and not missing:
-        raise Usage(
-            "which entries?", hint="give ids, --since, --device, --missing ...; --missing takes all without a row"
-        )
+        raise Usage("no entries are chosen", hint="give ids, a range, --device, --task, --status, --file or --missing")
+    forbid(
+        (
+            republish and (file is not None or missing or overwrite),
+            "--republish copies entries of the stream: no --file, --missing or --overwrite",
+        ),
+        (max_copies is not None and not republish, "--max-copies needs --republish"),
+    )
+    require_order(selection.start, selection.end)
     source = _source(run, selection, file)
+
+    def checked(plan: Plan) -> Plan:
+        if plan.size or plan.named.unknown or not (named := typed_device(run, device)).unknown:
+            return plan
+        return replace(plan, named=named, answer=plan.answer | {"unknown": list(named.unknown)})
+
     with run.printer.progress("replaying") as progress:
         if republish:
-            if file is not None or missing or overwrite:
-                raise Usage("--republish copies entries of the stream: no --file, --missing or --overwrite")
+            most = MOST_COPIES if max_copies is None else max_copies
             change(
                 run,
-                lambda: plan_republish(run.stream, source, rate=rate, most=max_copies, progress=progress),
-                "Publish the copies?",
+                lambda: checked(plan_republish(run.stream, source, rate=rate, most=most, progress=progress)),
+                "Publish these copies?",
             )
             return
         repository = ready_database(run)
         options = ReplayOptions(missing, overwrite, rate)
         change(
             run,
-            lambda: plan_replay(source, run.pipeline, repository, options, progress, most=planned(run)),
-            "Replay them?",
+            lambda: checked(plan_replay(source, run.pipeline, repository, options, progress, most=planned(run))),
+            "Replay these entries?",
         )
 
 

@@ -42,7 +42,11 @@ class Chosen:
             found = group.pending_ids(some_ids)
             if unknown is not None:
                 unknown += (key for key in some_ids if key not in found)
-            yield [each for each in found.values() if self.owner in (None, each.consumer) and each.idle_ms >= self.min_idle_ms]
+            yield [
+                each
+                for each in found.values()
+                if self.owner in (None, each.consumer) and each.idle_ms >= self.min_idle_ms
+            ]
 
 
 @dataclass(slots=True)
@@ -120,9 +124,7 @@ def plan_claim(
     says += new_consumer(group, to, (each.name for each in consumers)) if to and count.total else []
     says += [f"  from {name}: {entries(number)}" for name, number in count.owners.most_common(10)]
     if held:
-        says.append(
-            f"{entries(sum(held.values()))} of these are held by active consumers: {some(sorted(held))}"
-        )
+        says.append(f"{entries(sum(held.values()))} of these are held by active consumers: {some(sorted(held))}")
     return Plan(
         command=f"claim --to {to}" if to else "claim --release",
         says=tuple(says),
@@ -188,7 +190,7 @@ def _fate(group: Group, ids: list[EntryId], pipeline: Pipeline, repository: Repo
     fate: Counter[str] = Counter()
     fate.update({GONE: len(ids) - len(there)} if len(there) < len(ids) else {})
     if repository is None:
-        fate.update({"unknown without a database": len(there)} if there else {})
+        fate.update({"whether they have a row is unknown without a database": len(there)} if there else {})
         return fate
     records = []
     for key, entry in there.items():
@@ -196,7 +198,7 @@ def _fate(group: Group, ids: list[EntryId], pipeline: Pipeline, repository: Repo
         if isinstance(decision, Decoded):
             records.append(decision.record)
         else:
-            fate["would be rejected or skipped anyway"] += 1
+            fate["would be rejected or skipped"] += 1
     for rows in repository.find(records) if records else []:
-        fate["has its row already" if rows else "has NO row: the result is given up"] += 1
+        fate["have a row already" if rows else "have NO row: these results would be lost"] += 1
     return fate

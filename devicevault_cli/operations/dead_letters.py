@@ -7,14 +7,21 @@ from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, field
 from typing import Any
 
+from devicevault_cli.nearest import quoted, suggestion
 from devicevault_cli.operations.inspect import shown_fields
-from devicevault_cli.operations.named import Named, named_letters
+from devicevault_cli.operations.named import NO_NAMES, Named, named_letters
 from devicevault_cli.operations.pending import shown
 from devicevault_cli.operations.plan import Answer, Plan, Progress, chosen_number, quietly, some
 from devicevault_cli.streams import admin
 from devicevault_cli.streams.dead_letters import DeadLetter, DeadLetters
 from devicevault_cli.streams.model import LAST, EntryId
 from devicevault_cli.streams.snapshot import missing
+
+REASONS = (
+    "empty-message", "invalid-encoding", "nul-character", "missing-device-id", "invalid-device-id", "value-too-long",
+    "malformed-log", "unknown-device", "database-rejected", "max-deliveries",
+)  # fmt: skip
+"""Why messages are dead-lettered."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -40,6 +47,16 @@ class Letters:
             if unseen:
                 unseen.difference_update(letter.id for letter in page)
             yield [letter for letter in page if self.matches(letter)]
+
+    def named_reason(self, letters: DeadLetters) -> Named:
+        """About a reason that dvctl does not know and no letter has."""
+        if self.reason is None or self.reason in REASONS:
+            return NO_NAMES
+        known = {letter.reason for page in letters.pages() for letter in page}
+        if self.reason in known:
+            return NO_NAMES
+        says = f"not found: no dead letter has the reason {quoted(self.reason)}; "
+        return Named(1, (self.reason,), says + suggestion(self.reason, [*REASONS, *sorted(known)], "reasons"))
 
     def named(self, letters: DeadLetters, unknown: Iterable[EntryId]) -> Named:
         """About the ids that were chosen."""

@@ -9,8 +9,8 @@ from pathlib import Path
 from devicevault_cli.errors import ConsumerAlive, DvctlError, Usage
 from devicevault_cli.operations import snapshots
 from devicevault_cli.operations.census import Census
-from devicevault_cli.operations.positions import RANGE_ENDS, parse_start
 from devicevault_cli.operations.plan import Answer, Plan, Progress, entries, number, quietly, some, stale
+from devicevault_cli.operations.positions import RANGE_ENDS, parse_start
 from devicevault_cli.operations.status import ALIVE_MS
 from devicevault_cli.pipelines import Pipeline
 from devicevault_cli.repository.repository import Repository

@@ -4,12 +4,15 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
+from typing import TYPE_CHECKING
 
 from devicevault_cli.nearest import listed, nearest, quoted, suggestion
-from devicevault_cli.streams.dead_letters import DeadLetters
-from devicevault_cli.streams.group import Group
 from devicevault_cli.streams.model import Entry, EntryId
-from devicevault_cli.streams.stream import Stream
+
+if TYPE_CHECKING:
+    from devicevault_cli.streams.dead_letters import DeadLetters
+    from devicevault_cli.streams.group import Group
+    from devicevault_cli.streams.stream import Stream
 
 
 @dataclass(frozen=True, slots=True)
@@ -24,6 +27,9 @@ class Named:
     def nothing(self) -> bool:
         """Whether none of them exists."""
         return bool(self.unknown) and len(self.unknown) >= self.total
+
+
+NO_NAMES = Named()
 
 
 def named_entries(
@@ -50,7 +56,7 @@ def named_pending(group: Group, ids: Sequence[EntryId] | None, unknown: Sequence
 
 
 def named_letters(letters: DeadLetters, ids: Iterable[EntryId] | None, unknown: Sequence[EntryId]) -> Named:
-    """Dead letters of a group; they stand in the order in which they were written, so the nearest ids are looked for."""
+    """Dead letters of a group; they are not in the order of these ids, so finding the nearest means reading all."""
     if not unknown:
         return Named(len(list(ids or ())))
     target = unknown[0]

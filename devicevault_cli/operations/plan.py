@@ -8,16 +8,13 @@ from typing import Any, TypeAlias
 
 from devicevault_cli.errors import DvctlError, StalePlan
 from devicevault_cli.operations import journal
-from devicevault_cli.operations.named import Named
+from devicevault_cli.operations.named import NO_NAMES, Named
 
 Progress: TypeAlias = Callable[[int], None]
 """Told now and then how many items are done so far."""
 
 Answer: TypeAlias = dict[str, Any]
 """What a command answers: the keys of its `-o json`."""
-
-
-NO_NAMES = Named()
 
 
 def succeeded(answer: Answer) -> str:

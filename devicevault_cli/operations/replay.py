@@ -225,13 +225,22 @@ def plan_republish(
         "refused": often,
         "unknown": list(named.unknown),
     }
-    says = [f"{chosen_number(len(ids) - often, 'entry', 'entries')} would be copied to the end of {stream.key}, where every group gets them"]
+    copies = chosen_number(len(ids) - often, "entry", "entries")
+    says = [f"{copies} would be copied to the end of {stream.key}, where every group gets them"]
     if often:
         says.append(f"{entries(often)} left out: republished {most} times already")
     return Plan(
         "replay --republish", tuple(says), answer, len(ids), apply, still_true=lambda: True, named=named,
-        failure=lambda done: "" if done["republished"] else f"nothing was republished: {says[-1]}",
+        failure=_none_copied,
     )  # fmt: skip
+
+
+def _none_copied(answer: Answer) -> str:
+    if answer["republished"]:
+        return ""
+    refused = answer["refused"]
+    why = f"{entries(refused)} republished too often already" if refused else "the entries are no longer on the stream"
+    return f"nothing was republished: {why}"
 
 
 def _copies(entry: Entry) -> int:

@@ -67,6 +67,24 @@ def write_snapshot(group: Group, info: GroupInfo, progress: Progress = quietly) 
     return path
 
 
+def newest(most: int = 5) -> list[Path]:
+    """The snapshots of groups there are, the newest first; none where nobody may look."""
+    try:
+        files = list((state_folder() / "snapshots").glob("*.jsonl"))
+        return sorted((file for file in files if not file.name.endswith(".rows.jsonl")), key=_age)[:most]
+    except (OSError, RuntimeError):
+        return []
+
+
+def _age(file: Path) -> float:
+    return -file.stat().st_mtime
+
+
+def there() -> str:
+    """Which snapshots there are, for whoever names none."""
+    return f"snapshots: {', '.join(map(str, newest())) or 'none'}"
+
+
 def new_path(name: str, suffix: str = "jsonl") -> Path:
     """A name that no other snapshot has: what it is of, when, by which process."""
     safe = re.sub(r"[^A-Za-z0-9._-]+", "_", name)[:60] or "group"

@@ -238,7 +238,8 @@ def not_confirmed(terminal: Terminal, flag: str) -> NotConfirmed:
     """The refusal of a change that nobody can be asked about."""
     which = "stderr" if terminal.stdin_is_tty else "stdin"
     return NotConfirmed(
-        f"confirmation required, but {which} is not a terminal; use {flag}", hint=f"add {flag}, or --dry-run to see the plan"
+        f"confirmation required, but {which} is not a terminal; use {flag}",
+        hint=f"add {flag}, or --dry-run to see the plan",
     )
 
 
