@@ -20,12 +20,12 @@ def nearest(name: str, known: Iterable[str], most: int = 3) -> list[str]:
     return [shown[each][:LONGEST] for each in close[:most]]
 
 
-def suggestion(name: str, known: Iterable[str], kinds: str) -> str:
+def suggestion(name: str, known: Iterable[str], kinds: str, most: int = MOST) -> str:
     """`did you mean "ghost-1"?`, else what there is: `consumers: a, b and 4 more`."""
-    names = list(known)
+    names = list(dict.fromkeys(known))
     if close := nearest(name, names):
         return f"did you mean {' or '.join(map(quoted, close))}?"
-    return f"{kinds}: {listed(names)}" if names else f"there are no {kinds}"
+    return f"{kinds}: {listed(names, most)}" if names else f"there are no {kinds}"
 
 
 def listed(names: list[str], most: int = MOST) -> str:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable
 from typing import Any
 
-from devicevault_cli.errors import NothingMatched, NothingSucceeded
+from devicevault_cli.errors import NothingSucceeded
 from devicevault_cli.operations.plan import Answer, Plan, carry_out
 from devicevault_cli.repository.repository import Repository
 from devicevault_cli.runtime import Runtime
@@ -32,7 +32,7 @@ def change(
     if undo := answer.get("undo"):
         run.printer.hint(f"to undo this: {undo}")
     if plan.named.nothing:
-        raise NothingMatched(plan.named.says)
+        raise plan.named.error()
     check_success(plan, answer, hint)
     return answer
 
@@ -68,7 +68,7 @@ def _confirm(run: Runtime, plan: Plan, question: str) -> None:
 def _lines(answer: Any) -> Iterable[str]:
     """Long lists as their lengths: a person does not read a million ids."""
     for name, value in answer.items():
-        if name != "undo":
+        if name != "undo" and (name != "unknown" or value):
             yield f"{name.replace('_', ' '):18}  {_brief(value)}"
 
 

@@ -9,9 +9,8 @@ from pathlib import Path
 
 from devicevault_cli.commands.arguments import Argument, Parameter
 from devicevault_cli.commands.options import Command
-from devicevault_cli.commands.table import DEFAULTS, GROUPS, PANELS, TABLE, load
+from devicevault_cli.commands.table import DEFAULTS, GROUPS, PANELS, TABLE, load, no_command
 from devicevault_cli.errors import NothingMatched
-from devicevault_cli.nearest import quoted, suggestion
 
 WIDTH = 80
 TEXTS = Path(__file__).parents[1] / "help"
@@ -45,10 +44,7 @@ def _named_topic(named: list[str]) -> str:
     if named[0] in TABLE:  # `dvctl help show 1-0`
         return named[0]
     known = [words for words in TABLE if words.startswith(f"{named[0]} ")] or [*GROUPS, *TABLE]
-    raise NothingMatched(
-        f"there is no command {quoted(topic)}; {suggestion(topic, known, 'commands')}",
-        hint="run `dvctl --help` to list the commands",
-    )
+    raise NothingMatched(no_command(topic, known), hint="run `dvctl --help` to list the commands")
 
 
 def help_text(topic: str) -> str:

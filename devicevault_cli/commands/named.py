@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from devicevault_cli.errors import DvctlError, MissingGroup, NothingMatched
+from devicevault_cli.errors import DvctlError, MissingGroup
 from devicevault_cli.operations import named
 from devicevault_cli.operations.named import NO_NAMES, Named
 from devicevault_cli.output.printer import Answer
@@ -14,7 +14,7 @@ from devicevault_cli.runtime import Runtime
 def conclude(run: Runtime, names: Named) -> None:
     """Report the ids and names that do not exist. Raises NothingMatched where none of them does."""
     if names.nothing:
-        raise NothingMatched(names.says)
+        raise names.error()
     if names.unknown:
         run.printer.warn(names.says)
 

@@ -52,9 +52,9 @@ def pending(
         claim_idle_ms=claim_idle,
         summary_only=summary,
     )
-    if not answer["total"] and run.group.info() is None:
-        run.printer.note(f"there is no group {run.group.name} on {run.stream.key} yet")
     names = typed_consumer(run, owner)
+    if not answer["total"] and not names.unknown and run.group.info() is None:
+        run.printer.note(f"there is no group {run.group.name} on {run.stream.key} yet")
     if summary and run.settings.output != "json":
         del answer["entries"]
         answered(run, answer, names)

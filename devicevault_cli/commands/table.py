@@ -92,8 +92,13 @@ def find(words: list[str]) -> tuple[str, list[str]]:
 
 
 def _no_command(name: str, known: list[str]) -> Usage:
+    return Usage(no_command(name, known), hint="run `dvctl --help` to list the commands")
+
+
+def no_command(name: str, known: list[str]) -> str:
+    """Says that a command does not exist, and which was meant."""
     from devicevault_cli.nearest import nearest, quoted
 
     close = nearest(name, known)
     meant = f"; did you mean {' or '.join(close)}?" if close else ""
-    return Usage(f"there is no command {quoted(name)}{meant}", hint="run `dvctl --help` to list the commands")
+    return f"there is no command {quoted(name)}{meant}"

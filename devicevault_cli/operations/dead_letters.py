@@ -56,7 +56,9 @@ class Letters:
         if self.reason in known:
             return NO_NAMES
         says = f"not found: no dead letter has the reason {quoted(self.reason)}; "
-        return Named(1, (self.reason,), says + suggestion(self.reason, [*REASONS, *sorted(known)], "reasons"))
+        return Named(
+            1, (self.reason,), says + suggestion(self.reason, [*REASONS, *sorted(known)], "reasons", len(REASONS))
+        )
 
     def named(self, letters: DeadLetters, unknown: Iterable[EntryId]) -> Named:
         """About the ids that were chosen."""

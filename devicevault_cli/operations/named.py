@@ -6,6 +6,7 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
+from devicevault_cli.errors import NothingMatched
 from devicevault_cli.nearest import listed, nearest, quoted, suggestion
 from devicevault_cli.streams.model import Entry, EntryId
 
@@ -22,11 +23,16 @@ class Named:
     total: int = 0
     unknown: tuple[str, ...] = ()
     says: str = ""
+    hint: str | None = None
 
     @property
     def nothing(self) -> bool:
         """Whether none of them exists."""
         return bool(self.unknown) and len(self.unknown) >= self.total
+
+    def error(self) -> NothingMatched:
+        """What to raise where none of them exists."""
+        return NothingMatched(self.says, hint=self.hint)
 
 
 NO_NAMES = Named()
@@ -42,7 +48,7 @@ def named_entries(
     if stream is not None:
         near = [str(entry.id) for entry in _neighbours(stream, unknown[0])]
         says += f"; nearest: {', '.join(near)}" if near else "; it has no entries at all"
-    return _named(ids, unknown, says)
+    return _named(ids, unknown, says, "run `dvctl tail --no-follow` to see the newest entries" if stream else None)
 
 
 def named_pending(group: Group, ids: Sequence[EntryId] | None, unknown: Sequence[EntryId]) -> Named:
@@ -51,8 +57,12 @@ def named_pending(group: Group, ids: Sequence[EntryId] | None, unknown: Sequence
         return Named(len(ids or ()))
     verb = "is" if len(unknown) == 1 else "are"
     pending = group.summary()
-    there = f"{pending.total:,} pending, from {pending.first_id} to {pending.last_id}" if pending.total else "none are"
-    return _named(ids, unknown, f"{_entry(unknown)} {verb} not pending in group {group.name}; {there}")
+    there = (
+        f"{pending.total:,} pending, from {pending.first_id} to {pending.last_id}"
+        if pending.total
+        else "nothing is pending"
+    )
+    return _named(ids, unknown, f"{_entry(unknown)} {verb} not pending in group {group.name}; {there}", _PENDING)
 
 
 def named_letters(letters: DeadLetters, ids: Iterable[EntryId] | None, unknown: Sequence[EntryId]) -> Named:
@@ -64,7 +74,7 @@ def named_letters(letters: DeadLetters, ids: Iterable[EntryId] | None, unknown: 
     for page in letters.pages():
         near = sorted([*near, *(letter.id for letter in page)], key=lambda each: _distance(each, target))[:2]
     there = f"nearest: {', '.join(map(str, sorted(near)))}" if near else "there are none"
-    return _named(ids, unknown, f"no dead letter {listed([*map(str, unknown)])}; {there}")
+    return _named(ids, unknown, f"no dead letter {listed([*map(str, unknown)])}; {there}", _LETTERS)
 
 
 def named_consumers(group: Group, names: Sequence[str], known: Iterable[str]) -> Named:
@@ -75,7 +85,7 @@ def named_consumers(group: Group, names: Sequence[str], known: Iterable[str]) ->
         return Named(len(names))
     subject = ", ".join(map(quoted, unknown[:5])) + (f" and {len(unknown) - 5:,} more" if len(unknown) > 5 else "")
     says = f"group {group.name} has no consumer {subject}; {suggestion(unknown[0], there, 'consumers')}"
-    return Named(len(set(names)), tuple(unknown), says)
+    return Named(len(set(names)), tuple(unknown), says, "run `dvctl consumers` to list the consumers")
 
 
 def new_consumer(group: Group, name: str, known: Iterable[str]) -> list[str]:
@@ -93,7 +103,7 @@ def named_group(group: Group) -> Named:
     known = [info.name for info in group.stream.groups()]
     if not known or group.name in known:
         return Named(1)
-    return Named(1, (group.name,), no_group(group, known))
+    return Named(1, (group.name,), no_group(group, known), "run `dvctl status` to list the groups")
 
 
 def no_group(group: Group, known: Iterable[str]) -> str:
@@ -101,8 +111,12 @@ def no_group(group: Group, known: Iterable[str]) -> str:
     return f"{group.stream.key} has no group {quoted(group.name)}; {suggestion(group.name, known, 'groups')}"
 
 
-def _named(ids: Iterable[EntryId] | None, unknown: Sequence[EntryId], says: str) -> Named:
-    return Named(len(set(ids or ())), tuple(map(str, unknown)), f"not found: {says}")
+_PENDING = "run `dvctl pending` to list the pending entries"
+_LETTERS = "run `dvctl dlq list` to list the dead letters"
+
+
+def _named(ids: Iterable[EntryId] | None, unknown: Sequence[EntryId], says: str, hint: str | None) -> Named:
+    return Named(len(set(ids or ())), tuple(map(str, unknown)), f"not found: {says}", hint)
 
 
 def _entry(ids: Sequence[EntryId]) -> str:
