@@ -128,7 +128,7 @@ class Printer:
     def progress(self, label: str, total: int | None = None) -> Iterator[Progress]:
         """A moving line on a terminal, nothing elsewhere: `with printer.progress("reading", n) as at: at(done)`."""
         stream = self.terminal.stderr if self.terminal.stderr_is_tty else None
-        progress = Progress(stream, label, total, self.terminal.width)
+        progress = Progress(stream, label, total, self.terminal.width_of(self.terminal.stderr))
         outer, self._progress = self._progress, progress
         try:
             yield progress
