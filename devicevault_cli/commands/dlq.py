@@ -3,17 +3,15 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from dataclasses import replace
 from typing import Annotated, Any, TypeAlias
 
 from devicevault_cli.commands.arguments import Argument, Option
 from devicevault_cli.commands.changes import change, planned, ready_database
-from devicevault_cli.commands.named import answered, looked_up, typed_device, typed_group
+from devicevault_cli.commands.named import answered, looked_up, typed_device, typed_group, unmatched
 from devicevault_cli.commands.options import Count, Device, IdsFrom, command, read_ids, say_if_missing
 from devicevault_cli.errors import Usage
 from devicevault_cli.operations.dead_letters import Letters
 from devicevault_cli.operations.named import NO_NAMES, Named
-from devicevault_cli.operations.plan import Plan
 from devicevault_cli.operations.positions import parse_start
 from devicevault_cli.runtime import Runtime
 from devicevault_cli.streams.model import EntryId
@@ -61,13 +59,6 @@ def _typed(run: Runtime, chosen: Letters) -> Named:
     """What was typed and does not exist, where nothing was found."""
     names = (typed_group(run), chosen.named_reason(run.dead_letters), typed_device(run, chosen.device))
     return next((each for each in names if each.unknown), NO_NAMES)
-
-
-def _checked(run: Runtime, plan: Plan, chosen: Letters) -> Plan:
-    """The plan; one that found nothing says which of the names do not exist."""
-    if plan.size or plan.named.unknown or not (named := _typed(run, chosen)).unknown:
-        return plan
-    return replace(plan, named=named, answer=plan.answer | {"unknown": list(named.unknown)})
 
 
 @command("dvctl dlq list", "dvctl dlq list --reason unknown-device -o ids | dvctl dlq retry --ids - --yes", ids=True)
@@ -170,7 +161,7 @@ def retry(
     with run.printer.progress("retrying") as progress:
         change(
             run,
-            lambda: _checked(run, plan_retry(*about, fixes, progress, most=planned(run)), chosen),
+            lambda: unmatched(plan_retry(*about, fixes, progress, most=planned(run)), lambda: _typed(run, chosen)),
             "Retry these dead letters?",
             hint="run `dvctl dlq list` to see the reasons, and repair a field with `dvctl dlq retry --set FIELD=VALUE`",
         )
@@ -198,6 +189,6 @@ def drop(
     with run.printer.progress("dropping") as progress:
         change(
             run,
-            lambda: _checked(run, plan_drop(run.dead_letters, chosen, progress), chosen),
+            lambda: unmatched(plan_drop(run.dead_letters, chosen, progress), lambda: _typed(run, chosen)),
             "Drop these dead letters?",
         )

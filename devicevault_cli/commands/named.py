@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+from dataclasses import replace
 from typing import Any
 
 from devicevault_cli.errors import DvctlError, MissingGroup
 from devicevault_cli.operations import named
 from devicevault_cli.operations.named import NO_NAMES, Named
-from devicevault_cli.output.printer import Answer
+from devicevault_cli.operations.plan import Answer, Plan
 from devicevault_cli.runtime import Runtime
 
 
@@ -33,6 +35,13 @@ def answered(run: Runtime, answer: Answer, names: Named, rows: str | None = None
     if not (names.nothing and run.printer.output == "table"):
         run.printer.answer(answer, rows, **how)
     conclude(run, names)
+
+
+def unmatched(plan: Plan, look: Callable[[], Named]) -> Plan:
+    """The plan; one that found nothing says which of the names do not exist, if any."""
+    if plan.size or plan.named.unknown or not (names := look()).unknown:
+        return plan
+    return replace(plan, named=names, answer=plan.answer | {"unknown": list(names.unknown)})
 
 
 def typed_group(run: Runtime) -> Named:

@@ -23,13 +23,12 @@ from devicevault_cli.times import iso, parse_duration
 
 IdsFrom: TypeAlias = Annotated[str | None, Option("--ids", "Read ids from FILE, one a line; - is stdin.", "FILE|-")]
 Count: TypeAlias = Annotated[int, Option("-n/--count", "At most this many.", least=1)]
-Start: TypeAlias = Annotated[
-    EntryId,
-    Option("--from", "From this id, time, duration back from now, or start.", "ID|TIME|-DURATION", parse_start),
-]
-End: TypeAlias = Annotated[
-    EntryId, Option("--to", "Up to this id, time, duration back from now, or end.", "ID|TIME|-DURATION", parse_end)
-]
+_FROM = Option("--from", "From this id, time, duration back from now, or start.", "ID|TIME|-DURATION", parse_start)
+_TO = Option("--to", "Up to this id, time, duration back from now, or end.", "ID|TIME|-DURATION", parse_end)
+Start: TypeAlias = Annotated[EntryId, _FROM]
+End: TypeAlias = Annotated[EntryId, _TO]
+TypedStart: TypeAlias = Annotated[EntryId | None, _FROM]
+TypedEnd: TypeAlias = Annotated[EntryId | None, _TO]
 Since: TypeAlias = Annotated[
     EntryId | None, Option("--since", "Only entries from this time on.", "TIME|-DURATION", parse_start)
 ]

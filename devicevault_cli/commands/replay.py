@@ -2,31 +2,30 @@
 
 from __future__ import annotations
 
-from dataclasses import replace
+from functools import partial
 from pathlib import Path
 from typing import Annotated
 
 from devicevault_cli.commands.arguments import Argument, Option
 from devicevault_cli.commands.changes import change, planned, ready_database
-from devicevault_cli.commands.named import typed_device
+from devicevault_cli.commands.named import typed_device, unmatched
 from devicevault_cli.commands.options import (
     END,
     START,
     Device,
-    End,
     IdsFrom,
     Rate,
     Since,
-    Start,
     Status,
+    TypedEnd,
+    TypedStart,
     command,
     forbid,
     read_ids,
     require_order,
 )
 from devicevault_cli.errors import Usage
-from devicevault_cli.operations.plan import Plan
-from devicevault_cli.operations.selection import Selection, Source, from_file, from_stream
+from devicevault_cli.operations.selection import Selection, from_file, from_stream
 from devicevault_cli.runtime import Runtime
 from devicevault_cli.streams.model import EntryId
 
@@ -46,8 +45,8 @@ def replay(
     words: Annotated[list[EntryId] | None, Argument("ID...", "Only these entries.", EntryId.parse, "ids")] = None,
     ids: Annotated[list[EntryId] | None, Option("--id", "Only this entry; repeatable.", "ID", EntryId.parse)] = None,
     ids_from: IdsFrom = None,
-    start: Start = START,
-    end: End = END,
+    start: TypedStart = None,
+    end: TypedEnd = None,
     since: Since = None,
     device: Device = None,
     task: Task = None,
@@ -70,13 +69,14 @@ def replay(
     listed = [*(words or ()), *(ids or ())]
     selection = Selection(
         ids=read_ids(run, listed, ids_from) if listed or ids_from is not None else None,
-        start=max(start, since or START),
-        end=end,
+        start=max(start or START, since or START),
+        end=end or END,
         device=device,
         task=task,
         status=status,
     )
-    if selection == Selection() and file is None and not missing:
+    unlimited = selection == Selection() and all(each is None for each in (start, end, since, file))
+    if unlimited and not missing:
         raise Usage("no entries are chosen", hint="give ids, a range, --device, --task, --status, --file or --missing")
     forbid(
         (
@@ -86,19 +86,14 @@ def replay(
         (max_copies is not None and not republish, "--max-copies needs --republish"),
     )
     require_order(selection.start, selection.end)
-    source = _source(run, selection, file)
-
-    def checked(plan: Plan) -> Plan:
-        if plan.size or plan.named.unknown or not (named := typed_device(run, device)).unknown:
-            return plan
-        return replace(plan, named=named, answer=plan.answer | {"unknown": list(named.unknown)})
-
+    source = from_file(file, selection) if file is not None else from_stream(run.stream, selection)
+    known = partial(unmatched, look=lambda: typed_device(run, device))
     with run.printer.progress("replaying") as progress:
         if republish:
             most = MOST_COPIES if max_copies is None else max_copies
             change(
                 run,
-                lambda: checked(plan_republish(run.stream, source, rate=rate, most=most, progress=progress)),
+                lambda: known(plan_republish(run.stream, source, rate=rate, most=most, progress=progress)),
                 "Publish these copies?",
             )
             return
@@ -106,10 +101,6 @@ def replay(
         options = ReplayOptions(missing, overwrite, rate)
         change(
             run,
-            lambda: checked(plan_replay(source, run.pipeline, repository, options, progress, most=planned(run))),
+            lambda: known(plan_replay(source, run.pipeline, repository, options, progress, most=planned(run))),
             "Replay these entries?",
         )
-
-
-def _source(run: Runtime, selection: Selection, file: Path | None) -> Source:
-    return from_file(file, selection) if file is not None else from_stream(run.stream, selection)
