@@ -23,6 +23,20 @@ class NotConfirmed(Usage):
     """A changing command needs confirmation."""
 
 
+class Cancelled(NotConfirmed):
+    """Cancelled; no changes made."""
+
+    exit_code = 1
+
+
+class NothingMatched(DvctlError):
+    """Nothing matched of the ids or names that were typed."""
+
+
+class NothingSucceeded(DvctlError):
+    """Nothing that was selected succeeded."""
+
+
 class ConsumerAlive(DvctlError):
     """A consumer of the group is alive."""
 

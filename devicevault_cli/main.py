@@ -7,7 +7,7 @@ import os
 from collections.abc import Sequence
 from contextlib import suppress
 
-from devicevault_cli.errors import DvctlError
+from devicevault_cli.errors import Cancelled, DvctlError, Usage
 from devicevault_cli.output.terminal import Terminal
 
 _NO_ROOM = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EIO, errno.EBADF, errno.EAGAIN)
@@ -28,7 +28,7 @@ def run(words: Sequence[str], terminal: Terminal | None = None) -> int:
     except DvctlError as error:
         return _report(error, words, terminal)
     except KeyboardInterrupt:
-        return 130
+        return _interrupted(terminal)
     except BrokenPipeError:
         return _reader_gone(terminal)
     except Exception as error:  # noqa: BLE001 - the last catch: an error of dvctl's own is told in one line too
@@ -58,12 +58,25 @@ def _report(error: DvctlError, words: Sequence[str], terminal: Terminal) -> int:
     printer = Printer(terminal)
     try:
         _flush(terminal)
-        if "--verbose" in words or "-v" in words:
+        if isinstance(error, Cancelled):
+            printer.note(str(error))
+            return error.exit_code
+        # Whoever mistyped a command line is not helped by where dvctl noticed.
+        if {"--verbose", "-v"}.intersection(words) and not isinstance(error, Usage):
             printer.note(*chain(error))
         printer.error(str(error), error.hint)
     except BrokenPipeError:
         return _reader_gone(terminal)
     return error.exit_code
+
+
+def _interrupted(terminal: Terminal) -> int:
+    """A terminal shows `^C` where the cursor was; the shell's prompt belongs on a line of its own."""
+    with suppress(OSError, ValueError):
+        if terminal.stderr_is_tty:
+            terminal.stderr.write("\n")
+            terminal.stderr.flush()
+    return 130
 
 
 def _unexpected(error: Exception) -> DvctlError:

@@ -88,7 +88,7 @@ class Runtime:
     def confirm(self, question: str, name: str | None = None) -> bool:
         """Ask, unless `--yes` is given; with `name`, have that typed, unless `--confirm` gives it.
 
-        -> False on `--dry-run`.  Raises NotConfirmed where the answer is no.
+        -> False on `--dry-run`.  Raises Cancelled where the answer is no.
         """
         if self.dry_run:
             return False
@@ -98,7 +98,9 @@ class Runtime:
         elif self.confirm_name is None:
             self.printer.confirm_name(question, name)
         elif self.confirm_name != name:
-            raise NotConfirmed(f"--confirm {self.confirm_name} does not name {name}", hint="nothing was changed")
+            raise NotConfirmed(
+                f"--confirm {self.confirm_name} does not match {name}; no changes made", hint=f"type --confirm {name}"
+            )
         return True
 
     def close(self) -> None:

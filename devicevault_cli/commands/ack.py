@@ -23,23 +23,24 @@ def ack(
     run: Runtime,
     ids: Annotated[list[EntryId] | None, Argument("ID...", "Entry ids.", EntryId.parse, "ids")] = None,
     ids_from: IdsFrom = None,
-    why: Annotated[str, Option("--why", "Why, for the record.", "TEXT")] = "ack by hand",
+    why: Annotated[str, Option("--why", "Reason to record.", "TEXT")] = "ack by hand",
 ) -> None:
     """Acknowledge pending entries by hand, unprocessed; they are recorded as discarded.
 
-    The plan says which of them have their row already and which results would be given up.
+    The plan says which of them have a row already and which results would be lost. While an entry is on the stream,
+    `dvctl replay ID` brings it back.
     """
     from devicevault_cli.operations.claims import plan_ack
 
     chosen = read_ids(run, ids, ids_from)
     if not chosen and ids_from is None:
-        raise Usage("which entries?", hint="give ids, or --ids - to read them from a pipe")
+        raise Usage("missing argument ID...", hint="give ids, or --ids - to read them from a pipe")
     repository = run.repository if run.settings.has_database else None
     if repository is not None:
         repository.check(writing=False)
     change(
         run,
         lambda: plan_ack(run.group, chosen, run.pipeline, repository, why),
-        "Acknowledge them?",
+        "Acknowledge these entries?",
         ids=lambda answer: answer["acked"],
     )

@@ -34,12 +34,16 @@ class Option(NamedTuple):
 
 
 class Argument(NamedTuple):
-    """A positional argument; of a list there may be any number, and `| None` makes it optional."""
+    """A positional argument; of a list there may be any number, and `| None` makes it optional.
+
+    there: says what there is to choose from, for whoever leaves the argument out.
+    """
 
     metavar: str
     help: str
     parse: Callable[[str], Any] | None = None
     complete: str = ""
+    there: Callable[[], str] | None = None
 
 
 class Parameter(NamedTuple):
@@ -166,8 +170,8 @@ def parse(parameters: Sequence[Parameter], words: Sequence[str], name: str = "dv
             app(args=list(words), prog_name=name)
     except SystemExit as end:
         if end.code:
-            raise Usage(_told(said.getvalue()), hint=f"`{name} --help` shows every option") from None
-    return {each.name: _value(each, found[each.name]) for each in parameters}
+            raise Usage(_told(said.getvalue()), hint=f"run `{name} --help` to see every option") from None
+    return {each.name: _value(each, found[each.name], name) for each in parameters}
 
 
 def _annotation(parameter: Parameter) -> Any:
@@ -188,14 +192,20 @@ def _default(parameter: Parameter) -> Any:
     return False if parameter.is_flag else None
 
 
-def _value(parameter: Parameter, given: Any) -> Any:
+def _value(parameter: Parameter, given: Any, name: str) -> Any:
     if parameter.is_flag:
         return given
     if given is None or given == []:
         if parameter.default is inspect.Parameter.empty:
-            raise Usage(f"{parameter.label} is missing")
+            raise Usage(_missing(parameter), hint=f"run `{name} --help` to see every option")
         return list(parameter.default) if parameter.many and parameter.default else parameter.default
     return [parameter.read(each) for each in given] if parameter.many else parameter.read(given)
+
+
+def _missing(parameter: Parameter) -> str:
+    if isinstance(parameter.spec, Option):
+        return f"missing option {parameter.label}"
+    return f"missing argument {parameter.label}" + (f"; {parameter.spec.there()}" if parameter.spec.there else "")
 
 
 def _told(text: str) -> str:

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable
 from typing import Any
 
+from devicevault_cli.errors import NothingSucceeded
 from devicevault_cli.operations.interruption import interruptible
 from devicevault_cli.operations.plan import Answer, Plan, carry_out
 from devicevault_cli.output.table import position
@@ -21,18 +22,17 @@ def change(
     *,
     ids: Callable[[Any], Iterable[object]] | None = None,
     rows: str | None = None,
+    hint: str | None = None,
 ) -> Answer:
-    """Carry a plan out and print its answer. Raises NotConfirmed, StalePlan and what the operation raises."""
-    with interruptible():
-        answer = carry_out(
-            make,
-            show=lambda plan: run.printer.note(*plan.says),
-            confirm=lambda plan: _confirm(run, plan, question),
-            dry_run=run.dry_run,
-        )
+    """Carry a plan out and print its answer; `hint` is for a plan that was applied in vain.
+
+    Raises NotConfirmed, StalePlan, NothingMatched, NothingSucceeded and what the operation raises.
+    """
+    answer, plan = carried_out(run, make, question)
     undo = answer.get("undo")
     try:
-        run.printer.answer(answer, rows, ids=ids, lines=None if rows else _lines)
+        if not (plan.named.nothing and run.printer.output == "table"):
+            run.printer.answer(answer, rows, ids=ids, lines=None if rows else _lines)
         run.terminal.stdout.flush()
     except BrokenPipeError:
         raise
@@ -43,7 +43,30 @@ def change(
     finally:
         if undo:
             run.printer.hint(f"to undo this: {undo}")
+    if plan.named.nothing:
+        raise plan.named.error()
+    check_success(plan, answer, hint)
     return answer
+
+
+def carried_out(run: Runtime, make: Callable[[], Plan], question: str) -> tuple[Answer, Plan]:
+    """Carry a plan out. -> its answer, and the plan as it was shown last"""
+    shown: list[Plan] = []
+
+    def show(plan: Plan) -> None:
+        shown.append(plan)
+        if not plan.named.nothing:
+            run.printer.note(*plan.says, *([plan.named.says] if plan.named.unknown else []))
+
+    with interruptible():
+        answer = carry_out(make, show=show, confirm=lambda plan: _confirm(run, plan, question), dry_run=run.dry_run)
+    return answer, shown[-1]
+
+
+def check_success(plan: Plan, answer: Answer, hint: str | None = None) -> None:
+    """Raises NothingSucceeded where the plan was applied in vain."""
+    if plan.size and answer["applied"] and (why := plan.failure(answer)):
+        raise NothingSucceeded(why, hint=hint)
 
 
 def planned(run: Runtime) -> int | None:
@@ -58,7 +81,7 @@ def _confirm(run: Runtime, plan: Plan, question: str) -> None:
 def _lines(answer: Any) -> Iterable[str]:
     """Long lists as their lengths: a person does not read a million ids."""
     for name, value in answer.items():
-        if name != "undo":
+        if name != "undo" and (name != "unknown" or value):
             yield f"{name.replace('_', ' '):18}  {_brief(value)}"
 
 

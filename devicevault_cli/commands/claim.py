@@ -28,19 +28,22 @@ def claim(
         int | None, Option("--idle", "Only entries idle for at least this long.", "DURATION", parse_duration)
     ] = None,
     owner: Annotated[
-        str | None, Option("--from", "Only what this consumer holds.", "NAME", complete="consumers")
+        str | None, Option("--from", "Only entries held by this consumer.", "NAME", complete="consumers")
     ] = None,
     to: Annotated[
-        str | None, Option("--to", "The consumer that gets them.", "NAME", parse_name, complete="consumers")
+        str | None,
+        Option(
+            "--to", "Consumer that takes the entries over; created if new.", "NAME", parse_name, complete="consumers"
+        ),
     ] = None,
-    release: Annotated[bool, Option("--release", "Leave them to the next live consumer (default).")] = False,
+    release: Annotated[bool, Option("--release", "Leave the entries to the next active consumer (default).")] = False,
     claim_idle: ClaimIdle = CLAIM_IDLE_MS,
 ) -> None:
-    """Take pending entries over; delivery counts stay.
+    """Move pending entries to a consumer, or release them; delivery counts stay.
 
-    Without --to they are released: owner and count stay, the idle time is set beyond claim-idle, so that the next live
-    consumer takes them. What no longer is on the stream is cleared. Redis counts a claim as a sign of life of the
-    consumer that is named, also of the owner of what is released.
+    Without --to the entries are released: owner and count stay, and the idle time is set beyond --claim-idle, so that
+    the next active consumer takes them. Entries that are no longer on the stream are cleared. Redis counts a claim as
+    activity of the consumer it names, also of the owner of released entries.
     """
     from devicevault_cli.operations.claims import Chosen, plan_claim
 
@@ -48,12 +51,12 @@ def claim(
         raise Usage("--to and --release exclude each other")
     chosen_ids = read_ids(run, ids, ids_from) if ids or ids_from is not None else None
     if chosen_ids is None and idle is None and owner is None:
-        raise Usage("which entries?", hint="give --idle, --from, or ids; --idle 0 means all")
+        raise Usage("no entries are chosen", hint="give ids, --from or --idle; --idle 0 chooses all")
     chosen = Chosen(chosen_ids, owner, idle or 0)
     with run.printer.progress("claiming") as progress:
         change(
             run,
             lambda: plan_claim(run.group, chosen, to, claim_idle_ms=claim_idle, progress=progress),
-            f"Give them to {to}?" if to else "Release them?",
+            f"Move these entries to {to}?" if to else "Release these entries?",
             ids=lambda answer: answer["claimed"] + answer["released"],
         )

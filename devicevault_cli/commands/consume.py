@@ -52,15 +52,23 @@ def parse_address(text: str) -> Address:
 )
 def consume(
     run: Runtime,
-    drain: Annotated[bool, Option("--drain", "End once nothing is undelivered or pending for the group.")] = False,
+    drain: Annotated[bool, Option("--drain", "Exit once the group has no undelivered or pending entries.")] = False,
     max_wait: Annotated[
-        int | None, Option("--max-wait", "With --drain: give up after this time (exit 1).", "DURATION", parse_duration)
+        int | None,
+        Option(
+            "--max-wait", "With --drain or --max-messages: stop after this time (exit 1).", "DURATION", parse_duration
+        ),
     ] = None,
-    max_messages: Annotated[int | None, Option("--max-messages", "End after this many messages.", least=1)] = None,
-    batch_size: Annotated[int, Option("--batch-size", "Messages in one transaction, at most.", least=1)] = 1000,
+    max_messages: Annotated[int | None, Option("--max-messages", "Exit after this many messages.", least=1)] = None,
+    batch_size: Annotated[int, Option("--batch-size", "Maximum messages per transaction.", least=1)] = 1000,
     claim_idle: ClaimIdle = CLAIM_IDLE_MS,
     max_deliveries: Annotated[
-        int, Option("--max-deliveries", "Process an entry alone after so many deliveries; 0: never.", least=0)
+        int,
+        Option(
+            "--max-deliveries",
+            "After N deliveries, process the message in its own transaction (0 disables this).",
+            least=0,
+        ),
     ] = 10,
     max_rejected_batches: Annotated[
         int,
@@ -71,26 +79,31 @@ def consume(
         ),
     ] = 3,
     on_reject: Annotated[
-        Literal["dead-letter", "drop"], Option("--on-reject", "What becomes of a message that is bad.")
+        Literal["dead-letter", "drop"], Option("--on-reject", "What to do with invalid messages.")
     ] = "dead-letter",
     on_missing_group: Annotated[
-        Literal["create", "fail"], Option("--on-missing-group", "A missing group is created at 0, or ends the run.")
+        Literal["create", "fail"],
+        Option("--on-missing-group", "Create a missing group at the start of the stream, or exit."),
     ] = "create",
     instance: Annotated[
-        int | None, Option("--instance", "Fixes N of the consumer name HOST-N; default: the lowest free.", least=0)
+        int | None, Option("--instance", "N in the consumer name HOST-N (default: the lowest that is free).", least=0)
     ] = None,
     rate: Rate = None,
     metrics_port: Annotated[
         Address | None,
         Option("--metrics-port", "Serve /metrics, /healthz and /readyz here.", "[HOST:]PORT", parse_address),
     ] = None,
-    log_format: Annotated[Literal["text", "json"], Option("--log-format", "How the log is written.")] = "text",
+    log_format: Annotated[Literal["text", "json"], Option("--log-format", "Format of the log.")] = "text",
 ) -> int:
-    """Turn messages into rows: every one becomes exactly one row or one dead letter, and nothing is lost.
+    """Turn messages into rows: each ends up as exactly one row or as one dead letter with the reason.
 
-    Nothing is acknowledged before it is committed. Outages of Redis or the database are waited for; SIGTERM finishes
-    the batch in hand.
+    Messages are acknowledged after COMMIT. If Redis or the database goes down, dvctl waits and retries. SIGTERM
+    finishes the current batch first.
     """
+    if max_wait is not None and not (drain or max_messages):
+        raise Usage("--max-wait needs --drain or --max-messages", hint="add --drain; without it consume does not end")
+    if instance is not None and run.settings["consumer"].source == "flag":
+        raise Usage("--instance and --consumer exclude each other", hint="give one of them")
     from devicevault_cli.operations.consumer.loop import ConsumeOptions
     from devicevault_cli.operations.consumer.service import consume_as
     from devicevault_cli.operations.consumer.vitals import Watch
@@ -123,7 +136,8 @@ def consume(
         )
     run.printer.answer(answer if run.printer.output != "table" else _worth_reading(answer))
     if answer["stopped_by"] == "max-wait":
-        raise DvctlError("not drained within --max-wait", hint="`dvctl pending` shows who holds what")
+        what = "not drained" if drain else f"fewer than {max_messages:,} messages read"
+        raise DvctlError(f"{what} within --max-wait", hint="run `dvctl pending` to see which consumer holds what")
     return 1 if answer["stopped_by"] == "missing-group" else 0
 
 

@@ -6,7 +6,9 @@ from typing import Annotated
 
 from devicevault_cli.commands.arguments import Argument, Option
 from devicevault_cli.commands.changes import change
+from devicevault_cli.commands.named import answered, typed_group
 from devicevault_cli.commands.options import command, parse_name
+from devicevault_cli.errors import Usage
 from devicevault_cli.runtime import Runtime
 from devicevault_cli.times import parse_duration
 
@@ -17,7 +19,7 @@ def list_(run: Runtime) -> None:
     from devicevault_cli.operations.consumers import list_consumers
 
     answer = list_consumers(run.group)
-    run.printer.answer(answer, "consumers")
+    answered(run, answer, typed_group(run), "consumers")
     if not answer["consumers"]:
         run.printer.note(f"no consumers: group {run.group.name} of {run.stream.key} has none, or is not there yet")
 
@@ -34,26 +36,32 @@ def retire(
     names: Annotated[list[str] | None, Argument("NAME...", "Consumers.", complete="consumers")] = None,
     dead_for: Annotated[
         int | None,
-        Option("--dead-for", "All without a sign of life for so long.", "DURATION", parse_duration),
+        Option("--dead-for", "All consumers that have been idle for this long.", "DURATION", parse_duration),
     ] = None,
     to: Annotated[
         str | None,
         Option(
-            "--to", "Who gets what they hold (a live consumer, else HOST-0).", "NAME", parse_name, complete="consumers"
+            "--to",
+            "Consumer that takes over their entries (default: an active one, else HOST-0).",
+            "NAME",
+            parse_name,
+            complete="consumers",
         ),
     ] = None,
 ) -> None:
-    """Delete consumers after moving what they hold, atomically; delivery counts and idle times stay.
+    """Delete consumers after moving their pending entries, atomically; delivery counts and idle times stay.
 
     Refused, unless --force, where one of them may be a client that waits for messages (CLIENT LIST).
     """
     from devicevault_cli.operations.consumers import plan_retire
 
+    if bool(names) == (dead_for is not None):
+        raise Usage("give either names of consumers or --dead-for", hint="run `dvctl consumers` to list them")
     with run.printer.progress("moving entries") as progress:
         change(
             run,
             lambda: plan_retire(
                 run.group, names or (), dead_for_ms=dead_for, to=to, force=run.force, progress=progress
             ),
-            "Retire them?",
+            "Retire these consumers?",
         )

@@ -7,23 +7,25 @@ from typing import Annotated, Any, TypeAlias
 
 from devicevault_cli.commands.arguments import Argument, Option
 from devicevault_cli.commands.changes import change, planned, ready_database
+from devicevault_cli.commands.named import answered, looked_up, typed_device, typed_group, unmatched
 from devicevault_cli.commands.options import Count, Device, IdsFrom, command, read_ids, say_if_missing
 from devicevault_cli.errors import Usage
 from devicevault_cli.operations.dead_letters import Letters
+from devicevault_cli.operations.named import NO_NAMES, Named
+from devicevault_cli.operations.positions import parse_start
 from devicevault_cli.runtime import Runtime
 from devicevault_cli.streams.model import EntryId
-from devicevault_cli.times import now_ms, parse_duration, parse_moment
+from devicevault_cli.times import now_ms, parse_duration
 
 COLUMNS = ("id", "reason", "device_id", "attempts", "detail")
 
 Ids: TypeAlias = Annotated[list[EntryId] | None, Argument("ID...", "First ids of the messages.", EntryId.parse)]
-Reason: TypeAlias = Annotated[str | None, Option("--reason", "Only with this reason.", "REASON")]
+Reason: TypeAlias = Annotated[str | None, Option("--reason", "Only letters with this reason.", "REASON")]
 Since: TypeAlias = Annotated[
-    int | None,
-    Option("--since", "Only dead-lettered since.", "TIME|-DURATION", lambda text: parse_moment(text, now_ms())),
+    EntryId | None, Option("--since", "Only letters written since this time.", "TIME|-DURATION", parse_start)
 ]
 OlderThan: TypeAlias = Annotated[
-    int | None, Option("--older-than", "Only dead-lettered longer ago.", "DURATION", parse_duration)
+    int | None, Option("--older-than", "Only letters older than this.", "DURATION", parse_duration)
 ]
 Everything: TypeAlias = Annotated[bool, Option("--all", "All of the group's dead letters.")]
 
@@ -34,21 +36,29 @@ def _chosen(
     ids_from: str | None,
     reason: str | None,
     device: int | None,
-    since_ms: int | None,
+    since: EntryId | None,
     older_than_ms: int | None,
 ) -> Letters:
     return Letters(
         ids=frozenset(read_ids(run, ids, ids_from)) if ids or ids_from is not None else None,
         reason=reason,
         device=device,
-        since_ms=since_ms,
+        since_ms=None if since is None else since.ms,
         until_ms=None if older_than_ms is None else now_ms() - older_than_ms,
     )
 
 
 def _require(chosen: Letters, everything: bool) -> None:
     if chosen == Letters() and not everything:
-        raise Usage("which dead letters?", hint="give ids, --reason, --device, --since, --older-than, or --all")
+        raise Usage("no dead letters are chosen", hint="give ids, --reason, --device, --since, --older-than, or --all")
+    if chosen.ids is not None and everything:
+        raise Usage("give either ids or --all")
+
+
+def _typed(run: Runtime, chosen: Letters) -> Named:
+    """What was typed and does not exist, where nothing was found."""
+    names = (typed_group(run), chosen.named_reason(run.dead_letters), typed_device(run, chosen.device))
+    return next((each for each in names if each.unknown), NO_NAMES)
 
 
 @command("dvctl dlq list", "dvctl dlq list --reason unknown-device -o ids | dvctl dlq retry --ids - --yes", ids=True)
@@ -69,8 +79,13 @@ def list_(
     chosen = _chosen(run, ids, ids_from, reason, device, since, older_than)
     limit = None if everything or run.settings.output == "ids" else count
     answer = list_letters(run.dead_letters, chosen, limit)
-    run.printer.answer(answer, "entries", COLUMNS)
+    named = chosen.named(run.dead_letters, map(EntryId.parse, answer.get("unknown", ())))
+    if not answer["total"] and not named.unknown:
+        named = _typed(run, chosen)
+    answered(run, answer, named, "entries", columns=COLUMNS)
     if not answer["total"]:
+        if chosen != Letters():
+            run.printer.note("nothing matched")
         say_if_missing(run)
 
 
@@ -86,8 +101,10 @@ def show(
 
     wanted = read_ids(run, ids, ids_from)
     if not wanted and ids_from is None:
-        raise Usage("which dead letters?", hint="give ids; `dvctl dlq list` shows them")
-    run.printer.answer(show_letters(run.dead_letters, wanted, reveal=reveal), "entries", lines=_letters)
+        raise Usage("missing argument ID...", hint="give ids; run `dvctl dlq list` to see them")
+    answer = show_letters(run.dead_letters, wanted, reveal=reveal)
+    named = Letters(frozenset(wanted)).named(run.dead_letters, map(EntryId.parse, answer["unknown"]))
+    looked_up(run, answer, named, "entries", lines=_letters)
 
 
 def _letters(answer: Any) -> Iterator[str]:
@@ -99,8 +116,6 @@ def _letters(answer: Any) -> Iterator[str]:
         yield f"  retried {letter['attempts']} times"
         for name, value in field_lines(letter["fields"]):
             yield f"  {name:22}  {value}"
-    for key in answer["unknown"]:
-        yield f"{key}  no dead letter"
 
 
 @command("dvctl dlq stats", "dvctl dlq stats -o json")
@@ -109,7 +124,7 @@ def stats(run: Runtime) -> None:
     from devicevault_cli.operations.dead_letters import letter_stats
 
     answer = letter_stats(run.dead_letters)
-    run.printer.answer(answer)
+    answered(run, answer, NO_NAMES if answer["total"] else typed_group(run))
     if not answer["total"]:
         say_if_missing(run)
 
@@ -134,7 +149,7 @@ def retry(
         list[str] | None, Option("--set", "Repair a field on the way; repeatable.", "FIELD=VALUE")
     ] = None,
 ) -> None:
-    """Process dead letters again; only what then has its committed row is removed.
+    """Process dead letters again; a letter is removed once its row is committed.
 
     What fails again stays, with its new reason and one more attempt; what --set replaced stays beside it as
     _dvctl.original.FIELD. A repair that changes the identity records the original as discarded.
@@ -144,12 +159,13 @@ def retry(
     chosen = _chosen(run, ids, ids_from, reason, device, since, older_than)
     _require(chosen, everything)
     fixes = parse_repairs(repairs or [])
-    repository = ready_database(run)
+    about = run.dead_letters, chosen, run.pipeline, ready_database(run)
     with run.printer.progress("retrying") as progress:
         change(
             run,
-            lambda: plan_retry(run.dead_letters, chosen, run.pipeline, repository, fixes, progress, most=planned(run)),
-            "Retry them?",
+            lambda: unmatched(plan_retry(*about, fixes, progress, most=planned(run)), lambda: _typed(run, chosen)),
+            "Retry these dead letters?",
+            hint="run `dvctl dlq list` to see the reasons, and repair a field with `dvctl dlq retry --set FIELD=VALUE`",
         )
 
 
@@ -164,10 +180,17 @@ def drop(
     older_than: OlderThan = None,
     everything: Everything = False,
 ) -> None:
-    """Give dead letters up for good; each is recorded as discarded, so that verify does not call it lost."""
+    """Remove dead letters and record their messages as discarded, so that verify does not report them as lost.
+
+    While its entry is on the stream, `dvctl replay ID` brings a message back.
+    """
     from devicevault_cli.operations.dead_letters import plan_drop
 
     chosen = _chosen(run, ids, ids_from, reason, device, since, older_than)
     _require(chosen, everything)
     with run.printer.progress("dropping") as progress:
-        change(run, lambda: plan_drop(run.dead_letters, chosen, progress), "Drop them for good?")
+        change(
+            run,
+            lambda: unmatched(plan_drop(run.dead_letters, chosen, progress), lambda: _typed(run, chosen)),
+            "Drop these dead letters?",
+        )

@@ -40,7 +40,7 @@ def reset_group(
         change(
             run,
             lambda: plan_reset(run.group, first, run.pipeline, repository, force=run.force, progress=progress),
-            f"Move {run.group.name}?",
+            f"Move group {run.group.name}?",
         )
 
 
@@ -60,14 +60,34 @@ def destroy_group(run: Runtime) -> None:
 
     if run.confirm_name is not None and run.confirm_name != run.group.name:
         raise Usage(
-            f"--confirm {run.confirm_name} does not name the group {run.group.name}", hint="nothing was changed"
+            f"--confirm {run.confirm_name} does not match the group {run.group.name}; no changes made",
+            hint=f"type --confirm {run.group.name}",
         )
     with run.printer.progress("writing the snapshot") as progress:
         change(
             run,
             lambda: plan_destroy(run.group, force=run.force, progress=progress),
-            f"Delete the group {run.group.name}?",
+            f"Delete group {run.group.name}?",
         )
+
+
+def _snapshots() -> str:
+    from devicevault_cli.operations.snapshots import there
+
+    return there()
+
+
+def _require_snapshot(file: Path) -> None:
+    """Raises Usage, with the snapshots there are, for a file that does not exist."""
+    if file.exists():
+        return
+    from devicevault_cli.nearest import nearest
+    from devicevault_cli.operations.snapshots import newest, there
+
+    paths = {path.name: path for path in newest(1000)}
+    close = [str(paths[name]) for name in nearest(file.name, paths)]
+    meant = f"did you mean {' or '.join(close)}?" if close else there()
+    raise Usage(f"there is no file {file}; {meant}")
 
 
 @command(
@@ -78,7 +98,9 @@ def destroy_group(run: Runtime) -> None:
 )
 def restore_group(
     run: Runtime,
-    file: Annotated[Path, Argument("FILE", "A snapshot of reset-group or destroy-group.", complete="files")],
+    file: Annotated[
+        Path, Argument("FILE", "A snapshot of reset-group or destroy-group.", complete="files", there=_snapshots)
+    ],
 ) -> None:
     """Put a snapshot of a group back, also onto a group that is there again.
 
@@ -90,12 +112,13 @@ def restore_group(
     from devicevault_cli.streams.group import Group
     from devicevault_cli.streams.stream import Stream
 
+    _require_snapshot(file)
     with run.printer.progress("restoring") as progress:
         change(
             run,
             lambda: plan_restore(
                 lambda key, name: Group(Stream(run.client, key), name), file, force=run.force, progress=progress
             ),
-            "Put it back?",
+            "Restore this snapshot?",
             ids=lambda answer: answer["unrestorable"],
         )

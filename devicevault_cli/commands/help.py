@@ -9,7 +9,8 @@ from pathlib import Path
 
 from devicevault_cli.commands.arguments import Argument, Parameter
 from devicevault_cli.commands.options import Command
-from devicevault_cli.commands.table import DEFAULTS, GROUPS, PANELS, TABLE, load
+from devicevault_cli.commands.table import DEFAULTS, GROUPS, PANELS, TABLE, load, no_command
+from devicevault_cli.errors import NothingMatched
 
 WIDTH = 80
 TEXTS = Path(__file__).parents[1] / "help"
@@ -25,14 +26,25 @@ def asked_for(words: Sequence[str]) -> str | None:
     """The topic that a command line asks help for: "", "dlq", "dlq list"; None where it asks for none."""
     before = list(words[: words.index("--")] if "--" in words else words)
     if before[:1] == ["help"]:
-        before = before[1:]
-    elif not {"-h", "--help"}.intersection(before):
+        return _named_topic([word for word in before[1:] if not word.startswith("-")])
+    if not {"-h", "--help"}.intersection(before):
         return None
     named = [word for word in before if not word.startswith("-")]
     two = " ".join(named[:2])
     if two in TABLE:
         return two
     return named[0] if named and (named[0] in TABLE or named[0] in GROUPS) else ""
+
+
+def _named_topic(named: list[str]) -> str:
+    """The topic behind `dvctl help`. Raises NothingMatched for a command that does not exist."""
+    topic = " ".join(named)
+    if not named or topic in TABLE or topic in GROUPS:
+        return topic
+    if named[0] in TABLE:  # `dvctl help show 1-0`
+        return named[0]
+    known = [words for words in TABLE if words.startswith(f"{named[0]} ")] or [*GROUPS, *TABLE]
+    raise NothingMatched(no_command(topic, known), hint="run `dvctl --help` to list the commands")
 
 
 def help_text(topic: str) -> str:
@@ -74,7 +86,7 @@ def _list_text(group: str) -> str:
         rows = [(words, f"{summary(each)}{' *' if each.changes else ''}") for words, each in chosen.items()]
         if rows:
             parts.append(_section(f"{panel}:", rows))
-    parts.append("* changes something: shows its plan and asks first; --dry-run only shows it.")
+    parts.append("* makes changes: shows a plan and asks first; --dry-run only shows the plan.")
     if group in DEFAULTS:
         parts.append(f"`dvctl {group}` alone is `dvctl {group} {DEFAULTS[group]}`.")
     example = f"dvctl {group} COMMAND --help" if group else "dvctl COMMAND --help"

@@ -9,26 +9,15 @@ from functools import cached_property
 from typing import Annotated, Any, Literal, TypeAlias
 
 from devicevault_cli.commands.arguments import Option, Parameter, parameters_of, parse
-from devicevault_cli.errors import NotConfirmed, Usage, WrongType
+from devicevault_cli.errors import Usage, WrongType
+from devicevault_cli.operations.positions import in_future, parse_end, parse_start
 from devicevault_cli.output.logs import warn_to
-from devicevault_cli.output.printer import Printer
+from devicevault_cli.output.printer import Printer, not_confirmed
 from devicevault_cli.output.terminal import Terminal
 from devicevault_cli.runtime import Runtime
 from devicevault_cli.settings import NAMES, Settings, environment_variable, load, name_problem
 from devicevault_cli.streams.model import LAST, ZERO, EntryId
-from devicevault_cli.times import now_ms, parse_duration, parse_moment
-
-
-def parse_start(text: str) -> EntryId:
-    """The first id of a range: an id, a time, or a duration back from now. Raises Usage."""
-    return EntryId.parse(text) if _is_id(text) else EntryId(parse_moment(text, now_ms()), 0)
-
-
-def parse_end(text: str) -> EntryId:
-    """The last id of a range; a time, and an id without a sequence number, mean its whole millisecond."""
-    if _is_id(text):
-        return EntryId.parse(text) if "-" in text else EntryId(EntryId.parse(text).ms, LAST.seq)
-    return EntryId(parse_moment(text, now_ms()), LAST.seq)
+from devicevault_cli.times import iso, parse_duration
 
 
 def parse_name(text: str) -> str:
@@ -38,30 +27,27 @@ def parse_name(text: str) -> str:
     return text
 
 
-def _is_id(text: str) -> bool:
-    head, _, tail = text.partition("-")
-    # "2026-01" is a date that somebody left unfinished, not millisecond 2026: the ids of our century have 13 digits.
-    return head.isdigit() and (tail.isdigit() or not tail) and (text == "0" or len(head) > 4 or head == "0")
-
-
 # --- options that several commands have, each written once ---------------------------------------------------------
 
 IdsFrom: TypeAlias = Annotated[str | None, Option("--ids", "Read ids from FILE, one a line; - is stdin.", "FILE|-")]
 Count: TypeAlias = Annotated[int, Option("-n/--count", "At most this many.", least=1)]
-Start: TypeAlias = Annotated[
-    EntryId, Option("--from", "First id, a time, or a duration back from now.", "ID|TIME|-DURATION", parse_start)
-]
-End: TypeAlias = Annotated[
-    EntryId, Option("--to", "Last id, a time, or a duration back from now.", "ID|TIME|-DURATION", parse_end)
-]
+_FROM = Option("--from", "From this id, time, duration back from now, or start.", "ID|TIME|-DURATION", parse_start)
+_TO = Option("--to", "Up to this id, time, duration back from now, or end.", "ID|TIME|-DURATION", parse_end)
+Start: TypeAlias = Annotated[EntryId, _FROM]
+End: TypeAlias = Annotated[EntryId, _TO]
+TypedStart: TypeAlias = Annotated[EntryId | None, _FROM]
+TypedEnd: TypeAlias = Annotated[EntryId | None, _TO]
 Since: TypeAlias = Annotated[
-    EntryId | None, Option("--since", "Only from this time on.", "TIME|-DURATION", parse_start)
+    EntryId | None, Option("--since", "Only entries from this time on.", "TIME|-DURATION", parse_start)
 ]
 Device: TypeAlias = Annotated[int | None, Option("--device", "Only messages of this device.", "ID", least=1)]
 Status: TypeAlias = Annotated[str | None, Option("--status", "Only messages with this status.", "STATUS")]
-Rate: TypeAlias = Annotated[float | None, Option("--rate", "At most this many a second.", least=0.001)]
+Rate: TypeAlias = Annotated[float | None, Option("--rate", "Maximum messages per second.", least=0.001)]
 ClaimIdle: TypeAlias = Annotated[
-    int, Option("--claim-idle", "A pending entry idle for longer is stuck.", "DURATION", parse_duration)
+    int,
+    Option(
+        "--claim-idle", "Take over pending entries that have been idle longer than this.", "DURATION", parse_duration
+    ),
 ]
 BrokerUrl: TypeAlias = Annotated[str | None, Option("--broker-url", "Celery broker for the storage dispatch.", "URL")]
 
@@ -75,6 +61,19 @@ def say_if_missing(run: Runtime) -> None:
     with suppress(WrongType):
         if run.stream.info() is None:
             run.printer.note(f"there is no stream {run.stream.key} yet")
+
+
+def forbid(*rules: tuple[bool, str]) -> None:
+    """Raises Usage with the words of the first rule that is broken."""
+    for broken, words in rules:
+        if broken:
+            raise Usage(words)
+
+
+def require_order(start: EntryId | None, end: EntryId | None, first: str = "--from", last: str = "--to") -> None:
+    """Raises Usage for a range that ends before it begins."""
+    if start is not None and end is not None and start > end:
+        raise Usage(f"{first} {start} is after {last} {end}", hint=f"give {first} the earlier of the two")
 
 
 def read_ids(run: Runtime, ids: Sequence[EntryId] | None, source: str | None) -> list[EntryId]:
@@ -141,9 +140,9 @@ def _output(
 
 def _changing(
     run: Runtime,
-    dry_run: Annotated[bool, Option("--dry-run", "Show the plan, change nothing.")] = False,
+    dry_run: Annotated[bool, Option("--dry-run", "Show the plan and change nothing.")] = False,
     yes: Annotated[bool, Option("-y/--yes", "Do not ask.")] = False,
-    force: Annotated[bool, Option("--force", "Go on although a consumer of the group is alive.")] = False,
+    force: Annotated[bool, Option("--force", "Proceed even if a consumer is active.")] = False,
     confirm_name: Annotated[
         str | None, Option("--confirm", "Confirm by the name of what is changed.", "NAME", complete="groups")
     ] = None,
@@ -202,6 +201,7 @@ class Command:
         printer = Printer(terminal, settings.output)
         warn_to(printer, verbose=values["verbose"])
         self._warn_of_secrets(settings, printer)
+        self._warn_of_the_future(values, printer)
         run = Runtime(settings, terminal, printer, name, values["verbose"], **flags)
         try:
             return self.function(run, **{each: values[each] for each in own}) or 0
@@ -220,6 +220,12 @@ class Command:
                 flag, variable = f"--{each.name.replace('_', '-')}", environment_variable(each.name)
                 printer.warn(f"{flag}: every user of this machine can read a password there; {variable} hides it")
 
+    def _warn_of_the_future(self, values: dict[str, Any], printer: Printer) -> None:
+        for parameter in self.own:
+            position = values[parameter.name]
+            if isinstance(position, EntryId) and "TIME" in parameter.metavar and in_future(position):
+                printer.warn(f"{parameter.label}: {iso(position.ms)} is in the future")
+
     def _check_configuration(self, settings: Settings) -> None:
         if self.redis:
             _ = settings.redis_url
@@ -231,10 +237,7 @@ class Command:
             return
         flag = "--confirm NAME" if self.typed else "--yes"
         if not values["confirm_name" if self.typed else "yes"]:
-            raise NotConfirmed(
-                "this changes things, and there is no terminal to ask on",
-                hint=f"add {flag}, or look first with --dry-run",
-            )
+            raise not_confirmed(terminal, flag)
 
 
 def command(

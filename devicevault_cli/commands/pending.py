@@ -5,8 +5,9 @@ from __future__ import annotations
 from typing import Annotated
 
 from devicevault_cli.commands.arguments import Option
+from devicevault_cli.commands.named import answered, conclude, typed_consumer
 from devicevault_cli.commands.next_page import again
-from devicevault_cli.commands.options import CLAIM_IDLE_MS, END, START, ClaimIdle, End, Start, command
+from devicevault_cli.commands.options import CLAIM_IDLE_MS, END, START, ClaimIdle, End, Start, command, require_order
 from devicevault_cli.operations import pending as operation
 from devicevault_cli.runtime import Runtime
 from devicevault_cli.streams.model import EntryId
@@ -38,9 +39,11 @@ def pending(
     The totals are of what the options select. The command for the next page stands below a page that is not the last
     one. With -o ids all entries are listed, for another command.
     """
+    require_order(start, end)
     if run.settings.output == "ids" and count is None and not summary:
         rows = operation.all_pending(run.group, consumer=owner, min_idle_ms=min_idle, start=start, end=end)
         run.printer.stream(rows, {"id": 24})
+        conclude(run, typed_consumer(run, owner))
         return
     answer = operation.pending(
         run.group,
@@ -52,16 +55,17 @@ def pending(
         claim_idle_ms=claim_idle,
         summary_only=summary,
     )
-    if not answer["total"] and run.group.info() is None:
+    names = typed_consumer(run, owner)
+    if not answer["total"] and not names.unknown and run.group.info() is None:
         run.printer.note(f"there is no group {run.group.name} on {run.stream.key} yet")
     if summary and run.settings.output != "json":
         del answer["entries"], answer["next_from"]
-        run.printer.answer(answer)
+        answered(run, answer, names)
         return
     following = answer["next_from"]
     if run.printer.output == "table":
         del answer["next_from"]
-    run.printer.answer(answer, "entries", COLUMNS)
+    answered(run, answer, names, "entries", columns=COLUMNS)
     if following:
         filters = {
             "--consumer": owner,

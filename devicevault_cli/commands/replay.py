@@ -3,23 +3,27 @@
 from __future__ import annotations
 
 from contextlib import ExitStack
+from functools import partial
 from pathlib import Path
 from typing import Annotated
 
 from devicevault_cli.commands.arguments import Argument, Option
 from devicevault_cli.commands.changes import change, planned, ready_database
+from devicevault_cli.commands.named import typed_device, unmatched
 from devicevault_cli.commands.options import (
     END,
     START,
     Device,
-    End,
     IdsFrom,
     Rate,
     Since,
-    Start,
     Status,
+    TypedEnd,
+    TypedStart,
     command,
+    forbid,
     read_ids,
+    require_order,
 )
 from devicevault_cli.errors import Usage
 from devicevault_cli.operations.message_files import STDIN, readable_twice
@@ -27,7 +31,7 @@ from devicevault_cli.operations.selection import Selection, Source, from_file, f
 from devicevault_cli.runtime import Runtime
 from devicevault_cli.streams.model import EntryId
 
-Task = Annotated[str | None, Option("--task", "Only this task id or task identifier.", "TEXT")]
+Task = Annotated[str | None, Option("--task", "Only messages of this task id or task identifier.", "TEXT")]
 
 
 @command(
@@ -43,8 +47,8 @@ def replay(
     words: Annotated[list[EntryId] | None, Argument("ID...", "Only these entries.", EntryId.parse, "ids")] = None,
     ids: Annotated[list[EntryId] | None, Option("--id", "Only this entry; repeatable.", "ID", EntryId.parse)] = None,
     ids_from: IdsFrom = None,
-    start: Start = START,
-    end: End = END,
+    start: TypedStart = None,
+    end: TypedEnd = None,
     since: Since = None,
     device: Device = None,
     task: Task = None,
@@ -56,45 +60,54 @@ def replay(
     ] = None,
     overwrite: Annotated[bool, Option("--overwrite", "Replace rows of another device or status.")] = False,
     republish: Annotated[bool, Option("--republish", "Put copies on the stream instead.")] = False,
-    max_copies: Annotated[int, Option("--max-copies", "Leave out what was republished so often.", least=1)] = 3,
+    max_copies: Annotated[
+        int | None, Option("--max-copies", "With --republish: most copies of one message (3).", least=1)
+    ] = None,
     rate: Rate = None,
 ) -> None:
-    """Persist chosen entries again by the code that consume uses; what has its row stays single.
+    """Persist chosen entries through the consumer's write path; existing rows are not duplicated.
 
-    Each keeps the time of its entry. No group is touched, nothing is dispatched to storage.
+    Each row gets the time of its entry. No group is changed, nothing is dispatched to storage.
     """
-    from devicevault_cli.operations.replay import ReplayOptions, plan_replay, plan_republish
+    from devicevault_cli.operations.replay import MOST_COPIES, ReplayOptions, plan_replay, plan_republish
 
     listed = [*(words or ()), *(ids or ())]
     selection = Selection(
         ids=read_ids(run, listed, ids_from) if listed or ids_from is not None else None,
-        start=max(start, since or START),
-        end=end,
+        start=max(start or START, since or START),
+        end=end or END,
         device=device,
         task=task,
         status=status,
     )
-    if selection == Selection() and file is None and not missing:
-        raise Usage(
-            "which entries?", hint="give ids, --since, --device, --missing ...; --missing takes all without a row"
-        )
+    unlimited = selection == Selection() and all(each is None for each in (start, end, since, file))
+    if unlimited and not missing:
+        raise Usage("no entries are chosen", hint="give ids, a range, --device, --task, --status, --file or --missing")
+    forbid(
+        (
+            republish and (file is not None or missing or overwrite),
+            "--republish copies entries of the stream: no --file, --missing or --overwrite",
+        ),
+        (max_copies is not None and not republish, "--max-copies needs --republish"),
+    )
+    require_order(selection.start, selection.end)
+    known = partial(unmatched, look=lambda: typed_device(run, device))
     with ExitStack() as files, run.printer.progress("replaying") as progress:
         source = _source(run, selection, file, files)
         if republish:
-            if file is not None or missing or overwrite:
-                raise Usage("--republish copies entries of the stream: no --file, --missing or --overwrite")
+            most = MOST_COPIES if max_copies is None else max_copies
             change(
                 run,
-                lambda: plan_republish(run.stream, source, rate=rate, most=max_copies, progress=progress),
-                "Publish the copies?",
+                lambda: known(plan_republish(run.stream, source, rate=rate, most=most, progress=progress)),
+                "Publish these copies?",
             )
             return
         repository = ready_database(run)
         options = ReplayOptions(missing, overwrite, rate)
         change(
             run,
-            lambda: plan_replay(source, run.pipeline, repository, options, progress, most=planned(run)),
-            "Replay them?",
+            lambda: known(plan_replay(source, run.pipeline, repository, options, progress, most=planned(run))),
+            "Replay these entries?",
         )
 
 

@@ -6,8 +6,10 @@ from collections.abc import Iterator
 from typing import Annotated, Any
 
 from devicevault_cli.commands.arguments import Argument, Option
+from devicevault_cli.commands.named import looked_up
 from devicevault_cli.commands.options import IdsFrom, command, read_ids
 from devicevault_cli.errors import Usage
+from devicevault_cli.operations.named import named_entries
 from devicevault_cli.runtime import Runtime
 from devicevault_cli.streams.model import EntryId
 
@@ -29,11 +31,10 @@ def show(
 
     wanted = read_ids(run, ids, ids_from)
     if not wanted:
-        raise Usage("which entries?", hint="give ids, or --ids - to read them from a pipe")
-    if run.stream.info() is None:
-        run.printer.note(f"there is no stream {run.stream.key} yet")
-    entries = look(wanted, run.group, run.dead_letters, run.pipeline, run.repository, reveal=reveal)
-    run.printer.answer({"entries": entries}, "entries", lines=_lines)
+        raise Usage("missing argument ID...", hint="give ids, or --ids - to read them from a pipe")
+    entries, unknown = look(wanted, run.group, run.dead_letters, run.pipeline, run.repository, reveal=reveal)
+    names = named_entries(run.stream.key, run.stream, wanted, unknown)
+    looked_up(run, {"entries": entries, "unknown": list(names.unknown)}, names, "entries", lines=_lines)
 
 
 def _lines(answer: Any) -> Iterator[str]:
@@ -48,4 +49,4 @@ def _lines(answer: Any) -> Iterator[str]:
             yield f"  held by {held['consumer']}, idle {held['idle_ms']} ms, delivered {held['deliveries']} times"
         if entry["row"]:
             yield f"  row {entry['row']['id']}: device {entry['row']['device_id']}, status {entry['row']['status']}"
-        yield f"  consuming it would: {entry['would']}"
+        yield f"  consuming would: {entry['would']}" if entry["fields"] else f"  {entry['would']}"

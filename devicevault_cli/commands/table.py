@@ -73,28 +73,34 @@ def load(words: str) -> Command:
 def find(words: list[str]) -> tuple[str, list[str]]:
     """Split a command line into the command's words and the rest. Raises Usage."""
     if not words:
-        raise Usage("no command is given", hint="dvctl --help lists them")
+        raise Usage("no command is given", hint="run `dvctl --help` to list the commands")
     if words[0].startswith("-"):
-        raise Usage("the command comes first, then its options", hint=f"dvctl COMMAND {words[0]}")
+        raise Usage("options go after the command", hint=f"type dvctl COMMAND {words[0]}, see `dvctl --help`")
     first, *rest = words
     if first not in GROUPS:
         if first not in TABLE:
-            raise Usage(f"there is no command {first[:60]!r}", hint=_similar(first))
+            known = [*GROUPS, *(each for each in TABLE if " " not in each)]
+            raise _no_command(first, known)
         return first, rest
     if not rest or rest[0].startswith("-"):
         rest = [DEFAULTS.get(first, ""), *rest]
     name = f"{first} {rest[0]}".rstrip()
     if name not in TABLE:
-        known = ", ".join(each.partition(" ")[2] for each in TABLE if each.startswith(f"{first} "))
-        raise Usage(
-            f"{first} does nothing by itself" if name == first else f"there is no command {name[:60]!r}",
-            hint=f"one of: {known}",
-        )
+        known = [each for each in TABLE if each.startswith(f"{first} ")]
+        if name == first:
+            raise Usage(f"{first} does nothing by itself", hint=f"add one of: {', '.join(known)}")
+        raise _no_command(name, known)
     return name, rest[1:]
 
 
-def _similar(word: str) -> str:
-    import difflib
+def _no_command(name: str, known: list[str]) -> Usage:
+    return Usage(no_command(name, known), hint="run `dvctl --help` to list the commands")
 
-    close = difflib.get_close_matches(word, [*GROUPS, *(each for each in TABLE if " " not in each)], 1)
-    return f"did you mean {close[0]}?" if close else "dvctl --help lists all"
+
+def no_command(name: str, known: list[str]) -> str:
+    """Says that a command does not exist, and which was meant."""
+    from devicevault_cli.nearest import nearest, quoted
+
+    close = nearest(name, known)
+    meant = f"; did you mean {' or '.join(close)}?" if close else ""
+    return f"there is no command {quoted(name)}{meant}"

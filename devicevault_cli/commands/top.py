@@ -47,7 +47,10 @@ def top(
         while True:
             width, height = page.size
             page.show(list(_lines(run, looked, database.error, width))[: height - 1])
-            if page.key(interval / 1000) in ("q", "Q", "\x03"):
+            pressed = page.key(interval / 1000)
+            if pressed == "\x03":
+                raise KeyboardInterrupt
+            if pressed in ("q", "Q"):
                 return
             try:
                 looked = live.look(FAILURES)

@@ -22,19 +22,22 @@ from devicevault_cli.times import now_ms, parse_duration
 def trim(
     run: Runtime,
     keep: Annotated[
-        int | None, Option("--keep", "Keep what is younger in any case.", "DURATION", parse_duration)
+        int | None, Option("--keep", "Always keep entries newer than this.", "DURATION", parse_duration)
     ] = None,
     max_length: Annotated[
-        int | None, Option("--max-length", "Keep this many of the newest in any case.", least=0)
+        int | None, Option("--max-length", "Always keep this many of the newest entries.", least=0)
     ] = None,
     ignore_group: Annotated[
         list[str] | None,
-        Option("--ignore-group", "Do not wait for this group; repeatable.", "NAME", complete="groups"),
+        Option(
+            "--ignore-group", "Trim although this group still needs entries; repeatable.", "NAME", complete="groups"
+        ),
     ] = None,
 ) -> None:
-    """Remove entries that every group has passed and that are persisted, dead, discarded or skipped.
+    """Remove old entries that every group has passed and that are persisted, dead, discarded or skipped.
 
-    Never further than the floor: the oldest entry that some group or the table still needs. The plan says who blocks.
+    Never further than the floor: the oldest entry that some group or the table still needs. The plan names what blocks.
+    Without --keep or --max-length every entry below the floor is removed.
     """
     from devicevault_cli.operations.trim import Keep, plan_trim
 
@@ -52,5 +55,5 @@ def trim(
                 ignore_group or (),
                 progress,
             ),
-            "Remove them for good?",
+            "Remove these entries?",
         )

@@ -9,9 +9,12 @@ from pathlib import Path
 from typing import Annotated, Any, Literal
 
 from devicevault_cli.commands.arguments import Option
-from devicevault_cli.commands.options import Rate, Since, command, parse_end
-from devicevault_cli.errors import DvctlError, NotConfirmed, Usage
+from devicevault_cli.commands.named import conclude, typed_group
+from devicevault_cli.commands.options import Rate, Since, command, forbid, require_order
+from devicevault_cli.errors import DvctlError, Usage
+from devicevault_cli.operations.positions import parse_end
 from devicevault_cli.output.escapes import visible
+from devicevault_cli.output.printer import not_confirmed
 from devicevault_cli.runtime import Runtime
 from devicevault_cli.streams.model import LAST, ZERO, EntryId
 from devicevault_cli.times import parse_pause
@@ -53,10 +56,10 @@ def verify(
     until: Annotated[EntryId | None, Option("--until", "Only up to this time.", "TIME|-DURATION", parse_end)] = None,
     deep: Annotated[bool, Option("--deep", "Also compare every column; find rows without an entry.")] = False,
     repair: Annotated[bool, Option("--repair", "Insert what is lost; dead-letter what is lost and invalid.")] = False,
-    watch: Annotated[bool, Option("--watch", "Verify again and again, a line each, until interrupted.")] = False,
+    watch: Annotated[bool, Option("--watch", "Verify repeatedly, one line each, until interrupted.")] = False,
     every: Annotated[
-        int, Option("--every", "With --watch: the pause between two rounds.", "DURATION", parse_pause)
-    ] = 60_000,
+        int | None, Option("--every", "With --watch: pause between two rounds (1m).", "DURATION", parse_pause)
+    ] = None,
     rate: Rate = None,
     report: Annotated[
         Path | None, Option("--report", "Also write a report, .md or .html.", "FILE", complete="files")
@@ -71,25 +74,32 @@ def verify(
     """
     from devicevault_cli.operations.verify.scan import Scope
 
-    if sum((counts, show is not None, repair, watch)) > 1:
-        raise Usage("--counts, --show, --repair and --watch exclude each other")
-    if report is not None and (report.suffix not in (".md", ".html") or counts or show or watch):
-        raise Usage("--report writes .md or .html, of one whole verification")
+    forbid(
+        (sum((counts, show is not None, repair, watch)) > 1, "give one of --counts, --show, --repair and --watch"),
+        (every is not None and not watch, "--every needs --watch"),
+        ((dry_run or yes) and not repair, "--dry-run and --yes need --repair: without it verify changes nothing"),
+        (deep and (counts or show is not None or watch), "--deep does not combine with --counts, --show or --watch"),
+        (counts and any(each is not None for each in (since, until, rate)),
+         "--counts counts everything: no --since, --until or --rate"),
+        (report is not None and (report.suffix not in (".md", ".html") or counts or show is not None or watch),
+         "--report writes .md or .html, of one whole verification"),
+    )  # fmt: skip
+    require_order(since, until, "--since", "--until")
     if run.printer.output == "ids" and (show is None or counts or watch or repair):
         raise Usage("-o ids needs --show CLASS", hint="dvctl verify --show lost -o ids")
     if repair and not (dry_run or yes or run.terminal.can_ask):
-        raise NotConfirmed(
-            "this changes things, and there is no terminal to ask on", hint="add --yes, or look first with --dry-run"
-        )
+        raise not_confirmed(run.terminal, "--yes")
+    conclude(run, typed_group(run))
     scope = Scope(since or ZERO, until or LAST, rate)
     if counts:
         return _counts(run)
     if show is not None:
         return _show(run, scope, show)
     if watch:
-        return _watch(run, scope, every / 1000)
-    answer = _repair(run, scope, deep=deep) if repair else _once(run, scope, deep=deep)
-    return _told(run, answer, scope, report)
+        return _watch(run, scope, (60_000 if every is None else every) / 1000)
+    if repair:
+        return _repair(run, scope, report, deep=deep)
+    return _told(run, _once(run, scope, deep=deep), scope, report)
 
 
 def _once(run: Runtime, scope: Any, *, deep: bool = False) -> dict[str, Any]:
@@ -99,18 +109,19 @@ def _once(run: Runtime, scope: Any, *, deep: bool = False) -> dict[str, Any]:
         return look(run.group, run.pipeline, run.repository, scope, deep=deep, progress=progress)
 
 
-def _repair(run: Runtime, scope: Any, *, deep: bool) -> dict[str, Any]:
-    from devicevault_cli.operations.plan import Plan, carry_out
+def _repair(run: Runtime, scope: Any, report: Path | None, *, deep: bool) -> int:
+    from devicevault_cli.commands.changes import carried_out, check_success
     from devicevault_cli.operations.verify.repair import plan_repair
 
-    def make() -> Plan:
-        with run.printer.progress("verifying") as progress:
-            return plan_repair(run.group, run.pipeline, run.repository, scope, deep=deep, progress=progress)
-
-    def confirm(plan: Plan) -> None:
-        run.confirm("Repair?")
-
-    return carry_out(make, show=lambda plan: run.printer.note(*plan.says), confirm=confirm, dry_run=run.dry_run)
+    with run.printer.progress("verifying") as progress:
+        answer, plan = carried_out(
+            run,
+            lambda: plan_repair(run.group, run.pipeline, run.repository, scope, deep=deep, progress=progress),
+            "Repair?",
+        )
+    code = _told(run, answer, scope, report)
+    check_success(plan, answer)
+    return code
 
 
 def _told(run: Runtime, answer: dict[str, Any], scope: Any, report: Path | None) -> int:

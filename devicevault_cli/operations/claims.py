@@ -8,7 +8,8 @@ from dataclasses import dataclass
 
 from devicevault_cli.messages import Decoded
 from devicevault_cli.operations.liveness import liveness_of
-from devicevault_cli.operations.plan import Answer, Plan, Progress, entries, quietly, some
+from devicevault_cli.operations.named import named_consumers, named_pending, new_consumer
+from devicevault_cli.operations.plan import Answer, Plan, Progress, chosen_number, entries, quietly, some
 from devicevault_cli.operations.snapshots import existing_group
 from devicevault_cli.paging import paged
 from devicevault_cli.pipelines import Pipeline
@@ -17,6 +18,9 @@ from devicevault_cli.streams import admin
 from devicevault_cli.streams.group import Group
 from devicevault_cli.streams.model import LAST, EntryId, PendingEntry
 from devicevault_cli.streams.snapshot import missing
+
+GONE = "no longer on the stream"
+_MOVED = "the entries were acknowledged or claimed by others in the meantime"
 
 
 @dataclass(frozen=True, slots=True)
@@ -27,20 +31,29 @@ class Chosen:
     owner: str | None = None
     min_idle_ms: int = 0
 
-    def pages(self, group: Group, end: EntryId = LAST) -> Iterator[list[PendingEntry]]:
-        """The entries a page at a time: a pending list of a million is never held."""
+    def pages(
+        self, group: Group, end: EntryId = LAST, unknown: list[EntryId] | None = None
+    ) -> Iterator[list[PendingEntry]]:
+        """The entries a page at a time: a pending list of a million is never held. Ids not pending go to `unknown`."""
         if self.ids is None:
             yield from group.pending_pages(end=end, count=admin.PAGE, consumer=self.owner, min_idle_ms=self.min_idle_ms)
             return
         for some_ids in paged(self.ids, admin.PAGE):
-            found = group.pending_ids(some_ids).values()
-            yield [each for each in found if self.owner in (None, each.consumer) and each.idle_ms >= self.min_idle_ms]
+            found = group.pending_ids(some_ids)
+            if unknown is not None:
+                unknown += (key for key in some_ids if key not in found)
+            yield [
+                each
+                for each in found.values()
+                if self.owner in (None, each.consumer) and each.idle_ms >= self.min_idle_ms
+            ]
 
 
 @dataclass(slots=True)
 class _Count:
     owners: Counter[str]
     last: EntryId
+    unknown: list[EntryId]
 
     @property
     def total(self) -> int:
@@ -48,8 +61,8 @@ class _Count:
 
 
 def _count(group: Group, chosen: Chosen, end: EntryId = LAST, progress: Progress = quietly) -> _Count:
-    count = _Count(Counter(), EntryId(0, 0))
-    for page in chosen.pages(group, end):
+    count = _Count(Counter(), EntryId(0, 0), [])
+    for page in chosen.pages(group, end, count.unknown):
         count.owners.update(each.consumer for each in page)
         count.last = max([count.last, *(each.id for each in page)])
         progress(count.total)
@@ -67,7 +80,10 @@ def plan_claim(
     count = _count(group, chosen, progress=progress)
     done_as = "claimed" if to else "released"
     liveness = liveness_of(group)
-    alive = {consumer.name for consumer in liveness.consumers if liveness.alive(consumer)}
+    consumers = liveness.consumers
+    owner = named_consumers(group, [chosen.owner] if chosen.owner else [], (each.name for each in consumers))
+    named = owner if owner.nothing else named_pending(group, chosen.ids, count.unknown)
+    alive = {consumer.name for consumer in consumers if liveness.alive(consumer)}
     held = {name: number for name, number in count.owners.items() if name in alive}
 
     def still_true() -> bool:
@@ -102,23 +118,24 @@ def plan_claim(
         return answer
 
     says = [
-        f"{entries(count.total)} would go to {to}, delivery counts kept"
+        f"{chosen_number(count.total, 'entry', 'entries')} would go to {to}, delivery counts kept"
         if to
-        else f"{entries(count.total)} would be released: the next live consumer takes them",
+        else f"{chosen_number(count.total, 'entry', 'entries')} would be released to the next live consumer",
     ]
+    says += new_consumer(group, to, (each.name for each in consumers)) if to and count.total else []
     says += [f"  from {name}: {entries(number)}" for name, number in count.owners.most_common(10)]
     if held:
-        says.append(
-            f"{entries(sum(held.values()))} of these are held by consumers that are alive: {some(sorted(held))}"
-        )
+        says.append(f"{entries(sum(held.values()))} of these are held by active consumers: {some(sorted(held))}")
     return Plan(
         command=f"claim --to {to}" if to else "claim --release",
         says=tuple(says),
-        answer={"claimed": [], "released": [], "gone": [], "selected": count.total},
+        answer={"claimed": [], "released": [], "gone": [], "selected": count.total, "unknown": list(named.unknown)},
         size=count.total,
         apply=apply,
         still_true=still_true,
         preview=preview,
+        named=named,
+        failure=lambda done: "" if done[done_as] or done["gone"] else f"nothing was {done_as}: {_MOVED}",
     )
 
 
@@ -134,7 +151,7 @@ def plan_ack(
         pending.update(here)
         fate += _fate(group, list(here), pipeline, repository)
     planned = [each for each in ids if each in pending]
-    unknown = [str(each) for each in ids if each not in pending]
+    named = named_pending(group, ids, [each for each in ids if each not in pending])
 
     def still_true() -> bool:
         return all(len(group.pending_ids(page)) == len(page) for page in paged(sorted(pending), admin.PAGE))
@@ -147,17 +164,24 @@ def plan_ack(
         done = set(acked)
         return {"acked": [str(each) for each in acked], "unknown": [str(each) for each in ids if each not in done]}
 
-    says = [f"{entries(len(pending))} would be acknowledged by hand and recorded as discarded"]
+    says = [f"{chosen_number(len(pending), 'entry', 'entries')} would be acknowledged and recorded as discarded"]
     says += [f"  {entries(number)}: {what}" for what, number in fate.most_common()]
-    if unknown:
-        says.append(f"{entries(len(unknown))} not pending in {group.name}: {some(unknown)}")
+    if len(pending) > fate[GONE]:
+        says.append("to bring one back while its entry is on the stream: dvctl replay ID")
     return Plan(
         command="ack",
         says=tuple(says),
-        answer={"acked": list(map(str, planned)), "unknown": unknown, "selected": len(pending), "given_up": dict(fate)},
+        answer={
+            "acked": list(map(str, planned)),
+            "unknown": list(named.unknown),
+            "selected": len(pending),
+            "given_up": dict(fate),
+        },
         size=len(pending),
         apply=apply,
         still_true=still_true,
+        named=named,
+        failure=lambda done: "" if done["acked"] else f"nothing was acknowledged: {_MOVED}",
     )
 
 
@@ -165,9 +189,9 @@ def _fate(group: Group, ids: list[EntryId], pipeline: Pipeline, repository: Repo
     """What acknowledging entries unprocessed means, in words, counted."""
     there = group.stream.get(ids)
     fate: Counter[str] = Counter()
-    fate.update({"gone from the stream": len(ids) - len(there)} if len(there) < len(ids) else {})
+    fate.update({GONE: len(ids) - len(there)} if len(there) < len(ids) else {})
     if repository is None:
-        fate.update({"unknown without a database": len(there)} if there else {})
+        fate.update({"whether they have a row is unknown without a database": len(there)} if there else {})
         return fate
     records = []
     for key, entry in there.items():
@@ -175,7 +199,7 @@ def _fate(group: Group, ids: list[EntryId], pipeline: Pipeline, repository: Repo
         if isinstance(decision, Decoded):
             records.append(decision.record)
         else:
-            fate["would be rejected or skipped anyway"] += 1
+            fate["would be rejected or skipped"] += 1
     for rows in repository.find(records) if records else []:
-        fate["has its row already" if rows else "has NO row: the result is given up"] += 1
+        fate["have a row already" if rows else "have NO row: these results would be lost"] += 1
     return fate

@@ -7,6 +7,7 @@ from collections.abc import Iterator, Sequence
 from devicevault_cli.errors import MissingGroup, Usage
 from devicevault_cli.operations.consumer.slots import lowest_free
 from devicevault_cli.operations.liveness import ALIVE_MS, Liveness, liveness_of, refusal
+from devicevault_cli.operations.named import named_consumers, new_consumer
 from devicevault_cli.operations.plan import Answer, Plan, Progress, entries, number, quietly, some
 from devicevault_cli.operations.snapshots import existing_group
 from devicevault_cli.streams import admin
@@ -55,16 +56,14 @@ def plan_retire(
     if bool(names) == (dead_for_ms is not None):
         raise Usage("give either names of consumers or --dead-for")
     if to in names:
-        raise Usage(f"{to} cannot inherit from itself", hint="give another consumer with --to")
+        raise Usage(f"--to {to} is one of the consumers to retire", hint="name another consumer with --to")
     existing_group(group)
     liveness = liveness_of(group)
     everyone = {each.name: each for each in liveness.consumers}
     if dead_for_ms is None:
         chosen = [everyone[name] for name in dict.fromkeys(names) if name in everyone]
-        unknown = [name for name in names if name not in everyone]
     else:
         chosen = [each for each in everyone.values() if each.idle_ms >= dead_for_ms and each.name != to]
-        unknown = []
     leaving = {each.name for each in chosen}
     heir = to or _heir(group, [each for name, each in everyone.items() if name not in leaving])
     if heir in leaving and any(each.pending for each in chosen):
@@ -80,32 +79,38 @@ def plan_retire(
     held = sum(each.pending for each in chosen)
     waits = any(each in liveness.candidates for each in chosen)
     refused = refusal(liveness, recent=False) if waits and not force else None
+    named = named_consumers(group, names, everyone)
     says = [
-        *_says(chosen, held, heir, unknown),
+        *_says(chosen, held, heir),
+        *(new_consumer(group, heir, everyone) if held else []),
         *([f"this would be REFUSED: {refused}; {refused.hint}"] if refused else []),
     ]
     return Plan(
         command="consumers retire",
         says=tuple(says),
-        answer={"retired": [each.name for each in chosen], "moved": held, "to": heir, "unknown": unknown},
+        answer={"retired": [each.name for each in chosen], "moved": held, "to": heir, "unknown": list(named.unknown)},
         size=len(chosen),
         apply=apply,
         still_true=still_true,
         refusal=refused,
+        named=named,
+        failure=_none_retired,
     )
 
 
-def _says(chosen: list[ConsumerInfo], held: int, heir: str, unknown: list[str]) -> Iterator[str]:
+def _none_retired(answer: Answer) -> str:
+    return "" if answer["retired"] else f"no consumer was retired: active again: {some(answer['spared']) or 'none'}"
+
+
+def _says(chosen: list[ConsumerInfo], held: int, heir: str) -> Iterator[str]:
     if chosen:
         yield f"{number(len(chosen), 'consumer')} would be retired: {some([each.name for each in chosen])}"
     else:
-        yield "no consumer is to be retired"
+        yield "nothing matched: no consumer would be retired"
     if held:
         yield f"{entries(held)} would move to {heir}, delivery counts and idle times kept"
     if alive := [each.name for each in chosen if each.idle_ms < ALIVE_MS]:
-        yield f"alive within the last {ALIVE_MS // 1000} s, and free to come back: {some(alive)}"
-    if unknown:
-        yield f"no such consumer: {some(unknown)}"
+        yield f"warning: active in the last {ALIVE_MS // 1000} s; may rejoin the group: {some(alive)}"
 
 
 def _heir(group: Group, staying: list[ConsumerInfo]) -> str:

@@ -3,17 +3,25 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, field
 from typing import Any
 
+from devicevault_cli.nearest import quoted, suggestion
 from devicevault_cli.operations.inspect import shown_fields
+from devicevault_cli.operations.named import NO_NAMES, Named, named_letters
 from devicevault_cli.operations.pending import shown
-from devicevault_cli.operations.plan import Answer, Plan, Progress, number, quietly, some
+from devicevault_cli.operations.plan import Answer, Plan, Progress, chosen_number, quietly, some
 from devicevault_cli.streams import admin
 from devicevault_cli.streams.dead_letters import DeadLetter, DeadLetters
 from devicevault_cli.streams.model import LAST, EntryId
 from devicevault_cli.streams.snapshot import missing
+
+REASONS = (
+    "empty-message", "invalid-encoding", "nul-character", "missing-device-id", "invalid-device-id", "value-too-long",
+    "malformed-log", "unknown-device", "database-rejected", "max-deliveries",
+)  # fmt: skip
+"""Why messages are dead-lettered."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -31,10 +39,30 @@ class Letters:
         for page in self.pages(letters):
             yield from page
 
-    def pages(self, letters: DeadLetters, end: EntryId = LAST) -> Iterator[list[DeadLetter]]:
-        """The same a page at a time, up to an id of the letters' own."""
+    def pages(
+        self, letters: DeadLetters, end: EntryId = LAST, unseen: set[EntryId] | None = None
+    ) -> Iterator[list[DeadLetter]]:
+        """The same a page at a time, up to an id of the letters' own; ids that exist are taken out of `unseen`."""
         for page in letters.pages(end):
+            if unseen:
+                unseen.difference_update(letter.id for letter in page)
             yield [letter for letter in page if self.matches(letter)]
+
+    def named_reason(self, letters: DeadLetters) -> Named:
+        """About a reason that dvctl does not know and no letter has."""
+        if self.reason is None or self.reason in REASONS:
+            return NO_NAMES
+        known = {letter.reason for page in letters.pages() for letter in page}
+        if self.reason in known:
+            return NO_NAMES
+        says = f"not found: no dead letter has the reason {quoted(self.reason)}; "
+        return Named(
+            1, (self.reason,), says + suggestion(self.reason, [*REASONS, *sorted(known)], "reasons", len(REASONS))
+        )
+
+    def named(self, letters: DeadLetters, unknown: Iterable[EntryId]) -> Named:
+        """About the ids that were chosen."""
+        return named_letters(letters, self.ids, sorted(unknown))
 
     def matches(self, letter: DeadLetter) -> bool:
         """Whether a letter is one of them."""
@@ -58,6 +86,7 @@ class Found:
     letters: DeadLetters
     chosen: Letters
     count: int = 0
+    unknown: set[EntryId] = field(default_factory=set)
     _state: tuple[int, EntryId] = field(init=False)
 
     def __post_init__(self) -> None:
@@ -70,9 +99,14 @@ class Found:
             yield page
 
     def again(self) -> Iterator[list[DeadLetter]]:
-        """Those that are still there."""
+        """Those that are still there; `unknown` then holds the chosen ids that are not."""
         _, end = self._state
-        return filter(None, self.chosen.pages(self.letters, end))
+        self.unknown = set(self.chosen.ids or ())
+        return filter(None, self.chosen.pages(self.letters, end, self.unknown))
+
+    def named(self) -> Named:
+        """About the ids that were chosen, after a reading."""
+        return self.chosen.named(self.letters, self.unknown)
 
     def still_there(self) -> bool:
         """Whether all that were counted are; read once more only where something happened to the key."""
@@ -83,11 +117,12 @@ def list_letters(letters: DeadLetters, chosen: Letters, count: int | None = None
     """The answer of `dlq list -o json`: totals of all that were chosen, the oldest `count` of them as entries."""
     reasons: Counter[str] = Counter()
     rows: list[dict[str, Any]] = []
-    for letter in chosen.of(letters):
-        reasons[letter.reason] += 1
-        if count is None or len(rows) < count:
-            rows.append(_row(letter))
-    return {"total": reasons.total(), "reasons": dict(reasons.most_common()), "entries": rows}
+    unknown = set(chosen.ids or ())
+    for page in chosen.pages(letters, unseen=unknown):
+        reasons.update(letter.reason for letter in page)
+        rows += map(_row, page if count is None else page[: max(0, count - len(rows))])
+    answer = {"total": reasons.total(), "reasons": dict(reasons.most_common()), "entries": rows}
+    return answer | ({} if chosen.ids is None else {"unknown": [*map(str, sorted(unknown))]})
 
 
 def show_letters(letters: DeadLetters, ids: list[EntryId], *, reveal: bool = False) -> Answer:
@@ -155,9 +190,21 @@ def plan_drop(letters: DeadLetters, chosen: Letters, progress: Progress = quietl
             progress(dropped)
         return {"dropped": dropped}
 
-    says = [f"{number(found.count, 'dead letter')} would be dropped and recorded as discarded"]
+    says = [f"{chosen_number(found.count, 'dead letter')} would be dropped and recorded as discarded"]
     says += [f"  {reason}: {count:,}" for reason, count in reasons.most_common()]
     if nowhere_else:
-        says.append(f"{nowhere_else:,} of their messages are nowhere else: {some(only, total=nowhere_else)}")
-    answer = {"dropped": found.count, "reasons": dict(reasons)}
-    return Plan("dlq drop", tuple(says), answer, found.count, apply, found.still_there)
+        says.append(
+            f"{nowhere_else:,} of their messages are nowhere else and cannot be brought back: "
+            f"{some(only, total=nowhere_else)}; `dvctl export FILE --dead --reveal` keeps a copy"
+        )
+    if found.count > nowhere_else:
+        says.append("to bring one back while its entry is on the stream: dvctl replay ID")
+    named = found.named()
+    answer = {"dropped": found.count, "reasons": dict(reasons), "unknown": list(named.unknown)}
+    return Plan(
+        "dlq drop", tuple(says), answer, found.count, apply, found.still_there, named=named, failure=_none_dropped
+    )
+
+
+def _none_dropped(answer: Answer) -> str:
+    return "" if answer["dropped"] else "no dead letter was dropped: they were removed in the meantime"

@@ -2,30 +2,27 @@
 
 from __future__ import annotations
 
-import re
 import shlex
 from collections.abc import Callable
 from contextlib import suppress
 from pathlib import Path
 
-from devicevault_cli.errors import DvctlError
+from devicevault_cli.errors import DvctlError, Usage
 from devicevault_cli.operations import snapshots
 from devicevault_cli.operations.census import Census
 from devicevault_cli.operations.liveness import liveness_of, not_known, refusal
 from devicevault_cli.operations.plan import Answer, Plan, Progress, entries, number, quietly, some, stale
+from devicevault_cli.operations.positions import RANGE_ENDS, parse_start
 from devicevault_cli.pipelines import Pipeline
 from devicevault_cli.repository.repository import Repository
 from devicevault_cli.streams import admin, marker
 from devicevault_cli.streams.group import Group
 from devicevault_cli.streams.model import ZERO, EntryId, GroupInfo
 from devicevault_cli.streams.snapshot import missing, put_back, put_back_held
-from devicevault_cli.times import parse_moment
 
 NAMED = 5
 DISPATCHED = 0
 """dvctl hands nothing to storage; the number is part of the answer because a version that does will need it."""
-_ID = re.compile(r"[0-9]{9,}|[0-9]+-[0-9]+", re.ASCII)
-"""An id, also without its sequence number: so long that no date without separators is meant."""
 
 
 def plan_reset(
@@ -282,8 +279,6 @@ def _unchanged(group: Group, planned: GroupInfo) -> Callable[[], bool]:
 
 def target(words: str, now_ms: int) -> EntryId | None:
     """What `--to` means: `start`, `end` (None: the next to arrive), an id, a time, `-DURATION`. Raises Usage."""
-    if words in ("start", "end"):
-        return ZERO if words == "start" else None
-    if _ID.fullmatch(words):
-        return EntryId.parse(words)
-    return EntryId(parse_moment(words, now_ms), 0)
+    if words in RANGE_ENDS:
+        raise Usage(f"not a position: {words!r}", hint="write start or end")
+    return None if words == "end" else parse_start(words, now_ms)

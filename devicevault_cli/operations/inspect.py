@@ -63,8 +63,8 @@ def show(
     repository: Repository,
     *,
     reveal: bool = False,
-) -> list[dict[str, Any]]:
-    """The answer of `show -o json`, an object per id in the order given."""
+) -> tuple[list[dict[str, Any]], list[EntryId]]:
+    """The entries of `show -o json`, an object per id in the order given, and the ids that nothing is known of."""
     wanted = list(ids)
     repository.check(writing=False)
     entries = group.stream.get(wanted)
@@ -75,12 +75,13 @@ def show(
     info = group.info()
     dead, discarded = letters.ids(), letters.discarded_ids()
     answers = []
+    unknown = [key for key in wanted if key not in entries and key not in held and key not in dead | discarded]
     for key in wanted:
         entry = entries.get(key)
         answer: dict[str, Any] = {"id": str(key), "time": iso(key.ms * 1000), "fields": {}, "row": None}
         if entry is None:
             state = "gone"
-            would = "nothing: the entry is not on the stream"
+            would = f"not found: the stream has no entry {key}"
         else:
             answer["fields"] = shown_fields(entry.fields, reveal)
             decision = pipeline.decode(key.ms, key.seq, entry.fields, repository.device_id_max)
@@ -108,7 +109,7 @@ def show(
                 "deliveries": held[key].deliveries,
             }
         answers.append(answer)
-    return answers
+    return answers, unknown
 
 
 def _would(decision: Decision, there: bool, repository: Repository) -> str:

@@ -9,12 +9,18 @@ from typing import Any, TypeAlias
 from devicevault_cli.directories import why_no_snapshot
 from devicevault_cli.errors import DvctlError, StalePlan
 from devicevault_cli.operations import journal
+from devicevault_cli.operations.named import NO_NAMES, Named
 
 Progress: TypeAlias = Callable[[int], None]
 """Told now and then how many items are done so far."""
 
 Answer: TypeAlias = dict[str, Any]
 """What a command answers: the keys of its `-o json`."""
+
+
+def succeeded(answer: Answer) -> str:
+    """Nothing to complain of."""
+    return ""
 
 
 def quietly(done: int) -> None:
@@ -30,7 +36,8 @@ class Plan:
     planned answer, with `undo`, the command that takes it back, where there is one.  `still_true` looks again at what
     the plan rests on.  `refusal` is why this must not be applied at all.  `typed` is the name that must be typed.
     `preview` is what only a dry run answers, too long to be kept beside the result.  `snapshot`: `apply` writes one
-    first, so that without a place for it the plan is refused.
+    first, so that without a place for it the plan is refused.  `named` is about the ids and names that were typed.
+    `failure` says of the answer why nothing that was selected succeeded, '' where something did.
     """
 
     command: str
@@ -43,6 +50,8 @@ class Plan:
     typed: str | None = None
     preview: Callable[[], Answer] = dict
     snapshot: bool = False
+    named: Named = NO_NAMES
+    failure: Callable[[Answer], str] = succeeded
 
 
 def carry_out(
@@ -62,7 +71,7 @@ def carry_out(
     if dry_run:
         return plan.answer | plan.preview() | {"applied": False}
     if not plan.size:
-        return plan.answer | {"applied": True}
+        return plan.answer | {"applied": not plan.named.nothing}
     if plan.refusal is not None:
         raise plan.refusal
     with journal.opened() as opened:
@@ -118,6 +127,11 @@ def some(names: list[str], most: int = 5, total: int | None = None) -> str:
 def number(count: int, one: str, many: str | None = None) -> str:
     """`1 entry`, `2,000 entries`."""
     return f"{count:,} {one if count == 1 else many or one + 's'}"
+
+
+def chosen_number(count: int, one: str, many: str | None = None) -> str:
+    """The number of what was selected, and in words where that is nothing."""
+    return f"{'' if count else 'nothing matched: '}{number(count, one, many)}"
 
 
 def entries(count: int) -> str:

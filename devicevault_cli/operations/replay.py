@@ -16,7 +16,7 @@ from devicevault_cli.operations.census import Census
 from devicevault_cli.operations.interruption import interruptible
 from devicevault_cli.operations.pace import Pace
 from devicevault_cli.operations.persist import Outcome, conflicting, rejection, save_ahead
-from devicevault_cli.operations.plan import Answer, Plan, Progress, entries, number, quietly
+from devicevault_cli.operations.plan import Answer, Plan, Progress, chosen_number, entries, number, quietly
 from devicevault_cli.operations.selection import Source
 from devicevault_cli.paging import paged
 from devicevault_cli.pipelines import Pipeline
@@ -99,7 +99,7 @@ def plan_replay(
                 _were(done.saved),
             )
             raise
-        return done.answer()
+        return done.answer() | {"unknown": [*map(str, source.unknown)]}
 
     for page in source():
         census.add(_wanted(page, pipeline, repository, options), pipeline, repository)
@@ -108,7 +108,7 @@ def plan_replay(
             says: tuple[str, ...] = (
                 f"more than {entries(most)} are replayed; each is judged in the transaction that saves it",
             )
-            return Plan("replay", says, {}, census.entries, apply, still_true=lambda: True)
+            return Plan("replay", says, {}, census.entries, apply, still_true=lambda: True, failure=_all_rejected)
     planned = Replayed(
         census.entries,
         census.inserts,
@@ -118,13 +118,26 @@ def plan_replay(
         census.skipped,
         census.rejected,
     )
+    named = source.named()
+    answer = planned.answer() | {"unknown": list(named.unknown)}
     says = tuple(_says(census, options))
-    return Plan("replay", says, planned.answer(), census.entries, apply, still_true=lambda: True)
+    return Plan(
+        "replay", says, answer, census.entries, apply, still_true=lambda: True, named=named, failure=_all_rejected
+    )
+
+
+def _all_rejected(answer: Answer) -> str:
+    if answer["inserted"] or answer["duplicates"] or answer["skipped"]:
+        return ""
+    if not answer["selected"]:
+        return "nothing was persisted: the entries are no longer on the stream"
+    reasons = ", ".join(f"{reason} {count:,}" for reason, count in answer["rejected"].items())
+    return f"nothing was persisted: {entries(answer['selected'])} rejected ({reasons})"
 
 
 def _says(census: Census, options: ReplayOptions) -> Iterator[str]:
     yield (
-        f"{entries(census.entries)} would be replayed: {census.inserts:,} inserted, "
+        f"{chosen_number(census.entries, 'entry', 'entries')} would be replayed: {census.inserts:,} inserted, "
         f"{census.present:,} have their row already, {census.rejected.total():,} rejected"
     )
     for reason, count in census.rejected.most_common():
@@ -242,14 +255,28 @@ def plan_republish(
         return {"republished": copies, "refused": refused}
 
     # Nothing goes to the table here, so these numbers are as of a replay that did nothing yet.
+    named = source.named()
     answer = Replayed(selected=len(ids)).answer() | {
         "republished": len(ids) - often,
         "refused": often,
+        "unknown": list(named.unknown),
     }
-    says = [f"{entries(len(ids) - often)} would be copied to the end of {stream.key}, where every group gets them"]
+    copies = chosen_number(len(ids) - often, "entry", "entries")
+    says = [f"{copies} would be copied to the end of {stream.key}, where every group gets them"]
     if often:
         says.append(f"{entries(often)} left out: republished {most} times already")
-    return Plan("replay --republish", tuple(says), answer, len(ids), apply, still_true=lambda: True)
+    return Plan(
+        "replay --republish", tuple(says), answer, len(ids), apply, still_true=lambda: True, named=named,
+        failure=_none_copied,
+    )  # fmt: skip
+
+
+def _none_copied(answer: Answer) -> str:
+    if answer["republished"]:
+        return ""
+    refused = answer["refused"]
+    why = f"{entries(refused)} republished too often already" if refused else "the entries are no longer on the stream"
+    return f"nothing was republished: {why}"
 
 
 def _copies(entry: Entry) -> int:

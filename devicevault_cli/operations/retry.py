@@ -15,7 +15,7 @@ from devicevault_cli.operations.census import Census
 from devicevault_cli.operations.dead_letters import Found, Letters
 from devicevault_cli.operations.inspect import shown_fields
 from devicevault_cli.operations.persist import Outcome, rejection, save_ahead
-from devicevault_cli.operations.plan import Answer, Plan, Progress, number, quietly
+from devicevault_cli.operations.plan import Answer, Plan, Progress, chosen_number, number, quietly
 from devicevault_cli.pipelines import Pipeline
 from devicevault_cli.records import Record, identity
 from devicevault_cli.repository.repository import Repository
@@ -96,7 +96,7 @@ def plan_retry(
             for page, outcomes in save_ahead(repository, batches):
                 _settle(letters, page, outcomes, fixes, done)
                 progress(done.retried)
-        return done.answer()
+        return done.answer() | {"unknown": [*map(str, sorted(found.unknown))]}
 
     repaired = [f"with {name} = {value!r}" for name, value in shown_fields(fixes).items()]
     census = Census()
@@ -105,16 +105,28 @@ def plan_retry(
         progress(census.entries)
         if most is not None and census.entries > most:
             unjudged = f"more than {number(most, 'dead letter')} are retried; each is removed once its row is committed"
-            return Plan("dlq retry", (unjudged, *repaired), {}, census.entries, apply, still_true=lambda: True)
+            return Plan(
+                "dlq retry", (unjudged, *repaired), {}, census.entries, apply, still_true=lambda: True,
+                failure=_all_dead,
+            )  # fmt: skip
     dead = census.rejected.total()
     planned = _Retried(census.entries, census.inserts, census.present, census.skipped, dead, census.rejected)
     says = (
-        f"{number(planned.retried, 'dead letter')} would be retried: {planned.persisted:,} persisted, "
+        f"{chosen_number(planned.retried, 'dead letter')} would be retried: {planned.persisted:,} persisted, "
         f"{planned.duplicates:,} have their row already, {planned.still_dead:,} stay dead",
         *(f"  {reason}: {count:,}" for reason, count in planned.reasons.most_common()),
         *repaired,
     )
-    return Plan("dlq retry", says, planned.answer(), found.count, apply, found.still_there)
+    named = found.named()
+    answer = planned.answer() | {"unknown": list(named.unknown)}
+    return Plan("dlq retry", says, answer, found.count, apply, found.still_there, named=named, failure=_all_dead)
+
+
+def _all_dead(answer: Answer) -> str:
+    if answer["persisted"] or answer["duplicates"] or answer["skipped"]:
+        return ""
+    reasons = ", ".join(f"{reason} {count:,}" for reason, count in answer["reasons"].items())
+    return f"nothing was persisted: {number(answer['still_dead'], 'dead letter')} still dead ({reasons})"
 
 
 def _decided(page: list[DeadLetter], fixes: Repairs, pipeline: Pipeline, repository: Repository) -> _Page:

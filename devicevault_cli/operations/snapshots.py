@@ -12,8 +12,9 @@ from pathlib import Path
 from typing import Any
 
 from devicevault_cli.directories import snapshot_directory
-from devicevault_cli.errors import Damaged, MissingGroup, Usage
+from devicevault_cli.errors import Damaged, DvctlError, MissingGroup, Usage
 from devicevault_cli.operations import sealed
+from devicevault_cli.operations.named import no_group
 from devicevault_cli.operations.plan import Progress, quietly
 from devicevault_cli.streams.delivery import now
 from devicevault_cli.streams.group import Group
@@ -64,6 +65,24 @@ def write_snapshot(group: Group, info: GroupInfo, progress: Progress = quietly) 
     path = new_path(group.name)
     sealed.write_sealed(path, _lines(group, info, progress))
     return path
+
+
+def newest(most: int = 5) -> list[Path]:
+    """The snapshots of groups there are, the newest first; none where nobody may look."""
+    try:
+        files = list(snapshot_directory().glob("*.jsonl"))
+        return sorted((file for file in files if not file.name.endswith(".rows.jsonl")), key=_age)[:most]
+    except (OSError, DvctlError):
+        return []
+
+
+def _age(file: Path) -> float:
+    return -file.stat().st_mtime
+
+
+def there() -> str:
+    """Which snapshots there are, for whoever names none."""
+    return f"snapshots: {', '.join(map(str, newest())) or 'none'}"
 
 
 def new_path(name: str, suffix: str = "jsonl") -> Path:
@@ -126,6 +145,6 @@ def existing_group(group: Group) -> GroupInfo:
     info = group.info()
     if info is None:
         raise MissingGroup(
-            f"no group {group.name} on {group.stream.key}", hint="`dvctl status` lists the groups there are"
+            no_group(group, (each.name for each in group.stream.groups())), hint="run `dvctl status` to list the groups"
         )
     return info

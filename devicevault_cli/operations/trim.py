@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import NamedTuple
 
 from devicevault_cli.messages import Decoded, Rejected, first_id
+from devicevault_cli.nearest import quoted, suggestion
 from devicevault_cli.operations.plan import Answer, Plan, Progress, entries, quietly
 from devicevault_cli.pipelines import Pipeline
 from devicevault_cli.records import Record
@@ -14,7 +15,7 @@ from devicevault_cli.repository.repository import Repository
 from devicevault_cli.streams import admin
 from devicevault_cli.streams.dead_letters import DeadLetters
 from devicevault_cli.streams.group import Group
-from devicevault_cli.streams.model import ZERO, Entry, EntryId
+from devicevault_cli.streams.model import ZERO, Entry, EntryId, StreamInfo
 from devicevault_cli.streams.stream import Stream
 
 
@@ -117,8 +118,8 @@ def plan_trim(
         now = stream.info()
         return {"removed": removed, "first_id": str(now.first_id) if now and now.first_id else None}
 
-    says = [f"{entries(would_remove)} of {stream.key} below {floor} would be removed for good"]
-    says += [f"{each.by} needs {each.id} and what follows: {each.why}" for each in blocks]
+    says = list(_says(stream, info, would_remove, floor, keep, ignored))
+    says += [f"blocked by {each.by}: entry {each.id} and later: {each.why}" for each in blocks]
     return Plan(
         command=f"trim {stream.key}",
         says=tuple(says),
@@ -132,6 +133,21 @@ def plan_trim(
         apply=apply,
         still_true=still_true,
     )
+
+
+def _says(
+    stream: Stream, info: StreamInfo | None, would_remove: int, floor: EntryId, keep: Keep, ignored: Sequence[str]
+) -> Iterator[str]:
+    length = info.length if info else 0
+    yield f"{entries(would_remove)} of {length:,} on {stream.key} would be removed, those before {floor}"
+    if would_remove and keep == Keep():
+        yield "neither --keep nor --max-length is given: every entry that nothing blocks would be removed"
+    if would_remove:
+        yield "this cannot be undone; to keep a copy first: dvctl export FILE --reveal"
+    groups = [info.name for info in stream.groups()]
+    for name in ignored:
+        if name not in groups:
+            yield f"--ignore-group: {stream.key} has no group {quoted(name)}; {suggestion(name, groups, 'groups')}"
 
 
 def _floor(

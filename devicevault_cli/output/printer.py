@@ -6,7 +6,7 @@ from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from typing import Any, TypeAlias
 
-from devicevault_cli.errors import DvctlError, NotConfirmed
+from devicevault_cli.errors import Cancelled, DvctlError, NotConfirmed
 from devicevault_cli.output.best_effort import BestEffort
 from devicevault_cli.output.escapes import csv_cell, to_json, visible
 from devicevault_cli.output.progress import Progress
@@ -110,39 +110,49 @@ class Printer:
 
     def line(self, line: str) -> None:
         """Write a finished line to stderr, as it is; one that stderr does not take is dropped."""
-        if self._progress:
-            self._progress.clear()
+        self._clear()
         self.stderr.line(line)
 
     # --- asking and waiting -------------------------------------------------------------------------------------------
 
     def confirm(self, question: str) -> None:
-        """Ask a yes/no question. Raises NotConfirmed unless the answer is yes."""
+        """Ask a yes/no question. Raises Cancelled unless the answer is yes, NotConfirmed where nobody can answer."""
         if self._ask(f"{question} [y/N] ").lower() not in ("y", "yes"):
-            raise NotConfirmed("nothing was changed", hint="--yes answers the question beforehand")
+            raise Cancelled
 
     def confirm_name(self, question: str, name: str) -> None:
-        """Ask for a name to be typed. Raises NotConfirmed unless it is."""
-        if self._ask(f"{question} Type {name} to go on: ") not in (name, visible(name)):
-            raise NotConfirmed("nothing was changed", hint=f"--confirm {name} answers the question beforehand")
+        """Ask for a name to be typed. Raises Cancelled unless it is, NotConfirmed where nobody can answer."""
+        if self._ask(f"{question} Type {name} to continue: ", f"--confirm {name}") not in (name, visible(name)):
+            raise Cancelled
 
     @contextmanager
     def progress(self, label: str, total: int | None = None) -> Iterator[Progress]:
         """A moving line on a terminal, nothing elsewhere: `with printer.progress("reading", n) as at: at(done)`."""
         stream = self.terminal.stderr if self.terminal.stderr_is_tty else None
-        self._progress = Progress(stream, label, total, self.terminal.width)
+        progress = Progress(stream, label, total, self.terminal.width_of(self.terminal.stderr))
+        outer, self._progress = self._progress, progress
         try:
-            yield self._progress
+            yield progress
         finally:
-            self._progress.clear()
-            self._progress = None
+            progress.close()
+            self._progress = outer
 
-    def _ask(self, question: str) -> str:
+    def _ask(self, question: str, flag: str = "--yes") -> str:
         if not self.terminal.can_ask:
-            raise NotConfirmed("this needs an answer, and nobody is there to ask", hint="add --yes")
+            raise not_confirmed(self.terminal, flag)
+        self._clear()
         self.terminal.stderr.write(visible(question))
         self.terminal.stderr.flush()
-        return self.terminal.stdin.readline().strip()
+        answer = self.terminal.stdin.readline()
+        if not answer.endswith("\n"):
+            # Ctrl-D, which the terminal does not show: what follows begins on a line of its own.
+            self.terminal.stderr.write("\n")
+        return answer.strip()
+
+    def _clear(self) -> None:
+        """Erase the progress line before anything else is written."""
+        if self._progress:
+            self._progress.clear()
 
     def _paint(self, text: str, colour: str, *, stdout: bool = False) -> str:
         is_tty = self.terminal.stdout_is_tty if stdout else self.terminal.stderr_is_tty
@@ -151,8 +161,7 @@ class Printer:
     # --- how the formats are written ----------------------------------------------------------------------------------
 
     def _line(self, line: str) -> None:
-        if self._progress:
-            self._progress.clear()
+        self._clear()
         self.terminal.stdout.write(f"{line}\n")
 
     def _lines(self, lines: Iterable[str]) -> None:
@@ -184,6 +193,7 @@ class Printer:
         begin = before = f"{{{to_json(key)}: ["
         try:
             for row in rows:
+                self._clear()
                 out.write(f"{before}{to_json(row, ascii_only=self._ascii)}")
                 out.flush()
                 before = ", "
@@ -223,6 +233,15 @@ class Printer:
                 head, *body = table(listed, chosen, width, colour=self.terminal.colour(self.terminal.stdout_is_tty))
                 yield self._paint(head, _BOLD, stdout=True)
                 yield from body
+
+
+def not_confirmed(terminal: Terminal, flag: str) -> NotConfirmed:
+    """The refusal of a change that nobody can be asked about."""
+    which = "stderr" if terminal.stdin_is_tty else "stdin"
+    return NotConfirmed(
+        f"confirmation required, but {which} is not a terminal; use {flag}",
+        hint=f"add {flag}, or --dry-run to see the plan",
+    )
 
 
 class _Line:

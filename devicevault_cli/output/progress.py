@@ -26,12 +26,13 @@ class Progress:
         self._drawn = 0.0
         self._bar: Bar | None = None
         self._shown = False
+        self._closed = False
 
     def __call__(self, done: int, total: int | None = None, note: str = "") -> None:
         """Draw anew, ten times a second at most."""
         self._total = total if total is not None else self._total
         now = time.monotonic()
-        if self._stream is None or now - self._drawn < INTERVAL_S:
+        if self._stream is None or self._closed or now - self._drawn < INTERVAL_S:
             return
         self._drawn = now
         try:
@@ -55,6 +56,11 @@ class Progress:
             self._shown = False
             with suppress(OSError, ValueError):
                 self._bar.stop()
+
+    def close(self) -> None:
+        """Erase the line for good: who still counts afterwards draws nothing that nobody would erase."""
+        self.clear()
+        self._closed = True
 
 
 def _bar(stream: TextIO, width: int) -> Bar:

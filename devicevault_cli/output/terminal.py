@@ -44,6 +44,13 @@ class Terminal(NamedTuple):
             _is_tty(sys.stderr),
         )
 
+    def width_of(self, stream: TextIO) -> int:
+        """The columns of one stream: stdout may be a file while stderr is a narrow terminal."""
+        try:
+            return os.get_terminal_size(stream.fileno()).columns or self.width
+        except (OSError, ValueError):
+            return self.width
+
     @property
     def can_ask(self) -> bool:
         """Is there a person who reads the question and can answer it?"""

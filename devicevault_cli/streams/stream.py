@@ -216,9 +216,9 @@ class Stream:
         """One page of entries, oldest first."""
         return self.read(entries, "XRANGE", self.key, str(start), str(end), "COUNT", count)
 
-    def last(self, count: int) -> list[Entry]:
-        """The newest entries, oldest of them first."""
-        return self.read(entries, "XREVRANGE", self.key, "+", "-", "COUNT", count)[::-1]
+    def last(self, count: int, end: EntryId = LAST) -> list[Entry]:
+        """The newest entries up to an id, oldest of them first."""
+        return self.read(entries, "XREVRANGE", self.key, str(end), "-", "COUNT", count)[::-1]
 
     def pages(self, start: EntryId = ZERO, end: EntryId = LAST, count: int = 1000) -> Iterator[list[Entry]]:
         """All entries of a range, a page at a time: `count` of them, fewer where they are large."""

@@ -123,7 +123,8 @@ def test_the_keys_of_every_command_are_known() -> None:
 def test_every_format_of_every_command(world: World, words: str, output: str) -> None:
     more = ["--show", "lost"] if words == "verify" and output == "ids" else []
     answer = world.cli(*world.line(words), *consent(words), *more, "-o", output)
-    assert answer.code in {0, 3}, answer.err
+    # The device of the one dead letter still does not exist, so that nothing is persisted.
+    assert answer.code == 1 if words == "dlq retry" else answer.code in {0, 3}, answer.err
     assert not [each for each in answer.out + answer.err if each != "\n" and unicodedata.category(each) == "Cc"]
     CHECKS[output](words, answer)
 

@@ -179,8 +179,8 @@ def test_a_no_changes_nothing(
     before = state(group, table)
     answer = dvctl_run(*words, answers="n\n")
     if name != "dedupe":  # which finds nothing to ask about
-        assert answer.code == 2
-        assert "nothing was changed" in answer.err
+        assert answer.code == 1
+        assert "Cancelled; no changes made." in answer.err
     assert state(group, table) == before
 
 

@@ -58,7 +58,7 @@ def test_no_command_tells_a_secret_in_any_format(
             for output in load(words).formats[: 1 if once else None]:
                 show = ["--show", "lost"] if words == "verify" and output == "ids" else []
                 answers.append(at(*said, *show, "-o", output))
-                assert answers[-1].code in {0, 3}, (said, answers[-1].err)
+                assert answers[-1].code in ({0, 1} if words == "dlq retry" else {0, 3}), (said, answers[-1].err)
         client.flushall()
         World(at, locked.url, tmp_path)
         secrets_everywhere(client)

@@ -107,7 +107,7 @@ def test_repair_asks_first(seeded: Seeded, at: Cli) -> None:
     refused = at("verify", "--repair")
     assert refused.code == 2
     assert "--yes" in refused.err
-    assert at.typing("n\n")("verify", "--repair").code == 2
+    assert at.typing("n\n")("verify", "--repair").code == 1
     planned = at("verify", "--repair", "--dry-run", "-o", "json")
     assert (planned.code, planned.json["applied"], planned.json["classes"]) == (3, False, seeded.expected)
     assert "7 entries would be inserted into devices_devicebackupresult" in planned.err

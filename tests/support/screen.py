@@ -2,13 +2,17 @@
 
 from __future__ import annotations
 
+import fcntl
 import os
 import pty
 import select
+import struct
 import subprocess
+import termios
 import time
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
+from typing import IO
 
 import pyte
 
@@ -22,16 +26,26 @@ COLUMNS, ROWS = 80, 30
 class Screen:
     """A pseudo-terminal of 80 columns and what was drawn on it."""
 
-    def __init__(self, popen: subprocess.Popen[bytes], end: int) -> None:
+    def __init__(self, popen: subprocess.Popen[bytes], end: int, columns: int = COLUMNS) -> None:
         self.popen = popen
         self._end = end
-        self._screen = pyte.Screen(COLUMNS, ROWS)
+        self._screen = pyte.Screen(columns, ROWS)
         self._input = pyte.ByteStream(self._screen)
         self.raw = b""
 
     @property
     def text(self) -> str:
         return "\n".join(line.rstrip() for line in self._screen.display)
+
+    @property
+    def lines(self) -> list[str]:
+        """What stands there, without the empty lines below."""
+        return self.text.rstrip().splitlines()
+
+    @property
+    def column(self) -> int:
+        """Where the cursor is: 0 at the beginning of a line, where a shell's prompt belongs."""
+        return int(self._screen.cursor.x)
 
     def wait_for(self, text: str, timeout: float = WAIT_S) -> None:
         """Until the text stands there. Raises TimeoutError with what stands there instead."""
@@ -69,17 +83,35 @@ class Screen:
 
 
 @contextmanager
-def on_a_terminal(words: Sequence[str], environment: Mapping[str, str]) -> Iterator[Screen]:
-    """Start `dvctl WORDS` there; killed at the end if it still runs."""
+def on_a_terminal(
+    words: Sequence[str],
+    environment: Mapping[str, str],
+    *,
+    stdout: IO[bytes] | None = None,
+    columns: int = COLUMNS,
+) -> Iterator[Screen]:
+    """Start `dvctl WORDS` there, `stdout` elsewhere if given; killed at the end if it still runs."""
     end, other = pty.openpty()
-    environment = {**environment, "TERM": "xterm-256color", "COLUMNS": str(COLUMNS), "LINES": str(ROWS)}
+    fcntl.ioctl(end, termios.TIOCSWINSZ, struct.pack("HHHH", ROWS, columns, 0, 0))
+    environment = {**environment, "TERM": "xterm-256color", "COLUMNS": str(columns), "LINES": str(ROWS)}
     popen = subprocess.Popen(
-        [DVCTL, *words], stdin=other, stdout=other, stderr=other, env=environment, start_new_session=True
+        [DVCTL, *words],
+        stdin=other,
+        stdout=other if stdout is None else stdout,
+        stderr=other,
+        env=environment,
+        start_new_session=True,
+        preexec_fn=_take_terminal,  # noqa: PLW1509 - one system call, which needs no lock
     )
     os.close(other)
     try:
-        yield Screen(popen, end)
+        yield Screen(popen, end, columns)
     finally:
         popen.kill()
         popen.wait()
         os.close(end)
+
+
+def _take_terminal() -> None:
+    """Make it the process's own, so that Ctrl-C typed on it is a signal to the process."""
+    fcntl.ioctl(0, termios.TIOCSCTTY, 0)

@@ -92,7 +92,7 @@ def test_what_cannot_be_read_is_told(line: str, told: str) -> None:
 def test_a_missing_or_superfluous_argument_is_told() -> None:
     parameters = parameters_of(needing)
     assert parse(parameters, ["x"]) == {"file": "x"}
-    with pytest.raises(Usage, match="FILE is missing"):
+    with pytest.raises(Usage, match="missing argument FILE"):
         parse(parameters, [])
     with pytest.raises(Usage, match="y"):
         parse(parameters, ["x", "y"])

@@ -54,7 +54,15 @@ def plan_repair(
         size=verdict.lost,
         apply=apply,
         still_true=still_true,
+        failure=_none_repaired,
     )
+
+
+def _none_repaired(answer: Answer) -> str:
+    done = answer["repaired"]
+    if done["inserted"] or done["duplicates"] or done["dead_lettered"]:
+        return ""
+    return "nothing was repaired: the lost entries were delivered again, or removed from the stream, in the meantime"
 
 
 def _says(verdict: Verdict, pipeline: Pipeline) -> list[str]:

@@ -1,0 +1,132 @@
+"""Ids and names from the command line that do not exist: reported with the nearest that do."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+from devicevault_cli.errors import NothingMatched
+from devicevault_cli.nearest import listed, nearest, quoted, suggestion
+from devicevault_cli.streams.model import Entry, EntryId
+
+if TYPE_CHECKING:
+    from devicevault_cli.streams.dead_letters import DeadLetters
+    from devicevault_cli.streams.group import Group
+    from devicevault_cli.streams.stream import Stream
+
+
+@dataclass(frozen=True, slots=True)
+class Named:
+    """How many ids or names were typed, those that do not exist, and one sentence about them."""
+
+    total: int = 0
+    unknown: tuple[str, ...] = ()
+    says: str = ""
+    hint: str | None = None
+
+    @property
+    def nothing(self) -> bool:
+        """Whether none of them exists."""
+        return bool(self.unknown) and len(self.unknown) >= self.total
+
+    def error(self) -> NothingMatched:
+        """What to raise where none of them exists."""
+        return NothingMatched(self.says, hint=self.hint)
+
+
+NO_NAMES = Named()
+
+
+def named_entries(
+    where: str, stream: Stream | None, ids: Sequence[EntryId] | None, unknown: Sequence[EntryId]
+) -> Named:
+    """Entries of a stream; `stream` is None for those of a file."""
+    if not unknown:
+        return Named(len(ids or ()))
+    says = f"{where} has no {_entry(unknown)}"
+    if stream is not None:
+        near = [str(entry.id) for entry in _neighbours(stream, unknown[0])]
+        says += f"; nearest: {', '.join(near)}" if near else "; it has no entries at all"
+    return _named(ids, unknown, says, "run `dvctl tail --no-follow` to see the newest entries" if stream else None)
+
+
+def named_pending(group: Group, ids: Sequence[EntryId] | None, unknown: Sequence[EntryId]) -> Named:
+    """Pending entries of a group."""
+    if not unknown:
+        return Named(len(ids or ()))
+    verb = "is" if len(unknown) == 1 else "are"
+    pending = group.summary()
+    there = (
+        f"{pending.total:,} pending, from {pending.first_id} to {pending.last_id}"
+        if pending.total
+        else "nothing is pending"
+    )
+    return _named(ids, unknown, f"{_entry(unknown)} {verb} not pending in group {group.name}; {there}", _PENDING)
+
+
+def named_letters(letters: DeadLetters, ids: Iterable[EntryId] | None, unknown: Sequence[EntryId]) -> Named:
+    """Dead letters of a group; they are not in the order of these ids, so finding the nearest means reading all."""
+    if not unknown:
+        return Named(len(list(ids or ())))
+    target = unknown[0]
+    near: list[EntryId] = []
+    for page in letters.pages():
+        near = sorted([*near, *(letter.id for letter in page)], key=lambda each: _distance(each, target))[:2]
+    there = f"nearest: {', '.join(map(str, sorted(near)))}" if near else "there are none"
+    return _named(ids, unknown, f"no dead letter {listed([*map(str, unknown)])}; {there}", _LETTERS)
+
+
+def named_consumers(group: Group, names: Sequence[str], known: Iterable[str]) -> Named:
+    """Consumers of a group."""
+    there = list(known)
+    unknown = [name for name in dict.fromkeys(names) if name not in there]
+    if not unknown:
+        return Named(len(names))
+    subject = ", ".join(map(quoted, unknown[:5])) + (f" and {len(unknown) - 5:,} more" if len(unknown) > 5 else "")
+    says = f"group {group.name} has no consumer {subject}; {suggestion(unknown[0], there, 'consumers')}"
+    return Named(len(set(names)), tuple(unknown), says, "run `dvctl consumers` to list the consumers")
+
+
+def new_consumer(group: Group, name: str, known: Iterable[str]) -> list[str]:
+    """A line for a plan that gives entries to a consumer that does not exist yet; none where it does."""
+    there = list(known)
+    if name in there:
+        return []
+    close = nearest(name, there)
+    meant = f"; did you mean {' or '.join(map(quoted, close))}?" if close else ""
+    return [f"group {group.name} has no consumer {quoted(name)}: it will be created{meant}"]
+
+
+def named_group(group: Group) -> Named:
+    """The group itself, where the stream has others; a stream without any group is new."""
+    known = [info.name for info in group.stream.groups()]
+    if not known or group.name in known:
+        return Named(1)
+    return Named(1, (group.name,), no_group(group, known), "run `dvctl status` to list the groups")
+
+
+def no_group(group: Group, known: Iterable[str]) -> str:
+    """Says that a group does not exist."""
+    return f"{group.stream.key} has no group {quoted(group.name)}; {suggestion(group.name, known, 'groups')}"
+
+
+_PENDING = "run `dvctl pending` to list the pending entries"
+_LETTERS = "run `dvctl dlq list` to list the dead letters"
+
+
+def _named(ids: Iterable[EntryId] | None, unknown: Sequence[EntryId], says: str, hint: str | None) -> Named:
+    return Named(len(set(ids or ())), tuple(map(str, unknown)), f"not found: {says}", hint)
+
+
+def _entry(ids: Sequence[EntryId]) -> str:
+    return f"{'entry' if len(ids) == 1 else 'entries'} {listed([*map(str, ids)])}"
+
+
+def _neighbours(stream: Stream, target: EntryId) -> list[Entry]:
+    """The entries before and after an id."""
+    return [*stream.last(1, end=target), *stream.range(target, count=1)]
+
+
+def _distance(key: EntryId, target: EntryId) -> tuple[int, int]:
+    return abs(key.ms - target.ms), abs(key.seq - target.seq)
