@@ -177,10 +177,11 @@ def test_a_frozen_consumer_takes_nothing_back(
     """
     dvctl.use(redis_server.url, postgres_url)
     client = redis_server.client()
-    add(client, range(2000))
+    frozen = dvctl.start("consume", "--claim-idle", "1s", "--batch-size", "100", "--consumer", "frozen")
+    frozen.wait_for("consuming device:results")
     with postgres_server.connect(postgres_url) as session, session.transaction():
         session.execute(f"LOCK TABLE {TABLE} IN ACCESS EXCLUSIVE MODE")
-        frozen = dvctl.start("consume", "--claim-idle", "1s", "--batch-size", "100", "--consumer", "frozen")
+        add(client, range(2000))
         waits = f"SELECT 1 FROM pg_locks WHERE relation = '{TABLE}'::regclass AND NOT granted"
         wait_until(lambda: session.execute(waits.encode()).fetchone(), what="a batch to wait for the table")
         frozen.freeze()

@@ -65,7 +65,7 @@ def test_every_runbook_is_executed() -> None:
 def execute(name: str, dvctl: Dvctl, redis_url: str, database_url: str) -> None:
     with group_on(redis_url) as group, table_at(database_url) as table:
         STAGED[name](group, table)
-    dvctl.use(redis_url, database_url)
+    dvctl.use(redis_url, database_url).on_its_own_host()
     text = (RUNBOOKS / f"{name}.md").read_text("utf-8")
     assert len(steps(text)) > 3
     for command, shown in steps(text):

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import os
+import socket
 import time
 from pathlib import Path
 from typing import Any
@@ -321,10 +323,13 @@ def test_retiring_keeps_counts_and_idle_times_and_drops_nothing(each_redis_url: 
         assert all(aged_alike(before[key], after[key], began) for key in before)
 
 
-def test_without_an_heir_it_is_the_next_consumer_of_this_host(each_redis_url: str) -> None:
+def test_without_an_heir_it_is_the_next_consumer_of_this_host(
+    each_redis_url: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
     """Where HOST-0 consumes elsewhere, a new consumer here is HOST-1: HOST-0 would stay as a ghost."""
     from devicevault_cli.operations.consumer.slots import lowest_free
 
+    monkeypatch.setattr(socket, "gethostname", lambda: f"host-{os.getpid()}")
     with group_on(each_redis_url) as group:
         filled(group, 4, 4)
         name, taken = lowest_free(group.stream.key, group.name)

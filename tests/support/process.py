@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import json
 import os
 import signal
@@ -17,6 +18,8 @@ from tests.support.guard import end_with_this_process
 from tests.support.server import WAIT_S, wait_until
 
 DVCTL = Path(sys.executable).parent / "dvctl"
+OWN_HOST = Path(__file__).parent / "own_host"
+_hosts = itertools.count()
 END_S = 120.0
 """How long a command may take that works something off: long beside the 30 s that it may wait between two attempts."""
 _LEAKS = ("DEVICEVAULT_", "DVCTL_", "XDG_", "PG", "PYTEST_", "NO_COLOR", "FORCE_COLOR", "COLUMNS", "LINES")
@@ -117,6 +120,10 @@ class Dvctl:
         given = {"DEVICEVAULT_REDIS_URL": redis_url, "DEVICEVAULT_DATABASE_URL": database_url} | settings
         self.environment |= {name: value for name, value in given.items() if value}
         return self
+
+    def on_its_own_host(self) -> Dvctl:
+        """Consumers are numbered host by host, whatever their Redis: other tests consume at the same time."""
+        return self.use(PYTHONPATH=str(OWN_HOST), DVCTL_TEST_HOST=f"host-{os.getpid()}-{next(_hosts)}")
 
     def run(self, *args: str, stdin: str = "", timeout: float = END_S, env: Mapping[str, str] | None = None) -> Answer:
         """Run it to its end. Raises TimeoutError with what it said so far."""
