@@ -84,6 +84,8 @@ def _misplaced(error: redis.RedisError, text: str, where: str, client: Client) -
     if cluster or text.startswith(("MOVED ", "ASK ", "CROSSSLOT ")):
         return BadConfig(f"{where} is a Redis Cluster node", hint=_NO_CLUSTER)
     if "DB index is out of range" in text:
+        if _mode(_about(client)) == "cluster":
+            return BadConfig(f"{where} is a Redis Cluster node, which has only database 0", hint=_NO_CLUSTER)
         database = client.connection_pool.connection_kwargs.get("db")
         return BadConfig(
             f"{where} has no database {database}",
@@ -98,7 +100,7 @@ def _misplaced(error: redis.RedisError, text: str, where: str, client: Client) -
 
 def _unknown_command(command: str, where: str, client: Client) -> DvctlError:
     about = _about(client)
-    if about.get("redis_mode") == "sentinel":
+    if _mode(about) == "sentinel":
         return _sentinel(where)
     known = f"the command {command.upper()}" if command else "a command that a script of dvctl uses"
     return _too_old(about, where) or UnknownCommand(
@@ -120,6 +122,11 @@ def _too_old(about: dict[str, str], where: str) -> DvctlError | None:
     if numbers and numbers < (6, 2):
         return BadConfig(f"{where} is version {version}, which is too old", hint="upgrade to Redis 6.2 or newer")
     return None
+
+
+def _mode(about: dict[str, str]) -> str:
+    """`standalone`, `sentinel` or `cluster`, as Redis or as Valkey calls it."""
+    return (about.get("redis_mode") or about.get("server_mode") or "").strip()
 
 
 def _about(client: Client) -> dict[str, str]:
@@ -152,7 +159,7 @@ def _refused(error: redis.RedisError, code: str, where: str, client: Client) -> 
             hint="put the password into DEVICEVAULT_REDIS_URL: redis://:PASSWORD@HOST:PORT/DB",
         )
     if "without any password configured" in text or "no password is set" in text:
-        if _about(client).get("redis_mode") == "sentinel":
+        if _mode(_about(client)) == "sentinel":
             return _sentinel(where)
         return Refused(
             f"{where} refuses the login: a password is given, but the default user has none",

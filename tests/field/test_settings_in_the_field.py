@@ -106,8 +106,9 @@ def test_a_certificate_that_is_not_there_is_no_outage(cli: Cli, name: str) -> No
 
 def test_the_server_does_not_have_the_database(cli: Cli, redis_url: str, sqlite_url: str) -> None:
     url = redis_url.replace("/0", "/99")
-    for words in (["status"], ["consume"], ["doctor"], ["verify"]):
+    for words in (["status"], ["consume"], ["publish"], ["pending"]):
         refused(cli.at(url, sqlite_url)(*words, "-v"), 78, "database 99")
+    assert cli.at(url, sqlite_url)("doctor").code == 78
 
 
 def test_urls_that_are_right_stay_right(cli: Cli, redis_server: RedisServer, sqlite_url: str) -> None:
