@@ -151,6 +151,8 @@ def sequences(connection: psycopg.Connection, spec: TableSpec) -> list[KeySequen
 
 def sequence_faults(connection: psycopg.Connection, where: str, spec: TableSpec) -> Iterator[Fault]:
     """An exhausted sequence, one that is nearly so, and one behind the largest id."""
+    # Before the sequences: rows that others insert meanwhile must not make a sequence look as if it were behind.
+    ((largest,),) = connection.execute(f"SELECT max(id) FROM {spec.name}".encode())
     for sequence in sequences(connection, spec):
         if sequence.following is None:
             continue
@@ -158,12 +160,11 @@ def sequence_faults(connection: psycopg.Connection, where: str, spec: TableSpec)
         if sequence.following > sequence.maximum and not sequence.cycles:
             yield Fault(TableAtFault(f"{ends} is exhausted at {sequence.maximum}", hint=_more_ids(connection, spec)))
             continue
-        # One statement: its snapshot is older than the sequence's value, so ids that are being drawn do not count.
-        behind = f"SELECT max(id), bool_or(id = %s) FROM {spec.name} WHERE id >= %s"
-        ((largest, taken),) = connection.execute(behind.encode(), [sequence.following, sequence.following])
-        if largest is not None:
+        if largest is not None and largest >= sequence.following:
+            row = f"SELECT FROM {spec.name} WHERE id = %s"
+            taken = connection.execute(row.encode(), [sequence.following]).fetchone()
             error = f"{ends} is behind: its next value is {sequence.following}, the largest id {largest}"
-            yield Fault(TableAtFault(error, hint=_set_sequence(spec, sequence.name)), refuses=bool(taken))
+            yield Fault(TableAtFault(error, hint=_set_sequence(spec, sequence.name)), refuses=taken is not None)
         elif sequence.following > sequence.maximum * _NEARLY:
             left = sequence.maximum - sequence.following
             error = f"{ends} has {left:,} values left"
