@@ -100,7 +100,7 @@ MUTANTS: dict[str, list[Break]] = {
     "undelivered": [everything_passed],
     "skipped": [replaces(classes, "Skipped", type("Never", (), {}))],
     "lost": [replaces(classes, "BAD", frozenset()), forgets("discarded", lambda _: AllIds())],
-    "lost_invalid": [replaces(classes, "_convicted", lambda judged, known: judged._replace(state="lost"))],
+    "lost_invalid": [replaces(classes, "_convicted", lambda judged, *_: judged._replace(state="lost"))],
     "gone": [replaces(scan, "_really_gone", lambda group, suspects: [])],
     "conflicting": [replaces(verdict, "conflicts", lambda judged: False)],
     "duplicate_rows": [replaces(SqliteRepository, "surplus", lambda self: 0)],
