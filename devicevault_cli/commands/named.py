@@ -32,6 +32,8 @@ def looked_up(run: Runtime, answer: Answer, names: Named, rows: str | None = Non
 
 def answered(run: Runtime, answer: Answer, names: Named, rows: str | None = None, **how: Any) -> None:
     """Print an answer and report what does not exist; where nothing does, people read only that."""
+    if run.printer.output == "table":
+        answer = {name: value for name, value in answer.items() if value or name != "unknown"}
     if not (names.nothing and run.printer.output == "table"):
         run.printer.answer(answer, rows, **how)
     conclude(run, names)

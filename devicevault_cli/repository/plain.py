@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import time
 from abc import abstractmethod
 from collections import defaultdict
 from collections.abc import Sequence
@@ -19,6 +18,7 @@ from devicevault_cli.repository.repository import INSERTED, Done, Existing, Repo
 from devicevault_cli.repository.sql import UNNAMED, marks, text
 from devicevault_cli.repository.tables import DEVICES, RESULTS
 from devicevault_cli.repository.waves import waves
+from devicevault_cli.times import now_ms
 
 LOOKUP = 500
 """Identifiers in one IN list."""
@@ -123,7 +123,7 @@ class PlainRepository(Repository):
     def _try_row(self, record: Record | None, *, draw_id: bool) -> bool:
         with self._rolled_back():
             if record is None:
-                return self._write_many(copy_newest(self.spec, "%s"), [[to_text(time.time_ns() // 1000)]]) > 0
+                return self._write_many(copy_newest(self.spec, "%s"), [[to_text(now_ms() * 1000)]]) > 0
             if draw_id or (row_id := self._free_id()) is None:
                 self._insert([record])
             else:

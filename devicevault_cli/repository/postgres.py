@@ -175,7 +175,7 @@ class PostgresRepository(Repository):
                 checks.require_writable(connection, self.where)
                 checks.require_rights(connection, self.where, self.spec)
         if writing:
-            self.require_rows_taken()
+            self.require_rows_taken(despite_outages=True)
 
     def faults(self) -> list[Fault]:
         """What is wrong with the table, the worst first."""

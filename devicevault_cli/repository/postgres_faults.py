@@ -12,7 +12,7 @@ from devicevault_cli.errors import RecordRejected, TableAtFault
 from devicevault_cli.repository.faults import NULLABLE, Fault, copy_newest, null_refused
 from devicevault_cli.repository.tables import DEVICES, TableSpec
 
-PROBE_MS = 10_000
+PROBE_LOCK_MS, PROBE_MS = 2_000, 10_000
 LARGEST = {"int2": 32_767, "int4": 2_147_483_647, "int8": 9_223_372_036_854_775_807}
 _NEARLY = 0.9
 
@@ -207,7 +207,9 @@ def try_copy(connection: psycopg.Connection, spec: TableSpec) -> bool:
 @contextmanager
 def _rolled_back(connection: psycopg.Connection) -> Iterator[None]:
     with connection.transaction(force_rollback=True):
-        connection.execute(f"SET LOCAL lock_timeout = {PROBE_MS}; SET LOCAL statement_timeout = {PROBE_MS}".encode())
+        connection.execute(
+            f"SET LOCAL lock_timeout = {PROBE_LOCK_MS}; SET LOCAL statement_timeout = {PROBE_MS}".encode()
+        )
         yield
 
 

@@ -147,7 +147,6 @@ def test_pending_counts_what_is_selected_and_names_the_next_page(dvctl: Dvctl, r
         (("--min-idle", "1h"), 120, {"a b": 120}),
         (("--min-idle", "3h"), 0, {}),
         (("--consumer", "other"), 50, {"other": 50}),
-        (("--consumer", "nobody"), 0, {}),
         (("--from", keys[260].decode()), 40, {"other": 40}),
         (("--consumer", "a b", "--from", keys[100].decode(), "--min-idle", "90m"), 20, {"a b": 20}),
     ):

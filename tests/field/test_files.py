@@ -389,7 +389,8 @@ def test_an_export_that_ends_half_way_leaves_nothing(
     target.mkdir()
     server.freeze()
     running = dvctl.start("export", str(target / "x.jsonl"))
-    wait_until(lambda: list(target.iterdir()), what="the export to begin")
+    sockets = Path(f"/proc/{running.pid}/fd")
+    wait_until(lambda: any("socket" in str(fd.readlink()) for fd in sockets.iterdir()), what="the export to ask Redis")
     assert not (target / "x.jsonl").exists()
     running.send(signal.SIGTERM)
     assert running.wait(30).code == 130

@@ -104,6 +104,8 @@ class Consumer:
             claim_idle_s=options.claim_idle_s,
             max_deliveries=options.max_deliveries,
         )
+        self.database_is_writable = False
+        """Somebody has just checked it."""
         self._in_flight: Work | None = None
         self._taken = 0
         self._pace = Pace(options.rate)
@@ -131,7 +133,7 @@ class Consumer:
 
     def _ready(self) -> None:
         """Nothing is read or claimed before the database has answered."""
-        self.repository.check()
+        self.repository.check(writing=not self.database_is_writable)
         self._watch.look_at_table(self.repository)
         self.membership.join()
         with suppress(MissingGroup):  # deleted in this moment: the first read deals with it

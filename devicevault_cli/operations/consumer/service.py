@@ -66,7 +66,12 @@ def _name(group: Group, fixed: str | None, instance: int | None) -> tuple[str, L
 
 def _first_look(consumer: Consumer, *, must_answer: bool) -> None:
     """A wrong password, right or table ends the start; what is only away is waited for, unless the run is short."""
-    for look in (consumer.repository.check, consumer.delivery.stream.ping, consumer.membership.take_part):
+
+    def database() -> None:
+        consumer.repository.check()
+        consumer.database_is_writable = True
+
+    for look in (database, consumer.delivery.stream.ping, consumer.membership.take_part):
         try:
             look()
         except (MissingGroup, Stopped):
