@@ -88,7 +88,13 @@ def plan_retire(
     return Plan(
         command="consumers retire",
         says=tuple(says),
-        answer={"retired": [each.name for each in chosen], "moved": held, "to": heir, "unknown": list(named.unknown)},
+        answer={
+            "retired": [each.name for each in chosen],
+            "moved": held,
+            "to": heir,
+            "unknown": list(named.unknown),
+            "refused": str(refused) if refused else None,
+        },
         size=len(chosen),
         apply=apply,
         still_true=still_true,

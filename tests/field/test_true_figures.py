@@ -265,6 +265,27 @@ def test_dvctl_works_where_client_is_not_permitted(
         client.execute_command("ACL", "DELUSER", "blind")
 
 
+@pytest.mark.parametrize(
+    ("rights", "status", "says"),
+    [
+        (["+client|setname", "+client|list"], "ok", "are permitted"),
+        (["+client|list"], "warning", "CLIENT SETNAME is not permitted"),
+        (["+client|setname"], "warning", "CLIENT LIST is not permitted"),
+    ],
+)
+def test_doctor_says_what_a_missing_right_on_clients_costs(
+    dvctl: Dvctl, each_redis_server: RedisServer, client: Any, rights: list[str], status: str, says: str
+) -> None:
+    client.execute_command("ACL", "SETUSER", "partly", "on", ">partly", "~*", "+@all", "-client", *rights)
+    try:
+        dvctl.use(each_redis_server.url_for("partly", "partly"))
+        found = check_of(dvctl, "redis-clients")
+        assert (found["status"], says in found["detail"]) == (status, True), found
+        assert ("ACL SETUSER partly" in found["fix"]) == (status != "ok")
+    finally:
+        client.execute_command("ACL", "DELUSER", "partly")
+
+
 # --- names
 
 
