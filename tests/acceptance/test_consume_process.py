@@ -107,6 +107,11 @@ def settled(client: redis.Redis) -> Callable[[], bool]:
     return nothing_left
 
 
+def reading(client: redis.Redis) -> Callable[[], bool]:
+    """A consumer that waits for the first entry has done all that comes before: it says "consuming" earlier."""
+    return lambda: any("b" in each["flags"] and each["cmd"] == "xreadgroup" for each in client.client_list())
+
+
 def working(database_url: str, rows: int = 1) -> Callable[[], bool]:
     return lambda: len(identifiers(database_url)) >= rows
 
@@ -178,7 +183,7 @@ def test_a_frozen_consumer_takes_nothing_back(
     dvctl.use(redis_server.url, postgres_url)
     client = redis_server.client()
     frozen = dvctl.start("consume", "--claim-idle", "1s", "--batch-size", "100", "--consumer", "frozen")
-    frozen.wait_for("consuming device:results")
+    wait_until(reading(client), what="it to read")
     with postgres_server.connect(postgres_url) as session, session.transaction():
         session.execute(f"LOCK TABLE {TABLE} IN ACCESS EXCLUSIVE MODE")
         add(client, range(2000))
@@ -250,7 +255,7 @@ def test_sigterm_while_the_database_is_frozen_ends_within_the_grace_period(
 def start_waiting(dvctl: Dvctl, postgres: PostgresServer, client: redis.Redis) -> Running:
     """A consumer whose database froze with a batch in hand."""
     daemon = dvctl.start("consume", "--batch-size", "20")
-    daemon.wait_for("consuming device:results")
+    wait_until(reading(client), what="it to read")
     postgres.freeze()
     add(client, range(500))
     wait_until(lambda: client.xpending(STREAM, GROUP)["pending"], what="a batch in hand")

@@ -179,6 +179,7 @@ def test_while_its_memory_is_full(
             wait_until(
                 lambda: client.xpending(STREAM, GROUP)["pending"] == len(bad_ones), what="the bad ones to be held"
             )
+            wait_until(lambda: "its dead letter cannot be written" in caplog.text, what="a letter to be tried")
         finally:
             client.config_set("maxmemory", "0")
     daemon.all_once()

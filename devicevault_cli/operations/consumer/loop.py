@@ -134,10 +134,14 @@ class Consumer:
     def _ready(self) -> None:
         """Nothing is read or claimed before the database has answered."""
         self.repository.check(writing=not self.database_is_writable)
-        self._watch.look_at_table(self.repository)
         self.membership.join()
+        self.look_at_table()
         with suppress(MissingGroup):  # deleted in this moment: the first read deals with it
             self.membership.warn_of_others(unique_index=self.repository.unique_index)
+
+    def look_at_table(self) -> None:
+        """Once, after what the stream itself tells: is the table ahead of it?"""
+        self._watch.look_at_table(self.repository)
 
     # --- the loop
 

@@ -71,7 +71,7 @@ def _first_look(consumer: Consumer, *, must_answer: bool) -> None:
         consumer.repository.check()
         consumer.database_is_writable = True
 
-    for look in (database, consumer.delivery.stream.ping, consumer.membership.take_part):
+    for look in (database, consumer.delivery.stream.ping, consumer.membership.take_part, consumer.look_at_table):
         try:
             look()
         except (MissingGroup, Stopped):

@@ -42,7 +42,7 @@ class StreamWatch:
         self._memory: Seen | None = None
         self._taken_then = 0
         self._beside = True
-        self._marked = False
+        self._marked = self._table_compared = False
         self._unrecorded: list[Incident] = []
         self._next_look = 0.0
         self._told: dict[str, float] = {}
@@ -65,13 +65,14 @@ class StreamWatch:
 
     def look_at_table(self, repository: Repository) -> None:
         """At the start: rows newer than the stream are all that tells of a flush while no consumer ran."""
-        if not self._beside:
+        if not self._beside or self._table_compared:
             return
         stream = self._group.stream
         try:
             for incident in table_ahead(stream.key, stream.info(), repository, read(self._look().incidents)):
                 log.warning("%s; see it with `dvctl incidents`", incident.detail)
                 record(stream, incident)
+            self._table_compared = True
         except (Refused, WrongType, MemoryFull) as error:
             log.debug("could not compare the table with the stream: %s", error)
 
