@@ -17,7 +17,7 @@ from devicevault_cli.repository import postgres_checks as checks
 from devicevault_cli.repository import postgres_faults as catalog
 from devicevault_cli.repository import postgres_sql as sql
 from devicevault_cli.repository.failures import connection_lost, from_sqlstate
-from devicevault_cli.repository.faults import Fault, swallowed
+from devicevault_cli.repository.faults import Fault
 from devicevault_cli.repository.instants import to_text
 from devicevault_cli.repository.plain import needed_columns, require_columns
 from devicevault_cli.repository.postgres_arrays import Array, instants, integers, texts
@@ -98,21 +98,17 @@ class PostgresRepository(Repository):
         """Why records were not inserted: the device first, as with every message."""
         known = self.known_devices(record.device_id for record in records) if records else set()
         found = self.find(records)
+        if records and not known:
+            with self._translated():
+                catalog.require_visible_devices(self._connected(), self.where, self.spec)
         if any(not rows and record.device_id in known for record, rows in zip(records, found, strict=True)):
-            raise self._no_row()
+            self._knows_columns = False
+            with self._translated():
+                raise catalog.no_row(self._connected(), self.where, self.spec)
         return [
             Saved("duplicate", rows[0]) if record.device_id in known else Saved("unknown-device")
             for record, rows in zip(records, found, strict=True)
         ]
-
-    def _no_row(self) -> DvctlError:
-        """The INSERT reported no row for a record, and none is there."""
-        self._knows_columns = False
-        with self._translated():
-            names = catalog.triggers(self._connected(), self.spec)
-        if names:
-            return swallowed(self.where, self.spec, f"{', '.join(names)} on {self.spec.name}")
-        return Unavailable(f"{self.where}: rows went, or devices came, while they were looked up", hint="try again")
 
     # --- reading
 
@@ -174,6 +170,7 @@ class PostgresRepository(Repository):
             if writing:
                 checks.require_writable(connection, self.where)
                 checks.require_rights(connection, self.where, self.spec)
+                catalog.require_visible_devices(connection, self.where, self.spec)
         if writing:
             self.require_rows_taken(despite_outages=True)
 
@@ -196,10 +193,9 @@ class PostgresRepository(Repository):
 
     def _probe_refused(self, error: RecordRejected) -> TableAtFault:
         with self._translated():
-            for fault in catalog.sequence_faults(self._connected(), self.where, self.spec):
-                if fault.refuses:
-                    return fault.error
-        return super()._probe_refused(error)
+            found = catalog.sequence_faults(self._connected(), self.where, self.spec)
+            ids = next((fault.error for fault in found if fault.refuses), None)
+        return ids or super()._probe_refused(error)
 
     def row_security(self) -> list[str]:
         """What row-level security forbids, in sentences."""
@@ -342,12 +338,9 @@ class PostgresRepository(Repository):
         return text
 
     def _rejected(self, refusal: catalog.Refusal) -> DvctlError:
-        """The table's fault where the catalog proves it; else it may be that of a record."""
         try:
-            if (connection := self._connection) is not None and not connection.closed:
-                fault = catalog.certain_fault(connection, self.where, self.spec, refusal)
-                if fault is not None:
-                    return fault
+            if (session := self._connection) is not None and not session.closed:
+                return catalog.meaning(session, self.where, self.spec, refusal)
         except psycopg.Error as error:
             self.close()
             return connection_lost(str(error), self.where)

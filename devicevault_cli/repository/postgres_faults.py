@@ -8,8 +8,8 @@ from typing import Any, NamedTuple
 
 import psycopg
 
-from devicevault_cli.errors import RecordRejected, TableAtFault
-from devicevault_cli.repository.faults import NULLABLE, Fault, copy_newest, null_refused
+from devicevault_cli.errors import DvctlError, RecordRejected, TableAtFault, Unavailable
+from devicevault_cli.repository.faults import NULLABLE, Fault, copy_newest, null_refused, swallowed
 from devicevault_cli.repository.tables import DEVICES, TableSpec
 
 PROBE_LOCK_MS, PROBE_MS = 2_000, 10_000
@@ -44,6 +44,11 @@ class Refusal(NamedTuple):
     def raised(self) -> bool:
         """By a trigger, on purpose."""
         return self.source == "exec_stmt_raise"
+
+
+def meaning(connection: psycopg.Connection, where: str, spec: TableSpec, refusal: Refusal) -> DvctlError:
+    """The table's fault where the catalog proves it; else it may be a record's."""
+    return certain_fault(connection, where, spec, refusal) or refusal.rejected(where)
 
 
 def certain_fault(connection: psycopg.Connection, where: str, spec: TableSpec, refusal: Refusal) -> TableAtFault | None:
@@ -111,6 +116,13 @@ def _widen(spec: TableSpec, sequence: str) -> str:
 def triggers(connection: psycopg.Connection, spec: TableSpec) -> list[str]:
     """The triggers that may change a row before it is inserted, or discard it."""
     return [name for (name,) in connection.execute(_TRIGGERS, [spec.name])]
+
+
+def no_row(connection: psycopg.Connection, where: str, spec: TableSpec) -> Unavailable:
+    """The INSERT reported no row for a record, and none is there."""
+    if names := triggers(connection, spec):
+        return swallowed(where, spec, f"{', '.join(names)} on {spec.name}")
+    return Unavailable(f"{where}: rows went, or devices came, while they were looked up", hint="try again")
 
 
 def diverts(connection: psycopg.Connection, spec: TableSpec) -> bool:
@@ -225,6 +237,16 @@ def row_security(connection: psycopg.Connection, spec: TableSpec) -> list[str]:
         elif permits == "some":
             says.append(f"policies of {table} allow {command} to {user} for some rows only")
     return says
+
+
+def require_visible_devices(connection: psycopg.Connection, where: str, spec: TableSpec) -> None:
+    """Raises TableAtFault where policies hide every device: each message would seem to be of an unknown one."""
+    for table, user, command, permits in connection.execute(_POLICIES, [[DEVICES], spec.name]):
+        if permits == "none":
+            error = f"{where}: row-level security hides every row of {table} from {user} ({command})"
+            raise TableAtFault(
+                error, hint=f"as the owner: CREATE POLICY ... ON {table} FOR SELECT TO {user} USING (true);"
+            )
 
 
 _TRIGGERS = """

@@ -252,6 +252,20 @@ def test_doctor_says_what_row_level_security_forbids(
     run(postgres_url, "ALTER TABLE devices_device ENABLE ROW LEVEL SECURITY")
     status, says = finding(at, "row-level-security")
     assert (status, "devices_device" in says) == ("problem", True)
+    put(redis_url, good(3))
+    with untouched(redis_url):  # else all would be dead letters of unknown devices
+        started = at("consume", "--drain")
+    assert (started.code, "hides every row of devices_device" in started.err) == (69, True), started.err
+    with consuming(redis_url, at.environ["DEVICEVAULT_DATABASE_URL"]) as daemon:
+        daemon.wait_deferred(1)
+        run(postgres_url, "CREATE POLICY all_devices ON devices_device FOR SELECT USING (true)")
+        daemon.wait_settled()
+        run(postgres_url, "DROP POLICY all_devices ON devices_device")
+        daemon.publish(good(3, seed=2))
+        daemon.wait_deferred(1)
+        run(postgres_url, "ALTER TABLE devices_device DISABLE ROW LEVEL SECURITY")
+        daemon.wait_settled()
+    assert len(read_rows(postgres_url)) == 6
     run(postgres_url, "DROP OWNED BY confined")
 
 

@@ -7,7 +7,7 @@ import logging
 from contextlib import closing, nullcontext
 from typing import Any
 
-from devicevault_cli.errors import MissingGroup, Unavailable, WrongType
+from devicevault_cli.errors import MissingGroup, TableAtFault, Unavailable, WrongType
 from devicevault_cli.operations.consumer.loop import ConsumeOptions, Consumer
 from devicevault_cli.operations.consumer.slots import Lock, lock_name, lowest_free
 from devicevault_cli.operations.consumer.stop import Stop, Stopped
@@ -80,4 +80,5 @@ def _first_look(consumer: Consumer, *, must_answer: bool) -> None:
         except (Unavailable, WrongType) as error:
             if must_answer:
                 raise
-            log.log(logging.ERROR if isinstance(error, WrongType) else logging.WARNING, "%s; waiting for it", error)
+            alarm = logging.ERROR if isinstance(error, (WrongType, TableAtFault)) else logging.WARNING
+            log.log(alarm, "%s; waiting for it", error)
