@@ -23,9 +23,11 @@ _running = servers.Servers()
 
 
 def pytest_configure() -> None:
-    """A shell starts what it runs in the background with SIGINT ignored; what the tests start would inherit that."""
+    """A shell's background ignores SIGINT, and nohup SIGHUP; what the tests start would inherit that."""
     if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
         signal.signal(signal.SIGINT, signal.default_int_handler)
+    if signal.getsignal(signal.SIGHUP) is signal.SIG_IGN:
+        signal.signal(signal.SIGHUP, signal.SIG_DFL)
 
 
 def pytest_report_header() -> list[str]:

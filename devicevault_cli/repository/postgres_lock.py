@@ -24,11 +24,14 @@ def end_frozen_holder(connection: psycopg.Connection, key: int) -> int | None:
     return None
 
 
+# Materialized: else the planner may call pg_terminate_backend before it looks at the other conditions.
 _END = """
-SELECT a.pid FROM pg_locks AS l JOIN pg_stat_activity AS a USING (pid)
-WHERE l.locktype = 'advisory' AND l.granted AND l.objsubid = 1
-AND l.database = (SELECT oid FROM pg_database WHERE datname = current_database())
-AND (l.classid::bigint << 32 | l.objid::bigint) = %(key)s
-AND a.state = 'active' AND a.wait_event = 'ClientRead'
-AND a.state_change < clock_timestamp() - %(frozen_ms)s * interval '1 millisecond'
-AND pg_terminate_backend(a.pid)"""
+WITH frozen AS MATERIALIZED (
+    SELECT a.pid FROM pg_locks AS l JOIN pg_stat_activity AS a USING (pid)
+    WHERE l.locktype = 'advisory' AND l.granted AND l.objsubid = 1
+    AND l.database = (SELECT oid FROM pg_database WHERE datname = current_database())
+    AND (l.classid::bigint << 32 | l.objid::bigint) = %(key)s
+    AND a.state = 'active' AND a.wait_event = 'ClientRead'
+    AND a.state_change < clock_timestamp() - %(frozen_ms)s * interval '1 millisecond'
+)
+SELECT pid FROM frozen WHERE pg_terminate_backend(pid)"""

@@ -543,6 +543,20 @@ def test_a_lock_that_somebody_keeps(
     assert outcomes(repository, result("a")) == ["inserted"]
 
 
+def test_a_lock_timeout_ends_no_session_but_a_frozen_one(
+    repository: PostgresRepository, postgres_url: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(postgres, "LOCK_MS", 200)
+    with psycopg.connect(postgres_url, autocommit=True) as bystander:
+        bystander.execute("SELECT 1")
+        with holding(postgres_url, f"SELECT pg_advisory_xact_lock({postgres_sql.lock_key(RESULTS)})") as holder:
+            for _ in range(3):
+                with pytest.raises(Unavailable, match="55P03"):
+                    repository.save([result("a")])
+            holder.execute("SELECT 1")
+        bystander.execute("SELECT 1")
+
+
 def test_a_statement_that_takes_too_long(
     repository: PostgresRepository, postgres_url: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
