@@ -7,7 +7,7 @@ SECONDS ?= 300
 SEED    ?=
 REDIS   ?=
 PYTEST_ARGS ?=
-WORKERS ?= 2
+WORKERS ?= 3
 
 .DEFAULT_GOAL := help
 .PHONY: help setup demo test lint unit generate bench million chaos fuzz audit lock clean
@@ -34,7 +34,7 @@ lint: setup ## ruff, mypy --strict, import-linter
 	$(BIN)/mypy
 	$(BIN)/lint-imports
 
-unit: setup ## pytest, on private servers, in WORKERS=2 processes; choose with PYTEST_ARGS='tests/unit -k name'
+unit: setup ## pytest, on private servers, in WORKERS=3 processes (many tests wait); choose with PYTEST_ARGS='tests/unit -k name'
 	$(BIN)/python -m pytest -n $(WORKERS) --dist worksteal $(PYTEST_ARGS)
 
 generate: setup ## write docs/cli.md, the plain help and the completions anew from the app

@@ -121,8 +121,6 @@ WALL_CLOCK = {
     "operations/pending.py": "an age that is shown",
     "operations/status.py": "an age that is shown",
     "operations/snapshots.py": "the name of a file",
-    "repository/faults.py": "the identity of a row that is tried and rolled back",
-    "repository/plain.py": "the time of a row that is tried and rolled back",
     "streams/delivery.py": "when a letter was written",
 }
 

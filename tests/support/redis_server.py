@@ -106,10 +106,16 @@ class RedisServer:
         self.kind = kind
         self.directory = server_directory("redis")
         self.socket = self.directory / "redis.sock"
-        self.port = free_port()
+        self.port, bus = free_port(), []
+        if "--cluster-enabled" in args and "--cluster-port" not in args:
+            # By default 10,000 above its own, where any connection of this machine may have its port.
+            if kind.release >= (7,):
+                bus = ["--cluster-port", str(free_port())]
+            else:
+                self.port = free_port(bus=10_000)
         self.password = password
         self.tls = tls
-        self._args = args
+        self._args = (*args, *bus)
         self._process: ServerProcess | None = None
 
     @property

@@ -35,13 +35,19 @@ WAIT_S = 60.0
 silent Redis, 30 s between two attempts), so that only what never comes is reported."""
 
 
-def free_port() -> int:
-    """A port of 127.0.0.1 that nobody listens on. It is this process's to the end, also while its server is down."""
+def free_port(bus: int = 0) -> int:
+    """A port of 127.0.0.1 that nobody listens on. It is this process's to the end, also while its server is down.
+
+    bus: the port so far above it must be free too.
+    """
     for number in itertools.islice(_candidates, len(_PORTS)):
         port = _PORTS[number % len(_PORTS)]
         with socket.socket() as probe, suppress(OSError):
             fcntl.lockf(_reservations(), fcntl.LOCK_EX | fcntl.LOCK_NB, 1, port)
             probe.bind(("127.0.0.1", port))
+            if bus:
+                with socket.socket() as beside:
+                    beside.bind(("127.0.0.1", port + bus))
             return port
     raise ServerFailed("no port is free")
 
