@@ -157,7 +157,7 @@ def test_two_consumers_notice_one_incident(dvctl: Dvctl, redis_server: RedisServ
         assert len(incidents(client)) == 1
 
 
-@pytest.mark.parametrize("how", ["small ids", "renamed", "old dump", "last id set"])
+@pytest.mark.parametrize("how", ["small ids", "renamed", "old dump", "last id set", "last id set and used"])
 def test_whatever_makes_a_stream_fall_back_is_noticed(
     how: str, dvctl: Dvctl, redis_server: RedisServer, sqlite_url: str
 ) -> None:
@@ -194,6 +194,9 @@ def falls_back(how: str, dvctl: Dvctl, server: RedisServer, sqlite_url: str) -> 
         else:
             transaction.xtrim(STREAM, maxlen=0, approximate=False)
             transaction.execute_command("XSETID", STREAM, "1000-0")
+            if how == "last id set and used":
+                transaction.xadd(STREAM, message("new-1"), id="1000-1")
+                transaction.xadd(STREAM, message("new-2"), id="2000-1")
         transaction.execute()
         daemon.wait_for(f"its last id went from {last} to ")
         if how == "old dump":
@@ -269,7 +272,10 @@ def test_a_key_of_another_type_at_the_start(dvctl: Dvctl, redis_server: RedisSer
         daemon.wait_for("waiting for it")
         client.delete(STREAM)
         add(client, range(3))
-        wait_until(lambda: len(identifiers(sqlite_url)) == 3, timeout=60, what="it goes on")
+        try:
+            wait_until(lambda: len(identifiers(sqlite_url)) == 3, timeout=90, what="it goes on")
+        except TimeoutError as error:
+            raise AssertionError(daemon.stderr) from error
         assert daemon.sigterm().code == 0
 
 

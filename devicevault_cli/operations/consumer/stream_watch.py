@@ -15,6 +15,7 @@ from devicevault_cli.repository.repository import Repository
 from devicevault_cli.streams import marker
 from devicevault_cli.streams.group import Group
 from devicevault_cli.streams.marker import Look, Seen
+from devicevault_cli.streams.model import ZERO
 from devicevault_cli.times import now_ms
 
 log = logging.getLogger("dvctl.consume")
@@ -167,9 +168,13 @@ class StreamWatch:
         self.generation += 1
         self._on_restart()
         if now.position is not None and now.position > now.last_id:
-            # What comes next would lie below the group's position, and never be delivered.
-            self._group.move(now.last_id)
-            log.error("group %s was at %s, beyond the end: moved to %s", self._group.name, now.position, now.last_id)
+            # What is there, and what comes next, lies below the group's position and would never be delivered.
+            self._group.move(ZERO)
+            log.error(
+                "group %s was at %s, beyond the end: moved to the start; messages that already have a row are skipped",
+                self._group.name,
+                now.position,
+            )
 
     def _tell(self, change: Change) -> None:
         last = self._told.get(change.kind)
