@@ -40,7 +40,7 @@ def compare(
     if before.position is not None and now.position is None:
         return _group_gone(stream, group, before, removed)
     if removed:
-        detail = f"{_entries(removed)} removed from stream {stream} before group {group} read them"
+        detail = f"{entries_were(removed)} removed from stream {stream} before group {group} read them"
         exact = now.added is not None and now.left is not None
         return Change("entries-removed", detail if exact else f"at least {detail}", removed)
     return None
@@ -113,11 +113,11 @@ def _unread(unread: int | None, group: str, *, sole: bool) -> str:
         return f"how many entries group {group} had not read is unknown"
     if not unread:
         return f"group {group} had read all of them"
-    return f"{'at least' if sole else 'about'} {_entries(unread)} never read by group {group}"
+    return f"{'at least' if sole else 'about'} {entries_were(unread)} never read by group {group}"
 
 
 def _group_gone(stream: str, group: str, before: Seen, removed: int) -> Change:
-    lost = f"; {_entries(removed)} removed before the group read them" if removed else ""
+    lost = f"; {entries_were(removed)} removed before the group read them" if removed else ""
     return Change(
         "group-gone",
         f"group {group} of stream {stream} is gone: it was at {before.position} with {before.pending:,} pending"
@@ -126,5 +126,6 @@ def _group_gone(stream: str, group: str, before: Seen, removed: int) -> Change:
     )
 
 
-def _entries(count: int) -> str:
+def entries_were(count: int) -> str:
+    """The subject and verb of a sentence: `1 entry was`, `2,000 entries were`."""
     return "1 entry was" if count == 1 else f"{count:,} entries were"

@@ -21,14 +21,9 @@ log = logging.getLogger("dvctl.journal")
 LONGEST_LIST = 20
 
 
-def state_folder() -> Path:
-    """Where snapshots and the journal are. Raises NoStateDirectory."""
-    return state_directory()
-
-
 def journal_path() -> Path:
     """Where the journal is. Raises NoStateDirectory."""
-    return state_folder() / "journal.jsonl"
+    return state_directory() / "journal.jsonl"
 
 
 @dataclass(frozen=True, slots=True)

@@ -8,6 +8,7 @@ from typing import Any, TypeAlias
 
 from devicevault_cli.errors import DvctlError, Refused, WrongType
 from devicevault_cli.operations.checks import Finding
+from devicevault_cli.operations.continuity import entries_were
 from devicevault_cli.operations.incidents import Incident, all_of, of_group, open_ones, sentence, table_ahead
 from devicevault_cli.repository.repository import Repository
 from devicevault_cli.streams import keys
@@ -113,8 +114,9 @@ def removed_without_group(group: Group, info: StreamInfo | None) -> Finding:
     removed = info.entries_added - info.length
     if not removed:
         return Finding("ok", "no entry was removed")
-    were = "1 entry was" if removed == 1 else f"{removed:,} entries were"
-    return Finding("unknown", f"{were} removed; without a group dvctl cannot tell how many were unread")
+    return Finding(
+        "unknown", f"{entries_were(removed)} removed; without a group dvctl cannot tell how many were unread"
+    )
 
 
 def side_keys(stream: Stream) -> Finding:

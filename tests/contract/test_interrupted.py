@@ -8,11 +8,11 @@ from typing import Any
 
 import pytest
 
+from devicevault_cli.directories import snapshot_directory
 from devicevault_cli.operations.claims import Chosen, plan_ack, plan_claim
 from devicevault_cli.operations.consumers import plan_retire
 from devicevault_cli.operations.dead_letters import Letters, plan_drop
 from devicevault_cli.operations.groups import plan_destroy, plan_reset, plan_restore
-from devicevault_cli.operations.journal import state_folder
 from devicevault_cli.operations.plan import Plan
 from devicevault_cli.operations.replay import ReplayOptions, plan_replay
 from devicevault_cli.operations.retry import plan_retry
@@ -174,7 +174,7 @@ def test_a_group_is_there_or_its_snapshot_brings_it_back(
         if not killed_at(lambda: plan_destroy(group, force=True), step, done):
             break
         if group.info() is None:
-            folder = state_folder() / "snapshots"
+            folder = snapshot_directory()
             path = max(folder.iterdir())
 
             def restore(path: Path = path) -> Plan:
