@@ -3,14 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from devicevault_cli.cli.context import Runtime
 from devicevault_cli.errors import NothingSucceeded
-from devicevault_cli.operations.changes.interruption import interruptible
-from devicevault_cli.operations.changes.plan import Answer, Plan, carry_out
-from devicevault_cli.output.table import position
-from devicevault_cli.repository.repository import Repository
+
+if TYPE_CHECKING:
+    from devicevault_cli.operations.changes.plan import Answer, Plan
+    from devicevault_cli.repository.repository import Repository
 
 PLANNED = 1000
 
@@ -51,6 +51,10 @@ def change(
 
 def carried_out(run: Runtime, make: Callable[[], Plan], question: str) -> tuple[Answer, Plan]:
     """Carry a plan out. -> its answer, and the plan as it was shown last"""
+
+    from devicevault_cli.operations.changes.interruption import interruptible
+    from devicevault_cli.operations.changes.plan import carry_out
+
     shown: list[Plan] = []
 
     def show(plan: Plan) -> None:
@@ -86,6 +90,8 @@ def _lines(answer: Any) -> Iterable[str]:
 
 
 def _brief(value: Any) -> str:
+    from devicevault_cli.output.table import position
+
     if isinstance(value, list) and len(value) > 10:
         return f"{len(value):,}"
     if isinstance(value, list):

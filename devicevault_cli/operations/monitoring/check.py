@@ -3,34 +3,18 @@
 from __future__ import annotations
 
 import time
-from typing import Any, Literal, NamedTuple, TypeAlias
+from typing import Any
 
 from devicevault_cli.operations.monitoring.lag import lag_of
+from devicevault_cli.operations.monitoring.limits import Limit, State
 from devicevault_cli.operations.monitoring.stream_checks import Opened, for_check, nothing
 from devicevault_cli.streams.dead_letters import DeadLetters
 from devicevault_cli.streams.group import Group
 from devicevault_cli.streams.model import EntryId
 
-State: TypeAlias = Literal["ok", "warning", "critical", "unknown"]
 CODES: dict[State, int] = {"ok": 0, "warning": 1, "critical": 2, "unknown": 3}
 """Exit codes as monitoring plugins have them."""
 SEVERITY: tuple[State, ...] = ("ok", "unknown", "warning", "critical")
-
-
-class Limit(NamedTuple):
-    """Above `warning` (None: never) a value is a warning, above `critical` critical."""
-
-    warning: float | None
-    critical: float
-
-    def judge(self, value: float | None) -> State:
-        """The state of a value; None is one that nobody knows."""
-        if value is None:
-            return "unknown"
-        if value > self.critical:
-            return "critical"
-        return "warning" if self.warning is not None and value > self.warning else "ok"
-
 
 DEFAULTS = {
     "lag": Limit(1000, 10_000),
