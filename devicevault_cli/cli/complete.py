@@ -1,13 +1,13 @@
-"""Live values for the shells' completion. Nothing is offered where nothing is found, and no error is shown."""
+"""Live values for the shells' completion. Nothing is offered where nothing is found, and no error is shown.
+
+They are given as `shell_complete=`: Typer reads the signature of each `autocompletion=`, 150 of them at each start.
+"""
 
 import os
 import re
 from collections.abc import Callable, Iterable
-from functools import wraps
 from itertools import islice
-from typing import TYPE_CHECKING, TypeAlias
-
-import typer
+from typing import TYPE_CHECKING, Any, TypeAlias
 
 if TYPE_CHECKING:
     from devicevault_cli.settings import Settings
@@ -22,14 +22,13 @@ LETTERS = 1000
 _HARMLESS = re.compile(r"\w[\w.:@%+,/={}-]*")
 """Names a shell neither breaks up nor runs: bash expands the words that it is offered."""
 
-Completer: TypeAlias = Callable[[typer.Context, str], list[str]]
+Completer: TypeAlias = Callable[[Any, Any, str], list[str]]
 
 
 def _completer(values: Callable[["Settings"], Iterable[str]]) -> Completer:
     """A completer of the values that begin with what is typed, with the settings of the command line so far."""
 
-    @wraps(values, assigned=("__name__", "__doc__"))
-    def complete(ctx: typer.Context, incomplete: str) -> list[str]:
+    def complete(ctx: Any, parameter: Any, incomplete: str) -> list[str]:
         from devicevault_cli.cli.command import typed_options
         from devicevault_cli.settings import NAMES, load
 
@@ -41,7 +40,6 @@ def _completer(values: Callable[["Settings"], Iterable[str]]) -> Completer:
         except Exception:  # noqa: BLE001 - at a prompt half typed, no message is of use: there is nothing to offer
             return []
 
-    del complete.__wrapped__  # Typer reads the signature, which must be this one
     return complete
 
 

@@ -10,7 +10,6 @@ from typing import Any
 import typer
 
 from devicevault_cli.errors import Usage
-from devicevault_cli.settings import name_problem
 
 
 def parsed(read: Callable[[str], Any], least: float | None = None) -> Callable[[Any], Any]:
@@ -58,6 +57,8 @@ _EXPECTED: dict[Callable[[str], Any], str] = {whole: "a whole number", finite: "
 
 def parse_name(text: str) -> str:
     """A name that Redis makes a consumer of. Raises Usage."""
+    from devicevault_cli.settings import name_problem
+
     if problem := name_problem(text):
         raise Usage(f"the name {problem}")
     return text

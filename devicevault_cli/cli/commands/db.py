@@ -46,7 +46,7 @@ def init(
             help="Also add this many devices.",
             metavar="N",
             parser=parsed(whole, 0),
-            autocompletion=complete.devices,
+            shell_complete=complete.devices,
         ),
     ] = 0,
 ) -> None:

@@ -40,7 +40,7 @@ def trim(
             "--ignore-group",
             help="Trim although this group still needs entries; repeatable.",
             metavar="NAME",
-            autocompletion=complete.groups,
+            shell_complete=complete.groups,
         ),
     ] = None,
 ) -> None:
