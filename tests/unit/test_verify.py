@@ -21,10 +21,10 @@ from devicevault_cli.operations.verify.scan import Scope
 from devicevault_cli.operations.verify.timeline import MOST, Timeline
 from devicevault_cli.operations.verify.verdict import Verdict
 from devicevault_cli.operations.verify.verify import counts, listed, verify
-from devicevault_cli.output.verification.html import html
-from devicevault_cli.output.verification.markdown import markdown
-from devicevault_cli.output.verification.text import told
-from devicevault_cli.output.verification.words import next_steps
+from devicevault_cli.output.report.content import next_steps
+from devicevault_cli.output.report.html import html
+from devicevault_cli.output.report.markdown import markdown
+from devicevault_cli.output.report.text import told
 from devicevault_cli.pipelines import RESULTS, STORAGE
 from devicevault_cli.repository import tables
 from devicevault_cli.repository.repository import Repository, open_repository

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping, Sequence
 
 from devicevault_cli.output.escapes import visible
-from devicevault_cli.output.verification.words import (
+from devicevault_cli.output.report.content import (
     Answer,
     Step,
     Table,
@@ -34,7 +34,7 @@ def _lines(answer: Answer, about: Mapping[str, str], steps: Sequence[Step]) -> I
     if steps:
         yield from ["", "## What to type next", "", "```"]
         # A blank line between the steps: they are to be typed one at a time.
-        yield "\n\n".join(f"# {each.why}\n{visible(each.command)}" for each in steps)
+        yield "\n\n".join(f"# {visible(each.why)}\n{visible(each.command)}" for each in steps)
         yield "```"
     if lost["timeline"]:
         yield from _table(_when(lost))

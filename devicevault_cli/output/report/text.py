@@ -9,7 +9,7 @@ from datetime import datetime
 from typing import Any
 
 from devicevault_cli.output.escapes import visible
-from devicevault_cli.output.verification.words import (
+from devicevault_cli.output.report.content import (
     GONE,
     MEANING,
     ROWS_MEANING,
