@@ -10,7 +10,7 @@ from typing import Any
 
 import pytest
 
-from devicevault_cli.operations.verify.classes import CLASSES
+from devicevault_cli.operations.verify.names import CLASSES
 from devicevault_cli.output.report.content import MEANING, Step
 from devicevault_cli.output.report.html import html
 from devicevault_cli.output.report.markdown import markdown

@@ -14,7 +14,8 @@ import pytest
 from devicevault_cli.operations.changes.journal import journal_path
 from devicevault_cli.operations.changes.plan import carry_out
 from devicevault_cli.operations.verify import scan
-from devicevault_cli.operations.verify.classes import CLASSES, Judge
+from devicevault_cli.operations.verify.classes import Judge
+from devicevault_cli.operations.verify.names import CLASSES
 from devicevault_cli.operations.verify.repair import plan_repair
 from devicevault_cli.operations.verify.rows import STEP, IdSet
 from devicevault_cli.operations.verify.scan import Scope

@@ -6,7 +6,7 @@ import shlex
 import time
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any
 
 from devicevault_cli.cli.arguments import Option
 from devicevault_cli.cli.context import Runtime
@@ -14,6 +14,7 @@ from devicevault_cli.cli.named import conclude, typed_group
 from devicevault_cli.cli.options import Rate, Since, command, forbid, require_order
 from devicevault_cli.errors import DvctlError, Usage
 from devicevault_cli.operations.entries.positions import parse_end
+from devicevault_cli.operations.verify.names import Listed
 from devicevault_cli.output.printer import not_confirmed
 from devicevault_cli.streams.model import LAST, ZERO, EntryId
 from devicevault_cli.times import parse_pause
@@ -21,10 +22,6 @@ from devicevault_cli.times import parse_pause
 FOUND = 3
 """The exit code where something is lost, gone or twice."""
 
-Shown = Literal[
-    "persisted", "dead", "discarded", "pending", "undelivered", "skipped", "lost", "lost_invalid", "gone",
-    "conflicting", "duplicate_rows", "rows_without_entry",
-]  # fmt: skip
 WHEN = {"id": 18, "time": 24}
 ENTRY = WHEN | {"device_id": 9, "task_identifier": 20}
 COLUMNS = {
@@ -50,7 +47,7 @@ ROUND = {"entries": 9, "persisted": 9, "pending": 8, "undelivered": 11, "lost": 
 def verify(
     run: Runtime,
     counts: Annotated[bool, Option("--counts", "Only count; at once, but proves nothing.")] = False,
-    show: Annotated[Shown | None, Option("--show", "List every entry of one class, or such rows.")] = None,
+    show: Annotated[Listed | None, Option("--show", "List every entry of one class, or such rows.")] = None,
     since: Since = None,
     until: Annotated[EntryId | None, Option("--until", "Only up to this time.", "TIME|-DURATION", parse_end)] = None,
     deep: Annotated[bool, Option("--deep", "Also compare every column; find rows without an entry.")] = False,
@@ -196,7 +193,7 @@ def _no_stream(run: Runtime, rows: int = 0) -> int:
     return FOUND if problem else 0
 
 
-def _show(run: Runtime, scope: Any, wanted: str) -> int:
+def _show(run: Runtime, scope: Any, wanted: Listed) -> int:
     from devicevault_cli.operations.verify.verdict import Verdict
     from devicevault_cli.operations.verify.verify import listed
 

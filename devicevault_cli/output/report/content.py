@@ -5,6 +5,8 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any, NamedTuple, TypeAlias
 
+from devicevault_cli.plural import number
+
 Answer: TypeAlias = Mapping[str, Any]
 
 MEANING = {
@@ -79,11 +81,6 @@ def _steps(answer: Answer, options: str, scope: str) -> Iterator[tuple[str, ...]
         yield "dvctl db dedupe --dry-run", options, "shows which surplus rows can go, changes nothing"
     if dead:
         yield "dvctl dlq list", options, f"tells why there {'is' if dead == 1 else 'are'} {number(dead, 'dead letter')}"
-
-
-def number(count: int, what: str) -> str:
-    """`1 row`, `2 rows`."""
-    return f"{count:,} {what}{'' if count == 1 else 's'}"
 
 
 def losses(answer: Answer) -> Answer:

@@ -13,11 +13,11 @@ from devicevault_cli.output.report.content import (
     Table,
     devices,
     losses,
-    number,
     span_name,
     summary,
     tables,
 )
+from devicevault_cli.plural import number
 
 if TYPE_CHECKING:
     from jinja2 import Environment

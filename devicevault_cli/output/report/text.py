@@ -14,10 +14,10 @@ from devicevault_cli.output.report.content import (
     MEANING,
     ROWS_MEANING,
     losses,
-    number,
     span_name,
     summary,
 )
+from devicevault_cli.plural import number
 from devicevault_cli.times import iso
 
 WIDTH, LINES, DEVICES, NAME = 78, 10, 5, 40
