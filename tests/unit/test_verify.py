@@ -25,7 +25,7 @@ from devicevault_cli.operations.verify.verify import counts, listed, verify
 from devicevault_cli.output.report.content import next_steps
 from devicevault_cli.output.report.html import html
 from devicevault_cli.output.report.markdown import markdown
-from devicevault_cli.output.report.text import told
+from devicevault_cli.output.report.text import text_lines
 from devicevault_cli.pipelines import RESULTS, STORAGE
 from devicevault_cli.repository import tables
 from devicevault_cli.repository.repository import Repository, open_repository
@@ -353,7 +353,7 @@ def test_a_terminal_shows_ten_lines_of_losses_at_most(seeded: Seeded, minutes: S
     for number in minutes:
         timeline.add(START + number * MINUTE)
     answer = look(seeded) | {"timeline": timeline.rows(), "timeline_span_s": timeline.span_ms // 1000}
-    shown = [line for line in told(answer) if "Z #" in line]
+    shown = [line for line in text_lines(answer) if "Z #" in line]
     assert 1 <= len(shown) <= 10
     assert sum(int(line.split()[-1]) for line in shown) == len(minutes)
     assert shown[0].split()[0] == iso(START)[:16] + "Z"

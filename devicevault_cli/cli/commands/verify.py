@@ -122,7 +122,7 @@ def _repair(run: Runtime, scope: Any, report: Path | None, *, deep: bool) -> int
 
 def _told(run: Runtime, answer: dict[str, Any], scope: Any, report: Path | None) -> int:
     from devicevault_cli.output.report.content import next_steps
-    from devicevault_cli.output.report.text import told
+    from devicevault_cli.output.report.text import text_lines
 
     if answer["problem"]:
         run.printer.warn(answer["problem"])
@@ -131,7 +131,7 @@ def _told(run: Runtime, answer: dict[str, Any], scope: Any, report: Path | None)
     for incident in answer["incidents"]:
         if incident["detail"] not in (answer["problem"] or ""):
             run.printer.warn(incident["detail"])
-    run.printer.answer(answer, lines=told)
+    run.printer.answer(answer, lines=text_lines)
     steps = next_steps(answer, _settings(run), _scope(scope))
     if report is not None:
         _write_report(run, report, answer, _about(run, scope), steps)

@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import datetime
 
-from devicevault_cli.output.report.content import Answer, busiest, span_name
+from devicevault_cli.output.report.content import Answer, peak, span_name
 from devicevault_cli.times import iso
 
 MIN_SPANS = 24
@@ -43,16 +43,16 @@ def chart_of(timeline: Sequence[Answer], span_s: int) -> Chart | None:
         return None
     starts = [datetime.fromisoformat(span["start"]).timestamp() for span in timeline]
     spans = max(MIN_SPANS, round((starts[-1] - starts[0]) / span_s) + 1)
-    peak, name = busiest(timeline), span_name(span_s)
-    peak_start = peak["start"][:16].replace("T", " ")
+    most, name = peak(timeline), span_name(span_s)
+    most_start = most["start"][:16].replace("T", " ")
     width = max(0.9, spans / MAX_BARS)
     ends = [iso(round((starts[0] + spans * span_s * part / 2) * 1000)) for part in range(3)]
     return Chart(
-        caption=f"Losses by {name}; most of them, {peak['lost']:,}, in the {name} from {peak_start} UTC",
+        caption=f"Losses by {name}; peak: {most['lost']:,} in the {name} from {most_start} UTC",
         label=f"losses by {name}",
         box=f"0 0 {spans} 100",
         bars=[
-            _bar(span, min((start - starts[0]) / span_s, spans - width), width, peak["lost"])
+            _bar(span, min((start - starts[0]) / span_s, spans - width), width, most["lost"])
             for start, span in zip(starts, timeline, strict=True)
         ],
         ticks=[_tick(end, spans * span_s) for end in ends],

@@ -23,14 +23,14 @@ if TYPE_CHECKING:
     from jinja2 import Environment
 
 PROBLEMS = ("lost", "lost_invalid", "pending gone", "duplicate rows")
-UNBROKEN = ("class", "id", "time", "device", "what", "rows", "reason", "column")
+UNBROKEN = ("class", "id", "time", "device", "result", "rows", "reason", "column")
 """Headings of columns of short words and numbers, which cannot be read or copied when broken over lines."""
 
 
 def html(answer: Answer, about: Mapping[str, str], steps: Sequence[Step]) -> str:
     """The page. `about`: names and values that say what was verified."""
     lost = losses(answer)
-    about_table = Table("What was verified", [], list(about.items()))
+    about_table = Table("Scope", [], list(about.items()))
     return _environment().get_template("template.html.j2").render(
         title=f"dvctl verify: {about.get('stream', '')}",
         ok=answer["ok"],
