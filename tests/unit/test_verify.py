@@ -14,17 +14,18 @@ import pytest
 from devicevault_cli.operations.changes.journal import journal_path
 from devicevault_cli.operations.changes.plan import carry_out
 from devicevault_cli.operations.verify import scan
-from devicevault_cli.operations.verify.classes import CLASSES, Judge
+from devicevault_cli.operations.verify.classes import Judge
+from devicevault_cli.operations.verify.names import CLASSES
 from devicevault_cli.operations.verify.repair import plan_repair
 from devicevault_cli.operations.verify.rows import STEP, IdSet
 from devicevault_cli.operations.verify.scan import Scope
 from devicevault_cli.operations.verify.timeline import MOST, Timeline
 from devicevault_cli.operations.verify.verdict import Verdict
 from devicevault_cli.operations.verify.verify import counts, listed, verify
-from devicevault_cli.output.verification.html import html
-from devicevault_cli.output.verification.markdown import markdown
-from devicevault_cli.output.verification.text import told
-from devicevault_cli.output.verification.words import next_steps
+from devicevault_cli.output.report.content import next_steps
+from devicevault_cli.output.report.html import html
+from devicevault_cli.output.report.markdown import markdown
+from devicevault_cli.output.report.text import text_lines
 from devicevault_cli.pipelines import RESULTS, STORAGE
 from devicevault_cli.repository import tables
 from devicevault_cli.repository.repository import Repository, open_repository
@@ -352,7 +353,7 @@ def test_a_terminal_shows_ten_lines_of_losses_at_most(seeded: Seeded, minutes: S
     for number in minutes:
         timeline.add(START + number * MINUTE)
     answer = look(seeded) | {"timeline": timeline.rows(), "timeline_span_s": timeline.span_ms // 1000}
-    shown = [line for line in told(answer) if "Z #" in line]
+    shown = [line for line in text_lines(answer) if "Z #" in line]
     assert 1 <= len(shown) <= 10
     assert sum(int(line.split()[-1]) for line in shown) == len(minutes)
     assert shown[0].split()[0] == iso(START)[:16] + "Z"

@@ -4,7 +4,7 @@ import shlex
 import time
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any
 
 import typer
 
@@ -15,16 +15,13 @@ from devicevault_cli.cli.options import Rate, Since, forbid, require_order
 from devicevault_cli.cli.values import parsed
 from devicevault_cli.errors import DvctlError, Usage
 from devicevault_cli.operations.entries.positions import parse_end
+from devicevault_cli.operations.verify.names import Listed
 from devicevault_cli.streams.model import LAST, ZERO, EntryId
 from devicevault_cli.times import parse_pause
 
 FOUND = 3
 """The exit code where something is lost, gone or twice."""
 
-Shown = Literal[
-    "persisted", "dead", "discarded", "pending", "undelivered", "skipped", "lost", "lost_invalid", "gone",
-    "conflicting", "duplicate_rows", "rows_without_entry",
-]  # fmt: skip
 WHEN = {"id": 18, "time": 24}
 ENTRY = WHEN | {"device_id": 9, "task_identifier": 20}
 COLUMNS = {
@@ -50,7 +47,7 @@ ROUND = {"entries": 9, "persisted": 9, "pending": 8, "undelivered": 11, "lost": 
 def verify(
     run: Runtime,
     counts: Annotated[bool, typer.Option("--counts", help="Only count; at once, but proves nothing.")] = False,
-    show: Annotated[Shown | None, typer.Option("--show", help="List every entry of one class, or such rows.")] = None,
+    show: Annotated[Listed | None, typer.Option("--show", help="List every entry of one class, or such rows.")] = None,
     since: Since = None,
     until: Annotated[
         EntryId | None,
@@ -141,8 +138,8 @@ def _repair(run: Runtime, scope: Any, report: Path | None, *, deep: bool) -> int
 
 
 def _told(run: Runtime, answer: dict[str, Any], scope: Any, report: Path | None) -> int:
-    from devicevault_cli.output.verification.text import told
-    from devicevault_cli.output.verification.words import next_steps
+    from devicevault_cli.output.report.content import next_steps
+    from devicevault_cli.output.report.text import text_lines
 
     if answer["problem"]:
         run.printer.warn(answer["problem"])
@@ -151,7 +148,7 @@ def _told(run: Runtime, answer: dict[str, Any], scope: Any, report: Path | None)
     for incident in answer["incidents"]:
         if incident["detail"] not in (answer["problem"] or ""):
             run.printer.warn(incident["detail"])
-    run.printer.answer(answer, lines=told)
+    run.printer.answer(answer, lines=text_lines)
     steps = next_steps(answer, _settings(run), _scope(scope))
     if report is not None:
         _write_report(run, report, answer, _about(run, scope), steps)
@@ -181,14 +178,12 @@ def _about(run: Runtime, scope: Any) -> dict[str, str]:
 
 
 def _write_report(run: Runtime, path: Path, answer: dict[str, Any], about: dict[str, str], steps: list[Any]) -> None:
-    from devicevault_cli.output.escapes import visible
-    from devicevault_cli.output.verification.html import html
-    from devicevault_cli.output.verification.markdown import markdown
+    from devicevault_cli.output.report.html import html
+    from devicevault_cli.output.report.markdown import markdown
 
     text = (html if path.suffix == ".html" else markdown)(answer, about, steps)
     try:
-        # Somebody will look at it on a terminal.
-        path.write_text("\n".join(map(visible, text.split("\n"))), "utf-8")
+        path.write_text(text, "utf-8")
     except OSError as error:
         raise DvctlError(f"{path} cannot be written: {error.strerror}") from error
     run.printer.note(f"report written to {path}")
@@ -215,7 +210,7 @@ def _no_stream(run: Runtime, rows: int = 0) -> int:
     return FOUND if problem else 0
 
 
-def _show(run: Runtime, scope: Any, wanted: str) -> int:
+def _show(run: Runtime, scope: Any, wanted: Listed) -> int:
     from devicevault_cli.operations.verify.verdict import Verdict
     from devicevault_cli.operations.verify.verify import listed
 

@@ -10,6 +10,7 @@ from devicevault_cli.directories import why_no_snapshot
 from devicevault_cli.errors import DvctlError, StalePlan
 from devicevault_cli.operations.changes import journal
 from devicevault_cli.operations.named import NO_NAMES, Named
+from devicevault_cli.plural import number
 
 Progress: TypeAlias = Callable[[int], None]
 """Told now and then how many items are done so far."""
@@ -122,11 +123,6 @@ def some(names: list[str], most: int = 5, total: int | None = None) -> str:
     shown = ", ".join(names[:most])
     more = (len(names) if total is None else total) - min(most, len(names))
     return f"{shown} and {more:,} more" if more > 0 else shown
-
-
-def number(count: int, one: str, many: str | None = None) -> str:
-    """`1 entry`, `2,000 entries`."""
-    return f"{count:,} {one if count == 1 else many or one + 's'}"
 
 
 def chosen_number(count: int, one: str, many: str | None = None) -> str:

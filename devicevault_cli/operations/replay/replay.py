@@ -12,13 +12,14 @@ from dataclasses import dataclass, field
 from devicevault_cli.errors import RecordRejected
 from devicevault_cli.messages import Decision, Decoded, Rejected
 from devicevault_cli.operations.changes.interruption import interruptible
-from devicevault_cli.operations.changes.plan import Answer, Plan, Progress, chosen_number, entries, number, quietly
+from devicevault_cli.operations.changes.plan import Answer, Plan, Progress, chosen_number, entries, quietly
 from devicevault_cli.operations.rate_limit import Pace
 from devicevault_cli.operations.replay.preview import Census
 from devicevault_cli.operations.replay.selection import Source
 from devicevault_cli.operations.save import Outcome, conflicting, rejection, save_ahead
 from devicevault_cli.paging import paged
 from devicevault_cli.pipelines import Pipeline
+from devicevault_cli.plural import number
 from devicevault_cli.records import Record
 from devicevault_cli.repository.repository import Repository
 from devicevault_cli.streams import admin

@@ -8,6 +8,7 @@ from typing import NamedTuple
 from devicevault_cli.errors import MissingGroup
 from devicevault_cli.messages import FIRST_ID, Decision, Decoded, Fields, Rejected, Skipped, first_id
 from devicevault_cli.operations.save import UNENCODABLE
+from devicevault_cli.operations.verify.names import EntryClass
 from devicevault_cli.pipelines import Pipeline
 from devicevault_cli.records import DeviceResult, Record
 from devicevault_cli.repository.repository import Existing, Repository
@@ -16,7 +17,6 @@ from devicevault_cli.streams.group import Group
 from devicevault_cli.streams.model import Entry, EntryId
 from devicevault_cli.streams.settled import given_up, with_letter
 
-CLASSES = ("persisted", "dead", "discarded", "pending", "undelivered", "skipped", "lost", "lost_invalid")
 BAD = frozenset(("lost", "lost_invalid"))
 
 
@@ -25,7 +25,7 @@ class Judged(NamedTuple):
 
     id: EntryId
     first: EntryId
-    state: str
+    state: EntryClass
     decision: Decision
     rows: Sequence[Existing]
     refused: Rejected | None = None
@@ -78,7 +78,7 @@ class Judge:
         again = {each.id: each for each in self._second_look(suspects, fields)}
         return [again.get(each.id, each) for each in judged]
 
-    def _state(self, key: EntryId, first: EntryId, decision: Decision, pending: Collection[EntryId]) -> str:
+    def _state(self, key: EntryId, first: EntryId, decision: Decision, pending: Collection[EntryId]) -> EntryClass:
         """The class of an entry without a row, as far as the first look tells."""
         if first in self.dead or key in self.dead:
             return "dead"
@@ -105,6 +105,7 @@ class Judge:
         looked = []
         for each, record in zip(suspects, records, strict=True):
             rows = next(found) if record else ()
+            state: EntryClass
             if rows:
                 state = "persisted"
             elif not dead.isdisjoint((each.id, each.first)):

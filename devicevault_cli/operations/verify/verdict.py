@@ -9,7 +9,8 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from devicevault_cli.messages import Decoded
-from devicevault_cli.operations.verify.classes import BAD, CLASSES, Judged, reason
+from devicevault_cli.operations.verify.classes import BAD, Judged, reason
+from devicevault_cli.operations.verify.names import CLASSES
 from devicevault_cli.operations.verify.scan import Page
 from devicevault_cli.operations.verify.timeline import Timeline
 from devicevault_cli.streams.model import EntryId, PendingEntry

@@ -8,7 +8,8 @@ from typing import Any, TypeAlias
 
 from devicevault_cli.errors import MissingGroup
 from devicevault_cli.operations.monitoring.lag import lag_of
-from devicevault_cli.operations.verify.classes import CLASSES, Judge
+from devicevault_cli.operations.verify.classes import Judge
+from devicevault_cli.operations.verify.names import Listed
 from devicevault_cli.operations.verify.nothing import caveats
 from devicevault_cli.operations.verify.rows import Deep, surplus_ids
 from devicevault_cli.operations.verify.scan import Scope, scan
@@ -21,8 +22,6 @@ from devicevault_cli.streams.group import Group
 Progress: TypeAlias = Callable[[int, int], object]
 """Told how many entries are judged, of how many."""
 
-ROW_CLASSES = ("duplicate_rows", "rows_without_entry")
-SHOWN = (*CLASSES, "gone", "conflicting", *ROW_CLASSES)
 LISTED = 100_000
 """Duplicate identities that are listed, at most."""
 
@@ -82,7 +81,7 @@ def _rows(repository: Repository, verdict: Verdict, looking: Deep | None) -> dic
 
 
 def listed(
-    group: Group, pipeline: Pipeline, repository: Repository, scope: Scope, wanted: str, verdict: Verdict
+    group: Group, pipeline: Pipeline, repository: Repository, scope: Scope, wanted: Listed, verdict: Verdict
 ) -> Iterator[dict[str, Any]]:
     """Everything of one class, as it is found; what else is found goes into `verdict`."""
     judge = Judge(group, pipeline, repository)
