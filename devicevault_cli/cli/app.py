@@ -4,6 +4,7 @@ import os
 import sys
 from collections.abc import Sequence
 from contextlib import redirect_stderr, redirect_stdout
+from functools import cache
 from inspect import Parameter, Signature
 from typing import Annotated, Any, get_args
 
@@ -237,5 +238,10 @@ app = _app()
 
 def run(words: Sequence[str], terminal: Terminal | None = None) -> int:
     """Run a command line in this process. -> its exit code"""
-    code: int = typer.main.get_command(app).main(list(words), standalone_mode=False, obj=terminal)
+    code: int = _root_command().main(list(words), standalone_mode=False, obj=terminal)
     return code
+
+
+@cache
+def _root_command() -> Any:
+    return typer.main.get_command(app)

@@ -1,13 +1,12 @@
-"""Live values for the shells' completion. Nothing is offered where nothing is found, and no error is shown.
-
-They are given as `shell_complete=`: Typer reads the signature of each `autocompletion=`, 150 of them at each start.
-"""
+"""Live values for the shells' completion. Nothing is offered where nothing is found, and no error is shown."""
 
 import os
 import re
 from collections.abc import Callable, Iterable
 from itertools import islice
-from typing import TYPE_CHECKING, Any, TypeAlias
+from typing import TYPE_CHECKING, TypeAlias
+
+import typer
 
 if TYPE_CHECKING:
     from devicevault_cli.settings import Settings
@@ -19,16 +18,16 @@ MOST = 100
 LETTERS = 1000
 """How many dead letters are read for their reasons."""
 
-_HARMLESS = re.compile(r"\w[\w.:@%+,/={}-]*")
+_HARMLESS = re.compile(r"[\w/][\w.:@%+,/={}-]*")
 """Names a shell neither breaks up nor runs: bash expands the words that it is offered."""
 
-Completer: TypeAlias = Callable[[Any, Any, str], list[str]]
+Completer: TypeAlias = Callable[[typer.Context, str], list[str]]
 
 
 def _completer(values: Callable[["Settings"], Iterable[str]]) -> Completer:
     """A completer of the values that begin with what is typed, with the settings of the command line so far."""
 
-    def complete(ctx: Any, parameter: Any, incomplete: str) -> list[str]:
+    def complete(ctx: typer.Context, incomplete: str) -> list[str]:
         from devicevault_cli.cli.command import typed_options
         from devicevault_cli.settings import NAMES, load
 

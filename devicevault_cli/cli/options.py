@@ -59,7 +59,7 @@ Device: TypeAlias = Annotated[
         help="Only messages of this device.",
         metavar="ID",
         parser=parsed(whole, 1),
-        shell_complete=complete.devices,
+        autocompletion=complete.devices,
     ),
 ]
 Status: TypeAlias = Annotated[
@@ -86,7 +86,7 @@ _SETTINGS, _OUTPUT = "Settings", "Output"
 
 
 def _setting(flag: str, text: str, metavar: str | None = None, values: complete.Completer | None = None) -> Any:
-    return typer.Option(flag, help=text, metavar=metavar, shell_complete=values, rich_help_panel=_SETTINGS)
+    return typer.Option(flag, help=text, metavar=metavar, autocompletion=values, rich_help_panel=_SETTINGS)
 
 
 SHARED: dict[str, object] = {
@@ -128,7 +128,7 @@ CHANGING: dict[str, object] = {
             "--confirm",
             help="Confirm by typing the name of what is changed.",
             metavar="NAME",
-            shell_complete=complete.groups,
+            autocompletion=complete.groups,
         ),
     ],
 }

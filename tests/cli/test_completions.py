@@ -133,7 +133,7 @@ LINES = [
     ("dvctl pending --min-i", "dvctl pending --min-idle"),
     ("dvctl pending --min-idle 5m --cou", "dvctl pending --min-idle 5m --count"),
     ("dvctl dlq retry --reas", "dvctl dlq retry --reason"),
-    ("dvctl consumers --redis-u", "dvctl consumers --redis-url"),
+    ("dvctl consumers list --redis-u", "dvctl consumers list --redis-url"),
     ("dvctl status --pipeline sto", "dvctl status --pipeline storage"),
     ("dvctl config --output jsonl", "dvctl config --output jsonl"),
     ("dvctl pending -o tab", "dvctl pending -o table"),
@@ -164,7 +164,7 @@ def offered(url: str, *words: str, **environ: str) -> list[str]:
     }
     done = subprocess.run([DVCTL], env=given | environ, capture_output=True, text=True, check=True)
     assert done.stderr == ""
-    return done.stdout.splitlines()
+    return [line for line in done.stdout.splitlines() if line]
 
 
 def test_names_that_a_shell_would_run_or_break_up_are_not_offered(redis_url: str) -> None:

@@ -25,7 +25,7 @@ def ack(
     run: Runtime,
     ids: Annotated[
         list[EntryId] | None,
-        typer.Argument(help="Entry ids.", metavar="ID...", parser=parsed(EntryId.parse), shell_complete=complete.ids),
+        typer.Argument(help="Entry ids.", metavar="ID...", parser=parsed(EntryId.parse), autocompletion=complete.ids),
     ] = None,
     ids_from: IdsFrom = None,
     why: Annotated[str, typer.Option("--why", help="Reason to record.", metavar="TEXT")] = "ack by hand",

@@ -27,7 +27,7 @@ def claim(
     ids: Annotated[
         list[EntryId] | None,
         typer.Argument(
-            help="Only these entries.", metavar="ID...", parser=parsed(EntryId.parse), shell_complete=complete.ids
+            help="Only these entries.", metavar="ID...", parser=parsed(EntryId.parse), autocompletion=complete.ids
         ),
     ] = None,
     ids_from: IdsFrom = None,
@@ -43,7 +43,7 @@ def claim(
     owner: Annotated[
         str | None,
         typer.Option(
-            "--from", help="Only entries held by this consumer.", metavar="NAME", shell_complete=complete.consumers
+            "--from", help="Only entries held by this consumer.", metavar="NAME", autocompletion=complete.consumers
         ),
     ] = None,
     to: Annotated[
@@ -53,7 +53,7 @@ def claim(
             help="Consumer that takes the entries over; created if new.",
             metavar="NAME",
             parser=parsed(parse_name),
-            shell_complete=complete.consumers,
+            autocompletion=complete.consumers,
         ),
     ] = None,
     release: Annotated[

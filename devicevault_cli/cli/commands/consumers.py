@@ -38,7 +38,7 @@ def list_(run: Runtime) -> None:
 def retire(
     run: Runtime,
     names: Annotated[
-        list[str] | None, typer.Argument(help="Consumers.", metavar="NAME...", shell_complete=complete.consumers)
+        list[str] | None, typer.Argument(help="Consumers.", metavar="NAME...", autocompletion=complete.consumers)
     ] = None,
     dead_for: Annotated[
         int | None,
@@ -56,7 +56,7 @@ def retire(
             help="Consumer that takes over their entries (default: an active one, else HOST-0).",
             metavar="NAME",
             parser=parsed(parse_name),
-            shell_complete=complete.consumers,
+            autocompletion=complete.consumers,
         ),
     ] = None,
 ) -> None:

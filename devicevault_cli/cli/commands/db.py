@@ -46,7 +46,7 @@ def init(
             help="Also add this many devices.",
             metavar="N",
             parser=parsed(whole, 0),
-            shell_complete=complete.devices,
+            autocompletion=complete.devices,
         ),
     ] = 0,
 ) -> None:

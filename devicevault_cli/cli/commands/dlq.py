@@ -29,12 +29,12 @@ Ids: TypeAlias = Annotated[
         help="First ids of the messages.",
         metavar="ID...",
         parser=parsed(EntryId.parse),
-        shell_complete=complete.dead_ids,
+        autocompletion=complete.dead_ids,
     ),
 ]
 Reason: TypeAlias = Annotated[
     str | None,
-    typer.Option("--reason", help="Only letters with this reason.", metavar="REASON", shell_complete=complete.reasons),
+    typer.Option("--reason", help="Only letters with this reason.", metavar="REASON", autocompletion=complete.reasons),
 ]
 Since: TypeAlias = Annotated[
     EntryId | None,

@@ -104,7 +104,7 @@ def restore_group(
     file: Annotated[
         Path | None,
         typer.Argument(
-            help="A snapshot of reset-group or destroy-group.", metavar="FILE", shell_complete=complete.snapshots
+            help="A snapshot of reset-group or destroy-group.", metavar="FILE", autocompletion=complete.snapshots
         ),
     ] = None,
 ) -> None:

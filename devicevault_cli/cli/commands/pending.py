@@ -24,7 +24,7 @@ def pending(
     owner: Annotated[
         str | None,
         typer.Option(
-            "--consumer", help="Only what this consumer holds.", metavar="NAME", shell_complete=complete.consumers
+            "--consumer", help="Only what this consumer holds.", metavar="NAME", autocompletion=complete.consumers
         ),
     ] = None,
     min_idle: Annotated[

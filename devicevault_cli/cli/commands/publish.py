@@ -28,7 +28,7 @@ def publish(
             help="Device id of the messages.",
             metavar="ID",
             parser=parsed(whole, 1),
-            shell_complete=complete.devices,
+            autocompletion=complete.devices,
         ),
     ] = 1,
     status: Annotated[str, typer.Option("--status", help="Status of the messages.", metavar="TEXT")] = "success",

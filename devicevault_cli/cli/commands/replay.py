@@ -51,7 +51,7 @@ def replay(
     words: Annotated[
         list[EntryId] | None,
         typer.Argument(
-            help="Only these entries.", metavar="ID...", parser=parsed(EntryId.parse), shell_complete=complete.ids
+            help="Only these entries.", metavar="ID...", parser=parsed(EntryId.parse), autocompletion=complete.ids
         ),
     ] = None,
     ids: Annotated[

@@ -25,7 +25,7 @@ def show(
     run: Runtime,
     ids: Annotated[
         list[EntryId] | None,
-        typer.Argument(help="Entry ids.", metavar="ID...", parser=parsed(EntryId.parse), shell_complete=complete.ids),
+        typer.Argument(help="Entry ids.", metavar="ID...", parser=parsed(EntryId.parse), autocompletion=complete.ids),
     ] = None,
     ids_from: IdsFrom = None,
     reveal: Annotated[bool, typer.Option("--reveal", help="Show device_config instead of its size and hash.")] = False,

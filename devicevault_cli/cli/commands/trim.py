@@ -40,7 +40,7 @@ def trim(
             "--ignore-group",
             help="Trim although this group still needs entries; repeatable.",
             metavar="NAME",
-            shell_complete=complete.groups,
+            autocompletion=complete.groups,
         ),
     ] = None,
 ) -> None:
