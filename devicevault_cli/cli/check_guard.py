@@ -10,10 +10,11 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
 from types import FrameType
 
-from devicevault_cli.errors import DvctlError, Usage
+from devicevault_cli.errors import DvctlError, ExitCode, Usage
 from devicevault_cli.output.terminal import Terminal
 
-UNKNOWN = 3
+UNKNOWN = ExitCode.FOUND
+"""What monitoring takes for unknown."""
 _SIGNALS = (signal.SIGTERM, signal.SIGHUP, signal.SIGINT, signal.SIGQUIT, signal.SIGALRM)
 """What a scheduler sends that has waited too long."""
 _FLAGS = ("-v", "--verbose", "-h", "--help", "-V", "--version")
@@ -120,7 +121,7 @@ def _unknown(words: Sequence[str], terminal: Terminal, why: str) -> str:
     with suppress(OSError, ValueError):
         terminal.stderr.write(line)
         terminal.stderr.flush()
-    return f"# TYPE dvctl_check_status gauge\ndvctl_check_status {UNKNOWN}\n"
+    return f"# TYPE dvctl_check_status gauge\ndvctl_check_status {UNKNOWN:d}\n"
 
 
 def _format(words: Sequence[str], environ: Mapping[str, str]) -> str:

@@ -8,12 +8,11 @@ from collections.abc import Callable, Sequence
 from contextlib import suppress
 from typing import Any
 
-from devicevault_cli.errors import Cancelled, DvctlError, Usage
+from devicevault_cli.errors import Cancelled, DvctlError, ExitCode, Usage
 from devicevault_cli.output.terminal import Terminal
 
 _NO_ROOM = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EIO, errno.EBADF, errno.EAGAIN)
 """What a write to stdout can fail with: a full disk, a terminal that is gone, a stream that is no output."""
-INTERRUPTED, READER_GONE = 130, 141
 
 
 def reported(words: Sequence[str], terminal: Terminal, work: Callable[[Terminal], int]) -> int:
@@ -97,7 +96,7 @@ def _interrupted(terminal: Terminal) -> int:
         if terminal.stderr_is_tty:
             terminal.stderr.write("\n")
             terminal.stderr.flush()
-    return INTERRUPTED
+    return ExitCode.INTERRUPTED
 
 
 def _flush(terminal: Terminal) -> None:
@@ -113,7 +112,7 @@ def _flush(terminal: Terminal) -> None:
 def _reader_gone(terminal: Terminal) -> int:
     """`dvctl ... | head` has seen enough: end like other tools that SIGPIPE ends, without a word."""
     _give_up(terminal)
-    return READER_GONE
+    return ExitCode.READER_GONE
 
 
 def _give_up(terminal: Terminal) -> None:

@@ -6,9 +6,7 @@ from typing import Any
 from devicevault_cli.cli.command import command
 from devicevault_cli.cli.context import Runtime
 from devicevault_cli.directories import expanded
-from devicevault_cli.errors import DvctlError
-
-FOUND = 3
+from devicevault_cli.errors import DvctlError, ExitCode
 
 
 @command("dvctl doctor", "dvctl doctor -o json", "dvctl doctor --config /etc/devicevault/config.yaml")
@@ -36,7 +34,7 @@ def doctor(run: Runtime) -> int:
     if redis_error is not None:
         run.printer.error(str(redis_error), redis_error.hint)
         return redis_error.exit_code
-    return FOUND if has_problem(answer) else 0
+    return ExitCode.FOUND if has_problem(answer) else 0
 
 
 def _error(look: Callable[[], object]) -> DvctlError | None:

@@ -13,14 +13,11 @@ from devicevault_cli.cli.context import Runtime
 from devicevault_cli.cli.named import conclude, typed_group
 from devicevault_cli.cli.options import Rate, Since, forbid, require_order
 from devicevault_cli.cli.values import parsed
-from devicevault_cli.errors import DvctlError, Usage
+from devicevault_cli.errors import DvctlError, ExitCode, Usage
 from devicevault_cli.operations.entries.positions import parse_end
 from devicevault_cli.operations.verify.names import Listed
 from devicevault_cli.streams.model import LAST, ZERO, EntryId
 from devicevault_cli.times import parse_pause
-
-FOUND = 3
-"""The exit code where something is lost, gone or twice."""
 
 WHEN = {"id": 18, "time": 24}
 ENTRY = WHEN | {"device_id": 9, "task_identifier": 20}
@@ -155,7 +152,7 @@ def _told(run: Runtime, answer: dict[str, Any], scope: Any, report: Path | None)
     if not answer["ok"]:
         for each in steps:
             run.printer.hint(f"{each.command}  # {each.why}")
-    return 0 if answer["ok"] else FOUND
+    return 0 if answer["ok"] else ExitCode.FOUND
 
 
 def _about(run: Runtime, scope: Any) -> dict[str, str]:
@@ -207,7 +204,7 @@ def _no_stream(run: Runtime, rows: int = 0) -> int:
     problem = nothing_to_verify(run.stream, run.stream.info(), rows)
     if problem:
         run.printer.warn(problem)
-    return FOUND if problem else 0
+    return ExitCode.FOUND if problem else 0
 
 
 def _show(run: Runtime, scope: Any, wanted: Listed) -> int:
@@ -218,7 +215,7 @@ def _show(run: Runtime, scope: Any, wanted: Listed) -> int:
     rows = listed(run.group, run.pipeline, run.repository, scope, wanted, verdict)
     run.printer.stream(rows, COLUMNS.get(wanted, ENTRY))
     missing = _no_stream(run, run.repository.count())
-    return FOUND if missing or verdict.lost or verdict.gone or run.repository.surplus() else 0
+    return ExitCode.FOUND if missing or verdict.lost or verdict.gone or run.repository.surplus() else 0
 
 
 def _watch(run: Runtime, scope: Any, pause_s: float) -> int:
