@@ -9,10 +9,11 @@ import pytest
 
 from devicevault_cli.errors import Damaged, Usage
 from devicevault_cli.operations.changes import journal
-from devicevault_cli.operations.changes.plan import Plan, some
+from devicevault_cli.operations.changes.plan import Plan
 from devicevault_cli.operations.database.dedupe import plan_dedupe
 from devicevault_cli.operations.entries import checksummed
 from devicevault_cli.operations.groups.reset import target
+from devicevault_cli.operations.wording import some
 from devicevault_cli.streams.model import ZERO, EntryId
 from tests.support.recovering import apply, table_at
 

@@ -14,9 +14,9 @@ def status(run: Runtime) -> int:
 
     Where the database is away the rest is shown, and the exit code is that of the error: 69, 77 or 78.
     """
-    from devicevault_cli.operations.changes.plan import number
     from devicevault_cli.operations.monitoring.status import status as look
     from devicevault_cli.operations.monitoring.table_state import table_state
+    from devicevault_cli.operations.wording import number
 
     run.stream.ping()  # where Redis is away too, nothing is worth waiting for the database
     table = table_state(run.pipeline.table, lambda: run.repository) if run.settings.has_database else None

@@ -115,25 +115,3 @@ def _apply(plan: Plan, opened: journal.Journal) -> Answer:
         raise
     opened.record(plan.command, plan.answer, result)
     return result
-
-
-def some(names: list[str], most: int = 5, total: int | None = None) -> str:
-    """A few of many, for a line of a plan; `total` where not all names are at hand."""
-    shown = ", ".join(names[:most])
-    more = (len(names) if total is None else total) - min(most, len(names))
-    return f"{shown} and {more:,} more" if more > 0 else shown
-
-
-def number(count: int, one: str, many: str | None = None) -> str:
-    """`1 entry`, `2,000 entries`."""
-    return f"{count:,} {one if count == 1 else many or one + 's'}"
-
-
-def chosen_number(count: int, one: str, many: str | None = None) -> str:
-    """The number of what was selected, and in words where that is nothing."""
-    return f"{'' if count else 'nothing matched: '}{number(count, one, many)}"
-
-
-def entries(count: int) -> str:
-    """`1 entry`, `2,000 entries`."""
-    return number(count, "entry", "entries")

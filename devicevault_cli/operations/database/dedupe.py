@@ -5,9 +5,10 @@ from __future__ import annotations
 from collections.abc import Iterator
 from typing import Any
 
-from devicevault_cli.operations.changes.plan import Answer, Plan, Progress, number, quietly, stale
+from devicevault_cli.operations.changes.plan import Answer, Plan, Progress, quietly, stale
 from devicevault_cli.operations.entries import checksummed
 from devicevault_cli.operations.groups.snapshots import new_path
+from devicevault_cli.operations.wording import number
 from devicevault_cli.paging import paged
 from devicevault_cli.repository.repository import Duplicate, Repository, Row
 

@@ -8,10 +8,11 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from devicevault_cli.nearest import quoted, suggestion
-from devicevault_cli.operations.changes.plan import Answer, Plan, Progress, chosen_number, quietly, some
+from devicevault_cli.operations.changes.plan import Answer, Plan, Progress, quietly
 from devicevault_cli.operations.entries.pending import shown
 from devicevault_cli.operations.entries.show import shown_fields
 from devicevault_cli.operations.named import NO_NAMES, Named, named_letters
+from devicevault_cli.operations.wording import chosen_number, some
 from devicevault_cli.streams import admin
 from devicevault_cli.streams.dead_letters import DeadLetter, DeadLetters
 from devicevault_cli.streams.model import LAST, EntryId

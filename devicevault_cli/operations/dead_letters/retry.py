@@ -10,11 +10,12 @@ from typing import NamedTuple
 
 from devicevault_cli.errors import Usage
 from devicevault_cli.messages import Decision, Decoded, Rejected
-from devicevault_cli.operations.changes.plan import Answer, Plan, Progress, chosen_number, number, quietly
+from devicevault_cli.operations.changes.plan import Answer, Plan, Progress, quietly
 from devicevault_cli.operations.dead_letters.letters import Found, Letters
 from devicevault_cli.operations.entries.show import shown_fields
 from devicevault_cli.operations.replay.preview import Census
 from devicevault_cli.operations.save import Outcome, rejection, save_ahead
+from devicevault_cli.operations.wording import chosen_number, number
 from devicevault_cli.pipelines import Pipeline
 from devicevault_cli.records import Record, identity
 from devicevault_cli.repository.repository import Repository

@@ -7,10 +7,11 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
 from devicevault_cli.messages import Decoded
-from devicevault_cli.operations.changes.plan import Answer, Plan, Progress, chosen_number, entries, quietly, some
+from devicevault_cli.operations.changes.plan import Answer, Plan, Progress, quietly
 from devicevault_cli.operations.groups.snapshots import existing_group
 from devicevault_cli.operations.monitoring.liveness import liveness_of
 from devicevault_cli.operations.named import named_consumers, named_pending, new_consumer
+from devicevault_cli.operations.wording import chosen_number, entries, some
 from devicevault_cli.paging import paged
 from devicevault_cli.pipelines import Pipeline
 from devicevault_cli.repository.repository import Repository

@@ -8,7 +8,8 @@ from typing import NamedTuple
 
 from devicevault_cli.messages import Decoded, Rejected, first_id
 from devicevault_cli.nearest import quoted, suggestion
-from devicevault_cli.operations.changes.plan import Answer, Plan, Progress, entries, quietly
+from devicevault_cli.operations.changes.plan import Answer, Plan, Progress, quietly
+from devicevault_cli.operations.wording import entries
 from devicevault_cli.pipelines import Pipeline
 from devicevault_cli.records import Record
 from devicevault_cli.repository.repository import Repository

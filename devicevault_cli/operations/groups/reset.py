@@ -8,11 +8,12 @@ from contextlib import suppress
 from pathlib import Path
 
 from devicevault_cli.errors import DvctlError, Usage
-from devicevault_cli.operations.changes.plan import Answer, Plan, Progress, entries, number, quietly, some, stale
+from devicevault_cli.operations.changes.plan import Answer, Plan, Progress, quietly, stale
 from devicevault_cli.operations.entries.positions import RANGE_ENDS, parse_start
 from devicevault_cli.operations.groups import snapshots
 from devicevault_cli.operations.monitoring.liveness import liveness_of, not_known, refusal
 from devicevault_cli.operations.replay.preview import Census
+from devicevault_cli.operations.wording import entries, number, some
 from devicevault_cli.pipelines import Pipeline
 from devicevault_cli.repository.repository import Repository
 from devicevault_cli.streams import admin, marker

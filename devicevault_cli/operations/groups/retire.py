@@ -5,11 +5,12 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 
 from devicevault_cli.errors import MissingGroup, Usage
-from devicevault_cli.operations.changes.plan import Answer, Plan, Progress, entries, number, quietly, some
+from devicevault_cli.operations.changes.plan import Answer, Plan, Progress, quietly
 from devicevault_cli.operations.groups.consumer_name import lowest_free
 from devicevault_cli.operations.groups.snapshots import existing_group
 from devicevault_cli.operations.monitoring.liveness import ALIVE_MS, Liveness, liveness_of, refusal
 from devicevault_cli.operations.named import named_consumers, new_consumer
+from devicevault_cli.operations.wording import entries, number, some
 from devicevault_cli.streams import admin
 from devicevault_cli.streams.group import Group
 from devicevault_cli.streams.model import ConsumerInfo

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import Literal, NamedTuple, TypeAlias
 
+from devicevault_cli.operations.wording import entries_were
 from devicevault_cli.streams.marker import Seen
 from devicevault_cli.streams.model import ZERO
 from devicevault_cli.times import iso
@@ -124,8 +125,3 @@ def _group_gone(stream: str, group: str, before: Seen, removed: int) -> Change:
         f" ({iso(before.at_ms)}); entries that still are on the stream will be delivered again{lost}",
         removed,
     )
-
-
-def entries_were(count: int) -> str:
-    """The subject and verb of a sentence: `1 entry was`, `2,000 entries were`."""
-    return "1 entry was" if count == 1 else f"{count:,} entries were"

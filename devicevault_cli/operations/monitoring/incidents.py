@@ -10,8 +10,9 @@ from dataclasses import asdict, dataclass, replace
 from typing import Any
 
 from devicevault_cli.errors import DvctlError, Refused, Usage, WrongType
-from devicevault_cli.operations.changes.plan import Answer, Plan, number
+from devicevault_cli.operations.changes.plan import Answer, Plan
 from devicevault_cli.operations.monitoring.continuity import RESTARTS, Change, Kind, compare
+from devicevault_cli.operations.wording import number
 from devicevault_cli.repository.repository import Repository
 from devicevault_cli.streams import marker
 from devicevault_cli.streams.group import Group

@@ -8,8 +8,8 @@ from typing import Any, TypeAlias
 
 from devicevault_cli.errors import DvctlError, Refused, WrongType
 from devicevault_cli.operations.monitoring.checks import Finding
-from devicevault_cli.operations.monitoring.continuity import entries_were
 from devicevault_cli.operations.monitoring.incidents import Incident, all_of, of_group, open_ones, sentence, table_ahead
+from devicevault_cli.operations.wording import entries_were
 from devicevault_cli.repository.repository import Repository
 from devicevault_cli.streams import keys
 from devicevault_cli.streams.group import Group

@@ -12,11 +12,12 @@ from dataclasses import dataclass, field
 from devicevault_cli.errors import RecordRejected
 from devicevault_cli.messages import Decision, Decoded, Rejected
 from devicevault_cli.operations.changes.interruption import interruptible
-from devicevault_cli.operations.changes.plan import Answer, Plan, Progress, chosen_number, entries, number, quietly
+from devicevault_cli.operations.changes.plan import Answer, Plan, Progress, quietly
 from devicevault_cli.operations.rate_limit import Pace
 from devicevault_cli.operations.replay.preview import Census
 from devicevault_cli.operations.replay.selection import Source
 from devicevault_cli.operations.save import Outcome, conflicting, rejection, save_ahead
+from devicevault_cli.operations.wording import chosen_number, entries, entries_were, number
 from devicevault_cli.paging import paged
 from devicevault_cli.pipelines import Pipeline
 from devicevault_cli.records import Record
@@ -96,7 +97,7 @@ def plan_replay(
         except BaseException:
             log.warning(
                 "at least %s replayed; run the command again to continue: existing rows are not duplicated",
-                _were(done.saved),
+                entries_were(done.saved),
             )
             raise
         return done.answer() | {"unknown": [*map(str, source.unknown)]}
@@ -166,10 +167,6 @@ def _replay(
             progress(done.selected)
             time.sleep(pace.after(done.selected - paced))
             paced = done.selected
-
-
-def _were(count: int) -> str:
-    return f"{entries(count)} {'was' if count == 1 else 'were'}"
 
 
 def _wanted(page: list[Entry], pipeline: Pipeline, repository: Repository, options: ReplayOptions) -> list[Entry]:
@@ -250,7 +247,7 @@ def plan_republish(
                     progress(copies)
                     time.sleep(pace.after(len(made.ids)))
         except BaseException:
-            log.warning("%s copied%s", _were(copies), f"; continue with --from {done.next()}" if done else "")
+            log.warning("%s copied%s", entries_were(copies), f"; continue with --from {done.next()}" if done else "")
             raise
         return {"republished": copies, "refused": refused}
 

@@ -6,12 +6,13 @@ from collections import Counter
 from dataclasses import replace
 
 from devicevault_cli.messages import Decoded, Rejected
-from devicevault_cli.operations.changes.plan import Answer, Plan, entries
+from devicevault_cli.operations.changes.plan import Answer, Plan
 from devicevault_cli.operations.save import rejection, save_apart
 from devicevault_cli.operations.verify.classes import BAD, Judge, Judged, reason
 from devicevault_cli.operations.verify.scan import Scope, scan
 from devicevault_cli.operations.verify.verdict import Verdict
 from devicevault_cli.operations.verify.verify import Progress, examine, quietly
+from devicevault_cli.operations.wording import entries
 from devicevault_cli.pipelines import RESULTS, Pipeline
 from devicevault_cli.repository.repository import Repository
 from devicevault_cli.streams.group import Group
