@@ -195,8 +195,8 @@ def _fate(group: Group, ids: list[EntryId], pipeline: Pipeline, repository: Repo
         fate.update({"whether they have a row is unknown without a database": len(there)} if there else {})
         return fate
     records = []
-    for key, entry in there.items():
-        decision = pipeline.decode(key.ms, key.seq, entry.fields, repository.device_id_max)
+    for entry in there.values():
+        decision = pipeline.decode_entry(entry, repository.device_id_max)
         if isinstance(decision, Decoded):
             records.append(decision.record)
         else:

@@ -7,12 +7,12 @@ from hashlib import sha256
 from typing import Any
 
 from devicevault_cli.errors import MissingGroup
-from devicevault_cli.messages import Decision, Decoded, Rejected, first_id
+from devicevault_cli.messages import Decision, Decoded, Rejected
 from devicevault_cli.operations.entries.pending import shown
 from devicevault_cli.operations.monitoring.followed import Followed
 from devicevault_cli.operations.monitoring.status import iso
 from devicevault_cli.operations.save import UNENCODABLE
-from devicevault_cli.pipelines import Pipeline
+from devicevault_cli.pipelines import Pipeline, original_id
 from devicevault_cli.repository.repository import Repository
 from devicevault_cli.streams.dead_letters import PACKED, DeadLetters
 from devicevault_cli.streams.group import Group
@@ -84,11 +84,11 @@ def show(
             would = f"not found: the stream has no entry {key}"
         else:
             answer["fields"] = shown_fields(entry.fields, reveal)
-            decision = pipeline.decode(key.ms, key.seq, entry.fields, repository.device_id_max)
+            decision = pipeline.decode_entry(entry, repository.device_id_max)
             rows = repository.find([decision.record]) if isinstance(decision, Decoded) else [[]]
             answer["row"] = rows[0][0]._asdict() if rows[0] else None
             would = _would(decision, bool(rows[0]), repository)
-            first = EntryId(*(first_id(entry.fields) or key))
+            first = original_id(entry)
             if rows[0]:
                 state = "persisted"
             elif first in dead:

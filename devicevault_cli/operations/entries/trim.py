@@ -6,11 +6,11 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import NamedTuple
 
-from devicevault_cli.messages import Decoded, Rejected, first_id
+from devicevault_cli.messages import Decoded, Rejected
 from devicevault_cli.nearest import quoted, suggestion
 from devicevault_cli.operations.changes.plan import Answer, Plan, Progress, quietly
 from devicevault_cli.operations.wording import entries
-from devicevault_cli.pipelines import Pipeline
+from devicevault_cli.pipelines import Pipeline, original_id
 from devicevault_cli.records import Record
 from devicevault_cli.repository.repository import Repository
 from devicevault_cli.streams import admin
@@ -76,9 +76,9 @@ class _Table:
         open_ids: list[tuple[EntryId, str]] = []
         records: list[tuple[EntryId, Record]] = []
         for entry in page:
-            if entry.id in self.settled or EntryId(*(first_id(entry.fields) or entry.id)) in self.settled:
+            if entry.id in self.settled or original_id(entry) in self.settled:
                 continue
-            decision = self.pipeline.decode(entry.id.ms, entry.id.seq, entry.fields, self.repository.device_id_max)
+            decision = self.pipeline.decode_entry(entry, self.repository.device_id_max)
             if isinstance(decision, Decoded):
                 records.append((entry.id, decision.record))
             elif isinstance(decision, Rejected):
