@@ -66,7 +66,7 @@ def run_demo(stream: Stream, repository: Repository, tell: Tell) -> dict[str, An
         f"{tally.persisted} rows, {tally.duplicates} recognised as duplicates, {tally.dead_lettered} dead letters.",
         None,
     )
-    tell(f"Pending: {pending(group)['total']} - nothing is left in anybody's hands.", None)
+    tell(f"Pending: {pending(group).total} - nothing is left in anybody's hands.", None)
     letters = DeadLetters(stream, group.name)
     rows = [
         {"id": str(each.id), "reason": each.reason, "detail": each.detail} for page in letters.pages() for each in page

@@ -10,7 +10,7 @@ import pytest
 
 from devicevault_cli.errors import Damaged, StalePlan, Usage
 from devicevault_cli.operations.changes.plan import Answer
-from devicevault_cli.operations.entries.export import export_entries
+from devicevault_cli.operations.entries.export import ExportAnswer, export_entries
 from devicevault_cli.operations.entries.publish import read_messages
 from devicevault_cli.operations.entries.trim import Keep, plan_trim
 from devicevault_cli.operations.replay.replay import ReplayOptions, plan_replay, plan_republish
@@ -158,7 +158,7 @@ def test_an_export_replays_and_publishes(group: Group, table: Repository, tmp_pa
     group.stream.add([message(1, device_config="secret", log='["ü"]'), {**message(2), b"odd": b"\xff\x00"}])
     path = tmp_path / "x.jsonl"
     answer = export_entries(path, from_stream(group.stream, Selection())())
-    assert answer == {"exported": 2, "file": str(path)}
+    assert answer == ExportAnswer(2, str(path))
     assert path.stat().st_mode & 0o777 == 0o600
     assert "secret" not in path.read_text()
     entries = [entry for page in from_file(path, Selection())() for entry in page]

@@ -108,7 +108,7 @@ def show(
 
 
 def _letters(answer: Any) -> Iterator[str]:
-    from devicevault_cli.operations.entries.show import field_lines
+    from devicevault_cli.operations.entries.fields import field_lines
 
     for letter in answer["entries"]:
         yield f"{letter['id']}  {letter['reason']}: {letter['detail']}"

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator
 from itertools import chain
 from pathlib import Path
-from typing import Annotated, Any, NamedTuple
+from typing import TYPE_CHECKING, Annotated, Any, NamedTuple
 
 from devicevault_cli.cli.arguments import Argument, Option
 from devicevault_cli.cli.commands.replay import Task
@@ -27,10 +27,13 @@ from devicevault_cli.cli.options import (
 )
 from devicevault_cli.errors import Usage
 from devicevault_cli.operations.changes.interruption import interruptible
-from devicevault_cli.operations.changes.plan import Answer, quietly
+from devicevault_cli.operations.changes.plan import quietly
 from devicevault_cli.operations.named import Named
 from devicevault_cli.operations.replay.selection import Selection, from_stream
 from devicevault_cli.streams.model import Entry
+
+if TYPE_CHECKING:
+    from devicevault_cli.operations.entries.export import ExportAnswer
 
 STDOUT = Path("-")
 
@@ -85,17 +88,17 @@ def export(
             answer = chosen.write(target, items, reveal=reveal, replace=replace, progress=progress)
     names = chosen.named()
     if to_stdout:
-        run.printer.note(f"exported: {answer['exported']:,}")
+        run.printer.note(f"exported: {answer.exported:,}")
         conclude(run, names)
     else:
-        answered(run, answer | {"unknown": list(names.unknown)}, names)
+        answered(run, answer.to_dict() | {"unknown": list(names.unknown)}, names)
 
 
 class _Chosen(NamedTuple):
     """What is to be exported, who writes it, and, once it was read, which of its ids do not exist."""
 
     items: Iterator[Any]
-    write: Callable[..., Answer]
+    write: Callable[..., ExportAnswer]
     named: Callable[[], Named]
 
 

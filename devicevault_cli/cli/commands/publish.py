@@ -4,12 +4,15 @@ from __future__ import annotations
 
 from contextlib import ExitStack
 from pathlib import Path
-from typing import Annotated, Any
+from typing import TYPE_CHECKING, Annotated
 
 from devicevault_cli.cli.arguments import Option
 from devicevault_cli.cli.context import Runtime
 from devicevault_cli.cli.options import Rate, command
 from devicevault_cli.errors import DvctlError, Usage
+
+if TYPE_CHECKING:
+    from devicevault_cli.operations.entries.publish import PublishAnswer
 
 
 @command(
@@ -46,10 +49,10 @@ def publish(
         messages = operation.numbered(make(count, device, status, log))
         with run.printer.progress("publishing", count) as progress:
             answer = operation.publish_all(run.stream, messages, rate, progress)
-    run.printer.answer(answer)
+    run.printer.answer(answer.to_dict())
 
 
-def _publish_file(run: Runtime, file: Path, from_line: int, rate: float | None) -> dict[str, Any]:
+def _publish_file(run: Runtime, file: Path, from_line: int, rate: float | None) -> PublishAnswer:
     from devicevault_cli.operations.entries.message_files import opened
     from devicevault_cli.operations.entries.publish import publish_all
 

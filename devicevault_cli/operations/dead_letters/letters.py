@@ -9,8 +9,7 @@ from typing import Any
 
 from devicevault_cli.nearest import quoted, suggestion
 from devicevault_cli.operations.changes.plan import Answer, Plan, Progress, quietly
-from devicevault_cli.operations.entries.pending import shown
-from devicevault_cli.operations.entries.show import shown_fields
+from devicevault_cli.operations.entries.fields import field_text, shown_fields
 from devicevault_cli.operations.named import NO_NAMES, Named, named_letters
 from devicevault_cli.operations.wording import chosen_number, some
 from devicevault_cli.streams import admin
@@ -71,7 +70,7 @@ class Letters:
         return (
             (self.ids is None or letter.id in self.ids)
             and self.reason in (None, letter.reason)
-            and (self.device is None or shown(letter.fields, b"device_id") == str(self.device))
+            and (self.device is None or field_text(letter.fields, b"device_id") == str(self.device))
             and (self.since_ms is None or at >= self.since_ms)
             and (self.until_ms is None or at <= self.until_ms)
         )
@@ -139,8 +138,8 @@ def _row(letter: DeadLetter) -> dict[str, Any]:
         "at": letter.at,
         "reason": letter.reason,
         "detail": letter.detail,
-        "device_id": shown(letter.fields, b"device_id"),
-        "task_identifier": shown(letter.fields, b"task_identifier"),
+        "device_id": field_text(letter.fields, b"device_id"),
+        "task_identifier": field_text(letter.fields, b"task_identifier"),
         "attempts": letter.attempts,
         "deliveries": letter.deliveries,
         "consumer": letter.consumer,
@@ -157,7 +156,7 @@ def letter_stats(letters: DeadLetters) -> Answer:
     retried = 0
     for letter in Letters().of(letters):
         reasons[letter.reason] += 1
-        devices[shown(letter.fields, b"device_id") or ""] += 1
+        devices[field_text(letter.fields, b"device_id") or ""] += 1
         retried += letter.attempts > 0
         first, last = first or letter.at, letter.at
     return {

@@ -12,7 +12,7 @@ from devicevault_cli.errors import Usage
 from devicevault_cli.messages import Decision, Decoded, Rejected
 from devicevault_cli.operations.changes.plan import Answer, Plan, Progress, quietly
 from devicevault_cli.operations.dead_letters.letters import Found, Letters
-from devicevault_cli.operations.entries.show import shown_fields
+from devicevault_cli.operations.entries.fields import shown_fields
 from devicevault_cli.operations.replay.preview import Census
 from devicevault_cli.operations.save import Outcome, rejection, save_ahead
 from devicevault_cli.operations.wording import chosen_number, number
