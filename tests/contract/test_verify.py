@@ -16,7 +16,6 @@ from devicevault_cli.consumer.demo import bad_messages
 from devicevault_cli.consumer.shutdown import Stop
 from devicevault_cli.consumer.worker import ConsumeOptions, Consumer
 from devicevault_cli.errors import MissingGroup
-from devicevault_cli.operations.changes.plan import carry_out
 from devicevault_cli.operations.entries.claim import Chosen, plan_claim
 from devicevault_cli.operations.verify.repair import plan_repair
 from devicevault_cli.operations.verify.scan import Scope
@@ -31,6 +30,7 @@ from devicevault_cli.streams.group import Group
 from devicevault_cli.streams.stream import Stream
 from tests.support.consuming import GROUP, good
 from tests.support.postgres_server import PostgresServer
+from tests.support.recovering import apply
 from tests.support.verifying import Seeded, seed
 
 PATIENCE_S = float(os.environ.get("DVCTL_TEST_SOAK_S", "12"))
@@ -59,11 +59,7 @@ def check_seeded(seeded: Seeded) -> None:
     rows = {"rows": seeded.rows, "duplicate_rows": 0, "conflicting": 0, "rows_without_entry": 0}
     assert answer["rows"] == rows
     assert answer["columns_differing"] == {}
-    repaired = carry_out(
-        lambda: plan_repair(seeded.group, seeded.pipeline, seeded.repository, Scope()),
-        show=lambda plan: None,
-        confirm=lambda plan: None,
-    )
+    repaired = apply(lambda: plan_repair(seeded.group, seeded.pipeline, seeded.repository, Scope()))
     assert repaired["repaired"] == {"inserted": 7, "duplicates": 0, "dead_lettered": 4, "left": 0}
     assert (repaired["classes"]["lost"], repaired["classes"]["lost_invalid"]) == (0, 0)
 
@@ -248,9 +244,7 @@ def test_what_devicevault_eats_in_an_outage_is_named_and_brought_back(
             for row in listed(group, RESULTS, repository, Scope(), wanted, Verdict())
         ]
         assert sorted(named) == sorted(map(str, eaten))
-        repaired = carry_out(
-            lambda: plan_repair(group, RESULTS, repository, Scope()), show=lambda plan: None, confirm=lambda plan: None
-        )
+        repaired = apply(lambda: plan_repair(group, RESULTS, repository, Scope()))
         assert (repaired["repaired"]["inserted"], repaired["repaired"]["dead_lettered"]) == (15, len(bad))
         answer = verify(group, RESULTS, repository)
     assert answer["ok"] is True

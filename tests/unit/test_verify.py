@@ -12,7 +12,6 @@ import fakeredis
 import pytest
 
 from devicevault_cli.operations.changes.journal import journal_path
-from devicevault_cli.operations.changes.plan import carry_out
 from devicevault_cli.operations.verify import scan
 from devicevault_cli.operations.verify.classes import CLASSES, Judge
 from devicevault_cli.operations.verify.repair import plan_repair
@@ -35,6 +34,7 @@ from devicevault_cli.streams.settled import write_late_letter
 from devicevault_cli.streams.stream import Stream
 from devicevault_cli.times import iso
 from tests.support.consuming import GROUP, drain, good
+from tests.support.recovering import apply
 from tests.support.verifying import MINUTE, START, STORED, Seeded, seed
 
 
@@ -380,12 +380,7 @@ def test_reports_name_the_numbers_and_let_nothing_in(seeded: Seeded) -> None:
 
 
 def repair(seeded: Seeded, **options: Any) -> dict[str, Any]:
-    return carry_out(
-        lambda: plan_repair(seeded.group, RESULTS, seeded.repository, Scope()),
-        show=lambda plan: None,
-        confirm=lambda plan: None,
-        **options,
-    )
+    return apply(lambda: plan_repair(seeded.group, RESULTS, seeded.repository, Scope()), **options)
 
 
 def test_a_dry_run_changes_nothing(seeded: Seeded) -> None:

@@ -114,13 +114,13 @@ def _repair(run: Runtime, scope: Any, report: Path | None, *, deep: bool) -> int
     from devicevault_cli.operations.verify.repair import plan_repair
 
     with run.printer.progress("verifying") as progress:
-        answer, plan = carried_out(
+        planned, done = carried_out(
             run,
             lambda: plan_repair(run.group, run.pipeline, run.repository, scope, deep=deep, progress=progress),
             "Repair?",
         )
-    code = _told(run, answer, scope, report)
-    check_success(plan, answer)
+    code = _told(run, done.to_dict(), scope, report)
+    check_success(planned, done)
     return code
 
 

@@ -5,7 +5,8 @@ from __future__ import annotations
 from collections.abc import Iterator
 from typing import Any
 
-from devicevault_cli.operations.changes.plan import Answer, Plan, Progress, quietly, stale
+from devicevault_cli.operations.changes.change import stale
+from devicevault_cli.operations.changes.plan import Answer, Plan, Progress, quietly
 from devicevault_cli.operations.entries import checksummed
 from devicevault_cli.operations.groups.snapshots import new_path
 from devicevault_cli.operations.wording import number
@@ -56,7 +57,6 @@ def plan_dedupe(repository: Repository, progress: Progress = quietly) -> Plan:
         size=len(surplus),
         apply=apply,
         still_true=still_true,
-        snapshot=True,
     )
 
 

@@ -8,7 +8,8 @@ from contextlib import suppress
 from pathlib import Path
 
 from devicevault_cli.errors import DvctlError, Usage
-from devicevault_cli.operations.changes.plan import Answer, Plan, Progress, quietly, stale
+from devicevault_cli.operations.changes.change import stale
+from devicevault_cli.operations.changes.plan import Answer, Plan, Progress, quietly
 from devicevault_cli.operations.entries.positions import RANGE_ENDS, parse_start
 from devicevault_cli.operations.groups import snapshots
 from devicevault_cli.operations.monitoring.liveness import liveness_of, not_known, refusal
@@ -92,7 +93,6 @@ def plan_reset(
         apply=apply,
         still_true=still_true,
         refusal=refused,
-        snapshot=True,
     )
 
 
@@ -185,7 +185,6 @@ def plan_destroy(group: Group, *, force: bool = False, progress: Progress = quie
         still_true=_unchanged(group, info),
         refusal=refused,
         typed=group.name,
-        snapshot=True,
     )
 
 
