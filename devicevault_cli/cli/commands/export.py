@@ -107,10 +107,11 @@ def _entries(run: Runtime, selection: Selection) -> _Chosen:
 
 
 def _letters(run: Runtime, selection: Selection) -> _Chosen:
-    from devicevault_cli.operations.dead_letters.letters import Found, Letters
+    from devicevault_cli.operations.dead_letters.select import LetterFilter, SelectedLetters
     from devicevault_cli.operations.entries.export import export_letters
 
-    found = Found(run.dead_letters, Letters(None if selection.ids is None else frozenset(selection.ids)))
-    letters = (letter for page in found.again() for letter in page)
+    ids = None if selection.ids is None else frozenset(selection.ids)
+    found = SelectedLetters(run.dead_letters, LetterFilter(ids))
+    letters = (letter for page in found.pages() for letter in page)
     chosen = (letter for letter in letters if selection.matches(Entry(letter.id, letter.fields)))
     return _Chosen(chosen, export_letters, found.named)

@@ -5,7 +5,7 @@ from __future__ import annotations
 from abc import ABC, abstractmethod
 from collections.abc import Callable
 from dataclasses import dataclass, replace
-from typing import Any, Generic, TypeAlias, TypeVar
+from typing import Generic, TypeAlias, TypeVar
 
 from devicevault_cli.directories import why_no_snapshot
 from devicevault_cli.errors import DvctlError, StalePlan
@@ -80,7 +80,7 @@ def carry_out(change: Change[A], journal: Journal) -> A:
     """
     if not change.still_true():
         raise stale()
-    planned = _journalled(change.answer) if change.counted else {}
+    planned = change.answer.to_dict() if change.counted else {}
     try:
         done = replace(change.apply(), applied=True)
     except DvctlError as error:
@@ -89,13 +89,8 @@ def carry_out(change: Change[A], journal: Journal) -> A:
     except BaseException as error:
         journal.record(change.command, planned, {"interrupted": type(error).__name__})
         raise
-    journal.record(change.command, planned, _journalled(done))
+    journal.record(change.command, planned, done.to_dict())
     return done
-
-
-def _journalled(answer: ChangeAnswer) -> dict[str, Any]:
-    """What the journal keeps of an answer; which of two is the result it says itself."""
-    return {name: value for name, value in answer.to_dict().items() if name != "applied"}
 
 
 def stale() -> StalePlan:
