@@ -11,7 +11,7 @@ from devicevault_cli.cli.context import Runtime
 from devicevault_cli.cli.named import answered, looked_up, typed_device, typed_group, unmatched
 from devicevault_cli.cli.options import Count, Device, IdsFrom, command, read_ids, say_if_missing
 from devicevault_cli.errors import Usage
-from devicevault_cli.operations.dead_letters.letters import Letters
+from devicevault_cli.operations.dead_letters.select import LetterFilter
 from devicevault_cli.operations.entries.positions import parse_start
 from devicevault_cli.operations.named import NO_NAMES, Named
 from devicevault_cli.streams.model import EntryId
@@ -38,8 +38,8 @@ def _chosen(
     device: int | None,
     since: EntryId | None,
     older_than_ms: int | None,
-) -> Letters:
-    return Letters(
+) -> LetterFilter:
+    return LetterFilter(
         ids=frozenset(read_ids(run, ids, ids_from)) if ids or ids_from is not None else None,
         reason=reason,
         device=device,
@@ -48,14 +48,14 @@ def _chosen(
     )
 
 
-def _require(chosen: Letters, everything: bool) -> None:
-    if chosen == Letters() and not everything:
+def _require(chosen: LetterFilter, everything: bool) -> None:
+    if chosen == LetterFilter() and not everything:
         raise Usage("no dead letters are chosen", hint="give ids, --reason, --device, --since, --older-than, or --all")
     if chosen.ids is not None and everything:
         raise Usage("give either ids or --all")
 
 
-def _typed(run: Runtime, chosen: Letters) -> Named:
+def _typed(run: Runtime, chosen: LetterFilter) -> Named:
     """What was typed and does not exist, where nothing was found."""
     names = (typed_group(run), chosen.named_reason(run.dead_letters), typed_device(run, chosen.device))
     return next((each for each in names if each.unknown), NO_NAMES)
@@ -74,17 +74,17 @@ def list_(
     count: Count = 100,
 ) -> None:
     """List dead letters, oldest first; totals are of all that match (-o ids: all, not only a page)."""
-    from devicevault_cli.operations.dead_letters.letters import list_letters
+    from devicevault_cli.operations.dead_letters.list import list_letters
 
     chosen = _chosen(run, ids, ids_from, reason, device, since, older_than)
     limit = None if everything or run.settings.output == "ids" else count
     answer = list_letters(run.dead_letters, chosen, limit)
-    named = chosen.named(run.dead_letters, map(EntryId.parse, answer.get("unknown", ())))
-    if not answer["total"] and not named.unknown:
+    named = chosen.named(run.dead_letters, answer.unknown or ())
+    if not answer.total and not named.unknown:
         named = _typed(run, chosen)
-    answered(run, answer, named, "entries", columns=COLUMNS)
-    if not answer["total"]:
-        if chosen != Letters():
+    answered(run, answer.to_dict(), named, "entries", columns=COLUMNS)
+    if not answer.total:
+        if chosen != LetterFilter():
             run.printer.note("nothing matched")
         say_if_missing(run)
 
@@ -97,14 +97,14 @@ def show(
     reveal: Annotated[bool, Option("--reveal", "Show device_config instead of its size and hash.")] = False,
 ) -> None:
     """Show dead letters whole: the message, the reason, the history."""
-    from devicevault_cli.operations.dead_letters.letters import show_letters
+    from devicevault_cli.operations.dead_letters.show import show_letters
 
     wanted = read_ids(run, ids, ids_from)
     if not wanted and ids_from is None:
         raise Usage("missing argument ID...", hint="give ids; run `dvctl dlq list` to see them")
     answer = show_letters(run.dead_letters, wanted, reveal=reveal)
-    named = Letters(frozenset(wanted)).named(run.dead_letters, map(EntryId.parse, answer["unknown"]))
-    looked_up(run, answer, named, "entries", lines=_letters)
+    named = LetterFilter(frozenset(wanted)).named(run.dead_letters, answer.unknown)
+    looked_up(run, answer.to_dict(), named, "entries", lines=_letters)
 
 
 def _letters(answer: Any) -> Iterator[str]:
@@ -121,11 +121,11 @@ def _letters(answer: Any) -> Iterator[str]:
 @command("dvctl dlq stats", "dvctl dlq stats -o json")
 def stats(run: Runtime) -> None:
     """Count dead letters by reason and device, with the oldest and the newest."""
-    from devicevault_cli.operations.dead_letters.letters import letter_stats
+    from devicevault_cli.operations.dead_letters.stats import letter_stats
 
     answer = letter_stats(run.dead_letters)
-    answered(run, answer, NO_NAMES if answer["total"] else typed_group(run))
-    if not answer["total"]:
+    answered(run, answer.to_dict(), NO_NAMES if answer.total else typed_group(run))
+    if not answer.total:
         say_if_missing(run)
 
 
@@ -184,7 +184,7 @@ def drop(
 
     While its entry is on the stream, `dvctl replay ID` brings a message back.
     """
-    from devicevault_cli.operations.dead_letters.letters import plan_drop
+    from devicevault_cli.operations.dead_letters.drop import plan_drop
 
     chosen = _chosen(run, ids, ids_from, reason, device, since, older_than)
     _require(chosen, everything)

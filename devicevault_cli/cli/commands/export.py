@@ -26,8 +26,8 @@ from devicevault_cli.cli.options import (
     say_if_missing,
 )
 from devicevault_cli.errors import Usage
+from devicevault_cli.operations.changes.change import quietly
 from devicevault_cli.operations.changes.interruption import interruptible
-from devicevault_cli.operations.changes.plan import quietly
 from devicevault_cli.operations.named import Named
 from devicevault_cli.operations.replay.selection import Selection, from_stream
 from devicevault_cli.streams.model import Entry
@@ -110,10 +110,11 @@ def _entries(run: Runtime, selection: Selection) -> _Chosen:
 
 
 def _letters(run: Runtime, selection: Selection) -> _Chosen:
-    from devicevault_cli.operations.dead_letters.letters import Found, Letters
+    from devicevault_cli.operations.dead_letters.select import LetterFilter, SelectedLetters
     from devicevault_cli.operations.entries.export import export_letters
 
-    found = Found(run.dead_letters, Letters(None if selection.ids is None else frozenset(selection.ids)))
-    letters = (letter for page in found.again() for letter in page)
+    ids = None if selection.ids is None else frozenset(selection.ids)
+    found = SelectedLetters(run.dead_letters, LetterFilter(ids))
+    letters = (letter for page in found.pages() for letter in page)
     chosen = (letter for letter in letters if selection.matches(Entry(letter.id, letter.fields)))
     return _Chosen(chosen, export_letters, found.named)

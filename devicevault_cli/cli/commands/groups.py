@@ -56,7 +56,7 @@ def destroy_group(run: Runtime) -> None:
 
     Refused while a consumer of the group is alive. A consumer that runs, or starts, creates the group again at 0.
     """
-    from devicevault_cli.operations.groups.reset import plan_destroy
+    from devicevault_cli.operations.groups.destroy import plan_destroy
 
     if run.confirm_name is not None and run.confirm_name != run.group.name:
         raise Usage(
@@ -108,7 +108,7 @@ def restore_group(
     pending entries stay. What was deleted since cannot come back, nor can the idle times of consumers. Refused while a
     client that is not dvctl waits for messages of the group.
     """
-    from devicevault_cli.operations.groups.reset import plan_restore
+    from devicevault_cli.operations.groups.restore import plan_restore
     from devicevault_cli.streams.group import Group
     from devicevault_cli.streams.stream import Stream
 

@@ -69,7 +69,8 @@ def replay(
 
     Each row gets the time of its entry. No group is changed, nothing is dispatched to storage.
     """
-    from devicevault_cli.operations.replay.replay import MOST_COPIES, ReplayOptions, plan_replay, plan_republish
+    from devicevault_cli.operations.replay.replay import ReplayOptions, plan_replay
+    from devicevault_cli.operations.replay.republish import MOST_COPIES, plan_republish
 
     listed = [*(words or ()), *(ids or ())]
     selection = Selection(

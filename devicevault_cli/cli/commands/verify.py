@@ -6,7 +6,7 @@ import shlex
 import time
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any
 
 from devicevault_cli.cli.arguments import Option
 from devicevault_cli.cli.context import Runtime
@@ -14,6 +14,7 @@ from devicevault_cli.cli.named import conclude, typed_group
 from devicevault_cli.cli.options import Rate, Since, command, forbid, require_order
 from devicevault_cli.errors import DvctlError, Usage
 from devicevault_cli.operations.entries.positions import parse_end
+from devicevault_cli.operations.verify.names import Listed
 from devicevault_cli.output.escapes import visible
 from devicevault_cli.output.printer import not_confirmed
 from devicevault_cli.streams.model import LAST, ZERO, EntryId
@@ -22,10 +23,6 @@ from devicevault_cli.times import parse_pause
 FOUND = 3
 """The exit code where something is lost, gone or twice."""
 
-Shown = Literal[
-    "persisted", "dead", "discarded", "pending", "undelivered", "skipped", "lost", "lost_invalid", "gone",
-    "conflicting", "duplicate_rows", "rows_without_entry",
-]  # fmt: skip
 WHEN = {"id": 18, "time": 24}
 ENTRY = WHEN | {"device_id": 9, "task_identifier": 20}
 COLUMNS = {
@@ -51,7 +48,7 @@ ROUND = {"entries": 9, "persisted": 9, "pending": 8, "undelivered": 11, "lost": 
 def verify(
     run: Runtime,
     counts: Annotated[bool, Option("--counts", "Only count; at once, but proves nothing.")] = False,
-    show: Annotated[Shown | None, Option("--show", "List every entry of one class, or such rows.")] = None,
+    show: Annotated[Listed | None, Option("--show", "List every entry of one class, or such rows.")] = None,
     since: Since = None,
     until: Annotated[EntryId | None, Option("--until", "Only up to this time.", "TIME|-DURATION", parse_end)] = None,
     deep: Annotated[bool, Option("--deep", "Also compare every column; find rows without an entry.")] = False,
@@ -106,7 +103,7 @@ def _once(run: Runtime, scope: Any, *, deep: bool = False) -> dict[str, Any]:
     from devicevault_cli.operations.verify.verify import verify as look
 
     with run.printer.progress("verifying") as progress:
-        return look(run.group, run.pipeline, run.repository, scope, deep=deep, progress=progress)
+        return look(run.group, run.pipeline, run.repository, scope, deep=deep, progress=progress).to_dict()
 
 
 def _repair(run: Runtime, scope: Any, report: Path | None, *, deep: bool) -> int:
@@ -114,13 +111,13 @@ def _repair(run: Runtime, scope: Any, report: Path | None, *, deep: bool) -> int
     from devicevault_cli.operations.verify.repair import plan_repair
 
     with run.printer.progress("verifying") as progress:
-        answer, plan = carried_out(
+        planned, done = carried_out(
             run,
             lambda: plan_repair(run.group, run.pipeline, run.repository, scope, deep=deep, progress=progress),
             "Repair?",
         )
-    code = _told(run, answer, scope, report)
-    check_success(plan, answer)
+    code = _told(run, done.to_dict(), scope, report)
+    check_success(planned, done)
     return code
 
 
@@ -181,8 +178,8 @@ def _counts(run: Runtime) -> int:
     from devicevault_cli.operations.verify.verify import counts
 
     answer = counts(run.group, run.repository)
-    run.printer.answer(answer)
-    if missing := _no_stream(run, answer["rows"]["rows"]):
+    run.printer.answer(answer.to_dict())
+    if missing := _no_stream(run, answer.rows["rows"]):
         return missing
     run.printer.hint("a loss and a duplicate cancel out in counts; `dvctl verify` compares identities")
     return 0
@@ -190,7 +187,7 @@ def _counts(run: Runtime) -> int:
 
 def _no_stream(run: Runtime, rows: int = 0) -> int:
     """Say that there is nothing to verify, where that is no good sign. -> exit code, 0 where there is something"""
-    from devicevault_cli.operations.verify.nothing import nothing_to_verify
+    from devicevault_cli.operations.verify.caveats import nothing_to_verify
 
     problem = nothing_to_verify(run.stream, run.stream.info(), rows)
     if problem:
@@ -198,15 +195,15 @@ def _no_stream(run: Runtime, rows: int = 0) -> int:
     return FOUND if problem else 0
 
 
-def _show(run: Runtime, scope: Any, wanted: str) -> int:
-    from devicevault_cli.operations.verify.verdict import Verdict
-    from devicevault_cli.operations.verify.verify import listed
+def _show(run: Runtime, scope: Any, wanted: Listed) -> int:
+    from devicevault_cli.operations.verify.result import VerifyResult
+    from devicevault_cli.operations.verify.verify import list_findings
 
-    verdict = Verdict()
-    rows = listed(run.group, run.pipeline, run.repository, scope, wanted, verdict)
-    run.printer.stream(rows, COLUMNS.get(wanted, ENTRY))
+    result = VerifyResult()
+    found = list_findings(run.group, run.pipeline, run.repository, scope, wanted, result)
+    run.printer.stream((row.to_dict() for row in found), COLUMNS.get(wanted, ENTRY))
     missing = _no_stream(run, run.repository.count())
-    return FOUND if missing or verdict.lost or verdict.gone or run.repository.surplus() else 0
+    return FOUND if missing or result.lost or result.gone or run.repository.surplus() else 0
 
 
 def _watch(run: Runtime, scope: Any, pause_s: float) -> int:

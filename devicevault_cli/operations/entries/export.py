@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any, TextIO
 
 from devicevault_cli.operations.answer import Answer
-from devicevault_cli.operations.changes.plan import Progress, quietly
+from devicevault_cli.operations.changes.change import Progress, quietly
 from devicevault_cli.operations.entries import checksummed
 from devicevault_cli.operations.entries.fields import SECRET_FIELDS
 from devicevault_cli.operations.entries.message_files import BASE64

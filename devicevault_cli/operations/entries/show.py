@@ -8,7 +8,7 @@ from typing import Any
 
 from devicevault_cli.errors import MissingGroup
 from devicevault_cli.messages import Decision, Decoded, Rejected
-from devicevault_cli.operations.answer import Answer
+from devicevault_cli.operations.answer import Answer, optional
 from devicevault_cli.operations.entries.fields import shown_fields
 from devicevault_cli.operations.save import UNENCODABLE
 from devicevault_cli.pipelines import Pipeline, original_id
@@ -42,13 +42,7 @@ class ShownEntry(Answer):
     row: Mapping[str, Any] | None
     state: str
     would: str
-    pending: Held | None = None
-
-    def to_dict(self) -> dict[str, Any]:
-        facts = Answer.to_dict(self)
-        if self.pending is None:
-            del facts["pending"]
-        return facts
+    pending: Held | None = optional()  # noqa: RUF009 - a field, like dataclasses.field()
 
 
 @dataclass(frozen=True, slots=True)
@@ -128,13 +122,13 @@ def _shown(entry: Entry, group: _Group, pipeline: Pipeline, repository: Reposito
         row,
         group.state(entry, row, would),
         would,
-        group.pending(entry.id),
+        pending=group.pending(entry.id),
     )
 
 
 def _gone(key: EntryId, group: _Group) -> ShownEntry:
     would = f"not found: the stream has no entry {key}"
-    return ShownEntry(key, _time(key), {}, None, "gone", would, group.pending(key))
+    return ShownEntry(key, _time(key), {}, None, "gone", would, pending=group.pending(key))
 
 
 def _time(key: EntryId) -> str:

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from typing import Any, Literal, NamedTuple, TypeAlias
 
 from devicevault_cli.errors import DvctlError, Refused, WrongType
-from devicevault_cli.operations.answer import Answer
+from devicevault_cli.operations.answer import Answer, optional
 from devicevault_cli.operations.monitoring.incidents import (
     Incident,
     all_of,
@@ -67,11 +67,7 @@ class Check(Answer):
     value: float | None
     warning: float | None = None
     critical: float | None = None
-    detail: str | None = None
-
-    def to_dict(self) -> dict[str, Any]:
-        facts = Answer.to_dict(self)
-        return facts if self.detail is not None else {name: facts[name] for name in facts if name != "detail"}
+    detail: str | None = optional()
 
 
 @dataclass(frozen=True, slots=True)

@@ -10,8 +10,8 @@ from dataclasses import dataclass, replace
 from typing import Literal
 
 from devicevault_cli.errors import DvctlError, Refused, Usage, WrongType
-from devicevault_cli.operations.answer import Answer
-from devicevault_cli.operations.changes.plan import Plan
+from devicevault_cli.operations.answer import Answer, ChangeAnswer
+from devicevault_cli.operations.changes.change import Change as PlannedChange
 from devicevault_cli.operations.monitoring.continuity import RESTARTS, Change, Kind, compare
 from devicevault_cli.operations.wording import number
 from devicevault_cli.repository.repository import Repository
@@ -227,15 +227,35 @@ def list_incidents(stream: Stream, repository: Repository | None, *, everything:
 
 
 @dataclass(frozen=True, slots=True)
-class AcknowledgeAnswer(Answer):
-    """The planned answer of `incidents acknowledge`. `unrecorded`: incidents found now, which get an id."""
+class AcknowledgeAnswer(ChangeAnswer):
+    """The answer of `incidents acknowledge`. `unrecorded`: number of incidents found now, which get an id."""
 
     acknowledged: Sequence[int]
     unknown: Sequence[int]
     unrecorded: int
 
 
-def plan_acknowledge(stream: Stream, ids: Sequence[int], repository: Repository | None) -> Plan:
+@dataclass(frozen=True, slots=True, kw_only=True)
+class AcknowledgeIncidents(PlannedChange[AcknowledgeAnswer]):
+    """Records incidents as acknowledged."""
+
+    stream: Stream
+    incidents: Sequence[Incident]
+
+    def still_true(self) -> bool:
+        """Whether the incidents that were recorded still are."""
+        return {incident.id for incident in read(marker.recorded(self.stream))}.issuperset(self.answer.acknowledged)
+
+    def apply(self) -> AcknowledgeAnswer:
+        at = iso(now_ms())
+        done = [replace(incident, acknowledged_at=at) for incident in self.incidents]
+        recorded = {incident.id: incident.to_json() for incident in done if incident.id is not None}
+        marker.rewrite(self.stream, recorded)
+        new = [key for incident in done if incident.id is None for key in record(self.stream, incident)]
+        return replace(self.answer, acknowledged=[*recorded, *new])
+
+
+def plan_acknowledge(stream: Stream, ids: Sequence[int], repository: Repository | None) -> AcknowledgeIncidents:
     """Acknowledge incidents; without ids all, also those not recorded yet. Raises DvctlError if no id is known."""
     found = open_ones(all_of(stream, repository=repository))
     chosen = [incident for incident in found if not ids or incident.id in ids]
@@ -248,23 +268,14 @@ def plan_acknowledge(stream: Stream, ids: Sequence[int], repository: Repository 
     known = [incident.id for incident in chosen if incident.id is not None]
     says = [f"{number(len(chosen), 'incident')} of stream {stream.key} would be acknowledged:"] if chosen else []
     says += [f"  {incident.at} {incident.kind}: {incident.detail}" for incident in chosen]
-    return Plan(
+    return AcknowledgeIncidents(
         command="incidents acknowledge",
         says=tuple(says or [f"no unacknowledged incident of stream {stream.key}"]),
-        answer=AcknowledgeAnswer(known, unknown, len(chosen) - len(known)).to_dict(),
+        answer=AcknowledgeAnswer(known, unknown, len(chosen) - len(known)),
         size=len(chosen),
-        apply=lambda: {"acknowledged": _acknowledge(stream, chosen)},
-        still_true=lambda: {incident.id for incident in read(marker.recorded(stream))}.issuperset(known),
+        stream=stream,
+        incidents=chosen,
     )
-
-
-def _acknowledge(stream: Stream, incidents: Sequence[Incident]) -> list[int]:
-    """Record incidents as acknowledged. -> their ids"""
-    at = iso(now_ms())
-    done = [replace(incident, acknowledged_at=at) for incident in incidents]
-    recorded = {incident.id: incident.to_json() for incident in done if incident.id is not None}
-    marker.rewrite(stream, recorded)
-    return [*recorded, *(key for incident in done if incident.id is None for key in record(stream, incident))]
 
 
 def record(stream: Stream, incident: Incident) -> list[int]:
