@@ -21,10 +21,10 @@ from devicevault_cli.operations.verify.rows import STEP, IdSet
 from devicevault_cli.operations.verify.scan import Scope
 from devicevault_cli.operations.verify.timeline import MOST, Timeline
 from devicevault_cli.operations.verify.verify import counts, list_findings, verify
-from devicevault_cli.output.verification.html import html
-from devicevault_cli.output.verification.markdown import markdown
-from devicevault_cli.output.verification.text import told
-from devicevault_cli.output.verification.words import next_steps
+from devicevault_cli.output.report.content import next_steps
+from devicevault_cli.output.report.html import html
+from devicevault_cli.output.report.markdown import markdown
+from devicevault_cli.output.report.text import text_lines
 from devicevault_cli.pipelines import RESULTS, STORAGE
 from devicevault_cli.repository import tables
 from devicevault_cli.repository.repository import Repository, open_repository
@@ -362,7 +362,7 @@ def test_a_terminal_shows_ten_lines_of_losses_at_most(seeded: Seeded, minutes: S
         "timeline": [span.to_dict() for span in timeline.rows()],
         "timeline_span_s": timeline.span_ms // 1000,
     }
-    shown = [line for line in told(answer) if "Z #" in line]
+    shown = [line for line in text_lines(answer) if "Z #" in line]
     assert 1 <= len(shown) <= 10
     assert sum(int(line.split()[-1]) for line in shown) == len(minutes)
     assert shown[0].split()[0] == iso(START)[:16] + "Z"

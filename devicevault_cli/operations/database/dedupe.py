@@ -11,8 +11,8 @@ from devicevault_cli.operations.changes.change import Change, Progress, quietly,
 from devicevault_cli.operations.database.index import IdentityRows
 from devicevault_cli.operations.entries import checksummed
 from devicevault_cli.operations.groups.snapshots import new_path
-from devicevault_cli.operations.wording import number
 from devicevault_cli.paging import paged
+from devicevault_cli.plural import number
 from devicevault_cli.repository.repository import Repository, Row
 
 NOT_COMPARED = ("id", "timestamp", "overall_duration_ms")

@@ -17,8 +17,9 @@ from devicevault_cli.operations.entries.fields import shown_fields
 from devicevault_cli.operations.named import NO_NAMES
 from devicevault_cli.operations.replay.preview import ReplayPreview
 from devicevault_cli.operations.save import Outcome, rejection, save_batches
-from devicevault_cli.operations.wording import chosen_number, number
+from devicevault_cli.operations.wording import chosen_number
 from devicevault_cli.pipelines import Pipeline
+from devicevault_cli.plural import number
 from devicevault_cli.records import Record, identity
 from devicevault_cli.repository.repository import Repository
 from devicevault_cli.streams import admin

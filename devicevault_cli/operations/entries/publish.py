@@ -14,7 +14,7 @@ from devicevault_cli.errors import DvctlError, Usage
 from devicevault_cli.operations.answer import Answer
 from devicevault_cli.operations.changes.interruption import interruptible
 from devicevault_cli.operations.entries.message_files import Message, Numbered, parse_line, read_messages
-from devicevault_cli.operations.wording import number
+from devicevault_cli.plural import number
 from devicevault_cli.streams.model import EntryId
 from devicevault_cli.streams.stream import Stream
 

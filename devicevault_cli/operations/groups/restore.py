@@ -10,7 +10,8 @@ from devicevault_cli.operations.answer import ChangeAnswer
 from devicevault_cli.operations.changes.change import Change, Progress, quietly, says_refused
 from devicevault_cli.operations.groups.snapshots import Snapshot, existing_group, read_snapshot
 from devicevault_cli.operations.monitoring.liveness import liveness_of, refusal
-from devicevault_cli.operations.wording import entries, number, some
+from devicevault_cli.operations.wording import entries, some
+from devicevault_cli.plural import number
 from devicevault_cli.streams.group import Group
 from devicevault_cli.streams.model import EntryId, GroupInfo
 from devicevault_cli.streams.snapshot import missing, put_back, put_back_held

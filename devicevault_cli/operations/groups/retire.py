@@ -12,7 +12,8 @@ from devicevault_cli.operations.groups.consumer_name import lowest_free
 from devicevault_cli.operations.groups.snapshots import existing_group
 from devicevault_cli.operations.monitoring.liveness import ALIVE_MS, Liveness, liveness_of, refusal
 from devicevault_cli.operations.named import named_consumers, new_consumer
-from devicevault_cli.operations.wording import entries, number, some
+from devicevault_cli.operations.wording import entries, some
+from devicevault_cli.plural import number
 from devicevault_cli.streams import admin
 from devicevault_cli.streams.group import Group
 from devicevault_cli.streams.model import ConsumerInfo
