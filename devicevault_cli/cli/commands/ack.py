@@ -35,7 +35,7 @@ def ack(
     They are recorded as discarded. The plan says which of them have a row already and which results would be lost.
     While an entry is on the stream, `dvctl replay ID` brings it back.
     """
-    from devicevault_cli.operations.entries.claim import plan_ack
+    from devicevault_cli.operations.entries.ack import plan_ack
 
     chosen = read_ids(run, ids, ids_from)
     if not chosen and ids_from is None:

@@ -1,7 +1,7 @@
 """dvctl check: one line and an exit code for monitoring."""
 
-from collections.abc import Mapping
-from typing import Annotated, Any, Literal
+from dataclasses import replace
+from typing import TYPE_CHECKING, Annotated, Literal
 
 import typer
 
@@ -10,6 +10,9 @@ from devicevault_cli.cli.context import Runtime
 from devicevault_cli.cli.values import parsed
 from devicevault_cli.errors import DvctlError
 from devicevault_cli.operations.monitoring.limits import Limit, parse_age, parse_limit
+
+if TYPE_CHECKING:
+    from devicevault_cli.operations.monitoring.check import CheckAnswer
 
 
 @command("dvctl check", "dvctl check --max-lag 1000:10000 --max-age 5m", "dvctl check --format prometheus")
@@ -46,30 +49,39 @@ def check(
     is critical, above WARN a warning. Without any limit: lag and pending 1000:10000, age 5m:1h, dead 0:100.
     """
 
-    from devicevault_cli.operations.monitoring.check import CODES, DEFAULTS, nagios, prometheus, watch
+    from devicevault_cli.operations.monitoring.check import (
+        CODES,
+        DEFAULTS,
+        CheckAnswer,
+        check_group,
+        nagios,
+        prometheus,
+    )
     from devicevault_cli.output.printer import Printer
 
     given = {"lag": max_lag, "pending": max_pending, "age_s": max_age, "dead": max_dead}
     limits = {name: limit for name, limit in given.items() if limit is not None} or DEFAULTS
     try:
-        answer = watch(run.group, limits, lambda: run.repository if run.settings.has_database else None)
+        answer = check_group(run.group, limits, lambda: run.repository if run.settings.has_database else None)
     except DvctlError as error:
-        about = {"stream": run.stream.key, "group": run.group.name}
-        answer = {"status": "unknown", **about, "checks": [], "error": str(error)}
+        answer = CheckAnswer("unknown", run.stream.key, run.group.name, [], error=str(error))
     if format_ == "json":
-        Printer(run.terminal, "json").answer(answer)
+        Printer(run.terminal, "json").answer(answer.to_dict())
     elif format_ is None:
         # Where nothing could be checked there are no rows, and the answer itself is the one line.
-        run.printer.answer(answer, "checks" if answer["checks"] else None, lines=lambda told: nagios(_inert(told)))
+        run.printer.answer(
+            answer.to_dict(), "checks" if answer.checks else None, lines=lambda _: nagios(_inert(answer))
+        )
     else:
         shape = prometheus if format_ == "prometheus" else nagios
-        Printer(run.terminal).answer(answer, lines=lambda told: shape(_inert(told)))
-    return CODES[answer["status"]]
+        Printer(run.terminal).answer(answer.to_dict(), lines=lambda _: shape(_inert(answer)))
+    return CODES[answer.status]
 
 
-def _inert(answer: Mapping[str, Any]) -> dict[str, Any]:
-    """With names as they are shown: what reads these formats takes a line break or a `\\x` in a name for its own."""
+def _inert(answer: "CheckAnswer") -> "CheckAnswer":
+    """With control characters escaped: what reads these formats takes a line break or a `\\x` in a name for its own."""
 
     from devicevault_cli.output.escapes import visible
 
-    return {name: visible(value) if isinstance(value, str) else value for name, value in answer.items()}
+    error = None if answer.error is None else visible(answer.error)
+    return replace(answer, stream=visible(answer.stream), group=visible(answer.group), error=error)

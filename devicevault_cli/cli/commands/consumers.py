@@ -20,11 +20,11 @@ def list_(run: Runtime) -> None:
 
     Shows how many entries each holds, and which are active (idle for less than 10 s).
     """
-    from devicevault_cli.operations.groups.retire import list_consumers
+    from devicevault_cli.operations.groups.consumers import list_consumers
 
     answer = list_consumers(run.group)
-    answered(run, answer, typed_group(run), "consumers")
-    if not answer["consumers"]:
+    answered(run, answer.to_dict(), typed_group(run), "consumers")
+    if not answer.consumers:
         run.printer.note(f"no consumers: group {run.group.name} of {run.stream.key} has none, or is not there yet")
 
 

@@ -1,6 +1,6 @@
 """dvctl db: what the database can be helped with."""
 
-from typing import Annotated, Any
+from typing import Annotated
 
 import typer
 
@@ -17,19 +17,19 @@ def index(run: Runtime) -> int:
     The database itself then refuses a second row. On PostgreSQL without blocking writers. Refused while duplicates
     exist, which are listed, and on MySQL/MariaDB.
     """
-    from devicevault_cli.operations.database.index import create_index, index_plan
+    from devicevault_cli.operations.database.index import IndexAnswer, create_index, index_plan
 
     plan = index_plan(run.repository)
-    run.printer.note(plan["plan"])
-    answer: dict[str, Any] = {"created": False, "duplicates": plan["duplicates"], "applied": False}
-    if plan["needed"] and not plan["duplicates"] and not run.dry_run:
+    run.printer.note(plan.says)
+    answer = IndexAnswer(created=False, duplicates=plan.duplicates)
+    if plan.needed and not plan.duplicates and not run.dry_run:
         # What is not possible is refused by the database's own words, without a question before.
-        if plan["possible"]:
-            run.confirm("Create it?")
-        answer = {**create_index(run.repository), "applied": True}
-    run.printer.answer(answer, "duplicates")
-    if answer["duplicates"]:
-        run.printer.hint("`dvctl db dedupe` removes surplus rows that are equal")
+        if plan.possible:
+            run.confirm("Create the index?")
+        answer = create_index(run.repository)
+    run.printer.answer(answer.to_dict(), "duplicates")
+    if answer.duplicates:
+        run.printer.hint("`dvctl db dedupe` removes duplicate rows that are equal")
         return 0 if run.dry_run else 1
     return 0
 
@@ -54,16 +54,16 @@ def init(
 
     For tests and trials only: a real database belongs to DeviceVault's migrations.
     """
-    from devicevault_cli.operations.database.index import init_tables
+    from devicevault_cli.operations.database.init import InitAnswer, init_tables
     from devicevault_cli.repository.repository import open_repository
     from devicevault_cli.repository.tables import TABLES
 
     run.printer.note("creates DeviceVault's four tables in an empty database; a real one belongs to its migrations")
-    answer = {"tables": 0, "devices": 0, "applied": False}
+    answer = InitAnswer()
     if run.confirm("Create them?"):
         repository = open_repository(run.settings.database_url, TABLES[run.pipeline.table], create=True)
         try:
-            answer = {**init_tables(repository, devices), "applied": True}
+            answer = init_tables(repository, devices)
         finally:
             repository.close()
-    run.printer.answer(answer)
+    run.printer.answer(answer.to_dict())

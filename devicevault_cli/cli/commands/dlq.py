@@ -18,7 +18,7 @@ from devicevault_cli.streams.model import EntryId
 from devicevault_cli.times import now_ms, parse_duration
 
 if TYPE_CHECKING:
-    from devicevault_cli.operations.dead_letters.letters import Letters
+    from devicevault_cli.operations.dead_letters.select import LetterFilter
     from devicevault_cli.operations.named import Named
 
 COLUMNS = ("id", "reason", "device_id", "attempts", "detail")
@@ -59,10 +59,10 @@ def _chosen(
     device: int | None,
     since: EntryId | None,
     older_than_ms: int | None,
-) -> "Letters":
-    from devicevault_cli.operations.dead_letters.letters import Letters
+) -> "LetterFilter":
+    from devicevault_cli.operations.dead_letters.select import LetterFilter
 
-    return Letters(
+    return LetterFilter(
         ids=frozenset(read_ids(run, ids, ids_from)) if ids or ids_from is not None else None,
         reason=reason,
         device=device,
@@ -71,16 +71,16 @@ def _chosen(
     )
 
 
-def _require(chosen: "Letters", everything: bool) -> None:
-    from devicevault_cli.operations.dead_letters.letters import Letters
+def _require(chosen: "LetterFilter", everything: bool) -> None:
+    from devicevault_cli.operations.dead_letters.select import LetterFilter
 
-    if chosen == Letters() and not everything:
+    if chosen == LetterFilter() and not everything:
         raise Usage("no dead letters are chosen", hint="give ids, --reason, --device, --since, --older-than, or --all")
     if chosen.ids is not None and everything:
         raise Usage("give either ids or --all")
 
 
-def _typed(run: Runtime, chosen: "Letters") -> "Named":
+def _typed(run: Runtime, chosen: "LetterFilter") -> "Named":
     """What was typed and does not exist, where nothing was found."""
 
     from devicevault_cli.operations.named import NO_NAMES
@@ -106,17 +106,18 @@ def list_(
     The totals count every letter that matches. With -o ids all letters are listed, not only one page.
     """
 
-    from devicevault_cli.operations.dead_letters.letters import Letters, list_letters
+    from devicevault_cli.operations.dead_letters.list import list_letters
+    from devicevault_cli.operations.dead_letters.select import LetterFilter
 
     chosen = _chosen(run, ids, ids_from, reason, device, since, older_than)
     limit = None if everything or run.settings.output == "ids" else count
     answer = list_letters(run.dead_letters, chosen, limit)
-    named = chosen.named(run.dead_letters, map(EntryId.parse, answer.get("unknown", ())))
-    if not answer["total"] and not named.unknown:
+    named = chosen.named(run.dead_letters, answer.unknown or ())
+    if not answer.total and not named.unknown:
         named = _typed(run, chosen)
-    answered(run, answer, named, "entries", columns=COLUMNS)
-    if not answer["total"]:
-        if chosen != Letters():
+    answered(run, answer.to_dict(), named, "entries", columns=COLUMNS)
+    if not answer.total:
+        if chosen != LetterFilter():
             run.printer.note("nothing matched")
         say_if_missing(run)
 
@@ -130,18 +131,19 @@ def show(
 ) -> None:
     """Show dead letters with message, reason and history."""
 
-    from devicevault_cli.operations.dead_letters.letters import Letters, show_letters
+    from devicevault_cli.operations.dead_letters.select import LetterFilter
+    from devicevault_cli.operations.dead_letters.show import show_letters
 
     wanted = read_ids(run, ids, ids_from)
     if not wanted and ids_from is None:
         raise Usage("missing argument ID...", hint="give ids; run `dvctl dlq list` to see them")
     answer = show_letters(run.dead_letters, wanted, reveal=reveal)
-    named = Letters(frozenset(wanted)).named(run.dead_letters, map(EntryId.parse, answer["unknown"]))
-    looked_up(run, answer, named, "entries", lines=_letters)
+    named = LetterFilter(frozenset(wanted)).named(run.dead_letters, answer.unknown)
+    looked_up(run, answer.to_dict(), named, "entries", lines=_letters)
 
 
 def _letters(answer: Any) -> Iterator[str]:
-    from devicevault_cli.operations.entries.show import field_lines
+    from devicevault_cli.operations.entries.fields import field_lines
 
     for letter in answer["entries"]:
         yield f"{letter['id']}  {letter['reason']}: {letter['detail']}"
@@ -155,12 +157,12 @@ def _letters(answer: Any) -> Iterator[str]:
 def stats(run: Runtime) -> None:
     """Count dead letters by reason and device."""
 
-    from devicevault_cli.operations.dead_letters.letters import letter_stats
+    from devicevault_cli.operations.dead_letters.stats import letter_stats
     from devicevault_cli.operations.named import NO_NAMES
 
     answer = letter_stats(run.dead_letters)
-    answered(run, answer, NO_NAMES if answer["total"] else typed_group(run))
-    if not answer["total"]:
+    answered(run, answer.to_dict(), NO_NAMES if answer.total else typed_group(run))
+    if not answer.total:
         say_if_missing(run)
 
 
@@ -221,7 +223,7 @@ def drop(
     Their messages are recorded as discarded, so that verify does not report them as lost. While its entry is on the
     stream, `dvctl replay ID` brings a message back.
     """
-    from devicevault_cli.operations.dead_letters.letters import plan_drop
+    from devicevault_cli.operations.dead_letters.drop import plan_drop
 
     chosen = _chosen(run, ids, ids_from, reason, device, since, older_than)
     _require(chosen, everything)

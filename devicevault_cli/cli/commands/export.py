@@ -28,7 +28,7 @@ from devicevault_cli.errors import Usage
 from devicevault_cli.streams.model import Entry
 
 if TYPE_CHECKING:
-    from devicevault_cli.operations.changes.plan import Answer
+    from devicevault_cli.operations.entries.export import ExportAnswer
     from devicevault_cli.operations.named import Named
     from devicevault_cli.operations.replay.selection import Selection
 
@@ -64,8 +64,8 @@ def export(
     device_config is left out.
     """
 
+    from devicevault_cli.operations.changes.change import quietly
     from devicevault_cli.operations.changes.interruption import interruptible
-    from devicevault_cli.operations.changes.plan import quietly
     from devicevault_cli.operations.replay.selection import Selection
 
     path = file or to_file
@@ -93,17 +93,17 @@ def export(
             answer = chosen.write(target, items, reveal=reveal, replace=replace, progress=progress)
     names = chosen.named()
     if to_stdout:
-        run.printer.note(f"exported: {answer['exported']:,}")
+        run.printer.note(f"exported: {answer.exported:,}")
         conclude(run, names)
     else:
-        answered(run, answer | {"unknown": list(names.unknown)}, names)
+        answered(run, answer.to_dict() | {"unknown": list(names.unknown)}, names)
 
 
 class _Chosen(NamedTuple):
     """What is to be exported, who writes it, and, once it was read, which of its ids do not exist."""
 
     items: Iterator[Any]
-    write: "Callable[..., Answer]"
+    write: Callable[..., ExportAnswer]
     named: "Callable[[], Named]"
 
 
@@ -116,10 +116,11 @@ def _entries(run: Runtime, selection: "Selection") -> _Chosen:
 
 
 def _letters(run: Runtime, selection: "Selection") -> _Chosen:
-    from devicevault_cli.operations.dead_letters.letters import Found, Letters
+    from devicevault_cli.operations.dead_letters.select import LetterFilter, SelectedLetters
     from devicevault_cli.operations.entries.export import export_letters
 
-    found = Found(run.dead_letters, Letters(None if selection.ids is None else frozenset(selection.ids)))
-    letters = (letter for page in found.again() for letter in page)
+    ids = None if selection.ids is None else frozenset(selection.ids)
+    found = SelectedLetters(run.dead_letters, LetterFilter(ids))
+    letters = (letter for page in found.pages() for letter in page)
     chosen = (letter for letter in letters if selection.matches(Entry(letter.id, letter.fields)))
     return _Chosen(chosen, export_letters, found.named)

@@ -63,7 +63,7 @@ def destroy_group(run: Runtime) -> None:
     restore-group puts the snapshot back. Refused while a consumer of the group is alive. A consumer that runs, or
     starts, creates the group again at 0.
     """
-    from devicevault_cli.operations.groups.reset import plan_destroy
+    from devicevault_cli.operations.groups.destroy import plan_destroy
 
     if run.confirm_name is not None and run.confirm_name != run.group.name:
         raise Usage(
@@ -114,7 +114,7 @@ def restore_group(
     entries-read from Redis 7.0 on. Other pending entries stay. What was deleted since cannot come back, nor can the
     idle times of consumers. Refused while a client that is not dvctl waits for messages of the group.
     """
-    from devicevault_cli.operations.groups.reset import plan_restore
+    from devicevault_cli.operations.groups.restore import plan_restore
     from devicevault_cli.streams.group import Group
     from devicevault_cli.streams.stream import Stream
 

@@ -32,12 +32,12 @@ def list_(
 
     answer = list_incidents(run.stream, run.repository if run.settings.has_database else None, everything=everything)
     run.printer.answer(
-        answer,
+        answer.to_dict(),
         "incidents",
         ("id", "at", "group", "detail", *(("acknowledged_at",) if everything else ())),
-        ids=lambda told: (incident["id"] for incident in told["incidents"] if incident["id"] is not None),
+        ids=lambda _: (incident.id for incident in answer.incidents if incident.id is not None),
     )
-    if answer["incidents"] and not everything:
+    if answer.incidents and not everything:
         run.printer.hint("once the cause is known: `dvctl incidents acknowledge`")
 
 

@@ -57,44 +57,35 @@ def pending(
     from devicevault_cli.operations.entries import pending as operation
 
     require_order(start, end)
+    chosen = operation.PendingFilter(owner, min_idle, start, end)
     if run.settings.output == "ids" and count is None and not summary:
-        rows = operation.all_pending(run.group, consumer=owner, min_idle_ms=min_idle, start=start, end=end)
-        run.printer.stream(rows, {"id": 24})
+        run.printer.stream(({"id": str(key)} for key in operation.pending_ids(run.group, chosen)), {"id": 24})
         conclude(run, typed_consumer(run, owner))
         return
-    answer = operation.pending(
-        run.group,
-        consumer=owner,
-        min_idle_ms=min_idle,
-        count=count or PAGE,
-        start=start,
-        end=end,
-        claim_idle_ms=claim_idle,
-        summary_only=summary,
-    )
+    page = operation.pending(run.group, chosen, count=count or PAGE, claim_idle_ms=claim_idle, summary_only=summary)
+    answer = page.to_dict()
     names = typed_consumer(run, owner)
-    if not answer["total"] and not names.unknown and run.group.info() is None:
+    if not page.total and not names.unknown and run.group.info() is None:
         run.printer.note(f"there is no group {run.group.name} on {run.stream.key} yet")
     if summary and run.settings.output != "json":
         del answer["entries"], answer["next_from"]
         answered(run, answer, names)
         return
-    following = answer["next_from"]
     if run.printer.output == "table":
         del answer["next_from"]
     answered(run, answer, names, "entries", columns=COLUMNS)
-    if following:
+    if page.next_from:
         filters = {
             "--consumer": owner,
             "--min-idle": exact_duration(min_idle) if min_idle else None,
             "--count": count,
-            "--from": following,
+            "--from": page.next_from,
             "--to": _last(end) if end != END else None,
             "--claim-idle": exact_duration(claim_idle) if claim_idle != CLAIM_IDLE_MS else None,
         }
-        shown = f"{len(answer['entries']):,} of {answer['total']:,} shown"
+        shown = f"{len(page.entries):,} of {page.total:,} shown"
         run.printer.hint(f"{shown}; for the next page: {again(run, filters)}")
-    if any(each["state"] == "stuck" for each in answer["entries"]):
+    if any(entry.state == "stuck" for entry in page.entries):
         run.printer.hint("any running `dvctl consume` takes stuck entries over; `dvctl claim` lets it do so at once")
 
 

@@ -2,7 +2,7 @@
 
 from contextlib import ExitStack
 from pathlib import Path
-from typing import Annotated, Any
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
@@ -12,6 +12,9 @@ from devicevault_cli.cli.context import Runtime
 from devicevault_cli.cli.options import Rate
 from devicevault_cli.cli.values import parsed, whole
 from devicevault_cli.errors import DvctlError, Usage
+
+if TYPE_CHECKING:
+    from devicevault_cli.operations.entries.publish import PublishAnswer
 
 
 @command(
@@ -61,10 +64,10 @@ def publish(
         messages = operation.numbered(make(count, device, status, log))
         with run.printer.progress("publishing", count) as progress:
             answer = operation.publish_all(run.stream, messages, rate, progress)
-    run.printer.answer(answer)
+    run.printer.answer(answer.to_dict())
 
 
-def _publish_file(run: Runtime, file: Path, from_line: int, rate: float | None) -> dict[str, Any]:
+def _publish_file(run: Runtime, file: Path, from_line: int, rate: float | None) -> PublishAnswer:
     from devicevault_cli.operations.entries.message_files import opened
     from devicevault_cli.operations.entries.publish import publish_all
 

@@ -89,7 +89,8 @@ def replay(
     storage.
     """
 
-    from devicevault_cli.operations.replay.replay import MOST_COPIES, ReplayOptions, plan_replay, plan_republish
+    from devicevault_cli.operations.replay.replay import ReplayOptions, plan_replay
+    from devicevault_cli.operations.replay.republish import MOST_COPIES, plan_republish
     from devicevault_cli.operations.replay.selection import Selection
 
     listed = [*(words or ()), *(ids or ())]

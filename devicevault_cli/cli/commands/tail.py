@@ -33,10 +33,11 @@ def tail(
 
     No consumer group is touched.
     """
-    from devicevault_cli.operations.entries.show import follow
+    from devicevault_cli.operations.entries.tail import Filter
+    from devicevault_cli.operations.entries.tail import tail as read
 
     wanted = None if device is None else str(device)
     if run.stream.info() is None:
         run.printer.note(f"there is no stream {run.stream.key} yet")
-    rows = follow(run.stream, since, last, wanted, status, forever=not no_follow, tell=run.printer.warn)
-    run.printer.stream(rows, COLUMNS)
+    entries = read(run.stream, since, last, Filter(wanted, status), follow=not no_follow, warn=run.printer.warn)
+    run.printer.stream((entry.to_dict() for entry in entries), COLUMNS)

@@ -116,7 +116,7 @@ def _once(run: Runtime, scope: Any, *, deep: bool = False) -> dict[str, Any]:
     from devicevault_cli.operations.verify.verify import verify as look
 
     with run.printer.progress("verifying") as progress:
-        return look(run.group, run.pipeline, run.repository, scope, deep=deep, progress=progress)
+        return look(run.group, run.pipeline, run.repository, scope, deep=deep, progress=progress).to_dict()
 
 
 def _repair(run: Runtime, scope: Any, report: Path | None, *, deep: bool) -> int:
@@ -124,13 +124,13 @@ def _repair(run: Runtime, scope: Any, report: Path | None, *, deep: bool) -> int
     from devicevault_cli.operations.verify.repair import plan_repair
 
     with run.printer.progress("verifying") as progress:
-        answer, plan = carried_out(
+        planned, done = carried_out(
             run,
             lambda: plan_repair(run.group, run.pipeline, run.repository, scope, deep=deep, progress=progress),
             "Repair?",
         )
-    code = _told(run, answer, scope, report)
-    check_success(plan, answer)
+    code = _told(run, done.to_dict(), scope, report)
+    check_success(planned, done)
     return code
 
 
@@ -190,8 +190,8 @@ def _counts(run: Runtime) -> int:
     from devicevault_cli.operations.verify.verify import counts
 
     answer = counts(run.group, run.repository)
-    run.printer.answer(answer)
-    if missing := _no_stream(run, answer["rows"]["rows"]):
+    run.printer.answer(answer.to_dict())
+    if missing := _no_stream(run, answer.rows["rows"]):
         return missing
     run.printer.hint("a loss and a duplicate cancel out in counts; `dvctl verify` compares identities")
     return 0
@@ -199,7 +199,7 @@ def _counts(run: Runtime) -> int:
 
 def _no_stream(run: Runtime, rows: int = 0) -> int:
     """Say that there is nothing to verify, where that is no good sign. -> exit code, 0 where there is something"""
-    from devicevault_cli.operations.verify.nothing import nothing_to_verify
+    from devicevault_cli.operations.verify.caveats import nothing_to_verify
 
     problem = nothing_to_verify(run.stream, run.stream.info(), rows)
     if problem:
@@ -208,14 +208,14 @@ def _no_stream(run: Runtime, rows: int = 0) -> int:
 
 
 def _show(run: Runtime, scope: Any, wanted: Listed) -> int:
-    from devicevault_cli.operations.verify.verdict import Verdict
-    from devicevault_cli.operations.verify.verify import listed
+    from devicevault_cli.operations.verify.result import VerifyResult
+    from devicevault_cli.operations.verify.verify import list_findings
 
-    verdict = Verdict()
-    rows = listed(run.group, run.pipeline, run.repository, scope, wanted, verdict)
-    run.printer.stream(rows, COLUMNS.get(wanted, ENTRY))
+    result = VerifyResult()
+    found = list_findings(run.group, run.pipeline, run.repository, scope, wanted, result)
+    run.printer.stream((row.to_dict() for row in found), COLUMNS.get(wanted, ENTRY))
     missing = _no_stream(run, run.repository.count())
-    return ExitCode.FOUND if missing or verdict.lost or verdict.gone or run.repository.surplus() else 0
+    return ExitCode.FOUND if missing or result.lost or result.gone or run.repository.surplus() else 0
 
 
 def _watch(run: Runtime, scope: Any, pause_s: float) -> int:

@@ -11,13 +11,13 @@ State: TypeAlias = Literal["ok", "warning", "critical", "unknown"]
 
 
 class Limit(NamedTuple):
-    """Above `warning` (None: never) a value is a warning, above `critical` critical."""
+    """A value above `warning` (None: never) is a warning, a value above `critical` is critical."""
 
     warning: float | None
     critical: float
 
-    def judge(self, value: float | None) -> State:
-        """The state of a value; None is one that nobody knows."""
+    def state_of(self, value: float | None) -> State:
+        """The state of a value; None is an unknown one."""
         if value is None:
             return "unknown"
         if value > self.critical:

@@ -8,7 +8,7 @@ import pytest
 
 from devicevault_cli.errors import Unavailable
 from devicevault_cli.messages import Rejected
-from devicevault_cli.operations.save import Outcome, save_ahead
+from devicevault_cli.operations.save import Outcome, save_batches
 from devicevault_cli.records import Record
 from devicevault_cli.repository.repository import Repository
 from tests.support.records import result
@@ -19,7 +19,7 @@ TOO_LONG = "x" * 17
 
 def outcomes(table: Repository, batches: Sequence[Sequence[Record]]) -> list[list[str]]:
     """In words; each with the number of its batch, to see that they come in order."""
-    answered = list(save_ahead(table, enumerate(batches)))
+    answered = list(save_batches(table, enumerate(batches)))
     assert [number for number, _ in answered] == list(range(len(batches)))
     return [[word(each) for each in found] for _, found in answered]
 
@@ -60,7 +60,7 @@ def test_an_outage_ends_it_and_what_was_committed_is_found_again(database_url: s
     with table_at(database_url) as table:
         answered = []
         with pytest.raises(Unavailable):
-            for number, found in save_ahead(table, batches()):
+            for number, found in save_batches(table, batches()):
                 answered += [(number, word(each)) for each in found]
         assert answered == [(0, "inserted")]
         (again,) = outcomes(table, [[result("a"), result("b")]])

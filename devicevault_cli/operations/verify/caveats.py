@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from difflib import get_close_matches
 from typing import Any
 
@@ -16,20 +16,22 @@ from devicevault_cli.streams.stream import Stream
 NAMES = 5
 
 
-def caveats(group: Group, info: StreamInfo | None, rows: int, repository: Repository) -> dict[str, Any]:
-    """The keys `problem` (a sentence, or None) and `incidents` of the answer."""
+def caveats(
+    group: Group, info: StreamInfo | None, rows: int, repository: Repository
+) -> tuple[str | None, tuple[Mapping[str, Any], ...]]:
+    """`problem` (a sentence, or None) and `incidents` of the answer."""
     problem = nothing_to_verify(group.stream, info, rows)
     try:
-        # That rows stand beside no entries is said already then.
+        # An empty stream beside a filled table is reported already then.
         incidents = all_of(group.stream, repository=None if problem else repository)
     except DvctlError:
         incidents = []  # without the right to read them; `doctor` and `check` say so
     found = of_group(open_ones(incidents), group.name)
-    return {"problem": problem or never_read(found), "incidents": [incident.to_dict() for incident in found]}
+    return problem or never_read(found), tuple(incident.to_dict() for incident in found)
 
 
 def nothing_to_verify(stream: Stream, info: StreamInfo | None, rows: int) -> str | None:
-    """Why there is nothing to compare, where that is no good sign."""
+    """Why there is nothing to compare; None where there is, or where stream and table are both empty."""
     if info is None:
         return f'nothing to verify: there is no stream "{stream.key}"{_others(stream)}'
     if info.length or not rows:
@@ -39,7 +41,7 @@ def nothing_to_verify(stream: Stream, info: StreamInfo | None, rows: int) -> str
 
 
 def never_read(found: Sequence[Incident]) -> str | None:
-    """Entries that are accounted for nowhere, because they left the stream unread."""
+    """Entries that were lost because they were removed from the stream before they were read."""
     lost = [incident for incident in found if incident.unread != 0 and incident.kind != "table-ahead"]
     return f"{lost[-1].detail} (acknowledge it with `dvctl incidents acknowledge`)" if lost else None
 
