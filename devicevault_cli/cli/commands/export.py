@@ -103,7 +103,7 @@ class _Chosen(NamedTuple):
     """What is to be exported, who writes it, and, once it was read, which of its ids do not exist."""
 
     items: Iterator[Any]
-    write: Callable[..., ExportAnswer]
+    write: "Callable[..., ExportAnswer]"
     named: "Callable[[], Named]"
 
 

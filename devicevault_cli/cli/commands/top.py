@@ -31,6 +31,7 @@ def top(
             metavar="DURATION",
             parser=parsed(parse_pause, SHORTEST_MS),
             show_default="2s",
+            show_default="2s",
         ),
     ] = 2000,
 ) -> None:
