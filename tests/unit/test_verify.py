@@ -28,10 +28,9 @@ from devicevault_cli.output.verification.words import next_steps
 from devicevault_cli.pipelines import RESULTS, STORAGE
 from devicevault_cli.repository import tables
 from devicevault_cli.repository.repository import Repository, open_repository
-from devicevault_cli.streams.dead_letters import DeadLetter, DeadLetters
+from devicevault_cli.streams.dead_letters import DeadLetter, DeadLetters, write_late_letter
 from devicevault_cli.streams.group import Group
 from devicevault_cli.streams.model import EntryId
-from devicevault_cli.streams.settled import write_late_letter
 from devicevault_cli.streams.stream import Stream
 from devicevault_cli.times import iso
 from tests.support.consuming import GROUP, drain, good

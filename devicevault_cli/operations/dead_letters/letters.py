@@ -12,10 +12,8 @@ from devicevault_cli.operations.changes.plan import Answer, Plan, Progress, chos
 from devicevault_cli.operations.entries.pending import shown
 from devicevault_cli.operations.entries.show import shown_fields
 from devicevault_cli.operations.named import NO_NAMES, Named, named_letters
-from devicevault_cli.streams import admin
 from devicevault_cli.streams.dead_letters import DeadLetter, DeadLetters
 from devicevault_cli.streams.model import LAST, EntryId
-from devicevault_cli.streams.snapshot import missing
 
 REASONS = (
     "empty-message", "invalid-encoding", "nul-character", "missing-device-id", "invalid-device-id", "value-too-long",
@@ -179,14 +177,14 @@ def plan_drop(letters: DeadLetters, chosen: Letters, progress: Progress = quietl
     nowhere_else = 0
     for page in found.count_them():
         reasons.update(letter.reason for letter in page)
-        gone = missing(letters.stream, [letter.id for letter in page])
+        gone = letters.stream.missing([letter.id for letter in page])
         nowhere_else += len(gone)
         only = only or [str(key) for key in gone]
 
     def apply() -> Answer:
         dropped = 0
         for page in found.again():
-            dropped += admin.drop_letters(letters.stream, [(letter, "dlq drop") for letter in page])
+            dropped += letters.drop([(letter, "dlq drop") for letter in page])
             progress(dropped)
         return {"dropped": dropped}
 

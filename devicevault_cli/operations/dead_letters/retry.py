@@ -15,14 +15,13 @@ from devicevault_cli.operations.dead_letters.letters import Found, Letters
 from devicevault_cli.operations.entries.show import shown_fields
 from devicevault_cli.operations.replay.preview import Census
 from devicevault_cli.operations.save import Outcome, rejection, save_ahead
+from devicevault_cli.paging import read_ahead
 from devicevault_cli.pipelines import Pipeline
 from devicevault_cli.records import Record, identity
 from devicevault_cli.repository.repository import Repository
-from devicevault_cli.streams import admin
 from devicevault_cli.streams.dead_letters import PACKED, DeadLetter, DeadLetters, pack, unpack
-from devicevault_cli.streams.delivery import now
 from devicevault_cli.streams.model import Entry, fields_of, pairs_of
-from devicevault_cli.streams.prefetch import read_ahead
+from devicevault_cli.times import now_iso
 
 ORIGINAL = b"_dvctl.original."
 Repairs = Mapping[bytes, bytes]
@@ -189,8 +188,8 @@ def _settle(letters: DeadLetters, page: _Page, outcomes: list[Outcome], fixes: R
             continue
         settled.append((letter, given_up))
         done.persisted += not isinstance(outcome, Rejected) and outcome.outcome == "inserted"
-    admin.drop_letters(letters.stream, settled)
-    admin.rewrite_letters(letters.stream, [(letter, _anew(letters, letter, why, fixes)) for letter, why in bad])
+    letters.drop(settled)
+    letters.rewrite([(letter, _anew(letters, letter, why, fixes)) for letter, why in bad])
     done.retried += page.size
     done.skipped += len(page.skipped)
     done.still_dead += len(bad)
@@ -211,7 +210,7 @@ def _anew(letters: DeadLetters, letter: DeadLetter, why: Rejected, fixes: Repair
     about = {
         b"_dvctl.reason": why.reason.encode(),
         b"_dvctl.detail": why.detail.encode("utf-8", "replace"),
-        b"_dvctl.at": now().encode(),
+        b"_dvctl.at": now_iso().encode(),
         b"_dvctl.attempts": b"%d" % (letter.attempts + 1),
     }
     return fields_of([*changed, *about.items()])

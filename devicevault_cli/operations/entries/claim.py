@@ -14,10 +14,9 @@ from devicevault_cli.operations.named import named_consumers, named_pending, new
 from devicevault_cli.paging import paged
 from devicevault_cli.pipelines import Pipeline
 from devicevault_cli.repository.repository import Repository
-from devicevault_cli.streams import admin
+from devicevault_cli.streams import scripts
 from devicevault_cli.streams.group import Group
 from devicevault_cli.streams.model import LAST, EntryId, PendingEntry
-from devicevault_cli.streams.snapshot import missing
 
 GONE = "no longer on the stream"
 _MOVED = "the entries were acknowledged or claimed by others in the meantime"
@@ -36,9 +35,11 @@ class Chosen:
     ) -> Iterator[list[PendingEntry]]:
         """The entries a page at a time: a pending list of a million is never held. Ids not pending go to `unknown`."""
         if self.ids is None:
-            yield from group.pending_pages(end=end, count=admin.PAGE, consumer=self.owner, min_idle_ms=self.min_idle_ms)
+            yield from group.pending_pages(
+                end=end, count=scripts.ENTRIES_PER_SCRIPT, consumer=self.owner, min_idle_ms=self.min_idle_ms
+            )
             return
-        for some_ids in paged(self.ids, admin.PAGE):
+        for some_ids in paged(self.ids, scripts.ENTRIES_PER_SCRIPT):
             found = group.pending_ids(some_ids)
             if unknown is not None:
                 unknown += (key for key in some_ids if key not in found)
@@ -95,7 +96,7 @@ def plan_claim(
         """The same lists as of what would happen."""
         answer: Answer = {"claimed": [], "released": [], "gone": []}
         for page in chosen.pages(group, count.last):
-            gone = set(missing(group.stream, [each.id for each in page]))
+            gone = set(group.stream.missing([each.id for each in page]))
             for each in page:
                 answer["gone" if each.id in gone else done_as].append(str(each.id))
         return answer
@@ -104,15 +105,14 @@ def plan_claim(
         answer: Answer = {"claimed": [], "released": [], "gone": []}
         done = answer[done_as]
         for page in chosen.pages(group, count.last):
-            result = admin.claim(
-                group,
+            result = group.claim(
                 [each.id for each in page],
                 to,
                 owner=chosen.owner,
                 min_idle_ms=chosen.min_idle_ms,
                 idle_ms=0 if to else claim_idle_ms + 1000,
             )
-            done += map(str, result.ids)
+            done += map(str, result.deliveries)
             answer["gone"] += map(str, result.gone)
             progress(len(done))
         return answer
@@ -146,7 +146,7 @@ def plan_ack(
     existing_group(group)
     pending: set[EntryId] = set()
     fate: Counter[str] = Counter()
-    for page in paged(ids, admin.PAGE):
+    for page in paged(ids, scripts.ENTRIES_PER_SCRIPT):
         here = group.pending_ids(page)
         pending.update(here)
         fate += _fate(group, list(here), pipeline, repository)
@@ -154,13 +154,15 @@ def plan_ack(
     named = named_pending(group, ids, [each for each in ids if each not in pending])
 
     def still_true() -> bool:
-        return all(len(group.pending_ids(page)) == len(page) for page in paged(sorted(pending), admin.PAGE))
+        return all(
+            len(group.pending_ids(page)) == len(page) for page in paged(sorted(pending), scripts.ENTRIES_PER_SCRIPT)
+        )
 
     def apply() -> Answer:
         acked = []
         # What the plan did not find pending stays, should it have been delivered meanwhile: nobody was told its fate.
-        for page in paged(planned, admin.PAGE):
-            acked += admin.acknowledge_by_hand(group, page, why)
+        for page in paged(planned, scripts.ENTRIES_PER_SCRIPT):
+            acked += group.discard(page, why)
         done = set(acked)
         return {"acked": [str(each) for each in acked], "unknown": [str(each) for each in ids if each not in done]}
 

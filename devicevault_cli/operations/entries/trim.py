@@ -12,7 +12,6 @@ from devicevault_cli.operations.changes.plan import Answer, Plan, Progress, entr
 from devicevault_cli.pipelines import Pipeline
 from devicevault_cli.records import Record
 from devicevault_cli.repository.repository import Repository
-from devicevault_cli.streams import admin
 from devicevault_cli.streams.dead_letters import DeadLetters
 from devicevault_cli.streams.group import Group
 from devicevault_cli.streams.model import ZERO, Entry, EntryId, StreamInfo
@@ -114,7 +113,7 @@ def plan_trim(
         return all(each.id >= floor for each in group_blocks(stream, ignored))
 
     def apply() -> Answer:
-        removed = admin.trim(stream, floor)
+        removed = stream.trim(floor)
         now = stream.info()
         return {"removed": removed, "first_id": str(now.first_id) if now and now.first_id else None}
 

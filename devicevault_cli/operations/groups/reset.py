@@ -15,10 +15,10 @@ from devicevault_cli.operations.monitoring.liveness import liveness_of, not_know
 from devicevault_cli.operations.replay.preview import Census
 from devicevault_cli.pipelines import Pipeline
 from devicevault_cli.repository.repository import Repository
-from devicevault_cli.streams import admin, marker
+from devicevault_cli.streams import marker
 from devicevault_cli.streams.group import Group
 from devicevault_cli.streams.model import ZERO, EntryId, GroupInfo
-from devicevault_cli.streams.snapshot import missing, put_back, put_back_held
+from devicevault_cli.streams.snapshot import put_back, put_back_held
 
 NAMED = 5
 DISPATCHED = 0
@@ -51,7 +51,7 @@ def plan_reset(
 
     def apply() -> Answer:
         path = snapshots.write_snapshot(group, info, progress)
-        if not admin.move_group(group, info, position, _entries_read(group, position)):
+        if not group.move_as_planned(info, position, _entries_read(group, position)):
             path.unlink()
             raise stale()
         now = snapshots.existing_group(group)
@@ -154,7 +154,7 @@ def plan_destroy(group: Group, *, force: bool = False, progress: Progress = quie
 
     def apply() -> Answer:
         path = snapshots.write_snapshot(group, info, progress)
-        if not admin.destroy_group(group, info):
+        if not group.destroy_as_planned(info):
             path.unlink()
             raise stale()
         with suppress(DvctlError):
@@ -251,7 +251,7 @@ def _missing(group: Group, snapshot: snapshots.Snapshot, progress: Progress) -> 
     lost: list[str] = []
     done = 0
     for page in snapshot.held_pages():
-        lost += map(str, missing(group.stream, [each.id for each in page]))
+        lost += map(str, group.stream.missing([each.id for each in page]))
         done += len(page)
         progress(done)
     return lost

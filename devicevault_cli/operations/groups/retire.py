@@ -10,7 +10,6 @@ from devicevault_cli.operations.groups.consumer_name import lowest_free
 from devicevault_cli.operations.groups.snapshots import existing_group
 from devicevault_cli.operations.monitoring.liveness import ALIVE_MS, Liveness, liveness_of, refusal
 from devicevault_cli.operations.named import named_consumers, new_consumer
-from devicevault_cli.streams import admin
 from devicevault_cli.streams.group import Group
 from devicevault_cli.streams.model import ConsumerInfo
 
@@ -133,7 +132,7 @@ def _retire(group: Group, names: list[str], to: str, dead_for_ms: int | None, pr
     spared: list[str] = []
     moved = gone = 0
     while names:
-        step = admin.retire(group, names[:NAMES_A_STEP], to, dead_for_ms)
+        step = group.retire(names[:NAMES_A_STEP], to, dead_for_ms)
         retired += step.retired
         spared += [name for name in step.spared if name not in spared]
         moved += step.moved

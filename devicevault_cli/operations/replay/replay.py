@@ -17,13 +17,11 @@ from devicevault_cli.operations.rate_limit import Pace
 from devicevault_cli.operations.replay.preview import Census
 from devicevault_cli.operations.replay.selection import Source
 from devicevault_cli.operations.save import Outcome, conflicting, rejection, save_ahead
-from devicevault_cli.paging import paged
+from devicevault_cli.paging import paged, read_ahead
 from devicevault_cli.pipelines import Pipeline
 from devicevault_cli.records import Record
 from devicevault_cli.repository.repository import Repository
-from devicevault_cli.streams import admin
 from devicevault_cli.streams.model import Entry, EntryId
-from devicevault_cli.streams.prefetch import read_ahead
 from devicevault_cli.streams.stream import Stream
 
 log = logging.getLogger("dvctl.replay")
@@ -245,10 +243,10 @@ def plan_republish(
             with interruptible() as interruption:
                 for some in paged(ids, pace.at_once(100)):
                     with interruption.held():
-                        made = admin.republish(stream, some, most)
-                        copies, refused, done = copies + len(made.ids), refused + len(made.gone), some[-1]
+                        made = stream.republish(some, most)
+                        copies, refused, done = copies + len(made.copies), refused + len(made.refused), some[-1]
                     progress(copies)
-                    time.sleep(pace.after(len(made.ids)))
+                    time.sleep(pace.after(len(made.copies)))
         except BaseException:
             log.warning("%s copied%s", _were(copies), f"; continue with --from {done.next()}" if done else "")
             raise

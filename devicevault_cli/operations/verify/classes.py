@@ -11,10 +11,9 @@ from devicevault_cli.operations.save import UNENCODABLE
 from devicevault_cli.pipelines import Pipeline
 from devicevault_cli.records import DeviceResult, Record
 from devicevault_cli.repository.repository import Existing, Repository
-from devicevault_cli.streams.dead_letters import DeadLetters
+from devicevault_cli.streams.dead_letters import DeadLetters, given_up, with_letter
 from devicevault_cli.streams.group import Group
 from devicevault_cli.streams.model import Entry, EntryId
-from devicevault_cli.streams.settled import given_up, with_letter
 
 CLASSES = ("persisted", "dead", "discarded", "pending", "undelivered", "skipped", "lost", "lost_invalid")
 BAD = frozenset(("lost", "lost_invalid"))
