@@ -38,13 +38,16 @@ _REACH_TLS = (
 _PLACE = "set host and port in --redis-url or DEVICEVAULT_REDIS_URL"
 _NO_CLUSTER = "Redis Cluster is not supported yet; give the address of a Redis without cluster mode"
 _BUSY = "{where} cannot do this now: {reason}"
+_NO_DATABASE = "DB index is out of range"
+_NO_PASSWORD = ("without any password configured", "no password is set")
+_ASK_SERVER = (*_NO_PASSWORD, _NO_DATABASE, "syntax error")
 
 
 @dataclass(frozen=True, slots=True)
 class _Rule:
     """A kind of error, recognized by its code, a phrase in its text, or redis-py's class for it.
 
-    `message` and `hint` may hold {where}, {reason} (the first line of the text), {user} and {right}.
+    `message` and `hint` may hold {where}, {reason} (the first line of the text), {user}, {right} and {database}.
     """
 
     error: type[DvctlError]
@@ -77,10 +80,16 @@ _RULES = (
         ("NOAUTH",),
     ),
     _Rule(
+        BadConfig,
+        "{where} has no database {database}",
+        "use a smaller number at the end of the URL: by default there are 0 to 15",
+        phrases=(_NO_DATABASE,),
+    ),
+    _Rule(
         Refused,
         "{where} refuses the login: a password is given, but the default user has none",
         "remove the password from DEVICEVAULT_REDIS_URL, or add the user name",
-        phrases=("without any password configured", "no password is set"),
+        phrases=_NO_PASSWORD,
     ),
     _Rule(
         Refused,
@@ -165,70 +174,46 @@ def _by_rule(error: redis.RedisError, text: str, where: str, client: Client) -> 
     code = match[0].strip() if match else None
     for rule in _RULES:
         if code in rule.codes or any(phrase in text for phrase in rule.phrases) or isinstance(error, rule.classes):
-            user = client.connection_pool.connection_kwargs.get("username") or "default"
-            words = {"where": where, "reason": _first_line(error), "user": user, "right": _missing_right(text)}
+            login = client.connection_pool.connection_kwargs
+            command = _REFUSED_COMMAND.search(text)
+            words = {
+                "where": where,
+                "reason": _first_line(error),
+                "user": login.get("username") or "default",
+                "right": f"+{command[1].lower()}"
+                if command
+                else "RIGHT (a command or a key: Redis does not say which)",
+                "database": login.get("db"),
+            }
             return rule.error(rule.message.format(**words), hint=rule.hint.format(**words) if rule.hint else None)
     return None
 
 
-def _missing_right(text: str) -> str:
-    """The rule that grants the right, as far as Redis says which one is missing."""
-    command = _REFUSED_COMMAND.search(text)
-    return f"+{command[1].lower()}" if command else "RIGHT (a command or a key: Redis does not say which)"
-
-
 def _unsuitable_server(text: str, where: str, client: Client) -> DvctlError | None:
     """What only INFO can tell: a Sentinel, a cluster, or a version that is too old."""
-    if "DB index is out of range" in text:
-        if _mode(server_facts(client)) == "cluster":
-            return BadConfig(f"{where} is a Redis Cluster node, which has only database 0", hint=_NO_CLUSTER)
-        database = client.connection_pool.connection_kwargs.get("db")
-        return BadConfig(
-            f"{where} has no database {database}",
-            hint="use a smaller number at the end of the URL: by default there are 0 to 15",
-        )
-    if unknown := _UNKNOWN_COMMAND.search(text):
-        return _unknown_command(unknown[1] or "", where, client)
-    if "syntax error" in text:
-        return _too_old(server_facts(client), where)
-    if "without any password configured" in text or "no password is set" in text:
-        return _sentinel(server_facts(client), where)
-    return None
-
-
-def _unknown_command(command: str, where: str, client: Client) -> DvctlError:
-    facts = server_facts(client)
-    known = f"the command {command.upper()}" if command else "a command that a script of dvctl uses"
-    return (
-        _sentinel(facts, where)
-        or _too_old(facts, where)
-        or UnknownCommand(
-            f"{where} does not know {known}",
-            hint="enable it in that Redis: rename-command in redis.conf has disabled or renamed it",
-        )
-    )
-
-
-def _sentinel(facts: dict[str, str], where: str) -> DvctlError | None:
-    if _mode(facts) != "sentinel":
+    unknown = _UNKNOWN_COMMAND.search(text)
+    if not unknown and not any(phrase in text for phrase in _ASK_SERVER):
         return None
-    return BadConfig(
-        f"{where} is a Sentinel, which holds no data",
-        hint="give the address of the primary, which SENTINEL MASTERS lists; Sentinel URLs are not supported yet",
-    )
-
-
-def _too_old(facts: dict[str, str], where: str) -> DvctlError | None:
+    facts = server_facts(client)
+    mode = (facts.get("redis_mode") or facts.get("server_mode") or "").strip()  # as Redis or as Valkey calls it
+    if mode == "sentinel":
+        return BadConfig(
+            f"{where} is a Sentinel, which holds no data",
+            hint="give the address of the primary, which SENTINEL MASTERS lists; Sentinel URLs are not supported yet",
+        )
+    if mode == "cluster" and _NO_DATABASE in text:
+        return BadConfig(f"{where} is a Redis Cluster node, which has only database 0", hint=_NO_CLUSTER)
     version = facts.get("redis_version", "")
     numbers = tuple(int(part) for part in version.split(".")[:2] if part.isdigit())
-    if numbers and numbers < (6, 2):
+    if () < numbers < (6, 2) and (unknown or "syntax error" in text):
         return BadConfig(f"{where} is version {version}, which is too old", hint="upgrade to Redis 6.2 or newer")
-    return None
-
-
-def _mode(facts: dict[str, str]) -> str:
-    """`standalone`, `sentinel` or `cluster`, as Redis or as Valkey calls it."""
-    return (facts.get("redis_mode") or facts.get("server_mode") or "").strip()
+    if not unknown:
+        return None
+    known = f"the command {unknown[1].upper()}" if unknown[1] else "a command that a script of dvctl uses"
+    return UnknownCommand(
+        f"{where} does not know {known}",
+        hint="enable it in that Redis: rename-command in redis.conf has disabled or renamed it",
+    )
 
 
 def _unreachable(error: redis.RedisError, where: str, client: Client) -> DvctlError | None:

@@ -87,28 +87,21 @@ def look(group: Group, at_ms: int, *, beside: bool = True) -> Look:
     """Read everything at one moment, by a script; without the marker and the incidents where `beside` is False."""
     key = group.stream.key
     names = [key, keys.seen(key), keys.incidents(key)] if beside else [key]
-    return group.stream.run_script("look", names, raw(group.name), parse=lambda reply: _look(reply, at_ms))
+    return group.stream.run_script("look", names, raw(group.name), parse=lambda reply: _look(reply, group.name, at_ms))
 
 
-def _look(reply: Any, at_ms: int) -> Look:
-    state, stream, group, marker, incidents = reply
+def _look(reply: Any, name: str, at_ms: int) -> Look:
+    kind, stream, group, marker, incidents = reply
     recorded = _numbered(dict(zip(incidents[::2], incidents[1::2], strict=True)))
-    if state:
-        return Look(Seen(at_ms, state.decode()), marker, recorded)
-    length, first, last, added, deleted, newest = stream
-    now = Seen(at_ms, "stream", int(length), _id(first), entry_id(last), _number(added))
-    if group:
-        position, read, pending, lag, consumers, following = group
-        now = replace(
-            now,
-            position=entry_id(position),
-            read=_number(read),
-            pending=int(pending),
-            consumers=int(consumers),
-            next_id=_id(following),
-        )
-        now = replace(now, left=_left(now, _id(newest), _number(lag), _id(deleted)))
-    return Look(now, marker, recorded)
+    if kind:
+        return Look(Seen(at_ms, kind.decode()), marker, recorded)
+    length, first, generated, added, deleted, last = stream
+    info = StreamInfo("", int(length), _id(first), _id(last) or ZERO, entry_id(generated), _number(added), _id(deleted))
+    if not group:
+        return Look(seen_now(info, None, at_ms), marker, recorded)
+    position, read, pending, lag, consumers, following = group
+    about = GroupInfo(name, int(consumers), int(pending), entry_id(position), _number(read), _number(lag))
+    return Look(replace(seen_now(info, about, at_ms), next_id=_id(following)), marker, recorded)
 
 
 def seen_now(info: StreamInfo | None, group: GroupInfo | None, at_ms: int) -> Seen:
@@ -119,26 +112,25 @@ def seen_now(info: StreamInfo | None, group: GroupInfo | None, at_ms: int) -> Se
     if group is None:
         return now
     position = group.last_delivered_id
-    following = info.first_id if info.first_id is not None and info.first_id > position else None
-    now = replace(
+    return replace(
         now,
         position=position,
         read=group.entries_read,
         pending=group.pending,
         consumers=group.consumers,
-        next_id=following,
+        left=_left(info, group),
+        next_id=info.first_id if info.first_id is not None and info.first_id > position else None,
     )
-    return replace(now, left=_left(now, info.last_id if info.length else None, group.lag, info.max_deleted_id))
 
 
-def _left(now: Seen, newest: EntryId | None, lag: int | None, deleted: EntryId | None) -> int | None:
+def _left(info: StreamInfo, group: GroupInfo) -> int | None:
     """Number of existing entries after the position; None where only counting them could tell."""
-    position = now.position
-    if position is None or newest is None or newest <= position:
-        return 0 if position is not None else None
-    if now.first_id is not None and now.first_id > position:
-        return now.length
-    if lag is None or deleted is None or deleted > position or not 0 < lag <= now.length:
+    position, deleted, lag = group.last_delivered_id, info.max_deleted_id, group.lag
+    if not info.has_entries_after(position):
+        return 0
+    if info.first_id is not None and info.first_id > position:
+        return info.length
+    if lag is None or deleted is None or deleted > position or not 0 < lag <= info.length:
         return None
     return lag
 
@@ -157,18 +149,13 @@ def _numbered(fields: dict[bytes, bytes]) -> dict[int, bytes]:
 
 def markers(stream: Stream) -> dict[str, Seen]:
     """The marker of each group, by name."""
-    found = stream.read(_pairs, "HGETALL", keys.seen(stream.key))
+    found: dict[bytes, bytes] = stream.read(dict, "HGETALL", keys.seen(stream.key))
     return {text(name): seen for name, marker in found.items() if (seen := Seen.from_json(marker))}
 
 
 def recorded(stream: Stream) -> dict[int, bytes]:
     """The stored JSON of the incidents, by number."""
-    return _numbered(stream.read(_pairs, "HGETALL", keys.incidents(stream.key)))
-
-
-def _pairs(reply: Any) -> dict[bytes, bytes]:
-    """HGETALL, which redis-py has made a dict of."""
-    return dict(reply)
+    return _numbered(stream.read(dict, "HGETALL", keys.incidents(stream.key)))
 
 
 def remember(

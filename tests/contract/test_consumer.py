@@ -267,8 +267,8 @@ def test_holding_takes_nothing_back(stream: Stream, group: Group) -> None:
     ids = stream.add(good(2))
     frozen, awake = GroupConsumer(group, "frozen"), GroupConsumer(group, "awake")
     frozen.read_new(2)
-    awake.take(ids[:1])
-    assert frozen.hold(dict.fromkeys(ids)) == 1
+    awake.claim(ids[:1])
+    assert frozen.renew(dict.fromkeys(ids)) == 1
     assert [each.consumer for each in group.pending(ZERO)] == ["awake", "frozen"]
 
 
