@@ -9,11 +9,11 @@ from typing import TypeVar
 
 T = TypeVar("T")
 
-PAGE = 1000
+ROWS_PER_STATEMENT = 1000
 """Rows or identities asked for in one statement."""
 
 
-def paged(items: Iterable[T], size: int = PAGE) -> Iterator[list[T]]:
+def paged(items: Iterable[T], size: int = ROWS_PER_STATEMENT) -> Iterator[list[T]]:
     """Lists of at most `size`."""
     remaining = iter(items)
     while page := list(islice(remaining, size)):

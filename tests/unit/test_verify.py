@@ -165,8 +165,8 @@ def test_what_arrives_later_is_not_judged(seeded: Seeded) -> None:
 
 
 def test_pages_of_any_size_give_the_same(seeded: Seeded, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(scan, "PAGE_BYTES", 1)
-    monkeypatch.setattr(scan, "PAGE", 3)
+    monkeypatch.setattr(scan, "BYTES_PER_PAGE", 1)
+    monkeypatch.setattr(scan, "ENTRIES_PER_READ", 3)
     answer = look(seeded)
     assert answer["classes"] == seeded.expected
     assert answer["pending_gone"] == 2

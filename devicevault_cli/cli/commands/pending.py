@@ -13,7 +13,8 @@ from devicevault_cli.operations.entries import pending as operation
 from devicevault_cli.streams.model import EntryId
 from devicevault_cli.times import exact_duration, parse_duration
 
-PAGE = 100
+DEFAULT_COUNT = 100
+"""Entries shown without --count."""
 COLUMNS = ("id", "consumer", "idle_ms", "age_ms", "deliveries", "state", "device_id")
 
 
@@ -27,7 +28,7 @@ def pending(
         int, Option("--min-idle", "Only entries idle for at least this long.", "DURATION", parse_duration)
     ] = 0,
     count: Annotated[
-        int | None, Option("-n/--count", f"At most this many ({PAGE}; -o ids: all).", "N", least=1)
+        int | None, Option("-n/--count", f"At most this many ({DEFAULT_COUNT}; -o ids: all).", "N", least=1)
     ] = None,
     start: Start = START,
     end: End = END,
@@ -49,7 +50,7 @@ def pending(
         run.group,
         consumer=owner,
         min_idle_ms=min_idle,
-        count=count or PAGE,
+        count=count or DEFAULT_COUNT,
         start=start,
         end=end,
         claim_idle_ms=claim_idle,

@@ -15,7 +15,8 @@ NOT_COMPARED = ("id", "timestamp", "overall_duration_ms")
 """DeviceVault writes the time of consumption into these, so two rows of one message differ in them."""
 MOST = 100_000
 """Identities that one run looks at; where there are more, the command says so and is run again."""
-PAGE = 200
+ROWS_PER_STEP = 200
+"""Whole rows, with their logs, are held in memory at once."""
 
 
 def plan_dedupe(repository: Repository, progress: Progress = quietly) -> Plan:
@@ -35,7 +36,7 @@ def plan_dedupe(repository: Repository, progress: Progress = quietly) -> Plan:
             path.unlink()
             raise stale()
         removed = 0
-        for page in paged(surplus, PAGE):
+        for page in paged(surplus, ROWS_PER_STEP):
             repository.remove(page)
             removed += len(page) - len(repository.fetch(page))
             progress(removed)
@@ -82,5 +83,5 @@ def _said(row: Row) -> object:
 
 
 def _rows(repository: Repository, ids: list[int]) -> Iterator[dict[str, Any]]:
-    for page in paged(ids, PAGE):
+    for page in paged(ids, ROWS_PER_STEP):
         yield from ({"row": row} for row in repository.fetch(page).values())

@@ -13,10 +13,10 @@ from devicevault_cli.operations.verify.classes import Judge, Judged
 from devicevault_cli.paging import read_ahead
 from devicevault_cli.streams.group import Group
 from devicevault_cli.streams.model import LAST, ZERO, Entry, EntryId, PendingEntry
-from devicevault_cli.streams.stream import Stream
+from devicevault_cli.streams.stream import ENTRIES_PER_READ, Stream
 
-PAGE = 1000
-PAGE_BYTES = 8 * 1024 * 1024
+BYTES_PER_PAGE = 8 * 1024 * 1024
+"""Two pages are held in memory at once: one is read while the other is compared."""
 """About so much of a stream is held at once; it may carry firmware images of 1.4 MB each."""
 
 
@@ -59,11 +59,11 @@ def scan(judge: Judge, scope: Scope, sleep: Callable[[float], None] = time.sleep
 
 
 def _pages(stream: Stream, start: EntryId, end: EntryId) -> Iterator[list[Entry]]:
-    """Pages of at most 1000 entries and about PAGE_BYTES, going by the size of the entries before."""
-    count = min(100, PAGE)
+    """Pages of at most 1000 entries and about BYTES_PER_PAGE, going by the size of the entries before."""
+    count = min(100, ENTRIES_PER_READ)
     while page := stream.range(start, end, count):
         mean = sum(len(entry.fields.get(b"device_config", b"")) for entry in page) // len(page) + 1
-        count = max(4, min(PAGE, count * 2, PAGE_BYTES // mean))
+        count = max(4, min(ENTRIES_PER_READ, count * 2, BYTES_PER_PAGE // mean))
         yield page
         if page[-1].id >= end:
             return
@@ -74,7 +74,7 @@ class _Held:
     """The pending list, taken off in id order."""
 
     def __init__(self, group: Group, start: EntryId, end: EntryId) -> None:
-        self._pages = group.pending_pages(start, end, PAGE)
+        self._pages = group.pending_pages(start, end, ENTRIES_PER_READ)
         self._page: list[PendingEntry] = []
 
     def below(self, key: EntryId) -> Iterator[list[PendingEntry]]:
