@@ -65,13 +65,8 @@ def _rows(stream: Stream) -> list[dict[str, str]] | None:
             return None
         raise
     database = str(stream.client.connection_pool.connection_kwargs.get("db") or 0)
-    rows = ({"name": ""} | dict(_pair(part) for part in line.split(" ")) for line in reply.splitlines())
+    rows = ({"name": ""} | dict(part.partition("=")[::2] for part in line.split(" ")) for line in reply.splitlines())
     return [row for row in rows if row.get("db") == database]
-
-
-def _pair(part: str) -> tuple[str, str]:
-    name, _, value = part.partition("=")
-    return name, value
 
 
 def _seconds(row: dict[str, str]) -> int:

@@ -48,14 +48,7 @@ def connect(url: str, *, socket_timeout: float = SOCKET_TIMEOUT_S, command: str 
             driver_info=None,  # the name says more, for one round trip instead of two
             **tcp,
         )
-        pool = client.connection_pool
-        pool.connection_class = named(pool.connection_class, ConnectionName(command_name(command)))
-        pool.max_connections = max(pool.max_connections, 10)  # a URL may serve other programs, which need only one
-        # Options that redis-py refuses are noticed only when a connection is made, which does not connect yet.
-        pool.connection_class(**pool.connection_kwargs)
-        for name in ("XRANGE", "XREVRANGE", "XREAD", "XREADGROUP"):
-            # `replies.entries` makes entries of the raw reply in one step.
-            client.set_response_callback(name, _unparsed)
+        _prepare(client, command)
     except (ValueError, TypeError, AttributeError, redis.RedisError):
         raise BadConfig(
             "the Redis URL cannot be read",
@@ -63,6 +56,18 @@ def connect(url: str, *, socket_timeout: float = SOCKET_TIMEOUT_S, command: str 
         ) from None
     _check_files(client)
     return client
+
+
+def _prepare(client: Client, command: str) -> None:
+    """Name the connections, check their options, and have replies with entries left unparsed."""
+    pool = client.connection_pool
+    pool.connection_class = named(pool.connection_class, ConnectionName(command_name(command)))
+    pool.max_connections = max(pool.max_connections, 10)  # a URL may serve other programs, which need only one
+    # Options that redis-py refuses are noticed only when a connection is made, which does not connect yet.
+    pool.connection_class(**pool.connection_kwargs)
+    for name in ("XRANGE", "XREVRANGE", "XREAD", "XREADGROUP"):
+        # `replies.entries` makes entries of the raw reply in one step.
+        client.set_response_callback(name, _unparsed)
 
 
 def _check_files(client: Client) -> None:

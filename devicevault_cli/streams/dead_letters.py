@@ -86,16 +86,12 @@ class DeadLetters:
     def rewrite(self, letters: Sequence[tuple[DeadLetter, dict[bytes, bytes]]]) -> None:
         """Replace fields of dead letters that exist, each in a step of its own, all in one round trip."""
         names = [self.letters.key, keys.dead_ids(self.stream.key)]
-        self.stream.call_many(
-            scripts.command(
-                "rewrite_letter",
-                names,
-                str(letter.letter_id),
-                raw(keys.member(letter.id, letter.group)),
-                *(part for pair in pairs_of(fields) for part in pair),
-            )
-            for letter, fields in letters
-        )
+        commands = []
+        for letter, fields in letters:
+            parts = [part for pair in pairs_of(fields) for part in pair]
+            about = str(letter.letter_id), raw(keys.member(letter.id, letter.group))
+            commands.append(scripts.command("rewrite_letter", names, *about, *parts))
+        self.stream.call_many(commands)
 
     def discarded_count(self) -> int:
         """Number of discards of every group."""

@@ -37,6 +37,7 @@ _REACH_TLS = (
 )
 _PLACE = "set host and port in --redis-url or DEVICEVAULT_REDIS_URL"
 _NO_CLUSTER = "Redis Cluster is not supported yet; give the address of a Redis without cluster mode"
+_UNNAMED_RIGHT = "RIGHT (a command or a key: Redis does not say which)"
 _BUSY = "{where} cannot do this now: {reason}"
 _NO_DATABASE = "DB index is out of range"
 _NO_PASSWORD = ("without any password configured", "no password is set")
@@ -113,12 +114,7 @@ _RULES = (
         ("NOGROUP",),
         ("requires the key to exist", "no such key"),
     ),
-    _Rule(
-        WrongType,
-        "a key in {where} holds another type of value",
-        "look at it with redis-cli TYPE",
-        ("WRONGTYPE",),
-    ),
+    _Rule(WrongType, "a key in {where} holds another type of value", "look at it with redis-cli TYPE", ("WRONGTYPE",)),
     _Rule(MemoryFull, "{where} is out of memory", "raise maxmemory, or free some with `dvctl trim`", ("OOM",)),
     _Rule(
         Unavailable,
@@ -139,7 +135,6 @@ _RULES = (
     _Rule(Unavailable, _BUSY, None, ("TRYAGAIN", "MASTERDOWN", "UNBLOCKED", "BUSY", "NOREPLICAS", "EXECABORT")),
 )
 """The first rule that fits applies."""
-
 
 # Inside a script Redis 6.2 wraps the code into a sentence, so it is searched for, not compared with the first word.
 _CODE = re.compile(rf"^(?:MOVED|ASK|CROSSSLOT) |\b(?:{'|'.join(code for rule in _RULES[1:] for code in rule.codes)})\b")
@@ -175,14 +170,12 @@ def _by_rule(error: redis.RedisError, text: str, where: str, client: Client) -> 
     for rule in _RULES:
         if code in rule.codes or any(phrase in text for phrase in rule.phrases) or isinstance(error, rule.classes):
             login = client.connection_pool.connection_kwargs
-            command = _REFUSED_COMMAND.search(text)
+            refused = _REFUSED_COMMAND.search(text)
             words = {
                 "where": where,
                 "reason": _first_line(error),
                 "user": login.get("username") or "default",
-                "right": f"+{command[1].lower()}"
-                if command
-                else "RIGHT (a command or a key: Redis does not say which)",
+                "right": f"+{refused[1].lower()}" if refused else _UNNAMED_RIGHT,
                 "database": login.get("db"),
             }
             return rule.error(rule.message.format(**words), hint=rule.hint.format(**words) if rule.hint else None)
@@ -219,7 +212,7 @@ def _unsuitable_server(text: str, where: str, client: Client) -> DvctlError | No
 def _unreachable(error: redis.RedisError, where: str, client: Client) -> DvctlError | None:
     encrypted = issubclass(client.connection_pool.connection_class, redis.SSLConnection)
     if client not in answered and _may_be_another_server(error):
-        another = _instead_of_tls(where, client) if encrypted else _instead_of_plain(where, client)
+        another = _another_server(where, client, encrypted=encrypted)
         if another:
             return another
     if isinstance(error, InvalidResponse):
@@ -241,30 +234,19 @@ def _may_be_another_server(error: redis.RedisError) -> bool:
     return lost or isinstance(error, InvalidResponse) or "handshake" in str(cause)
 
 
-def _instead_of_plain(where: str, client: Client) -> DvctlError | None:
+def _another_server(where: str, client: Client, *, encrypted: bool) -> DvctlError | None:
+    """What listens there instead of a Redis, or of one that speaks TLS or does not, as the URL says."""
     address = client.connection_pool.connection_kwargs
     greeting = first_bytes(address)
-    if greeting is None:
-        return None
-    if greeting[:1] == b"-":
+    if not greeting:
+        tls = greeting is not None and not encrypted and speaks_tls(address)
+        return BadConfig(f"{where} speaks TLS on this port", hint="use rediss:// instead of redis://") if tls else None
+    if greeting[:1] in {b"-", b"+"}:
+        if encrypted:
+            return BadConfig(f"{where} does not speak TLS on this port", hint="use redis:// instead of rediss://")
         # A refusal of the connection itself, which redis-py has lost with it.
         line = greeting[1:].partition(b"\r\n")[0].decode("utf-8", "replace")
-        return translate(redis.ResponseError(line), client)
-    if not greeting and speaks_tls(address):
-        return BadConfig(f"{where} speaks TLS on this port", hint="use rediss:// instead of redis://")
-    return None if greeting[:1] in {b"", b"+"} else _no_redis(greeting, where)
-
-
-def _instead_of_tls(where: str, client: Client) -> DvctlError | None:
-    greeting = first_bytes(client.connection_pool.connection_kwargs)
-    if not greeting:
-        return None
-    if greeting[:1] in {b"-", b"+"}:
-        return BadConfig(f"{where} does not speak TLS on this port", hint="use redis:// instead of rediss://")
-    return _no_redis(greeting, where)
-
-
-def _no_redis(greeting: bytes, where: str) -> DvctlError:
+        return translate(redis.ResponseError(line), client) if greeting[:1] == b"-" else None
     kinds = {b"HTTP/": "a web server (HTTP)", b"<": "a web server (HTTP)", b"SSH-": "an SSH server"}
     kind = next((kind for start, kind in kinds.items() if greeting.startswith(start)), "another kind of server")
     return BadConfig(f"{where.removeprefix('Redis at ')} is {kind}, not Redis", hint=_PLACE)

@@ -6,7 +6,7 @@ from collections.abc import Iterable, Iterator, Sequence
 from typing import Any
 
 from devicevault_cli.errors import MissingGroup, Unavailable
-from devicevault_cli.streams import keys, scripts
+from devicevault_cli.streams import keys, replies, scripts
 from devicevault_cli.streams.connect import translated
 from devicevault_cli.streams.model import (
     LAST,
@@ -19,15 +19,7 @@ from devicevault_cli.streams.model import (
     PendingSummary,
     Retired,
 )
-from devicevault_cli.streams.replies import (
-    consumer_infos,
-    entry_id,
-    entry_ids,
-    pending_entries,
-    pending_summary,
-    raw,
-    text,
-)
+from devicevault_cli.streams.replies import raw
 from devicevault_cli.streams.stream import ENTRIES_PER_READ, Stream
 
 
@@ -76,7 +68,7 @@ class Group:
 
     def consumers(self) -> list[ConsumerInfo]:
         """XINFO CONSUMERS."""
-        return self.stream.read(consumer_infos, "XINFO CONSUMERS", self.stream.key, raw(self.name))
+        return self.stream.read(replies.consumer_infos, "XINFO CONSUMERS", self.stream.key, raw(self.name))
 
     def retire_if_empty(self, consumer: str) -> bool:
         """Delete a consumer if it has nothing pending. -> whether it is gone"""
@@ -95,7 +87,9 @@ class Group:
 
         def parse(reply: Any) -> Retired:
             moved, gone, retired, spared, done = reply
-            return Retired(int(moved), int(gone), [*map(text, retired)], [*map(text, spared)], int(done))
+            return Retired(
+                int(moved), int(gone), [*map(replies.text, retired)], [*map(replies.text, spared)], int(done)
+            )
 
         limits = -1 if dead_for_ms is None else dead_for_ms, scripts.ENTRIES_PER_SCRIPT
         arguments = (raw(self.name), raw(to), *limits, *map(raw, consumers))
@@ -103,7 +97,7 @@ class Group:
 
     def summary(self) -> PendingSummary:
         """XPENDING: number of pending entries, their first and last id, and the number per consumer."""
-        return self.stream.read(pending_summary, "XPENDING", self.stream.key, raw(self.name))
+        return self.stream.read(replies.pending_summary, "XPENDING", self.stream.key, raw(self.name))
 
     def pending(
         self,
@@ -118,7 +112,7 @@ class Group:
         idle = ("IDLE", min_idle_ms) if min_idle_ms else ()
         owner = (raw(consumer),) if consumer is not None else ()
         command = ("XPENDING", self.stream.key, raw(self.name), *idle, str(start), str(end), count, *owner)
-        return self.stream.read(pending_entries, *command, parse_detail=True)
+        return self.stream.read(replies.pending_entries, *command, parse_detail=True)
 
     def pending_pages(
         self,
@@ -140,8 +134,8 @@ class Group:
         """Those of the ids that are pending."""
         commands = (("XPENDING", self.stream.key, raw(self.name), key, key, 1) for key in map(str, ids))
         with translated(self.stream.client):
-            replies = self.stream.call_many(commands, parse_detail=True)
-            return {entry.id: entry for reply in replies for entry in pending_entries(reply)}
+            pages = self.stream.call_many(commands, parse_detail=True)
+            return {entry.id: entry for page in pages for entry in replies.pending_entries(page)}
 
     def claim(
         self,
@@ -161,7 +155,7 @@ class Group:
 
         def parse(reply: Any) -> Claimed:
             claimed, gone = reply
-            return Claimed({entry_id(key): int(count) for key, count in claimed}, entry_ids(gone))
+            return Claimed({replies.entry_id(key): int(count) for key, count in claimed}, replies.entry_ids(gone))
 
         names = raw(self.name), raw(to or ""), raw(owner or "")
         arguments = (*names, min_idle_ms, idle_ms, int(raise_count), *map(str, ids))
@@ -176,4 +170,4 @@ class Group:
         stream = self.stream.key
         names = [stream, keys.discarded(stream), keys.alone(stream)]
         records = [part for key in ids for part in (str(key), key.ms, keys.discard(key, self.name, why))]
-        return self.stream.run_script("discard", names, raw(self.name), *records, parse=entry_ids)
+        return self.stream.run_script("discard", names, raw(self.name), *records, parse=replies.entry_ids)

@@ -115,7 +115,6 @@ class StreamInfo:
     last_generated_id: EntryId
     entries_added: int | None = None
     max_deleted_id: EntryId | None = None
-    bytes: int | None = None
 
     def has_entries_after(self, position: EntryId) -> bool:
         """Whether an entry exists after a position. `last_generated_id` may name one that was deleted or never was."""

@@ -6,7 +6,7 @@ from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from typing import Any, TypeVar
 
 from devicevault_cli.errors import DvctlError, Refused, Unavailable, WrongType
-from devicevault_cli.streams import scripts
+from devicevault_cli.streams import replies, scripts
 from devicevault_cli.streams.connect import Client, translated
 from devicevault_cli.streams.model import (
     LAST,
@@ -18,16 +18,6 @@ from devicevault_cli.streams.model import (
     Republished,
     StreamInfo,
     pairs_of,
-)
-from devicevault_cli.streams.replies import (
-    entries,
-    entries_of_one_stream,
-    entry_id,
-    entry_ids,
-    group_infos,
-    number,
-    stream_info,
-    text,
 )
 
 T = TypeVar("T")
@@ -97,11 +87,11 @@ class Stream:
             pipe.execute_command(*command, **options)
         with translated(self.client):
             # Raised here: redis-py would first write the command, and with it the message, into the error.
-            replies = list(pipe.execute(raise_on_error=False))
-            for reply in replies:
-                if isinstance(reply, Exception):
-                    raise reply
-            return replies
+            answers = list(pipe.execute(raise_on_error=False))
+            for answer in answers:
+                if isinstance(answer, Exception):
+                    raise answer
+            return answers
 
     def check_scripts(self) -> None:
         """Run a script that does nothing. Raises Refused where Redis has no EVAL or this user no right to it."""
@@ -130,18 +120,18 @@ class Stream:
         """XINFO STREAM, or None where there is no stream."""
         if not self.call("EXISTS", self.key):
             return None
-        return self.read(lambda reply: stream_info(self.key, reply), "XINFO STREAM", self.key)
+        return self.read(lambda reply: replies.stream_info(self.key, reply), "XINFO STREAM", self.key)
 
     def groups(self) -> list[GroupInfo]:
         """XINFO GROUPS; [] where there is no stream."""
         if not self.call("EXISTS", self.key):
             return []
-        return self.read(group_infos, "XINFO GROUPS", self.key)
+        return self.read(replies.group_infos, "XINFO GROUPS", self.key)
 
     def bytes_used(self) -> int | None:
         """MEMORY USAGE in bytes, an estimate by samples; None where there is no stream or the user may not ask."""
         try:
-            return self.read(number, "MEMORY", "USAGE", self.key)
+            return self.read(replies.number, "MEMORY", "USAGE", self.key)
         except (Refused, Unavailable):
             return None
 
@@ -151,18 +141,18 @@ class Stream:
         cursor = 0
         for _ in range(SCANS):
             cursor, page = self.read(tuple, "SCAN", cursor, "COUNT", KEYS_PER_SCAN, "TYPE", "stream")
-            found += [name for name in map(text, page) if not name.endswith(":dead")]
+            found += [name for name in map(replies.text, page) if not name.endswith(":dead")]
             if int(cursor) == 0 or len(found) >= most:
                 break
         return sorted(found)[:most]
 
     def range(self, start: EntryId = ZERO, end: EntryId = LAST, count: int = ENTRIES_PER_READ) -> list[Entry]:
         """One page of entries, oldest first."""
-        return self.read(entries, "XRANGE", self.key, str(start), str(end), "COUNT", count)
+        return self.read(replies.entries, "XRANGE", self.key, str(start), str(end), "COUNT", count)
 
     def last(self, count: int, end: EntryId = LAST) -> list[Entry]:
         """The newest entries up to an id, oldest of them first."""
-        return self.read(entries, "XREVRANGE", self.key, str(end), "-", "COUNT", count)[::-1]
+        return self.read(replies.entries, "XREVRANGE", self.key, str(end), "-", "COUNT", count)[::-1]
 
     def pages(self, start: EntryId = ZERO, end: EntryId = LAST, count: int = ENTRIES_PER_READ) -> Iterator[list[Entry]]:
         """All entries of a range, a page at a time: `count` of them, fewer where they are large."""
@@ -184,17 +174,17 @@ class Stream:
     def get(self, ids: Iterable[EntryId]) -> dict[EntryId, Entry]:
         """The entries with these ids that exist."""
         with translated(self.client):
-            replies = self.call_many(("XRANGE", self.key, key, key) for key in map(str, ids))
-            return {entry.id: entry for reply in replies for entry in entries(reply)}
+            pages = self.call_many(("XRANGE", self.key, key, key) for key in map(str, ids))
+            return {entry.id: entry for page in pages for entry in replies.entries(page)}
 
     def missing(self, ids: Iterable[EntryId]) -> list[EntryId]:
         """Those of the ids that are not on the stream."""
-        return self.run_script("missing", [self.key], *map(str, ids), parse=entry_ids)
+        return self.run_script("missing", [self.key], *map(str, ids), parse=replies.entry_ids)
 
     def wait_for(self, after: EntryId, block_ms: int, count: int = ENTRIES_PER_READ) -> list[Entry]:
         """XREAD: the entries after an id, waiting for the first one at most `block_ms`."""
         command = ("XREAD", "COUNT", count, "BLOCK", block_ms, "STREAMS", self.key, str(after))
-        return self.read(entries_of_one_stream, *command)
+        return self.read(replies.entries_of_one_stream, *command)
 
     def add(self, messages: Iterable[Mapping[bytes, bytes]]) -> list[EntryId]:
         """XADD each message, in one round trip. -> their ids"""
@@ -209,14 +199,14 @@ class Stream:
         for fields in messages:
             pipe.execute_command("XADD", self.key, "*", *(part for pair in pairs_of(fields) for part in pair))
         with translated(self.client):
-            replies = pipe.execute(raise_on_error=False)
-            ids = [entry_id(reply) for reply in replies if not isinstance(reply, Exception)]
-        failed = next((number for number, reply in enumerate(replies) if isinstance(reply, Exception)), None)
+            answers = pipe.execute(raise_on_error=False)
+            ids = [replies.entry_id(answer) for answer in answers if not isinstance(answer, Exception)]
+        failed = next((number for number, answer in enumerate(answers) if isinstance(answer, Exception)), None)
         if failed is None:
             return Added(ids)
         try:
             with translated(self.client):
-                raise replies[failed]
+                raise answers[failed]
         except DvctlError as error:
             return Added(ids, failed, error)
 
@@ -225,7 +215,7 @@ class Stream:
 
         def parse(reply: Any) -> Republished:
             copies, refused = reply
-            return Republished(entry_ids(copies), entry_ids(refused))
+            return Republished(replies.entry_ids(copies), replies.entry_ids(refused))
 
         return self.run_script("republish", [self.key], most, *map(str, ids), parse=parse)
 
