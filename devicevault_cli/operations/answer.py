@@ -28,7 +28,8 @@ class Answer:
 
     def to_dict(self) -> dict[str, Any]:
         """The answer as JSON types: nested answers as dicts, entry ids as strings, tuples as lists."""
-        values = ((key, getattr(self, name), optional) for name, key, optional in _keys(type(self)))
+        answer: Any = type(self)  # mypy takes a class with fields that compare for unhashable
+        values = ((key, getattr(self, name), optional) for name, key, optional in _keys(answer))
         return {key: _plain(value) for key, value, optional in values if value is not None or not optional}
 
 
