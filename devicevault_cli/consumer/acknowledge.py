@@ -15,7 +15,7 @@ from devicevault_cli.errors import DvctlError, MemoryFull, MissingGroup, Refused
 from devicevault_cli.operations.save import Outcome, conflicting, rejection
 from devicevault_cli.records import Record
 from devicevault_cli.repository.repository import INSERTED, Saved
-from devicevault_cli.streams.delivery import Delivery
+from devicevault_cli.streams.consumer import GroupConsumer
 from devicevault_cli.streams.model import EntryId
 
 log = logging.getLogger("dvctl.consume")
@@ -35,7 +35,7 @@ class Settlement:
 
     def __init__(
         self,
-        delivery: Delivery,
+        delivery: GroupConsumer,
         in_hand: dict[EntryId, int],
         tally: Tally,
         patiently: Patience,

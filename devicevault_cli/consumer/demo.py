@@ -12,8 +12,8 @@ from devicevault_cli.operations.entries.publish import Message, sample_messages
 from devicevault_cli.operations.verify.verify import verify
 from devicevault_cli.pipelines import RESULTS
 from devicevault_cli.repository.repository import Repository
+from devicevault_cli.streams.consumer import GroupConsumer
 from devicevault_cli.streams.dead_letters import DeadLetters
-from devicevault_cli.streams.delivery import Delivery
 from devicevault_cli.streams.group import Group
 from devicevault_cli.streams.stream import Stream
 
@@ -58,7 +58,7 @@ def run_demo(stream: Stream, repository: Repository, tell: Tell) -> dict[str, An
     )
     group = Group(stream, RESULTS.group)
     group.create()
-    consumer = Consumer(Delivery(group, "demo-0"), repository, RESULTS, ConsumeOptions(drain=True), Stop())
+    consumer = Consumer(GroupConsumer(group, "demo-0"), repository, RESULTS, ConsumeOptions(drain=True), Stop())
     stopped_by = consumer.run()
     tally = consumer.tally
     tell(

@@ -10,7 +10,7 @@ from devicevault_cli.consumer.shutdown import Stopped
 from devicevault_cli.errors import DvctlError, MissingGroup
 from devicevault_cli.operations.monitoring.liveness import devicevaults, liveness_of, who_waits
 from devicevault_cli.operations.wording import entries
-from devicevault_cli.streams.delivery import Delivery
+from devicevault_cli.streams.consumer import GroupConsumer
 from devicevault_cli.streams.model import ZERO
 
 log = logging.getLogger("dvctl.consume")
@@ -21,7 +21,7 @@ OnMissingGroup = Literal["create", "fail"]
 class Membership:
     """Of one consumer in one group. `look` compares the stream with what was known of it."""
 
-    def __init__(self, delivery: Delivery, on_missing_group: OnMissingGroup, look: Callable[[], object]) -> None:
+    def __init__(self, delivery: GroupConsumer, on_missing_group: OnMissingGroup, look: Callable[[], object]) -> None:
         self._delivery = delivery
         self._look = look
         self._group = delivery.group
@@ -54,7 +54,7 @@ class Membership:
         self._delivery.stream.check_scripts()
         self.join()
         self._delivery.show_life()
-        self._delivery.hold({})
+        self._delivery.renew({})
         self._group.pending(count=1)
         self._group.acknowledge([ZERO])
 

@@ -8,7 +8,7 @@ from collections import deque
 
 from devicevault_cli.consumer.batch import Decoding, Work
 from devicevault_cli.errors import MissingGroup, WrongType
-from devicevault_cli.streams.delivery import Delivery
+from devicevault_cli.streams.consumer import GroupConsumer
 from devicevault_cli.streams.model import ZERO, Entry, EntryId, PendingEntry
 
 log = logging.getLogger("dvctl.consume")
@@ -29,7 +29,7 @@ class Intake:
 
     def __init__(
         self,
-        delivery: Delivery,
+        delivery: GroupConsumer,
         decoding: Decoding,
         in_hand: dict[EntryId, int],
         *,
@@ -129,7 +129,7 @@ class Intake:
                 trusted.append(each.id)
         if not trusted:
             return
-        taken = self.delivery.take(
+        taken = self.delivery.claim(
             trusted,
             own=own,
             min_idle_ms=0 if own else self._claim_idle_ms,
@@ -149,7 +149,7 @@ class Intake:
             log.error("entry %s stays pending, its attempts cannot be counted: %s", key, error)
             return
         mine = self.delivery.group.pending(key, key, 1, consumer=self.delivery.consumer)
-        taken = self.delivery.take([key], own=bool(mine), min_idle_ms=0 if mine else self._claim_idle_ms)
+        taken = self.delivery.claim([key], own=bool(mine), min_idle_ms=0 if mine else self._claim_idle_ms)
         work.gone += taken.gone
         if not taken.deliveries:
             self.delivery.end_alone(key, begun=begun)

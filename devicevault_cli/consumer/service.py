@@ -15,7 +15,7 @@ from devicevault_cli.operations.groups.consumer_name import Lock, lock_name, low
 from devicevault_cli.pipelines import Pipeline
 from devicevault_cli.repository.repository import Repository
 from devicevault_cli.streams.clients import name_consumer
-from devicevault_cli.streams.delivery import Delivery
+from devicevault_cli.streams.consumer import GroupConsumer
 from devicevault_cli.streams.group import Group
 
 log = logging.getLogger("dvctl.consume")
@@ -36,7 +36,7 @@ def consume_as(
     name_consumer(group.stream.client, name)
     gc.freeze()  # what was imported stays for good, and need not be looked through
     with nullcontext() if lock is None else closing(lock):
-        consumer = Consumer(Delivery(group, name), repository, pipeline, options, stop, watch, watch.on_batch)
+        consumer = Consumer(GroupConsumer(group, name), repository, pipeline, options, stop, watch, watch.on_batch)
         return _consume(consumer, pipeline, options)
 
 

@@ -31,7 +31,7 @@ from devicevault_cli.messages import Rejected
 from devicevault_cli.operations.rate_limit import RateLimiter
 from devicevault_cli.pipelines import Pipeline
 from devicevault_cli.repository.repository import Repository
-from devicevault_cli.streams.delivery import Delivery
+from devicevault_cli.streams.consumer import GroupConsumer
 from devicevault_cli.streams.model import EntryId
 
 log = logging.getLogger("dvctl.consume")
@@ -67,7 +67,7 @@ class Consumer:
 
     def __init__(
         self,
-        delivery: Delivery,
+        delivery: GroupConsumer,
         repository: Repository,
         pipeline: Pipeline,
         options: ConsumeOptions,
@@ -258,7 +258,7 @@ class Consumer:
         self._intake.recover()
         if not self._deferring and self._in_hand:
             try:
-                self.delivery.hold(dict(self._in_hand))
+                self.delivery.renew(dict(self._in_hand))
                 if self._suspect is not None:
                     self.delivery.end_alone(self._suspect[0], begun=self._suspect[1])
                 self._deferring = True
@@ -274,7 +274,7 @@ class Consumer:
         try:
             if self._in_hand and now - self._kept_fresh > self.options.claim_idle_s / 3:
                 self._kept_fresh = now
-                self.delivery.hold(dict.fromkeys(self._in_hand))
+                self.delivery.renew(dict.fromkeys(self._in_hand))
             if now - self._shown_alive > SHOW_LIFE_S:
                 self._shown_alive = now
                 self.delivery.show_life()

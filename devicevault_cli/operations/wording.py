@@ -2,10 +2,7 @@
 
 from __future__ import annotations
 
-
-def number(count: int, one: str, many: str | None = None) -> str:
-    """`1 entry`, `2,000 entries`."""
-    return f"{count:,} {one if count == 1 else many or one + 's'}"
+from devicevault_cli.plural import number
 
 
 def chosen_number(count: int, one: str, many: str | None = None) -> str:

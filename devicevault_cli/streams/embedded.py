@@ -17,7 +17,7 @@ from devicevault_cli.streams.stream import Stream
 
 @contextmanager
 def embedded_redis() -> Iterator[tuple[Client, str]]:
-    """A client to a fresh, empty Redis that ends with the block, and what it is in words."""
+    """A client of a new, empty Redis that ends with the block, and a description of it."""
     binary = shutil.which("redis-server")
     if binary is None:
         import fakeredis

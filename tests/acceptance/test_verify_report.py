@@ -10,8 +10,8 @@ import fakeredis
 import pytest
 
 from devicevault_cli.operations.verify.verify import verify
-from devicevault_cli.output.verification.html import html
-from devicevault_cli.output.verification.words import next_steps
+from devicevault_cli.output.report.content import next_steps
+from devicevault_cli.output.report.html import html
 from devicevault_cli.pipelines import RESULTS
 from devicevault_cli.repository import tables
 from devicevault_cli.repository.repository import open_repository

@@ -19,7 +19,19 @@ from devicevault_cli.cli.entry import answer
 code = answer({words!r})
 print(code, *sorted(name for name in {heavy!r} if name in sys.modules), file=sys.stderr)
 """
-HEAVY = ["typer", "pydantic", "rich", "redis", "sqlalchemy", "psycopg", "pymysql", "yaml", "fakeredis", "django"]
+HEAVY = [
+    "typer",
+    "pydantic",
+    "rich",
+    "redis",
+    "sqlalchemy",
+    "psycopg",
+    "pymysql",
+    "yaml",
+    "fakeredis",
+    "jinja2",
+    "django",
+]
 
 
 def loaded(*words: str, heavy: list[str] = HEAVY, **environ: str) -> tuple[str, ...]:

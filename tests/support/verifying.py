@@ -9,10 +9,11 @@ from itertools import count
 
 from devicevault_cli.messages import Decoded
 from devicevault_cli.operations.entries.publish import Message
+from devicevault_cli.operations.verify.names import CLASSES
 from devicevault_cli.pipelines import RESULTS, STORAGE, Pipeline
 from devicevault_cli.records import Record
 from devicevault_cli.repository.repository import Repository
-from devicevault_cli.streams.delivery import Delivery
+from devicevault_cli.streams.consumer import GroupConsumer
 from devicevault_cli.streams.group import Group
 from devicevault_cli.streams.model import EntryId
 from devicevault_cli.streams.stream import Stream
@@ -39,7 +40,7 @@ class Seeded:
     def __post_init__(self) -> None:
         self.group = Group(self.stream, GROUP)
         self.group.create()
-        self.delivery = Delivery(self.group, "worker")
+        self.delivery = GroupConsumer(self.group, "worker")
 
     def add(self, what: str, messages: Sequence[Message]) -> list[EntryId]:
         """Put messages on the stream, a minute apart from the others."""
@@ -71,8 +72,7 @@ class Seeded:
     @property
     def expected(self) -> dict[str, int]:
         """The classes of `verify`."""
-        names = ("persisted", "dead", "discarded", "pending", "undelivered", "skipped", "lost", "lost_invalid")
-        return {name: len(self.ids.get(name, [])) for name in names}
+        return {name: len(self.ids.get(name, [])) for name in CLASSES}
 
 
 STORED = {b"operation": b"store"}

@@ -21,17 +21,16 @@ from devicevault_cli.operations.verify.rows import STEP, IdSet
 from devicevault_cli.operations.verify.scan import Scope
 from devicevault_cli.operations.verify.timeline import MOST, Timeline
 from devicevault_cli.operations.verify.verify import counts, list_findings, verify
-from devicevault_cli.output.verification.html import html
-from devicevault_cli.output.verification.markdown import markdown
-from devicevault_cli.output.verification.text import told
-from devicevault_cli.output.verification.words import next_steps
+from devicevault_cli.output.report.content import next_steps
+from devicevault_cli.output.report.html import html
+from devicevault_cli.output.report.markdown import markdown
+from devicevault_cli.output.report.text import text_lines
 from devicevault_cli.pipelines import RESULTS, STORAGE
 from devicevault_cli.repository import tables
 from devicevault_cli.repository.repository import Repository, open_repository
-from devicevault_cli.streams.dead_letters import DeadLetter, DeadLetters
+from devicevault_cli.streams.dead_letters import DeadLetter, DeadLetters, write_late_letter
 from devicevault_cli.streams.group import Group
 from devicevault_cli.streams.model import EntryId
-from devicevault_cli.streams.settled import write_late_letter
 from devicevault_cli.streams.stream import Stream
 from devicevault_cli.times import iso
 from tests.support.consuming import GROUP, drain, good
@@ -172,7 +171,7 @@ def test_what_arrives_later_is_not_judged(seeded: Seeded) -> None:
 
 
 def test_pages_of_any_size_give_the_same(seeded: Seeded, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(scan, "PAGE", 3)
+    monkeypatch.setattr(scan, "ENTRIES_PER_READ", 3)
     answer = look(seeded)
     assert answer["classes"] == seeded.expected
     assert answer["pending_gone"] == 2
@@ -362,7 +361,7 @@ def test_a_terminal_shows_ten_lines_of_losses_at_most(seeded: Seeded, minutes: S
         "timeline": [span.to_dict() for span in timeline.rows()],
         "timeline_span_s": timeline.span_ms // 1000,
     }
-    shown = [line for line in told(answer) if "Z #" in line]
+    shown = [line for line in text_lines(answer) if "Z #" in line]
     assert 1 <= len(shown) <= 10
     assert sum(int(line.split()[-1]) for line in shown) == len(minutes)
     assert shown[0].split()[0] == iso(START)[:16] + "Z"

@@ -13,7 +13,7 @@ from devicevault_cli.operations.entries import pending as operation
 from devicevault_cli.streams.model import EntryId
 from devicevault_cli.times import exact_duration, parse_duration
 
-PAGE = 100
+DEFAULT_COUNT = 100
 COLUMNS = ("id", "consumer", "idle_ms", "age_ms", "deliveries", "state", "device_id")
 
 
@@ -27,7 +27,7 @@ def pending(
         int, Option("--min-idle", "Only entries idle for at least this long.", "DURATION", parse_duration)
     ] = 0,
     count: Annotated[
-        int | None, Option("-n/--count", f"At most this many ({PAGE}; -o ids: all).", "N", least=1)
+        int | None, Option("-n/--count", f"At most this many ({DEFAULT_COUNT}; -o ids: all).", "N", least=1)
     ] = None,
     start: Start = START,
     end: End = END,
@@ -45,7 +45,9 @@ def pending(
         run.printer.stream(({"id": str(key)} for key in operation.pending_ids(run.group, chosen)), {"id": 24})
         conclude(run, typed_consumer(run, owner))
         return
-    page = operation.pending(run.group, chosen, count=count or PAGE, claim_idle_ms=claim_idle, summary_only=summary)
+    page = operation.pending(
+        run.group, chosen, count=count or DEFAULT_COUNT, claim_idle_ms=claim_idle, summary_only=summary
+    )
     answer = page.to_dict()
     names = typed_consumer(run, owner)
     if not page.total and not names.unknown and run.group.info() is None:

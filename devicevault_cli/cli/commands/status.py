@@ -20,7 +20,7 @@ def status(run: Runtime) -> int:
     """
     from devicevault_cli.operations.monitoring.status import status as read_status
     from devicevault_cli.operations.monitoring.status import table_status
-    from devicevault_cli.operations.wording import number
+    from devicevault_cli.plural import number
 
     run.stream.ping()  # where Redis is away too, nothing is worth waiting for the database
     table = table_status(run.pipeline.table, lambda: run.repository) if run.settings.has_database else None

@@ -15,7 +15,6 @@ from devicevault_cli.cli.options import Rate, Since, command, forbid, require_or
 from devicevault_cli.errors import DvctlError, Usage
 from devicevault_cli.operations.entries.positions import parse_end
 from devicevault_cli.operations.verify.names import Listed
-from devicevault_cli.output.escapes import visible
 from devicevault_cli.output.printer import not_confirmed
 from devicevault_cli.streams.model import LAST, ZERO, EntryId
 from devicevault_cli.times import parse_pause
@@ -122,8 +121,8 @@ def _repair(run: Runtime, scope: Any, report: Path | None, *, deep: bool) -> int
 
 
 def _told(run: Runtime, answer: dict[str, Any], scope: Any, report: Path | None) -> int:
-    from devicevault_cli.output.verification.text import told
-    from devicevault_cli.output.verification.words import next_steps
+    from devicevault_cli.output.report.content import next_steps
+    from devicevault_cli.output.report.text import text_lines
 
     if answer["problem"]:
         run.printer.warn(answer["problem"])
@@ -132,7 +131,7 @@ def _told(run: Runtime, answer: dict[str, Any], scope: Any, report: Path | None)
     for incident in answer["incidents"]:
         if incident["detail"] not in (answer["problem"] or ""):
             run.printer.warn(incident["detail"])
-    run.printer.answer(answer, lines=told)
+    run.printer.answer(answer, lines=text_lines)
     steps = next_steps(answer, _settings(run), _scope(scope))
     if report is not None:
         _write_report(run, report, answer, _about(run, scope), steps)
@@ -162,13 +161,12 @@ def _about(run: Runtime, scope: Any) -> dict[str, str]:
 
 
 def _write_report(run: Runtime, path: Path, answer: dict[str, Any], about: dict[str, str], steps: list[Any]) -> None:
-    from devicevault_cli.output.verification.html import html
-    from devicevault_cli.output.verification.markdown import markdown
+    from devicevault_cli.output.report.html import html
+    from devicevault_cli.output.report.markdown import markdown
 
     text = (html if path.suffix == ".html" else markdown)(answer, about, steps)
     try:
-        # Somebody will look at it on a terminal.
-        path.write_text("\n".join(map(visible, text.split("\n"))), "utf-8")
+        path.write_text(text, "utf-8")
     except OSError as error:
         raise DvctlError(f"{path} cannot be written: {error.strerror}") from error
     run.printer.note(f"report written to {path}")

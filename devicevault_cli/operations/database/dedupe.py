@@ -11,15 +11,16 @@ from devicevault_cli.operations.changes.change import Change, Progress, quietly,
 from devicevault_cli.operations.database.index import IdentityRows
 from devicevault_cli.operations.entries import checksummed
 from devicevault_cli.operations.groups.snapshots import new_path
-from devicevault_cli.operations.wording import number
 from devicevault_cli.paging import paged
+from devicevault_cli.plural import number
 from devicevault_cli.repository.repository import Repository, Row
 
 NOT_COMPARED = ("id", "timestamp", "overall_duration_ms")
 """DeviceVault writes the time of consumption into these, so two rows of one message differ in them."""
 MOST = 100_000
 """Identities that one run looks at; where there are more, the command says so and is run again."""
-PAGE = 200
+ROWS_PER_STEP = 200
+"""Whole rows, with their logs, are held in memory at once."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -51,7 +52,7 @@ class RemoveDuplicates(Change[DedupeAnswer]):
             path.unlink()
             raise stale()
         removed = 0
-        for page in paged(self.ids, PAGE):
+        for page in paged(self.ids, ROWS_PER_STEP):
             self.repository.remove(page)
             removed += len(page) - len(self.repository.fetch(page))
             self.progress(removed)
@@ -118,5 +119,5 @@ def _compared(row: Row) -> object:
 
 
 def _rows(repository: Repository, ids: tuple[int, ...]) -> Iterator[dict[str, Any]]:
-    for page in paged(ids, PAGE):
+    for page in paged(ids, ROWS_PER_STEP):
         yield from ({"row": row} for row in repository.fetch(page).values())

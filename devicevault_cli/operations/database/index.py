@@ -7,7 +7,7 @@ from typing import Self
 
 from devicevault_cli.operations.answer import Answer, ChangeAnswer, optional
 from devicevault_cli.operations.changes import journal
-from devicevault_cli.operations.wording import number
+from devicevault_cli.plural import number
 from devicevault_cli.repository.repository import Duplicate, Repository
 
 

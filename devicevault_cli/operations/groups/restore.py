@@ -10,10 +10,11 @@ from devicevault_cli.operations.answer import ChangeAnswer
 from devicevault_cli.operations.changes.change import Change, Progress, quietly, says_refused
 from devicevault_cli.operations.groups.snapshots import Snapshot, existing_group, read_snapshot
 from devicevault_cli.operations.monitoring.liveness import liveness_of, refusal
-from devicevault_cli.operations.wording import entries, number, some
+from devicevault_cli.operations.wording import entries, some
+from devicevault_cli.plural import number
 from devicevault_cli.streams.group import Group
 from devicevault_cli.streams.model import EntryId, GroupInfo
-from devicevault_cli.streams.snapshot import missing, put_back, put_back_held
+from devicevault_cli.streams.snapshot import put_back, put_back_held
 
 
 @dataclass(frozen=True, slots=True)
@@ -102,6 +103,6 @@ def _says(stored: Snapshot, info: GroupInfo | None, lost: tuple[EntryId, ...]) -
 def _missing(group: Group, stored: Snapshot, progress: Progress) -> Iterator[EntryId]:
     done = 0
     for page in stored.held_pages():
-        yield from missing(group.stream, [held.id for held in page])
+        yield from group.stream.missing([held.id for held in page])
         done += len(page)
         progress(done)

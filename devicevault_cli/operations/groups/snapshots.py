@@ -17,10 +17,11 @@ from devicevault_cli.errors import Damaged, DvctlError, MissingGroup, Usage
 from devicevault_cli.operations.changes.change import Progress, quietly
 from devicevault_cli.operations.entries import checksummed
 from devicevault_cli.operations.named import no_group
-from devicevault_cli.streams.delivery import now
+from devicevault_cli.streams import scripts
 from devicevault_cli.streams.group import Group
 from devicevault_cli.streams.model import EntryId, GroupInfo
-from devicevault_cli.streams.snapshot import PAGE, GroupState, Held, held_pages, state_of
+from devicevault_cli.streams.snapshot import GroupState, Held, held_pages, state_of
+from devicevault_cli.times import now_iso
 
 KIND = "group-snapshot"
 VERSION = 1
@@ -40,7 +41,7 @@ class Snapshot:
         for line in checksummed.read(self.path):
             if "entry" in line:
                 page.append(self._held(line["entry"]))
-            if len(page) == PAGE:
+            if len(page) == scripts.ENTRIES_PER_SCRIPT:
                 yield page
                 page = []
         if page:
@@ -99,7 +100,7 @@ def _lines(group: Group, info: GroupInfo, progress: Progress) -> Iterator[dict[s
     yield {
         "dvctl": KIND,
         "version": VERSION,
-        "at": now(),
+        "at": now_iso(),
         "stream": state.stream,
         "group": state.group,
         "position": str(state.position),

@@ -6,7 +6,7 @@ from collections.abc import Iterator
 
 from devicevault_cli.errors import DvctlError, TableAtFault, Unavailable
 from devicevault_cli.operations.monitoring.checks import Check, Finding, problem
-from devicevault_cli.operations.wording import number
+from devicevault_cli.plural import number
 from devicevault_cli.repository.repository import Repository
 
 

@@ -17,7 +17,8 @@ from devicevault_cli.operations.monitoring.incidents import (
 )
 from devicevault_cli.operations.monitoring.lag import lag_of, trimmed_unread
 from devicevault_cli.operations.monitoring.liveness import Liveness, devicevaults, liveness_of, who_waits
-from devicevault_cli.operations.wording import entries, entries_were, number, some
+from devicevault_cli.operations.wording import entries, entries_were, some
+from devicevault_cli.plural import number
 from devicevault_cli.repository.repository import Repository
 from devicevault_cli.streams.dead_letters import DeadLetters
 from devicevault_cli.streams.group import Group

@@ -13,7 +13,7 @@ from devicevault_cli.errors import DvctlError, Refused, Usage, WrongType
 from devicevault_cli.operations.answer import Answer, ChangeAnswer
 from devicevault_cli.operations.changes.change import Change as PlannedChange
 from devicevault_cli.operations.monitoring.continuity import RESTARTS, Change, Kind, compare
-from devicevault_cli.operations.wording import number
+from devicevault_cli.plural import number
 from devicevault_cli.repository.repository import Repository
 from devicevault_cli.streams import marker
 from devicevault_cli.streams.group import Group
