@@ -5,10 +5,29 @@ from __future__ import annotations
 import time
 from dataclasses import dataclass, field
 
+SUMMARY = (
+    "read",
+    "persisted",
+    "duplicates",
+    "conflicting",
+    "dead_lettered",
+    "skipped",
+    "dropped",
+    "gone",
+    "reclaimed",
+    "dispatched",
+    "deferred_retries",
+    "stream_restarts",
+    "entries_never_read",
+    "reasons",
+    "notes",
+)
+OPTIONAL = ("duplicates", "conflicting", "dead_lettered", "skipped", "dropped", "gone", "deferred_retries")
+
 
 @dataclass(slots=True)
-class Tally:
-    """Counts of entries by outcome; `read` is their sum, so that nothing can fall between two of them."""
+class Counters:
+    """Counts of entries by outcome, changed by the loop alone; other threads read them."""
 
     persisted: int = 0
     duplicates: int = 0
@@ -20,8 +39,10 @@ class Tally:
     reclaimed: int = 0
     dispatched: int = 0
     deferred_retries: int = 0
+    taken: int = 0
+    """Entries that this process has read from the stream, with or without an outcome."""
     in_hand: int = 0
-    """Read and not settled yet."""
+    """Read, and not acknowledged yet."""
     waiting: bool = True
     """Nothing was read yet, or not since the last outage."""
     table_refuses: bool = False
@@ -39,7 +60,7 @@ class Tally:
 
     @property
     def read(self) -> int:
-        """Entries that reached an outcome."""
+        """Entries that reached an outcome: their sum, so that none is missing from it."""
         return self.persisted + self.duplicates + self.dead_lettered + self.skipped + self.dropped + self.gone
 
     @property
@@ -47,26 +68,29 @@ class Tally:
         """Seconds since the start."""
         return time.monotonic() - self.started
 
-    def summary(self, stopped_by: str) -> dict[str, object]:
-        """The answer of `consume -o json`."""
-        elapsed = self.elapsed_s
+    def outcomes(self) -> dict[str, int]:
+        """Entries by outcome, as the metrics name it."""
         return {
-            "read": self.read,
             "persisted": self.persisted,
-            "duplicates": self.duplicates,
-            "conflicting": self.conflicting,
+            "duplicate": self.duplicates,
             "dead_lettered": self.dead_lettered,
             "skipped": self.skipped,
             "dropped": self.dropped,
             "gone": self.gone,
-            "reclaimed": self.reclaimed,
-            "dispatched": self.dispatched,
-            "deferred_retries": self.deferred_retries,
-            "stream_restarts": self.stream_restarts,
-            "entries_never_read": self.entries_never_read,
-            "reasons": self.reasons,
-            "notes": self.notes,
+        }
+
+    def summary(self, stopped_by: str) -> dict[str, object]:
+        """The answer of `consume -o json`."""
+        elapsed = self.elapsed_s
+        return {
+            **{name: getattr(self, name) for name in SUMMARY},
             "elapsed_s": round(elapsed, 3),
             "rate_per_s": round(self.read / elapsed, 1) if elapsed else 0.0,
             "stopped_by": stopped_by,
         }
+
+    def line(self) -> str:
+        """The counts for people, without those that are 0."""
+        parts = [f"read {self.read}", f"persisted {self.persisted}"]
+        parts += [f"{name.replace('_', ' ')} {count}" for name in OPTIONAL if (count := getattr(self, name))]
+        return ", ".join(parts)

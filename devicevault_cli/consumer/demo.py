@@ -6,7 +6,7 @@ from collections.abc import Callable, Iterator
 from typing import Any
 
 from devicevault_cli.consumer.shutdown import Stop
-from devicevault_cli.consumer.worker import ConsumeOptions, Consumer
+from devicevault_cli.consumer.worker import ConsumeOptions, Worker
 from devicevault_cli.operations.entries.pending import pending
 from devicevault_cli.operations.entries.publish import Message, sample_messages
 from devicevault_cli.operations.verify.verify import verify
@@ -58,12 +58,13 @@ def run_demo(stream: Stream, repository: Repository, tell: Tell) -> dict[str, An
     )
     group = Group(stream, RESULTS.group)
     group.create()
-    consumer = Consumer(Delivery(group, "demo-0"), repository, RESULTS, ConsumeOptions(drain=True), Stop())
-    stopped_by = consumer.run()
-    tally = consumer.tally
+    worker = Worker(Delivery(group, "demo-0"), repository, RESULTS, ConsumeOptions(drain=True), Stop())
+    stopped_by = worker.run()
+    counters = worker.counters
     tell(
-        f"The consumer read {tally.read} messages in {tally.elapsed_s:.1f} s and stopped ({stopped_by}): "
-        f"{tally.persisted} rows, {tally.duplicates} recognised as duplicates, {tally.dead_lettered} dead letters.",
+        f"The consumer read {counters.read} messages in {counters.elapsed_s:.1f} s and stopped ({stopped_by}): "
+        f"{counters.persisted} rows, {counters.duplicates} recognised as duplicates, "
+        f"{counters.dead_lettered} dead letters.",
         None,
     )
     tell(f"Pending: {pending(group)['total']} - nothing is left in anybody's hands.", None)
@@ -74,4 +75,4 @@ def run_demo(stream: Stream, repository: Repository, tell: Tell) -> dict[str, An
     tell("Dead letters: what could not become a row, and why.", rows)
     verdict = verify(group, RESULTS, repository)
     tell("Verified: every entry of the stream against every row.", [verdict["classes"]])
-    return {"persisted": tally.persisted, "dead_lettered": tally.dead_lettered, "verify": verdict}
+    return {"persisted": counters.persisted, "dead_lettered": counters.dead_lettered, "verify": verdict}

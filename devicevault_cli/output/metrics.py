@@ -1,13 +1,14 @@
-"""A consumer's vital signs over HTTP: /metrics for Prometheus, /healthz and /readyz for whoever restarts processes."""
+"""A consumer's health over HTTP: /metrics for Prometheus, /healthz and /readyz for whoever restarts processes."""
 
 from __future__ import annotations
 
 import threading
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
+from dataclasses import dataclass
 from http.server import BaseHTTPRequestHandler
 from socketserver import TCPServer, ThreadingMixIn
-from typing import Any, NamedTuple
+from typing import Any, Generic, Literal, Protocol, TypeVar
 
 import prometheus_client
 from prometheus_client import CollectorRegistry, Histogram
@@ -21,48 +22,41 @@ from devicevault_cli.output.escapes import visible
 BATCH_SIZES = (1, 3, 10, 30, 100, 300, 1000, 3000, 10_000)
 
 
-class Signs(NamedTuple):
-    """What one look at the consumer gives. A gauge of None is not known, and left out.
+class Health(Protocol):
+    """What is asked beside the metrics."""
 
-    counters, gauges: by name without the prefix. by_label: counters with one label: name -> (label, value -> count).
+    @property
+    def alive(self) -> bool:
+        """Whether the process need not be restarted."""
+
+    @property
+    def ready(self) -> bool:
+        """Whether it does its work."""
+
+
+S = TypeVar("S", bound=Health)
+
+
+@dataclass(frozen=True, slots=True)
+class Declared(Generic[S]):
+    """A metric. `name`: without the prefix `dvctl_`. `read` takes its value from the source: None if it is not known.
+
+    With a `label`, `read` returns a count for each value of that label.
     """
 
-    counters: Mapping[str, int]
-    gauges: Mapping[str, float | None]
-    by_label: Mapping[str, tuple[str, Mapping[str, int]]]
-    alive: bool
-    ready: bool
+    kind: Literal["counter", "gauge"]
+    name: str
+    help: str
+    read: Callable[[S], float | Mapping[str, int] | None]
+    label: str = ""
 
 
-HELP = {
-    "messages": "Messages that reached an outcome.",
-    "rejected": "Dead letters written, by reason.",
-    "unusable_fields": "Fields stored as NULL or clamped, because their value is unusable or implausible.",
-    "conflicting": "Duplicates whose row has another device or status.",
-    "reclaimed": "Entries taken over from consumers that died.",
-    "dispatched": "Configurations handed to the storage task.",
-    "deferred_retries": "Attempts that failed because Redis or the database was away, and were repeated.",
-    "log_lines_dropped": "Log lines that stderr did not take, because of a full disk or a reader that is gone.",
-    "stream_restarts": "Times that the stream was found flushed, deleted, replaced or fallen back.",
-    "entries_never_read": "Entries that left the stream before the group read them, as far as that was noticed.",
-    "incidents_unacknowledged": "Incidents of the stream that nobody has acknowledged: `dvctl incidents`.",
-    "stream_length": "Entries on the stream.",
-    "stream_group_lag": "Entries not delivered to the group yet.",
-    "stream_group_lag_seconds": "Age of the oldest entry not delivered yet.",
-    "stream_group_messages_pending": "Entries delivered to the group and not acknowledged.",
-    "stream_group_oldest_pending_seconds": "Age of the oldest pending entry.",
-    "in_hand": "Entries that this process has read and not settled yet.",
-    "loop_moved_timestamp_seconds": "When the consumer's loop moved last, also while it waits for a server.",
-    "table_refuses_rows": "1 while the table refuses rows for a reason that is not in the messages: it needs repair.",
-    "ready": "1 while the consumer does its work, 0 while it waits for a server.",
-}
+class Metrics(Collector, Generic[S]):
+    """The registry of one consumer; `observe` is called after each batch. `labels` are those of every metric."""
 
-
-class Metrics(Collector):
-    """The registry of one consumer; `observe` is told of each batch."""
-
-    def __init__(self, look: Callable[[], Signs], labels: Mapping[str, str]) -> None:
-        self.look = look
+    def __init__(self, source: S, declared: Sequence[Declared[S]], labels: Mapping[str, str]) -> None:
+        self.source = source
+        self._declared = declared
         self._labels = {name: visible(value) for name, value in labels.items()}
         self.registry = CollectorRegistry()
         prometheus_client.disable_created_metrics()  # type: ignore[no-untyped-call]
@@ -78,7 +72,7 @@ class Metrics(Collector):
         self.registry.register(self)
 
     def observe(self, messages: int, seconds: float) -> None:
-        """A batch was settled."""
+        """A batch was finished."""
         self._size.observe(messages)
         self._duration.observe(seconds)
 
@@ -88,25 +82,25 @@ class Metrics(Collector):
 
     def collect(self) -> Iterator[Metric]:
         """Every number as it is now."""
-        signs, names, values = self.look(), list(self._labels), list(self._labels.values())
-        for name, (label, counts) in signs.by_label.items():
-            family = CounterMetricFamily(f"dvctl_{name}", HELP[name], labels=[*names, label])
-            for each, count in counts.items():
-                family.add_metric([*values, visible(each)], count)
-            yield family
-        for name, count in signs.counters.items():
-            family = CounterMetricFamily(f"dvctl_{name}", HELP[name], labels=names)
-            family.add_metric(values, count)
-            yield family
-        for name, value in {**signs.gauges, "ready": float(signs.ready)}.items():
+        for metric in self._declared:
+            value = metric.read(self.source)
             if value is not None:
-                gauge = GaugeMetricFamily(f"dvctl_{name}", HELP[name], labels=names)
-                gauge.add_metric(values, value)
-                yield gauge
+                yield self._family(metric, value)
+
+    def _family(self, metric: Declared[S], value: float | Mapping[str, int]) -> Metric:
+        made = CounterMetricFamily if metric.kind == "counter" else GaugeMetricFamily
+        names, values = list(self._labels), list(self._labels.values())
+        family = made(f"dvctl_{metric.name}", metric.help, labels=[*names, metric.label] if metric.label else names)
+        if isinstance(value, Mapping):
+            for label, count in value.items():
+                family.add_metric([*values, visible(label)], count)
+        else:
+            family.add_metric(values, value)
+        return family
 
 
 @contextmanager
-def served(metrics: Metrics, host: str, port: int) -> Iterator[int]:
+def served(metrics: Metrics[Any], host: str, port: int) -> Iterator[int]:
     """Answer in threads of their own. -> the port, chosen where 0 is asked for. Raises BadConfig."""
     try:
         server = _Server((host, port), type("Bound", (_Handler,), {"metrics": metrics}))
@@ -134,7 +128,7 @@ class _Server(ThreadingMixIn, TCPServer):
 
 
 class _Handler(BaseHTTPRequestHandler):
-    metrics: Metrics
+    metrics: Metrics[Any]
     timeout = 10
     server_version, sys_version = "dvctl", ""
 
@@ -145,8 +139,8 @@ class _Handler(BaseHTTPRequestHandler):
             encode, kind = choose_encoder(self.headers.get("Accept", ""))
             self._answer(200, kind, encode(self.metrics.registry))
             return
-        signs = self.metrics.look()
-        good = {"/healthz": signs.alive, "/readyz": signs.ready}.get(path)
+        source = self.metrics.source
+        good = {"/healthz": source.alive, "/readyz": source.ready}.get(path)
         code, word = (404, "not found") if good is None else (200, "ok") if good else (503, "no")
         self._answer(code, "text/plain; charset=utf-8", f"{word}\n".encode())
 

@@ -17,7 +17,7 @@ from devicevault_cli.redis_url import check_redis_url
 from devicevault_cli.streams.failures import Client, answered, place, translate
 from devicevault_cli.streams.naming import OURS, ConnectionName, command_name, named
 
-__all__ = ["Client", "connect", "place", "translated"]
+__all__ = ["Client", "connect", "place", "separate", "translated"]
 
 SOCKET_TIMEOUT_S = 10.0
 """Above every BLOCK that dvctl uses (5 s at most), so that only a lost reply runs into it."""
@@ -63,6 +63,15 @@ def connect(url: str, *, socket_timeout: float = SOCKET_TIMEOUT_S, command: str 
         ) from None
     _check_files(client)
     return client
+
+
+def separate(client: Client, socket_timeout: float) -> Client:
+    """Make a client for the same server, with the same name, whose connections are its own. For another thread."""
+    pool = client.connection_pool
+    timeouts = {"socket_timeout": socket_timeout, "socket_connect_timeout": socket_timeout}
+    return redis.Redis(
+        connection_pool=redis.ConnectionPool(pool.connection_class, **(pool.connection_kwargs | timeouts))
+    )
 
 
 def _check_files(client: Client) -> None:

@@ -14,7 +14,7 @@ import pytest
 
 from devicevault_cli.consumer.demo import bad_messages
 from devicevault_cli.consumer.shutdown import Stop
-from devicevault_cli.consumer.worker import ConsumeOptions, Consumer
+from devicevault_cli.consumer.worker import ConsumeOptions, Worker
 from devicevault_cli.errors import MissingGroup
 from devicevault_cli.operations.changes.plan import carry_out
 from devicevault_cli.operations.entries.claim import Chosen, plan_claim
@@ -160,7 +160,7 @@ def consume(redis_url: str, stream_key: str, database_url: str, name: str, stop:
             closing(open_repository(database_url, tables.RESULTS)) as repository,
         ):
             group = Group(Stream(client, stream_key), GROUP)
-            Consumer(Delivery(group, name), repository, RESULTS, options, stop).run()
+            Worker(Delivery(group, name), repository, RESULTS, options, stop).run()
 
 
 def meddle(redis_url: str, stream_key: str, stop: Stop) -> None:
