@@ -5,9 +5,10 @@ from __future__ import annotations
 import logging
 import time
 from collections.abc import Callable
-from typing import NamedTuple
+from dataclasses import dataclass
+from typing import Annotated
 
-from devicevault_cli.consumer.counters import Counters
+from devicevault_cli.consumer.counters import Counters, Metric
 from devicevault_cli.errors import DvctlError
 from devicevault_cli.operations.monitoring.lag import lag_of
 from devicevault_cli.streams.group import Group
@@ -29,19 +30,27 @@ ShowProgress = Callable[[int, int | None, str], None]
 """(done, total, note)"""
 
 
-class Backlog(NamedTuple):
+@dataclass(frozen=True, slots=True)
+class Backlog:
     """What the group has before it; None where it is not known."""
 
-    length: int | None = None
-    lag: int | None = None
-    lag_s: float | None = None
-    pending: int | None = None
-    oldest_pending_s: float | None = None
+    stream_length: Annotated[int | None, Metric("gauge", "Entries on the stream.")] = None
+    stream_group_lag: Annotated[int | None, Metric("gauge", "Entries not delivered to the group yet.")] = None
+    stream_group_lag_seconds: Annotated[float | None, Metric("gauge", "Age of the oldest entry not delivered yet.")] = (
+        None
+    )
+    stream_group_messages_pending: Annotated[
+        int | None, Metric("gauge", "Entries delivered to the group and not acknowledged.")
+    ] = None
+    stream_group_oldest_pending_seconds: Annotated[
+        float | None, Metric("gauge", "Age of the oldest pending entry.")
+    ] = None
 
     @property
     def left(self) -> int | None:
         """Undelivered and pending."""
-        return None if self.lag is None or self.pending is None else self.lag + self.pending
+        lag, pending = self.stream_group_lag, self.stream_group_messages_pending
+        return None if lag is None or pending is None else lag + pending
 
 
 class ConsumerProgress:
@@ -82,7 +91,7 @@ class ConsumerProgress:
         self._show(counters.read, self._total, note)
 
     def _count(self) -> None:
-        left, self.counters.lag = self.backlog.left, self.backlog.lag
+        left, self.counters.lag = self.backlog.left, self.backlog.stream_group_lag
         self._total = None if left is None else self.counters.read + left
         if self._wanted is not None:
             self._total = self._wanted if self._total is None else min(self._wanted, self._total)

@@ -191,7 +191,7 @@ class StreamWatch:
         self._counters.entries_never_read += change.unread or 0
 
     def _count(self, looked: Look) -> None:
-        self._counters.incidents = len(open_ones(read(looked.incidents))) + len(self._unrecorded)
+        self._counters.incidents_unacknowledged = len(open_ones(read(looked.incidents))) + len(self._unrecorded)
 
 
 def _merged(incident: Incident, known: list[Incident]) -> tuple[int | None, Incident]:

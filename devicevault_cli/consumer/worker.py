@@ -210,7 +210,7 @@ class Worker:
         if submitted is None:
             return
         outcomes = self._writer.outcomes(submitted)
-        self.counters.table_refuses = False
+        self.counters.table_refuses_rows = False
         self._acknowledger.finish(submitted.batch, outcomes)
         messages = len(submitted.batch.counts)
         self.progress.on_batch(messages, time.monotonic() - submitted.at)
@@ -243,7 +243,7 @@ class Worker:
         """Log an outage. The first time, restore the delivery counts that were found, so that only crashes count."""
         self.counters.deferred_retries += 1
         self.counters.waiting = True
-        self.counters.table_refuses = isinstance(error, TableAtFault)
+        self.counters.table_refuses_rows = isinstance(error, TableAtFault)
         needs_repair = isinstance(error, (Refused, BadConfig, TableAtFault, WrongType))
         level = logging.ERROR if needs_repair else logging.WARNING
         log.log(level, "%s; next try in %.1f s%s", error, seconds, f" ({error.hint})" if error.hint else "")

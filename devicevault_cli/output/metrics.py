@@ -3,12 +3,11 @@
 from __future__ import annotations
 
 import threading
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import contextmanager
-from dataclasses import dataclass
 from http.server import BaseHTTPRequestHandler
 from socketserver import TCPServer, ThreadingMixIn
-from typing import Any, Generic, Literal, Protocol, TypeVar
+from typing import Any, Literal, NamedTuple
 
 import prometheus_client
 from prometheus_client import CollectorRegistry, Histogram
@@ -22,41 +21,31 @@ from devicevault_cli.output.escapes import visible
 BATCH_SIZES = (1, 3, 10, 30, 100, 300, 1000, 3000, 10_000)
 
 
-class Health(Protocol):
-    """What is asked beside the metrics."""
-
-    @property
-    def alive(self) -> bool:
-        """Whether the process need not be restarted."""
-
-    @property
-    def ready(self) -> bool:
-        """Whether it does its work."""
-
-
-S = TypeVar("S", bound=Health)
-
-
-@dataclass(frozen=True, slots=True)
-class Declared(Generic[S]):
-    """A metric. `name`: without the prefix `dvctl_`. `read` takes its value from the source: None if it is not known.
-
-    With a `label`, `read` returns a count for each value of that label.
-    """
+class Sample(NamedTuple):
+    """A metric and its value: None if it is not known, with a label a count for each value of that label."""
 
     kind: Literal["counter", "gauge"]
     name: str
     help: str
-    read: Callable[[S], float | Mapping[str, int] | None]
+    value: float | Mapping[str, int] | None
     label: str = ""
 
 
-class Metrics(Collector, Generic[S]):
+class Health(NamedTuple):
+    """`alive`: the process need not be restarted. `ready`: it does its work."""
+
+    alive: bool
+    ready: bool
+
+
+class Metrics(Collector):
     """The registry of one consumer; `observe` is called after each batch. `labels` are those of every metric."""
 
-    def __init__(self, source: S, declared: Sequence[Declared[S]], labels: Mapping[str, str]) -> None:
-        self.source = source
-        self._declared = declared
+    def __init__(
+        self, samples: Callable[[], Iterable[Sample]], health: Callable[[], Health], labels: Mapping[str, str]
+    ) -> None:
+        self.health = health
+        self._samples = samples
         self._labels = {name: visible(value) for name, value in labels.items()}
         self.registry = CollectorRegistry()
         prometheus_client.disable_created_metrics()  # type: ignore[no-untyped-call]
@@ -82,25 +71,22 @@ class Metrics(Collector, Generic[S]):
 
     def collect(self) -> Iterator[Metric]:
         """Every number as it is now."""
-        for metric in self._declared:
-            value = metric.read(self.source)
-            if value is not None:
-                yield self._family(metric, value)
-
-    def _family(self, metric: Declared[S], value: float | Mapping[str, int]) -> Metric:
-        made = CounterMetricFamily if metric.kind == "counter" else GaugeMetricFamily
         names, values = list(self._labels), list(self._labels.values())
-        family = made(f"dvctl_{metric.name}", metric.help, labels=[*names, metric.label] if metric.label else names)
-        if isinstance(value, Mapping):
-            for label, count in value.items():
-                family.add_metric([*values, visible(label)], count)
-        else:
-            family.add_metric(values, value)
-        return family
+        for kind, name, text, value, label in self._samples():
+            if value is None:
+                continue
+            made = CounterMetricFamily if kind == "counter" else GaugeMetricFamily
+            family = made(f"dvctl_{name}", text, labels=[*names, label] if label else names)
+            if isinstance(value, Mapping):
+                for key, count in dict(value).items():
+                    family.add_metric([*values, visible(key)], count)
+            else:
+                family.add_metric(values, value)
+            yield family
 
 
 @contextmanager
-def served(metrics: Metrics[Any], host: str, port: int) -> Iterator[int]:
+def served(metrics: Metrics, host: str, port: int) -> Iterator[int]:
     """Answer in threads of their own. -> the port, chosen where 0 is asked for. Raises BadConfig."""
     try:
         server = _Server((host, port), type("Bound", (_Handler,), {"metrics": metrics}))
@@ -128,7 +114,7 @@ class _Server(ThreadingMixIn, TCPServer):
 
 
 class _Handler(BaseHTTPRequestHandler):
-    metrics: Metrics[Any]
+    metrics: Metrics
     timeout = 10
     server_version, sys_version = "dvctl", ""
 
@@ -139,8 +125,8 @@ class _Handler(BaseHTTPRequestHandler):
             encode, kind = choose_encoder(self.headers.get("Accept", ""))
             self._answer(200, kind, encode(self.metrics.registry))
             return
-        source = self.metrics.source
-        good = {"/healthz": source.alive, "/readyz": source.ready}.get(path)
+        health = self.metrics.health()
+        good = {"/healthz": health.alive, "/readyz": health.ready}.get(path)
         code, word = (404, "not found") if good is None else (200, "ok") if good else (503, "no")
         self._answer(code, "text/plain; charset=utf-8", f"{word}\n".encode())
 

@@ -119,7 +119,7 @@ def test_a_client_that_says_nothing_holds_up_neither_others_nor_the_end(
 def test_nor_does_the_time_that_it_is_given(monkeypatch: pytest.MonkeyPatch) -> None:
     """However long that is: whoever waited for it here would run into the limit of the test."""
     monkeypatch.setattr(metrics._Handler, "timeout", 1000)
-    numbers_of = metrics.Metrics(ConsumerProgress(), (), {"stream": "s", "group": "g"})
+    numbers_of = metrics.Metrics(list, lambda: metrics.Health(True, True), {"stream": "s", "group": "g"})
     with ExitStack() as until_the_end, metrics.served(numbers_of, "127.0.0.1", 0) as port:
         until_the_end.enter_context(socket.create_connection(("127.0.0.1", port)))
         assert urllib.request.urlopen(f"http://127.0.0.1:{port}/healthz", timeout=WAIT_S).read() == b"ok\n"
