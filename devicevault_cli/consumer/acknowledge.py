@@ -5,11 +5,11 @@ from __future__ import annotations
 import logging
 import time
 from collections.abc import Sequence
-from typing import Literal
 
 from devicevault_cli.consumer.batch import Batch, RejectedEntry
 from devicevault_cli.consumer.counters import Counters
 from devicevault_cli.consumer.in_hand import InHand
+from devicevault_cli.consumer.options import OnReject
 from devicevault_cli.consumer.retry import Retry, is_outage
 from devicevault_cli.consumer.stream_watch import StreamWatch
 from devicevault_cli.errors import MemoryFull, MissingGroup, Refused, WrongType
@@ -21,7 +21,6 @@ from devicevault_cli.streams.model import EntryId
 
 log = logging.getLogger("dvctl.consume")
 
-OnReject = Literal["dead-letter", "drop"]
 RETRY_S = 2.0
 LOGGED_PER_REASON = 20
 """Dead letters of one reason that are logged one by one: a flood of them must not hide everything else."""

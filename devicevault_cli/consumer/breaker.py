@@ -8,6 +8,7 @@ from collections.abc import Sequence
 from datetime import UTC, datetime
 from typing import NamedTuple
 
+from devicevault_cli.consumer.options import ConsumeOptions
 from devicevault_cli.errors import DvctlError, TableAtFault
 from devicevault_cli.messages import Rejected
 from devicevault_cli.operations.save import DATABASE_REJECTED, Outcome
@@ -38,15 +39,15 @@ class Earlier(NamedTuple):
 class Breaker:
     """Counts whole batches that were rejected with one error, without a message that was accepted among them.
 
-    `most`: as many open it (0: it never opens). Dead letters that an earlier run wrote to `group` for the same error
-    count too, if no row was saved since. `drops`: rejected messages are dropped and not dead-lettered.
+    `max_rejected_batches` of them open it. Dead letters that an earlier run wrote to `group` for the same error count
+    too, if no row was saved since.
     """
 
-    def __init__(self, most: int, group: Group, repository: Repository, *, drops: bool = False) -> None:
-        self._most = most
+    def __init__(self, group: Group, repository: Repository, options: ConsumeOptions) -> None:
         self._group = group
         self._repository = repository
-        self._drops = drops
+        self._most = options.max_rejected_batches
+        self._drops = options.on_reject == "drop"
         self._accepted = False
         self.close()
 

@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import logging
-from typing import Literal
 
+from devicevault_cli.consumer.options import OnMissingGroup
 from devicevault_cli.consumer.shutdown import Stopped
 from devicevault_cli.consumer.stream_watch import StreamWatch
 from devicevault_cli.errors import DvctlError, MissingGroup
@@ -14,8 +14,6 @@ from devicevault_cli.streams.delivery import Delivery
 from devicevault_cli.streams.model import ZERO
 
 log = logging.getLogger("dvctl.consume")
-
-OnMissingGroup = Literal["create", "fail"]
 
 
 class GroupMember:

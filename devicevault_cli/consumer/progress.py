@@ -60,9 +60,7 @@ class ConsumerProgress:
     called after each batch.
     """
 
-    def __init__(
-        self, group: Group | None = None, show: ShowProgress = lambda *progress: None, wanted: int | None = None
-    ) -> None:
+    def __init__(self, group: Group | None = None, show: ShowProgress | None = None, wanted: int | None = None) -> None:
         self.counters = Counters()
         self.backlog = Backlog()
         self.moved = self.last_read = time.monotonic()
@@ -87,8 +85,9 @@ class ConsumerProgress:
             if counters.read != self._read:
                 log.info("%s, lag %s", counters.line(), "unknown" if self.backlog.left is None else self.backlog.left)
             self._wrote, self._read = now, counters.read
-        note = "" if self._total is None else f"lag {max(0, self._total - counters.read):,}"
-        self._show(counters.read, self._total, note)
+        if self._show is not None:
+            note = "" if self._total is None else f"lag {max(0, self._total - counters.read):,}"
+            self._show(counters.read, self._total, note)
 
     def _count(self) -> None:
         left, self.counters.lag = self.backlog.left, self.backlog.stream_group_lag

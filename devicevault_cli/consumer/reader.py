@@ -10,6 +10,7 @@ from dataclasses import dataclass, field
 
 from devicevault_cli.consumer.batch import Batch, Quarantined, decode, joined
 from devicevault_cli.consumer.in_hand import InHand
+from devicevault_cli.consumer.options import ConsumeOptions
 from devicevault_cli.errors import MissingGroup, WrongType
 from devicevault_cli.messages import Decoder
 from devicevault_cli.repository.repository import Repository
@@ -42,10 +43,9 @@ class _Pages:
 
 
 class EntryReader:
-    """Reads batches of at most `batch_size` entries.
+    """Reads batches, decoding them page by page, so that messages of megabytes do not pile up.
 
-    Entries are decoded page by page as they are read, so that messages of megabytes do not pile up. Entries that are
-    in hand already are left alone.
+    Entries that are in hand already are left alone.
     """
 
     def __init__(
@@ -54,19 +54,16 @@ class EntryReader:
         decoder: Decoder,
         repository: Repository,
         in_hand: InHand,
-        *,
-        batch_size: int,
-        claim_idle_s: float,
-        max_deliveries: int,
+        options: ConsumeOptions,
     ) -> None:
         self._consumer = consumer
         self._decoder = decoder
         self._repository = repository
         self._in_hand = in_hand
         self._generation = in_hand.generation
-        self._batch_size = batch_size
-        self._claim_idle_ms = max(1, int(claim_idle_s * 1000))
-        self._max_deliveries = max_deliveries
+        self._batch_size = options.batch_size
+        self._claim_idle_ms = max(1, int(options.claim_idle_s * 1000))
+        self._max_deliveries = options.max_deliveries
         self._own_cursor: EntryId | None = ZERO
         self._count_own = True
         self._claim_cursor: EntryId | None = ZERO

@@ -7,9 +7,10 @@ import logging
 from contextlib import closing, nullcontext
 from typing import Any
 
+from devicevault_cli.consumer.options import ConsumeOptions
 from devicevault_cli.consumer.progress import ConsumerProgress
 from devicevault_cli.consumer.shutdown import Stop, Stopped
-from devicevault_cli.consumer.worker import ConsumeOptions, Worker
+from devicevault_cli.consumer.worker import Worker
 from devicevault_cli.errors import MissingGroup, TableAtFault, Unavailable, WrongType
 from devicevault_cli.operations.groups.consumer_name import Lock, lock_name, lowest_free
 from devicevault_cli.pipelines import Pipeline

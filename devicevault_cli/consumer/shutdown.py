@@ -38,11 +38,15 @@ class Stop:
         """Request the stop."""
         if self.requested_at is None:
             self.requested_at = time.monotonic()
-        self._queue.put(None)
+        self.wake()
 
     def is_set(self) -> bool:
         """Whether a stop was requested."""
         return self.requested_at is not None
+
+    def wake(self) -> None:
+        """End all waiting without a request."""
+        self._queue.put(None)
 
     def wait(self, seconds: float | None) -> bool:
         """Wait so long (None: without end), or until a stop is requested. -> whether it is"""
@@ -62,8 +66,7 @@ def ended_in_time(stop: Stop) -> Iterator[None]:
     left = Event()
 
     def watch() -> None:
-        stop.wait(None)
-        if not left.wait(GRACE_S + LAST_GRACE_S):
+        if stop.wait(None) and not left.wait(GRACE_S + LAST_GRACE_S):
             os._exit(STUCK)
 
     Thread(target=watch, name="shutdown", daemon=True).start()
@@ -71,3 +74,4 @@ def ended_in_time(stop: Stop) -> Iterator[None]:
         yield
     finally:
         left.set()
+        stop.wake()

@@ -5,6 +5,7 @@ from __future__ import annotations
 import time
 from collections.abc import Callable
 
+from devicevault_cli.consumer.counters import Counters
 from devicevault_cli.consumer.shutdown import Stop, Stopped
 from devicevault_cli.repository.repository import Save
 
@@ -15,17 +16,18 @@ LAST_WAIT_S = 5.0
 
 
 class Waiting:
-    """Calls `meanwhile` between the steps. `ends_at`: by the monotonic clock, when the run is to end; None: never."""
+    """Calls `meanwhile` between the steps. `max_wait_s`: how long the run may last; None: without limit."""
 
-    def __init__(self, stop: Stop, ends_at: float | None, meanwhile: Callable[[], None]) -> None:
+    def __init__(self, stop: Stop, counters: Counters, max_wait_s: float | None, meanwhile: Callable[[], None]) -> None:
         self._stop = stop
-        self._ends_at = ends_at
+        self._counters = counters
+        self._max_wait_s = max_wait_s
         self._meanwhile = meanwhile
         self._give_up_at: float | None = None
 
     def out_of_time(self) -> bool:
         """Whether the run has lasted as long as it may."""
-        return self._ends_at is not None and time.monotonic() > self._ends_at
+        return self._max_wait_s is not None and self._counters.elapsed_s > self._max_wait_s
 
     def for_save(self, save: Save) -> None:
         """Wait for the end of a transaction. Raises Stopped if it is time to end and the database takes too long."""

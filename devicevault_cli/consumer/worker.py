@@ -5,15 +5,15 @@ from __future__ import annotations
 import logging
 import time
 from contextlib import suppress
-from dataclasses import dataclass
 from typing import Literal, TypeAlias
 
-from devicevault_cli.consumer.acknowledge import Acknowledger, OnReject
+from devicevault_cli.consumer.acknowledge import Acknowledger
 from devicevault_cli.consumer.batch import Batch, Quarantined, RejectedEntry
 from devicevault_cli.consumer.breaker import Breaker
-from devicevault_cli.consumer.group_member import GroupMember, OnMissingGroup
+from devicevault_cli.consumer.group_member import GroupMember
 from devicevault_cli.consumer.heartbeat import Heartbeat
 from devicevault_cli.consumer.in_hand import InHand
+from devicevault_cli.consumer.options import ConsumeOptions
 from devicevault_cli.consumer.progress import ConsumerProgress
 from devicevault_cli.consumer.reader import MAX_ATTEMPTS_ALONE, EntryReader
 from devicevault_cli.consumer.retry import Retry
@@ -45,25 +45,6 @@ NOTES_LOGGED = 3
 StopReason: TypeAlias = Literal["drained", "max-messages", "signal", "max-wait", "missing-group"]
 
 
-@dataclass(frozen=True, slots=True)
-class ConsumeOptions:
-    """How to consume. `max_wait_s` and `max_messages` None: no limit; `rate` in messages a second.
-
-    `max_rejected_batches`: after so many whole batches that the database rejects, hold instead of giving up messages.
-    """
-
-    drain: bool = False
-    max_wait_s: float | None = None
-    max_messages: int | None = None
-    batch_size: int = 1000
-    claim_idle_s: float = 60.0
-    max_deliveries: int = 10
-    max_rejected_batches: int = 3
-    on_reject: OnReject = "dead-letter"
-    on_missing_group: OnMissingGroup = "create"
-    rate: float | None = None
-
-
 class Worker:
     """One consumer of one group, until it is drained, done, stopped or without a group."""
 
@@ -81,33 +62,19 @@ class Worker:
         self.options = options
         self.progress = progress or ConsumerProgress()
         self.counters = self.progress.counters
-        self.counters.started = time.monotonic()
         self.database_is_writable = False
         """It has just been checked."""
         self._stop = stop
-        self._in_hand = InHand()
-        self._rate = Pace(options.rate)
-        ends_at = None if options.max_wait_s is None else self.counters.started + options.max_wait_s
-        self._waiting = Waiting(stop, ends_at, self._observe)
+        self._in_hand = in_hand = InHand()
+        self._rate = None if options.rate is None else Pace(options.rate)
+        self._waiting = Waiting(stop, self.counters, options.max_wait_s, self._observe)
         self._retry = Retry(stop, self._waiting, self._failed)
-        self._watch = StreamWatch(consumer.group, self.counters, self._in_hand)
+        self._watch = StreamWatch(consumer.group, self.counters, in_hand)
+        self._heartbeat = Heartbeat(consumer, in_hand, self.progress, options.claim_idle_s)
         self.member = GroupMember(consumer, self._watch, options.on_missing_group)
-        self._heartbeat = Heartbeat(consumer, self._in_hand, self.progress, options.claim_idle_s)
-        self._reader = EntryReader(
-            consumer,
-            pipeline.decode,
-            repository,
-            self._in_hand,
-            batch_size=options.batch_size,
-            claim_idle_s=options.claim_idle_s,
-            max_deliveries=options.max_deliveries,
-        )
-        drops = options.on_reject == "drop"
-        breaker = Breaker(options.max_rejected_batches, consumer.group, repository, drops=drops)
-        self._writer = BatchWriter(repository, self._retry, self._waiting, breaker)
-        self._acknowledger = Acknowledger(
-            consumer, self._in_hand, self.counters, self._retry, self._watch, options.on_reject
-        )
+        self._reader = EntryReader(consumer, pipeline.decode, repository, in_hand, options)
+        self._writer = BatchWriter(repository, self._retry, self._waiting, Breaker(consumer.group, repository, options))
+        self._acknowledger = Acknowledger(consumer, in_hand, self.counters, self._retry, self._watch, options.on_reject)
         self._counts_restored = False
         self._alone: Quarantined | None = None
 
@@ -214,7 +181,8 @@ class Worker:
         self._acknowledger.finish(submitted.batch, outcomes)
         messages = len(submitted.batch.counts)
         self.progress.on_batch(messages, time.monotonic() - submitted.at)
-        self._waiting.rest(self._rate.after(messages))
+        if self._rate is not None:
+            self._waiting.rest(self._rate.after(messages))
 
     def _process_alone(self, entry: Quarantined) -> None:
         """Process an entry that was delivered too often in a batch of its own; after some attempts, reject it."""
@@ -267,10 +235,13 @@ class Worker:
     # --- the end
 
     def _limit(self) -> int:
-        limit = self._rate.at_once(self.options.batch_size)
-        return (
-            limit if self.options.max_messages is None else min(limit, self.options.max_messages - self.counters.taken)
-        )
+        """How many entries may be read now."""
+        limit = self.options.batch_size
+        if self._rate is not None:
+            limit = self._rate.at_once(limit)
+        if self.options.max_messages is not None:
+            limit = min(limit, self.options.max_messages - self.counters.taken)
+        return limit
 
     def _reason_to_end(self, before: Submitted | None) -> StopReason | None:
         if self._stop.is_set():

@@ -13,8 +13,9 @@ import psycopg
 import pytest
 
 from devicevault_cli.consumer.demo import bad_messages
+from devicevault_cli.consumer.options import ConsumeOptions
 from devicevault_cli.consumer.shutdown import Stop
-from devicevault_cli.consumer.worker import ConsumeOptions, Worker
+from devicevault_cli.consumer.worker import Worker
 from devicevault_cli.errors import MissingGroup
 from devicevault_cli.operations.changes.plan import carry_out
 from devicevault_cli.operations.entries.claim import Chosen, plan_claim

@@ -11,6 +11,7 @@ from typing import Any, TypeAlias
 import redis
 
 from devicevault_cli.consumer.in_hand import InHand
+from devicevault_cli.consumer.options import ConsumeOptions
 from devicevault_cli.consumer.reader import EntryReader
 from devicevault_cli.messages import decode_result
 from devicevault_cli.operations.monitoring.lag import lag_of
@@ -90,8 +91,8 @@ def _delivery(group: Group) -> Delivery:
 
 def _next_batch(group: Group) -> Any:
     database: Any = SimpleNamespace(device_id_max=INT4_MAX)
-    limits: dict[str, Any] = {"batch_size": 10, "claim_idle_s": 60, "max_deliveries": 2}
-    return EntryReader(_delivery(group), decode_result, database, InHand(), **limits).next(10, None)
+    options = ConsumeOptions(batch_size=10, max_deliveries=2)
+    return EntryReader(_delivery(group), decode_result, database, InHand(), options).next(10, None)
 
 
 READERS: dict[str, Callable[[Group], Any]] = {

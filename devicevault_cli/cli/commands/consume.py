@@ -99,9 +99,9 @@ def consume(
         raise Usage("--max-wait needs --drain or --max-messages", hint="add --drain; without it consume does not end")
     if instance is not None and run.settings["consumer"].source == "flag":
         raise Usage("--instance and --consumer exclude each other", hint="give one of them")
+    from devicevault_cli.consumer.options import ConsumeOptions
     from devicevault_cli.consumer.progress import ConsumerProgress
     from devicevault_cli.consumer.service import consume_as
-    from devicevault_cli.consumer.worker import ConsumeOptions
     from devicevault_cli.output.logs import log_to
 
     log_to(run.printer, as_json=log_format == "json", verbose=run.verbose)
@@ -118,7 +118,7 @@ def consume(
         rate=rate,
     )
     with _stopped_by_signals() as stop, run.printer.progress("consuming") as bar, ExitStack() as serving:
-        progress = ConsumerProgress(run.group, bar if drain or max_messages else _no_bar, max_messages)
+        progress = ConsumerProgress(run.group, bar if drain or max_messages else None, max_messages)
         if metrics_port is not None:
             from devicevault_cli.cli.metrics_server import monitored
 
@@ -139,10 +139,6 @@ def consume(
 def _worth_reading(answer: dict[str, Any]) -> dict[str, Any]:
     """For people: without what did not happen."""
     return {name: value for name, value in answer.items() if value or name in ("read", "persisted")}
-
-
-def _no_bar(done: int, total: int | None, note: str) -> None:
-    """A daemon has no end to move towards."""
 
 
 @contextmanager
