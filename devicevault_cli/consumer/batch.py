@@ -63,6 +63,7 @@ class Quarantined:
     count: int
     attempts: int
     reclaimed: bool
+    generation: int
 
 
 def decode(

@@ -6,7 +6,7 @@ import logging
 import time
 from collections import deque
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 from devicevault_cli.consumer.batch import Batch, Quarantined, decode, joined
 from devicevault_cli.consumer.in_hand import InHand
@@ -97,7 +97,9 @@ class EntryReader:
     def read(self, quarantined: Quarantined) -> Batch | None:
         """Read and decode a quarantined entry. -> None if it no longer exists"""
         found = list(self._consumer.stream.get([quarantined.id]).values())
-        return self._decode(found, {quarantined.id: quarantined.count}) if found else None
+        if not found:
+            return None
+        return replace(self._decode(found, {quarantined.id: quarantined.count}), generation=quarantined.generation)
 
     # --- pending entries
 
@@ -166,7 +168,7 @@ class EntryReader:
         if not taken.deliveries:
             self._consumer.end_alone(key, begun=attempts)
             return None
-        return Quarantined(key, taken.deliveries[key], attempts, reclaimed=not mine)
+        return Quarantined(key, taken.deliveries[key], attempts, not mine, self._generation)
 
     # --- new entries
 

@@ -150,21 +150,20 @@ class Worker:
             return Batch()
         self._counts_restored = self.counters.waiting = False
         self.progress.last_read = time.monotonic()
+        counts = {batch.id: batch.count} if isinstance(batch, Quarantined) else batch.counts
+        self._in_hand.add(counts)
+        self.counters.taken += len(counts)
+        self.counters.reclaimed += batch.reclaimed
         if isinstance(batch, Quarantined):
             self._alone = batch
-            self._in_hand.add({batch.id: batch.count})
-            self.counters.taken += 1
-            self.counters.reclaimed += batch.reclaimed
-            return batch
-        self._in_hand.add(batch.counts)
-        self._count(batch)
+        else:
+            self._report(batch)
         return batch
 
-    def _count(self, batch: Batch) -> None:
-        self.counters.taken += len(batch.counts)
-        self.counters.reclaimed += batch.reclaimed
-        self.counters.gone += len(batch.gone)
+    def _report(self, batch: Batch) -> None:
+        """Count and log what is remarkable about a batch."""
         if batch.gone:
+            self.counters.gone += len(batch.gone)
             log.warning("%d pending entries are gone from the stream; cleared", len(batch.gone))
         for key, name in batch.notes:
             seen = self.counters.notes.get(name, 0)
@@ -194,7 +193,7 @@ class Worker:
             log.warning("entry %s was delivered %d times already: processed alone", entry.id, entry.count)
             batch = self._retry(lambda: self._reader.read(entry))
             if batch is not None:
-                self._count(batch)
+                self._report(batch)
                 self._finish(self._writer.submit(batch))
             else:
                 # Deleted in this moment: found to be gone when the own pending entries are read.

@@ -69,9 +69,10 @@ def separate(client: Client, socket_timeout: float) -> Client:
     """Make a client for the same server, with the same name, whose connections are its own. For another thread."""
     pool = client.connection_pool
     timeouts = {"socket_timeout": socket_timeout, "socket_connect_timeout": socket_timeout}
-    return redis.Redis(
-        connection_pool=redis.ConnectionPool(pool.connection_class, **(pool.connection_kwargs | timeouts))
-    )
+    own = redis.ConnectionPool(pool.connection_class, **(pool.connection_kwargs | timeouts))
+    separated: Client = redis.Redis(connection_pool=own)
+    answered.add(separated)  # what else might listen there is found out by the first client
+    return separated
 
 
 def _check_files(client: Client) -> None:

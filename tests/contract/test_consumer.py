@@ -8,6 +8,7 @@ from typing import Any
 import pytest
 
 from devicevault_cli.consumer.demo import bad_messages
+from devicevault_cli.consumer.in_hand import InHand
 from devicevault_cli.consumer.reader import MAX_ATTEMPTS_ALONE
 from devicevault_cli.errors import LocksExhausted, RecordRejected, Unavailable
 from devicevault_cli.records import Record
@@ -202,6 +203,30 @@ def test_an_often_delivered_entry_is_processed_alone_and_persisted(
     set_count(stream, ids[1], "me", 40)
     assert drain(stream, repository).counters.persisted == 3
     assert not stream.call("EXISTS", keys.alone(stream.key))
+
+
+def test_an_entry_processed_alone_is_one_message(stream: Stream, repository: Repository, group: Group) -> None:
+    ids = stream.add(good(5))
+    Delivery(group, "me").read_new(1)
+    set_count(stream, ids[0], "me", 40)
+    assert drain(stream, repository, drain=False, max_messages=3).counters.persisted == 3
+
+
+def test_an_entry_processed_alone_after_the_stream_was_restarted_is_acknowledged(
+    stream: Stream, repository: Repository, group: Group, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    create = InHand.__init__
+
+    def restarted(self: InHand) -> None:
+        create(self)
+        self.begin_generation()
+
+    monkeypatch.setattr(InHand, "__init__", restarted)
+    ids = stream.add(good(3))
+    Delivery(group, "me").read_new(2)
+    set_count(stream, ids[1], "me", 40)
+    assert drain(stream, repository, max_wait_s=20.0).counters.persisted == 3
+    assert group.summary().total == 0
 
 
 def test_after_three_deaths_alone_it_is_a_dead_letter(stream: Stream, repository: Repository, group: Group) -> None:
