@@ -40,7 +40,11 @@ def pending(
     count: Annotated[
         int | None,
         typer.Option(
-            "--count", "-n", help=f"At most this many ({DEFAULT_COUNT}; -o ids: all).", metavar="N", parser=parsed(whole, 1)
+            "--count",
+            "-n",
+            help=f"At most this many ({DEFAULT_COUNT}; -o ids: all).",
+            metavar="N",
+            parser=parsed(whole, 1),
         ),
     ] = None,
     start: Start = START,
