@@ -51,7 +51,7 @@ class PostgresRepository(Repository):
         self._loose = sql.EXACT
         self._knows_columns = self._diverts = False
         self._under_way: UnderWay | None = None
-        self._prepared: tuple[Batch, bool] | None = None
+        self._prepared: Batch | None = None
 
     # --- saving
 
@@ -76,15 +76,15 @@ class PostgresRepository(Repository):
 
     def prepare(self, records: Sequence[Record]) -> None:
         """Pack the records."""
-        if self._connection is not None and not self._connection.closed and self._knows_columns:
-            self._prepared = self._batch(records), self.unique_index
+        self._prepared = self._batch(records)
 
     def _batch(self, records: Sequence[Record]) -> Batch:
         prepared, self._prepared = self._prepared, None
-        if prepared is not None and prepared[0].records is records and prepared[1] == self.unique_index:
-            return prepared[0]
+        if prepared is not None and prepared.records is records and prepared.by_identifier == self.unique_index:
+            return prepared
         planned = waves(records, by_identifier=self.unique_index)
-        return Batch(self.spec, records, planned, [self._packed(records, wave) for wave in planned])
+        packed = [self._packed(records, wave) for wave in planned]
+        return Batch(self.spec, records, planned, packed, by_identifier=self.unique_index)
 
     def _packed(self, records: Sequence[Record], wave: Wave) -> list[Array]:
         return pack(self.spec, records, wave)
