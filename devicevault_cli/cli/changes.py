@@ -3,16 +3,15 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from devicevault_cli.cli.context import Runtime
 from devicevault_cli.errors import NothingSucceeded, StalePlan
-from devicevault_cli.operations.answer import ChangeAnswer
-from devicevault_cli.operations.changes import journal
-from devicevault_cli.operations.changes.change import A, Change, answer_without_applying, carry_out
-from devicevault_cli.operations.changes.interruption import interruptible
-from devicevault_cli.output.table import position
-from devicevault_cli.repository.repository import Repository
+
+if TYPE_CHECKING:
+    from devicevault_cli.operations.answer import ChangeAnswer
+    from devicevault_cli.operations.changes.change import A, Change
+    from devicevault_cli.repository.repository import Repository
 
 PLANNED = 1000
 
@@ -63,6 +62,10 @@ def carried_out(run: Runtime, make: Callable[[], Change[A]], question: str) -> t
 
     Raises StalePlan, after showing the new plan, where the state changed while the operator was thinking.
     """
+    from devicevault_cli.operations.changes import journal
+    from devicevault_cli.operations.changes.change import answer_without_applying, carry_out
+    from devicevault_cli.operations.changes.interruption import interruptible
+
     with interruptible():
         planned = make()
         _show(run, planned)
@@ -102,6 +105,8 @@ def _lines(answer: Any) -> Iterable[str]:
 
 
 def _brief(value: Any) -> str:
+    from devicevault_cli.output.table import position
+
     if isinstance(value, list) and len(value) > 10:
         return f"{len(value):,}"
     if isinstance(value, list):

@@ -4,16 +4,17 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 from dataclasses import replace
-from typing import Any, TypeVar
+from typing import TYPE_CHECKING, Any, TypeVar
 
 from devicevault_cli.cli.context import Runtime
 from devicevault_cli.errors import DvctlError, MissingGroup
-from devicevault_cli.operations import named
-from devicevault_cli.operations.answer import ChosenAnswer
-from devicevault_cli.operations.changes.change import Change
-from devicevault_cli.operations.named import NO_NAMES, Named
 
-C = TypeVar("C", bound=ChosenAnswer)
+if TYPE_CHECKING:
+    from devicevault_cli.operations.answer import ChosenAnswer
+    from devicevault_cli.operations.changes.change import Change
+    from devicevault_cli.operations.named import Named
+
+C = TypeVar("C", bound="ChosenAnswer")
 
 
 def conclude(run: Runtime, names: Named) -> None:
@@ -54,11 +55,19 @@ def typed_group(run: Runtime) -> Named:
 
     A stream without any group is new, and a group from the environment is one that `consume` will create.
     """
+
+    from devicevault_cli.operations import named
+    from devicevault_cli.operations.named import NO_NAMES
+
     return named.named_group(run.group) if run.settings["group"].source == "flag" else NO_NAMES
 
 
 def typed_consumer(run: Runtime, name: str | None) -> Named:
     """A consumer that was typed, in a group that may be a typing error too."""
+
+    from devicevault_cli.operations import named
+    from devicevault_cli.operations.named import NO_NAMES
+
     group = typed_group(run)
     if group.unknown or name is None:
         return group
@@ -70,6 +79,9 @@ def typed_consumer(run: Runtime, name: str | None) -> Named:
 
 def typed_device(run: Runtime, device: int | None) -> Named:
     """A device that was typed and of which nothing was found; without a database nobody knows which devices exist."""
+
+    from devicevault_cli.operations.named import NO_NAMES, Named
+
     if device is None or not run.settings.has_database:
         return NO_NAMES
     try:

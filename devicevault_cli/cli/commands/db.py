@@ -1,19 +1,21 @@
 """dvctl db: what the database can be helped with."""
 
-from __future__ import annotations
-
 from typing import Annotated
 
-from devicevault_cli.cli.arguments import Option
+import typer
+
+from devicevault_cli.cli import complete
+from devicevault_cli.cli.command import command
 from devicevault_cli.cli.context import Runtime
-from devicevault_cli.cli.options import command
+from devicevault_cli.cli.values import parsed, whole
 
 
 @command("dvctl db index --dry-run", "dvctl db index --yes", redis=False, database=True, changes=True)
 def index(run: Runtime) -> int:
-    """Create a unique index on task_identifier, so that the database itself refuses a second row.
+    """Create a unique index on task_identifier.
 
-    On PostgreSQL without blocking writers. Refused while duplicates exist, which are listed, and on MySQL/MariaDB.
+    The database itself then refuses a second row. On PostgreSQL without blocking writers. Refused while duplicates
+    exist, which are listed, and on MySQL/MariaDB.
     """
     from devicevault_cli.operations.database.index import IndexAnswer, create_index, index_plan
 
@@ -37,9 +39,21 @@ def index(run: Runtime) -> int:
 )
 def init(
     run: Runtime,
-    devices: Annotated[int, Option("--devices", "Also add this many devices.", least=0)] = 0,
+    devices: Annotated[
+        int,
+        typer.Option(
+            "--devices",
+            help="Also add this many devices.",
+            metavar="N",
+            parser=parsed(whole, 0),
+            autocompletion=complete.devices,
+        ),
+    ] = 0,
 ) -> None:
-    """Create DeviceVault's tables in an empty database, for tests and trials only."""
+    """Create DeviceVault's tables in an empty database.
+
+    For tests and trials only: a real database belongs to DeviceVault's migrations.
+    """
     from devicevault_cli.operations.database.init import InitAnswer, init_tables
     from devicevault_cli.repository.repository import open_repository
     from devicevault_cli.repository.tables import TABLES

@@ -1,24 +1,20 @@
 """dvctl doctor: is everything around the consumer as it should be?"""
 
-from __future__ import annotations
-
 from collections.abc import Callable
 from typing import Any
 
+from devicevault_cli.cli.command import command
 from devicevault_cli.cli.context import Runtime
-from devicevault_cli.cli.options import command
 from devicevault_cli.directories import expanded
-from devicevault_cli.errors import DvctlError
-
-FOUND = 3
+from devicevault_cli.errors import DvctlError, ExitCode
 
 
 @command("dvctl doctor", "dvctl doctor -o json", "dvctl doctor --config /etc/devicevault/config.yaml")
 def doctor(run: Runtime) -> int:
-    """Examine Redis, the group, the database and the settings: small named checks, each with a fix.
+    """Check the environment and suggest fixes.
 
-    Only reads. Ends with 3 where something is to be repaired, and with 69 where Redis cannot be reached; the checks of
-    the database are made in any case.
+    Checks Redis, the group, the database and the settings, each with a fix. Only reads. Ends with 3 where something is
+    to be repaired, and with 69 where Redis cannot be reached; the checks of the database are made in any case.
     """
     from devicevault_cli.operations.monitoring.doctor import diagnose
 
@@ -40,7 +36,7 @@ def doctor(run: Runtime) -> int:
     if redis_error is not None:
         run.printer.error(str(redis_error), redis_error.hint)
         return redis_error.exit_code
-    return FOUND if answer.has_problem else 0
+    return ExitCode.FOUND if answer.has_problem else 0
 
 
 def _error(look: Callable[[], object]) -> DvctlError | None:

@@ -1,15 +1,16 @@
 """dvctl pending: what is delivered and not acknowledged."""
 
-from __future__ import annotations
-
 from typing import Annotated
 
-from devicevault_cli.cli.arguments import Option
+import typer
+
+from devicevault_cli.cli import complete
+from devicevault_cli.cli.command import command
 from devicevault_cli.cli.context import Runtime
 from devicevault_cli.cli.named import answered, conclude, typed_consumer
 from devicevault_cli.cli.next_page import again
-from devicevault_cli.cli.options import CLAIM_IDLE_MS, END, START, ClaimIdle, End, Start, command, require_order
-from devicevault_cli.operations.entries import pending as operation
+from devicevault_cli.cli.options import CLAIM_IDLE_MS, END, START, ClaimIdle, End, Start, require_order
+from devicevault_cli.cli.values import parsed, whole
 from devicevault_cli.streams.model import EntryId
 from devicevault_cli.times import exact_duration, parse_duration
 
@@ -21,24 +22,44 @@ COLUMNS = ("id", "consumer", "idle_ms", "age_ms", "deliveries", "state", "device
 def pending(
     run: Runtime,
     owner: Annotated[
-        str | None, Option("--consumer", "Only what this consumer holds.", "NAME", complete="consumers")
+        str | None,
+        typer.Option(
+            "--consumer", help="Only what this consumer holds.", metavar="NAME", autocompletion=complete.consumers
+        ),
     ] = None,
     min_idle: Annotated[
-        int, Option("--min-idle", "Only entries idle for at least this long.", "DURATION", parse_duration)
+        int,
+        typer.Option(
+            "--min-idle",
+            help="Only entries idle for at least this long.",
+            metavar="DURATION",
+            parser=parsed(parse_duration),
+            show_default=False,
+        ),
     ] = 0,
     count: Annotated[
-        int | None, Option("-n/--count", f"At most this many ({DEFAULT_COUNT}; -o ids: all).", "N", least=1)
+        int | None,
+        typer.Option(
+            "--count",
+            "-n",
+            help=f"At most this many ({DEFAULT_COUNT}; -o ids: all).",
+            metavar="N",
+            parser=parsed(whole, 1),
+        ),
     ] = None,
     start: Start = START,
     end: End = END,
     claim_idle: ClaimIdle = CLAIM_IDLE_MS,
-    summary: Annotated[bool, Option("--summary", "Only how many, and whose.")] = False,
+    summary: Annotated[bool, typer.Option("--summary", help="Only how many, and whose.")] = False,
 ) -> None:
-    """List pending entries, oldest first, a page at a time.
+    """List pending entries, oldest first.
 
     The totals are of what the options select. The command for the next page stands below a page that is not the last
     one. With -o ids all entries are listed, for another command.
     """
+
+    from devicevault_cli.operations.entries import pending as operation
+
     require_order(start, end)
     chosen = operation.PendingFilter(owner, min_idle, start, end)
     if run.settings.output == "ids" and count is None and not summary:

@@ -1,16 +1,17 @@
 """dvctl show: entries whole."""
 
-from __future__ import annotations
-
 from collections.abc import Iterator
 from typing import TYPE_CHECKING, Annotated
 
-from devicevault_cli.cli.arguments import Argument, Option
+import typer
+
+from devicevault_cli.cli import complete
+from devicevault_cli.cli.command import command
 from devicevault_cli.cli.context import Runtime
 from devicevault_cli.cli.named import looked_up
-from devicevault_cli.cli.options import IdsFrom, command, read_ids
+from devicevault_cli.cli.options import IdsFrom, read_ids
+from devicevault_cli.cli.values import parsed
 from devicevault_cli.errors import Usage
-from devicevault_cli.operations.named import named_entries
 from devicevault_cli.streams.model import EntryId
 
 if TYPE_CHECKING:
@@ -25,12 +26,20 @@ if TYPE_CHECKING:
 )
 def show(
     run: Runtime,
-    ids: Annotated[list[EntryId] | None, Argument("ID...", "Entry ids.", EntryId.parse, complete="ids")] = None,
+    ids: Annotated[
+        list[EntryId] | None,
+        typer.Argument(help="Entry ids.", metavar="ID...", parser=parsed(EntryId.parse), autocompletion=complete.ids),
+    ] = None,
     ids_from: IdsFrom = None,
-    reveal: Annotated[bool, Option("--reveal", "Show device_config instead of its size and hash.")] = False,
+    reveal: Annotated[bool, typer.Option("--reveal", help="Show device_config instead of its size and hash.")] = False,
 ) -> None:
-    """Show entries with every field, where each stands, and what consuming it would do."""
+    """Show entries with every field.
+
+    Also shows where each entry stands, and what consuming it would do.
+    """
+
     from devicevault_cli.operations.entries.show import show as read
+    from devicevault_cli.operations.named import named_entries
 
     wanted = read_ids(run, ids, ids_from)
     if not wanted:

@@ -1,12 +1,10 @@
 """dvctl status: one look at everything."""
 
-from __future__ import annotations
-
 from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
+from devicevault_cli.cli.command import command
 from devicevault_cli.cli.context import Runtime
-from devicevault_cli.cli.options import command
 
 if TYPE_CHECKING:
     from devicevault_cli.operations.monitoring.incidents import Incident
@@ -14,7 +12,7 @@ if TYPE_CHECKING:
 
 @command("dvctl status", "dvctl status --pipeline storage -o json")
 def status(run: Runtime) -> int:
-    """Show the stream, its groups and consumers, the lag, the table and the dead letters.
+    """Show stream, groups, consumers, lag, table and dead letters.
 
     Where the database is away the rest is shown, and the exit code is that of the error: 69, 77 or 78.
     """

@@ -1,13 +1,13 @@
 """dvctl top: the group, live."""
 
-from __future__ import annotations
-
 from collections.abc import Callable, Iterator
 from typing import TYPE_CHECKING, Annotated
 
-from devicevault_cli.cli.arguments import Option
+import typer
+
+from devicevault_cli.cli.command import command
 from devicevault_cli.cli.context import Runtime
-from devicevault_cli.cli.options import command
+from devicevault_cli.cli.values import parsed
 from devicevault_cli.errors import DvctlError, Usage
 from devicevault_cli.times import parse_pause
 
@@ -24,10 +24,17 @@ SHORTEST_MS = 200
 def top(
     run: Runtime,
     interval: Annotated[
-        int, Option("--interval", "Time between two looks.", "DURATION", parse_pause, least=SHORTEST_MS)
+        int,
+        typer.Option(
+            "--interval",
+            help="Time between two looks.",
+            metavar="DURATION",
+            parser=parsed(parse_pause, SHORTEST_MS),
+            show_default="2s",
+        ),
     ] = 2000,
 ) -> None:
-    """Watch the group live: lag, rates, consumers, newest dead letters.
+    """Watch lag, rates, consumers and new dead letters live.
 
     The key q ends it. An outage of Redis or of the database is shown and waited for.
     """
@@ -59,12 +66,12 @@ def top(
                 found = error
 
 
-def _opener(run: Runtime) -> Callable[[], Repository] | None:
+def _opener(run: Runtime) -> "Callable[[], Repository] | None":
     """What opens a repository of the thread's own; None where no database is configured."""
     if not run.settings.has_database:
         return None
 
-    def opened() -> Repository:
+    def opened() -> "Repository":
         from devicevault_cli.repository.repository import open_repository
         from devicevault_cli.repository.tables import TABLES
 

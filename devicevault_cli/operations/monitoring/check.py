@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any, Literal, NamedTuple, TypeAlias
+from typing import Any, TypeAlias
 
 from devicevault_cli.errors import DvctlError, Refused, WrongType
 from devicevault_cli.operations.answer import Answer, optional
@@ -19,35 +19,19 @@ from devicevault_cli.operations.monitoring.incidents import (
     table_ahead,
 )
 from devicevault_cli.operations.monitoring.lag import lag_of
+from devicevault_cli.operations.monitoring.limits import Limit, State
 from devicevault_cli.repository.repository import Repository
 from devicevault_cli.streams.dead_letters import DeadLetters
 from devicevault_cli.streams.group import Group
 from devicevault_cli.streams.model import EntryId, StreamInfo
 from devicevault_cli.times import now_ms
 
-State: TypeAlias = Literal["ok", "warning", "critical", "unknown"]
 CODES: dict[State, int] = {"ok": 0, "warning": 1, "critical": 2, "unknown": 3}
 """Exit codes of monitoring plugins."""
 SEVERITY: tuple[State, ...] = ("ok", "unknown", "warning", "critical")
 
 OpenDatabase: TypeAlias = Callable[[], Repository | None]
 """Opens the database; None if none is configured. Raises DvctlError."""
-
-
-class Limit(NamedTuple):
-    """A value above `warning` (None: never) is a warning, a value above `critical` is critical."""
-
-    warning: float | None
-    critical: float
-
-    def state_of(self, value: float | None) -> State:
-        """The state of a value; None is an unknown one."""
-        if value is None:
-            return "unknown"
-        if value > self.critical:
-            return "critical"
-        return "warning" if self.warning is not None and value > self.warning else "ok"
-
 
 DEFAULTS = {
     "lag": Limit(1000, 10_000),
