@@ -67,7 +67,7 @@ def publish(
     run.printer.answer(answer.to_dict())
 
 
-def _publish_file(run: Runtime, file: Path, from_line: int, rate: float | None) -> PublishAnswer:
+def _publish_file(run: Runtime, file: Path, from_line: int, rate: float | None) -> "PublishAnswer":
     from devicevault_cli.operations.entries.message_files import opened
     from devicevault_cli.operations.entries.publish import publish_all
 

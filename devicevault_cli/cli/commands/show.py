@@ -49,7 +49,7 @@ def show(
     looked_up(run, answer.to_dict(), names, "entries", lines=lambda _: _lines(answer))
 
 
-def _lines(answer: ShowAnswer) -> Iterator[str]:
+def _lines(answer: "ShowAnswer") -> Iterator[str]:
     from devicevault_cli.operations.entries.fields import field_lines
 
     for entry in answer.entries:

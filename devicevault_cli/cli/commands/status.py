@@ -47,7 +47,7 @@ def status(run: Runtime) -> int:
     return table.error.exit_code
 
 
-def _sentences(incidents: Sequence[Incident] | None) -> str:
+def _sentences(incidents: "Sequence[Incident] | None") -> str:
     """For people: what happened, in one cell."""
     if incidents is None:
         return "unknown"

@@ -80,7 +80,7 @@ def _opener(run: Runtime) -> "Callable[[], Repository] | None":
     return opened
 
 
-def _lines(run: Runtime, found: TopAnswer | DvctlError, database: DvctlError | None, width: int) -> Iterator[str]:
+def _lines(run: Runtime, found: "TopAnswer | DvctlError", database: DvctlError | None, width: int) -> Iterator[str]:
     """The page as lines."""
     from devicevault_cli.output.live import lines, trouble
 
@@ -91,7 +91,7 @@ def _lines(run: Runtime, found: TopAnswer | DvctlError, database: DvctlError | N
     return lines(*about, _page(found, database), width, coloured)
 
 
-def _page(found: TopAnswer, database: DvctlError | None) -> Page:
+def _page(found: "TopAnswer", database: DvctlError | None) -> "Page":
     from devicevault_cli.operations.monitoring.status import database_state
     from devicevault_cli.output.live import GroupFigures, Page
 
