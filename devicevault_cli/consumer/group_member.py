@@ -8,8 +8,8 @@ from devicevault_cli.consumer.options import OnMissingGroup
 from devicevault_cli.consumer.shutdown import Stopped
 from devicevault_cli.consumer.stream_watch import StreamWatch
 from devicevault_cli.errors import DvctlError, MissingGroup
-from devicevault_cli.operations.changes.plan import entries
 from devicevault_cli.operations.monitoring.liveness import devicevaults, liveness_of, who_waits
+from devicevault_cli.operations.wording import entries
 from devicevault_cli.streams.delivery import Delivery
 from devicevault_cli.streams.model import ZERO
 

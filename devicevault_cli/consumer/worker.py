@@ -31,7 +31,7 @@ from devicevault_cli.errors import (
     WrongType,
 )
 from devicevault_cli.messages import Rejected
-from devicevault_cli.operations.rate_limit import Pace
+from devicevault_cli.operations.rate_limit import RateLimiter
 from devicevault_cli.pipelines import Pipeline
 from devicevault_cli.repository.repository import Repository
 from devicevault_cli.streams.delivery import Delivery
@@ -66,7 +66,7 @@ class Worker:
         """It has just been checked."""
         self._stop = stop
         self._in_hand = in_hand = InHand()
-        self._rate = None if options.rate is None else Pace(options.rate)
+        self._rate = None if options.rate is None else RateLimiter(options.rate)
         self._waiting = Waiting(stop, self.counters, options.max_wait_s, self._observe)
         self._retry = Retry(stop, self._waiting, self._failed)
         self._watch = StreamWatch(consumer.group, self.counters, in_hand)

@@ -13,7 +13,7 @@ from devicevault_cli.consumer.breaker import Breaker
 from devicevault_cli.consumer.retry import Retry
 from devicevault_cli.consumer.waiting import Waiting
 from devicevault_cli.errors import BadConfig, LocksExhausted, RecordRejected, Refused, Unavailable
-from devicevault_cli.operations.save import Apart, Outcome
+from devicevault_cli.operations.save import Bisection, Outcome
 from devicevault_cli.records import Record
 from devicevault_cli.repository.repository import INSERTED, Repository, Save, Saved
 
@@ -73,7 +73,7 @@ class BatchWriter:
                 log.info("the database refuses a batch of %d; isolating the message", len(records))
             except FAILED as error:
                 log.debug("a batch failed, trying again: %s", error)
-        return self._retry(Apart(self._repository, records, self._save).run) if records else []
+        return self._retry(Bisection(self._repository, records, self._save).run) if records else []
 
     def _hold(self, submitted: Submitted, outcomes: list[Outcome]) -> list[Outcome]:
         """Hold a batch of which the database rejects every message, until it accepts one of them or of the next."""
@@ -90,7 +90,7 @@ class BatchWriter:
                         saved[position] = INSERTED
                 if not saved and not self._accepted_next(submitted):
                     raise self._breaker.alarm(f"{self._repository.where}: {self._repository.spec.name}") from None
-            return Apart(self._repository, records, self._save, saved).run()
+            return Bisection(self._repository, records, self._save, saved).run()
 
         outcomes = self._retry(attempt)
         self._breaker.close()
