@@ -7,7 +7,8 @@ from dataclasses import dataclass, field
 from itertools import chain
 from typing import NamedTuple
 
-from devicevault_cli.messages import FIRST_ID, Decoded, Decoder, Rejected, first_id
+from devicevault_cli.messages import FIRST_ID, Decoded, Decoder, Rejected
+from devicevault_cli.pipelines import original_id
 from devicevault_cli.records import Record
 from devicevault_cli.streams.model import Entry, EntryId
 
@@ -76,9 +77,10 @@ def decode(
     skipped: list[EntryId] = []
     notes: list[Note] = []
     first_ids: dict[EntryId, EntryId] = {}
-    for key, fields in page:
-        if FIRST_ID in fields and (first := first_id(fields)):
-            first_ids[key] = EntryId(*first)
+    for entry in page:
+        key, fields = entry
+        if FIRST_ID in fields:
+            first_ids[key] = original_id(entry)
         decision = decoder(*key, fields, device_id_max)
         if isinstance(decision, Decoded):
             records.append(decision.record)

@@ -9,11 +9,12 @@ from contextlib import contextmanager, suppress
 from queue import Empty, SimpleQueue
 from threading import Event, Thread
 
+from devicevault_cli.errors import ExitCode
+
 GRACE_S = 8.0
 """How long after a request to stop the loop may finish what it has begun; the rest stays pending."""
 LAST_GRACE_S = 2.0
 """How long a loop that is stuck in one call, or in writing the log, may then take to notice."""
-STUCK = 130
 
 
 class Stopped(Exception):
@@ -67,7 +68,7 @@ def ended_in_time(stop: Stop) -> Iterator[None]:
 
     def watch() -> None:
         if stop.wait(None) and not left.wait(GRACE_S + LAST_GRACE_S):
-            os._exit(STUCK)
+            os._exit(ExitCode.INTERRUPTED)
 
     Thread(target=watch, name="shutdown", daemon=True).start()
     try:

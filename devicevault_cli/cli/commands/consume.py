@@ -14,7 +14,7 @@ from devicevault_cli.cli.command import command
 from devicevault_cli.cli.context import Runtime
 from devicevault_cli.cli.options import CLAIM_IDLE_MS, ClaimIdle, Rate
 from devicevault_cli.cli.values import parsed, whole
-from devicevault_cli.errors import DvctlError, Usage
+from devicevault_cli.errors import DvctlError, ExitCode, Usage
 from devicevault_cli.times import parse_duration
 
 if TYPE_CHECKING:
@@ -169,13 +169,13 @@ def _worth_reading(answer: dict[str, Any]) -> dict[str, Any]:
 @contextmanager
 def _stopped_by_signals() -> "Iterator[Stop]":
     """The first SIGTERM or SIGINT requests the stop; a second one ends the process at once, which loses nothing."""
-    from devicevault_cli.consumer.shutdown import STUCK, Stop, ended_in_time
+    from devicevault_cli.consumer.shutdown import Stop, ended_in_time
 
     stop = Stop()
 
     def handle(number: int, frame: FrameType | None) -> None:
         if stop.is_set():
-            os._exit(STUCK)
+            os._exit(ExitCode.INTERRUPTED)
         stop.set()
 
     with ended_in_time(stop):
