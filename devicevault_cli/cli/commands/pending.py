@@ -15,7 +15,6 @@ from devicevault_cli.streams.model import EntryId
 from devicevault_cli.times import exact_duration, parse_duration
 
 DEFAULT_COUNT = 100
-"""Entries shown without --count."""
 COLUMNS = ("id", "consumer", "idle_ms", "age_ms", "deliveries", "state", "device_id")
 
 

@@ -40,7 +40,7 @@ def scan(classifier: Classifier, scope: Scope, sleep: Callable[[float], None] = 
     group = classifier.group
     end = min(scope.end, classifier.stream.last_generated_id)
     pending = _PendingList(group, scope.start, end)
-    limiter = RateLimiter(scope.rate)
+    limiter = RateLimiter(scope.rate) if scope.rate else None
     with closing(read_ahead(group.stream.pages(scope.start, end, ENTRIES_PER_READ))) as pages:
         for entries in pages:
             for before in pending.below(entries[0].id):
@@ -49,7 +49,7 @@ def scan(classifier: Classifier, scope: Scope, sleep: Callable[[float], None] = 
             there = {entry.id for entry in entries}
             missing = [held for key, held in within.items() if key not in there]
             yield Page(classifier.page(entries, within), _still_gone(group, missing))
-            if scope.rate:
+            if limiter:
                 sleep(limiter.after(len(entries)))
     for behind in pending.below(end.next()):
         yield Page([], _still_gone(group, behind))
