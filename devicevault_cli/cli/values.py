@@ -1,4 +1,4 @@
-"""Parsers of option values: text from a command line in, a value out, refused in one sentence."""
+"""Options by the kind of their value, and the parsers: text from a command line in, a value out."""
 
 from __future__ import annotations
 
@@ -10,6 +10,7 @@ from typing import Any
 import typer
 
 from devicevault_cli.errors import Usage
+from devicevault_cli.times import parse_duration
 
 
 def parsed(read: Callable[[str], Any], least: float | None = None) -> Callable[[Any], Any]:
@@ -62,3 +63,13 @@ def parse_name(text: str) -> str:
     if problem := name_problem(text):
         raise Usage(f"the name {problem}")
     return text
+
+
+def duration(*names: str, text: str, **more: Any) -> Any:
+    """An option for a duration, in milliseconds."""
+    return typer.Option(*names, help=text, metavar="DURATION", parser=parsed(parse_duration), **more)
+
+
+def whole_number(*names: str, text: str, least: int, **more: Any) -> Any:
+    """An option for a whole number of at least `least`."""
+    return typer.Option(*names, help=text, metavar="N", parser=parsed(whole, least), **more)

@@ -20,7 +20,7 @@ from devicevault_cli.streams.stream import Stream
 def embedded_redis() -> Iterator[tuple[Client, str]]:
     """A client of a new, empty Redis that ends with the block, and a description of it.
 
-    Raises DvctlError where the machine has none and the extra is not installed.
+    Raises DvctlError if the machine has none and the extra is not installed.
     """
     binary = shutil.which("redis-server")
     if binary is None:

@@ -13,19 +13,13 @@ import typer
 from devicevault_cli.cli.command import command
 from devicevault_cli.cli.context import Runtime
 from devicevault_cli.cli.options import CLAIM_IDLE_MS, ClaimIdle, Rate
-from devicevault_cli.cli.values import parsed, whole
-from devicevault_cli.errors import DvctlError, Usage
-from devicevault_cli.times import parse_duration
+from devicevault_cli.cli.values import duration, parsed, whole_number
+from devicevault_cli.errors import DvctlError, ExitCode, Usage
 
 if TYPE_CHECKING:
     from devicevault_cli.consumer.shutdown import Stop
 
 log = logging.getLogger("dvctl.consume")
-
-GRACE_S = 8.0
-"""How long a stopping consumer may be stuck in one call; what it has in hand then stays pending."""
-LAST_GRACE_S = 2.0
-"""How long it may then be stuck in writing the log."""
 
 
 class Address(NamedTuple):
@@ -57,39 +51,27 @@ def consume(
         bool, typer.Option("--drain", help="Exit once the group has no undelivered or pending entries.")
     ] = False,
     max_wait: Annotated[
-        int | None,
-        typer.Option(
-            "--max-wait",
-            help="With --drain or --max-messages: stop after this time (exit 1).",
-            metavar="DURATION",
-            parser=parsed(parse_duration),
-        ),
+        int | None, duration("--max-wait", text="With --drain or --max-messages: stop after this time (exit 1).")
     ] = None,
     max_messages: Annotated[
-        int | None,
-        typer.Option("--max-messages", help="Exit after this many messages.", metavar="N", parser=parsed(whole, 1)),
+        int | None, whole_number("--max-messages", text="Exit after this many messages.", least=1)
     ] = None,
-    batch_size: Annotated[
-        int,
-        typer.Option("--batch-size", help="Maximum messages per transaction.", metavar="N", parser=parsed(whole, 1)),
-    ] = 1000,
+    batch_size: Annotated[int, whole_number("--batch-size", text="Maximum messages per transaction.", least=1)] = 1000,
     claim_idle: ClaimIdle = CLAIM_IDLE_MS,
     max_deliveries: Annotated[
         int,
-        typer.Option(
+        whole_number(
             "--max-deliveries",
-            help="After N deliveries, process the message in its own transaction (0 disables this).",
-            metavar="N",
-            parser=parsed(whole, 0),
+            text="After N deliveries, process the message in its own transaction (0 disables this).",
+            least=0,
         ),
     ] = 10,
     max_rejected_batches: Annotated[
         int,
-        typer.Option(
+        whole_number(
             "--max-rejected-batches",
-            help="Hold after N batches in a row in which the database rejects every message (0 disables this).",
-            metavar="N",
-            parser=parsed(whole, 0),
+            text="Hold after N batches in a row in which the database rejects every message (0 disables this).",
+            least=0,
         ),
     ] = 3,
     on_reject: Annotated[
@@ -101,12 +83,7 @@ def consume(
     ] = "create",
     instance: Annotated[
         int | None,
-        typer.Option(
-            "--instance",
-            help="N in the consumer name HOST-N (default: the lowest that is free).",
-            metavar="N",
-            parser=parsed(whole, 0),
-        ),
+        whole_number("--instance", text="N in the consumer name HOST-N (default: the lowest that is free).", least=0),
     ] = None,
     rate: Rate = None,
     metrics_port: Annotated[
@@ -129,9 +106,9 @@ def consume(
         raise Usage("--max-wait needs --drain or --max-messages", hint="add --drain; without it consume does not end")
     if instance is not None and run.settings["consumer"].source == "flag":
         raise Usage("--instance and --consumer exclude each other", hint="give one of them")
-    from devicevault_cli.consumer.progress import Watch
+    from devicevault_cli.consumer.options import ConsumeOptions
+    from devicevault_cli.consumer.progress import ConsumerProgress
     from devicevault_cli.consumer.service import consume_as
-    from devicevault_cli.consumer.worker import ConsumeOptions
     from devicevault_cli.output.logs import log_to
 
     log_to(run.printer, as_json=log_format == "json", verbose=run.verbose)
@@ -148,16 +125,16 @@ def consume(
         rate=rate,
     )
     with _stopped_by_signals() as stop, run.printer.progress("consuming") as bar, ExitStack() as serving:
-        watch = Watch(run.group, bar if drain or max_messages else _no_bar, max_messages)
+        progress = ConsumerProgress(run.group, bar if drain or max_messages else None, max_messages)
         if metrics_port is not None:
             from devicevault_cli.cli.metrics_server import monitored
 
             about = run.settings.stream, run.settings.group
             stderr = run.printer.stderr
-            port = serving.enter_context(monitored(*metrics_port, watch, *about, lambda: stderr.dropped))
+            port = serving.enter_context(monitored(*metrics_port, progress, *about, lambda: stderr.dropped))
             log.info("metrics are on port %d: /metrics, /healthz, /readyz", port)
         answer = consume_as(
-            run.group, run.repository, run.pipeline, options, stop, run.settings.consumer, instance, watch
+            run.group, run.repository, run.pipeline, options, stop, run.settings.consumer, instance, progress
         )
     run.printer.answer(answer if run.printer.output != "table" else _worth_reading(answer))
     if answer["stopped_by"] == "max-wait":
@@ -171,39 +148,19 @@ def _worth_reading(answer: dict[str, Any]) -> dict[str, Any]:
     return {name: value for name, value in answer.items() if value or name in ("read", "persisted")}
 
 
-def _no_bar(done: int, total: int | None, note: str) -> None:
-    """A daemon has no end to move towards."""
-
-
 @contextmanager
 def _stopped_by_signals() -> "Iterator[Stop]":
-    """The first SIGTERM or SIGINT asks to stop; a second one ends the process at once, which loses nothing.
-
-    A driver may be waiting for a server that is frozen, and go on with that after a signal: an alarm ends such waiting.
-    """
-    from devicevault_cli.consumer.shutdown import Stop, Stopped
+    """The first SIGTERM or SIGINT requests the stop; a second one ends the process at once, which loses nothing."""
+    from devicevault_cli.consumer.shutdown import Stop, ended_in_time
 
     stop = Stop()
-    stuck = False
 
     def handle(number: int, frame: FrameType | None) -> None:
         if stop.is_set():
-            os._exit(130)
+            os._exit(ExitCode.INTERRUPTED)
         stop.set()
-        signal.setitimer(signal.ITIMER_REAL, GRACE_S, LAST_GRACE_S)
 
-    def give_up(number: int, frame: FrameType | None) -> None:
-        nonlocal stuck
-        if stuck:
-            # Even to say so: whoever reads the log no longer does.
-            os._exit(130)
-        stuck = True
-        raise Stopped
-
-    signal.signal(signal.SIGALRM, give_up)
-    for number in (signal.SIGTERM, signal.SIGINT):
-        signal.signal(number, handle)
-    try:
+    with ended_in_time(stop):
+        for number in (signal.SIGTERM, signal.SIGINT):
+            signal.signal(number, handle)
         yield stop
-    finally:
-        signal.setitimer(signal.ITIMER_REAL, 0)

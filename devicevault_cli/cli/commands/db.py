@@ -2,12 +2,10 @@
 
 from typing import Annotated
 
-import typer
-
 from devicevault_cli.cli import complete
 from devicevault_cli.cli.command import command
 from devicevault_cli.cli.context import Runtime
-from devicevault_cli.cli.values import parsed, whole
+from devicevault_cli.cli.values import whole_number
 
 
 @command("dvctl db index --dry-run", "dvctl db index --yes", redis=False, database=True, changes=True)
@@ -40,14 +38,7 @@ def index(run: Runtime) -> int:
 def init(
     run: Runtime,
     devices: Annotated[
-        int,
-        typer.Option(
-            "--devices",
-            help="Also add this many devices.",
-            metavar="N",
-            parser=parsed(whole, 0),
-            autocompletion=complete.devices,
-        ),
+        int, whole_number("--devices", text="Also add this many devices.", least=0, autocompletion=complete.devices)
     ] = 0,
 ) -> None:
     """Create DeviceVault's tables in an empty database.

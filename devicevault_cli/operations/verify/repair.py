@@ -123,19 +123,12 @@ def plan_repair(
 ) -> Repair:
     """Verify, and plan the repair of lost entries."""
     result, answer = examine(group, pipeline, repository, scope, deep=deep, progress=progress)
+    lost = replace(scope, start=result.first_lost or scope.start, end=result.last_lost or scope.end)
     return Repair(
-        command="verify --repair",
-        says=tuple(_says(result, pipeline)),
-        answer=RepairAnswer(answer, Repaired()),
-        size=result.lost,
-        group=group,
-        pipeline=pipeline,
-        repository=repository,
-        scope=scope,
-        lost=replace(scope, start=result.first_lost or scope.start, end=result.last_lost or scope.end),
-        deep=deep,
+        command="verify --repair", says=tuple(_says(result, pipeline)), answer=RepairAnswer(answer, Repaired()),
+        size=result.lost, group=group, pipeline=pipeline, repository=repository, scope=scope, lost=lost, deep=deep,
         progress=progress,
-    )
+    )  # fmt: skip
 
 
 def _says(result: VerifyResult, pipeline: Pipeline) -> Iterator[str]:
