@@ -13,8 +13,8 @@ from devicevault_cli.errors import Usage
 from devicevault_cli.times import parse_duration
 
 
-def parsed(read: Callable[[str], Any], least: float | None = None) -> Callable[[Any], Any]:
-    """A `parser=` for typer.Option around `read`, which raises Usage or ValueError; `least` is for numbers.
+def parsed(read: Callable[[str], Any], least: float | None = None, unit: str = "") -> Callable[[Any], Any]:
+    """A `parser=` for typer.Option around `read`, which raises Usage or ValueError. `least` in `unit` is for numbers.
 
     A value that is no text is a default, and is passed through.
     """
@@ -29,7 +29,7 @@ def parsed(read: Callable[[str], Any], least: float | None = None) -> Callable[[
         except ValueError:
             raise typer.BadParameter(f"{value[:60]!r} is not {_EXPECTED.get(read, 'usable')}") from None
         if least is not None and result < least:
-            raise typer.BadParameter(f"{value[:60]} is less than {least:g}")
+            raise typer.BadParameter(f"{value[:60]} is less than {least:g}{unit}")
         return result
 
     return parse

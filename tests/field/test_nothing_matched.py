@@ -241,8 +241,8 @@ def test_names_of_commands_and_snapshots(world: World) -> None:
         (["help", "statsu"], 1, "status"),
         (["help", "dlq", "dorp"], 1, "dlq drop"),
         (["staus"], 2, "status"),
-        (["dlq", "dorp"], 2, "dlq drop"),
-        (["consumers", "retier"], 2, "consumers retire"),
+        (["dlq", "dorp"], 2, "'drop'"),
+        (["consumers", "retier"], 2, "'retire'"),
     ):
         answer = world.at(*words)
         assert (answer.code, answer.out) == (code, ""), words

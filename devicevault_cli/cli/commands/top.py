@@ -29,7 +29,7 @@ def top(
             "--interval",
             help="Time between two looks.",
             metavar="DURATION",
-            parser=parsed(parse_pause, SHORTEST_MS),
+            parser=parsed(parse_pause, SHORTEST_MS, " ms"),
             show_default="2s",
         ),
     ] = 2000,
