@@ -62,6 +62,7 @@ def carried_out(run: Runtime, make: Callable[[], Change[A]], question: str) -> t
 
     Raises StalePlan, after showing the new plan, where the state changed while the operator was thinking.
     """
+
     from devicevault_cli.operations.changes import journal
     from devicevault_cli.operations.changes.change import answer_without_applying, carry_out
     from devicevault_cli.operations.changes.interruption import interruptible

@@ -115,6 +115,9 @@ class Repository(ProbedTable):
         while the server works; elsewhere the work is done on return.
         """
 
+    def prepare(self, records: Sequence[Record]) -> None:
+        """Do in advance what the next `submit` can do while the server still works on the batch before."""
+
     def save(self, records: Sequence[Record]) -> list[Saved]:
         """Submit and wait."""
         return self.submit(records).result()

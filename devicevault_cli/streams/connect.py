@@ -17,7 +17,7 @@ from devicevault_cli.redis_url import check_redis_url
 from devicevault_cli.streams.errors import Client, answered, place, translate
 from devicevault_cli.streams.naming import OURS, ConnectionName, command_name, named
 
-__all__ = ["Client", "connect", "place", "translated"]
+__all__ = ["Client", "connect", "place", "separate", "translated"]
 
 SOCKET_TIMEOUT_S = 10.0
 """Above every BLOCK that dvctl uses (5 s at most), so that only a lost reply runs into it."""
@@ -65,9 +65,24 @@ def _prepare(client: Client, command: str) -> None:
     pool.max_connections = max(pool.max_connections, 10)  # a URL may serve other programs, which need only one
     # Options that redis-py refuses are noticed only when a connection is made, which does not connect yet.
     pool.connection_class(**pool.connection_kwargs)
+    _leave_entries_unparsed(client)
+
+
+def _leave_entries_unparsed(client: Client) -> None:
     for name in ("XRANGE", "XREVRANGE", "XREAD", "XREADGROUP"):
         # `replies.entries` makes entries of the raw reply in one step.
         client.set_response_callback(name, _unparsed)
+
+
+def separate(client: Client, socket_timeout: float) -> Client:
+    """Make a client for the same server, with the same name, whose connections are its own. For another thread."""
+    pool = client.connection_pool
+    timeouts = {"socket_timeout": socket_timeout, "socket_connect_timeout": socket_timeout}
+    own = redis.ConnectionPool(pool.connection_class, **(pool.connection_kwargs | timeouts))
+    separated: Client = redis.Redis(connection_pool=own)
+    _leave_entries_unparsed(separated)
+    answered.add(separated)  # what else might listen there is found out by the first client
+    return separated
 
 
 def _check_files(client: Client) -> None:

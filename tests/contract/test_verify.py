@@ -13,8 +13,9 @@ import psycopg
 import pytest
 
 from devicevault_cli.consumer.demo import bad_messages
+from devicevault_cli.consumer.options import ConsumeOptions
 from devicevault_cli.consumer.shutdown import Stop
-from devicevault_cli.consumer.worker import ConsumeOptions, Consumer
+from devicevault_cli.consumer.worker import Worker
 from devicevault_cli.errors import MissingGroup
 from devicevault_cli.operations.entries.claim import Chosen, plan_claim
 from devicevault_cli.operations.verify.repair import plan_repair
@@ -156,7 +157,7 @@ def consume(redis_url: str, stream_key: str, database_url: str, name: str, stop:
             closing(open_repository(database_url, tables.RESULTS)) as repository,
         ):
             group = Group(Stream(client, stream_key), GROUP)
-            Consumer(GroupConsumer(group, name), repository, RESULTS, options, stop).run()
+            Worker(GroupConsumer(group, name), repository, RESULTS, options, stop).run()
 
 
 def meddle(redis_url: str, stream_key: str, stop: Stop) -> None:

@@ -5,12 +5,14 @@ from __future__ import annotations
 import socket
 from collections.abc import Callable, Sequence
 from itertools import islice
+from types import SimpleNamespace
 from typing import Any, TypeAlias
 
 import redis
 
-from devicevault_cli.consumer.batch import Decoding
-from devicevault_cli.consumer.reader import Intake
+from devicevault_cli.consumer.in_hand import InHand
+from devicevault_cli.consumer.options import ConsumeOptions
+from devicevault_cli.consumer.reader import EntryReader
 from devicevault_cli.messages import decode_result
 from devicevault_cli.operations.monitoring.lag import lag_of
 from devicevault_cli.records import INT4_MAX
@@ -87,9 +89,10 @@ def _delivery(group: Group) -> GroupConsumer:
     return GroupConsumer(group, "c")
 
 
-def _intake(group: Group) -> Any:
-    decoding = Decoding(decode_result, lambda: INT4_MAX, lambda note, key: None)
-    return Intake(_delivery(group), decoding, {}, batch_size=10, claim_idle_s=60, max_deliveries=2).next(10, None)
+def _next_batch(group: Group) -> Any:
+    database: Any = SimpleNamespace(device_id_max=INT4_MAX)
+    options = ConsumeOptions(batch_size=10, max_deliveries=2)
+    return EntryReader(_delivery(group), decode_result, database, InHand(), options).next(10, None)
 
 
 READERS: dict[str, Callable[[Group], Any]] = {
@@ -120,7 +123,7 @@ READERS: dict[str, Callable[[Group], Any]] = {
     "dead letter": lambda g: _delivery(g).dead_letter(ID, ID, "r", "d"),
     "discard": lambda g: _delivery(g).discard(ID, "w"),
     "begin alone": lambda g: _delivery(g).begin_alone(ID),
-    "intake": _intake,
+    "next batch": _next_batch,
     "claim": lambda g: g.claim([ID], "c", owner=None, min_idle_ms=0, idle_ms=0),
     "acknowledge by hand": lambda g: g.discard([ID], "w"),
     "retire": lambda g: g.retire(["c"], "d"),

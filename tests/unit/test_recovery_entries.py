@@ -150,7 +150,7 @@ def test_republished_copies_know_their_first_id_and_end_a_loop(group: Group, tab
     planned = apply(lambda: plan_republish(group.stream, only_last, most=2), dry_run=True)
     assert planned == {**refused, "applied": False}
     consumer = drain(group.stream, table)
-    assert (consumer.tally.persisted, table.count()) == (1, 1)
+    assert (consumer.counters.persisted, table.count()) == (1, 1)
     assert table.latest_timestamp() == key.ms * 1000 + key.seq
 
 

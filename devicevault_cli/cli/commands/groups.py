@@ -78,15 +78,22 @@ def destroy_group(run: Runtime) -> None:
         )
 
 
-def _require_snapshot(file: Path | None) -> Path:
-    """Raises Usage, with the snapshots there are, for a file that is not given or does not exist."""
-    if file is not None and file.exists():
-        return file
+def _given(file: Path | None) -> Path:
+    """Raises Usage, with the snapshots there are, where none is given."""
+    if file is None:
+        from devicevault_cli.operations.groups.snapshots import there
+
+        raise Usage(f"missing argument FILE; {there()}", hint="run `dvctl restore-group --help` to see every option")
+    return file
+
+
+def _require_file(file: Path) -> None:
+    """Raises Usage, with the nearest of the snapshots there are, for a file that does not exist."""
     from devicevault_cli.nearest import nearest
     from devicevault_cli.operations.groups.snapshots import newest, there
 
-    if file is None:
-        raise Usage(f"missing argument FILE; {there()}", hint="run `dvctl restore-group --help` to see every option")
+    if file.exists():
+        return
     paths = {path.name: path for path in newest(1000)}
     close = [str(paths[name]) for name in nearest(file.name, paths)]
     meant = f"did you mean {' or '.join(close)}?" if close else there()
@@ -104,7 +111,10 @@ def restore_group(
     file: Annotated[
         Path | None,
         typer.Argument(
-            help="A snapshot of reset-group or destroy-group.", metavar="FILE", autocompletion=complete.snapshots
+            help="A snapshot of reset-group or destroy-group.",
+            metavar="FILE",
+            callback=_given,
+            autocompletion=complete.snapshots,
         ),
     ] = None,
 ) -> None:
@@ -118,7 +128,9 @@ def restore_group(
     from devicevault_cli.streams.group import Group
     from devicevault_cli.streams.stream import Stream
 
-    path = _require_snapshot(file)
+    assert file is not None  # noqa: S101 - see _given
+    path = file
+    _require_file(path)
     with run.printer.progress("restoring") as progress:
         change(
             run,

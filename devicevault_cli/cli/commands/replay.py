@@ -88,6 +88,7 @@ def replay(
     Existing rows are not duplicated. Each row gets the time of its entry. No group is changed, nothing is dispatched to
     storage.
     """
+
     from devicevault_cli.operations.replay.replay import ReplayOptions, plan_replay
     from devicevault_cli.operations.replay.republish import MOST_COPIES, plan_republish
     from devicevault_cli.operations.replay.selection import Selection

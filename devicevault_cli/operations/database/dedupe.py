@@ -48,7 +48,7 @@ class RemoveDuplicates(Change[DedupeAnswer]):
 
     def apply(self) -> DedupeAnswer:
         path = new_path(self.repository.spec.name, "rows.jsonl")
-        if checksummed.write_sealed(path, _rows(self.repository, self.ids)) != len(self.ids):
+        if checksummed.write(path, _rows(self.repository, self.ids)) != len(self.ids):
             path.unlink()
             raise stale()
         removed = 0

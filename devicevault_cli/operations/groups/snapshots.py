@@ -38,7 +38,7 @@ class Snapshot:
     def held_pages(self) -> Iterator[list[Held]]:
         """Every pending entry of the snapshot, a page at a time."""
         page: list[Held] = []
-        for line in checksummed.read_sealed(self.path):
+        for line in checksummed.read(self.path):
             if "entry" in line:
                 page.append(self._held(line["entry"]))
             if len(page) == scripts.ENTRIES_PER_SCRIPT:
@@ -65,7 +65,7 @@ def _expected(path: Path) -> Iterator[None]:
 def write_snapshot(group: Group, info: GroupInfo, progress: Progress = quietly) -> Path:
     """Write the group's whole state below the state directory. Raises DvctlError where it cannot be written."""
     path = new_path(group.name)
-    checksummed.write_sealed(path, _lines(group, info, progress))
+    checksummed.write(path, _lines(group, info, progress))
     return path
 
 
@@ -122,7 +122,7 @@ def _lines(group: Group, info: GroupInfo, progress: Progress) -> Iterator[dict[s
 
 def read_snapshot(path: Path) -> Snapshot:
     """Raises Damaged for a file that was cut or edited or is something else, Usage for one that cannot be read."""
-    lines = checksummed.read_sealed(path)
+    lines = checksummed.read(path)
     head = next(lines, {})
     if head.get("dvctl") != KIND:
         raise Damaged(f"{path} is not a snapshot of a group")

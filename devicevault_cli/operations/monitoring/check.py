@@ -33,6 +33,7 @@ SEVERITY: tuple[State, ...] = ("ok", "unknown", "warning", "critical")
 OpenDatabase: TypeAlias = Callable[[], Repository | None]
 """Opens the database; None if none is configured. Raises DvctlError."""
 
+
 DEFAULTS = {
     "lag": Limit(1000, 10_000),
     "pending": Limit(1000, 10_000),
