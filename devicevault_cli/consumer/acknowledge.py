@@ -16,7 +16,7 @@ from devicevault_cli.errors import MemoryFull, MissingGroup, Refused, WrongType
 from devicevault_cli.operations.save import Outcome, conflicting, rejection
 from devicevault_cli.records import Record
 from devicevault_cli.repository.repository import INSERTED, Saved
-from devicevault_cli.streams.delivery import Delivery
+from devicevault_cli.streams.consumer import GroupConsumer
 from devicevault_cli.streams.model import EntryId
 
 log = logging.getLogger("dvctl.consume")
@@ -36,7 +36,7 @@ class Acknowledger:
 
     def __init__(
         self,
-        consumer: Delivery,
+        consumer: GroupConsumer,
         in_hand: InHand,
         counters: Counters,
         retry: Retry,

@@ -13,8 +13,8 @@ from devicevault_cli.operations.entries.publish import Message, sample_messages
 from devicevault_cli.operations.verify.verify import verify
 from devicevault_cli.pipelines import RESULTS
 from devicevault_cli.repository.repository import Repository
+from devicevault_cli.streams.consumer import GroupConsumer
 from devicevault_cli.streams.dead_letters import DeadLetters
-from devicevault_cli.streams.delivery import Delivery
 from devicevault_cli.streams.group import Group
 from devicevault_cli.streams.stream import Stream
 
@@ -59,7 +59,7 @@ def run_demo(stream: Stream, repository: Repository, tell: Tell) -> dict[str, An
     )
     group = Group(stream, RESULTS.group)
     group.create()
-    worker = Worker(Delivery(group, "demo-0"), repository, RESULTS, ConsumeOptions(drain=True), Stop())
+    worker = Worker(GroupConsumer(group, "demo-0"), repository, RESULTS, ConsumeOptions(drain=True), Stop())
     stopped_by = worker.run()
     counters = worker.counters
     tell(
@@ -68,10 +68,12 @@ def run_demo(stream: Stream, repository: Repository, tell: Tell) -> dict[str, An
         f"{counters.dead_lettered} dead letters.",
         None,
     )
-    tell(f"Pending: {pending(group).total} - nothing is left in anybody's hands.", None)
+    tell(f"Pending: {pending(group).total} entries.", None)
     letters = DeadLetters(stream, group.name)
     rows = [
-        {"id": str(each.id), "reason": each.reason, "detail": each.detail} for page in letters.pages() for each in page
+        {"id": str(letter.id), "reason": letter.reason, "detail": letter.detail}
+        for page in letters.pages()
+        for letter in page
     ]
     tell("Dead letters: what could not become a row, and why.", rows)
     verified = verify(group, RESULTS, repository).to_dict()

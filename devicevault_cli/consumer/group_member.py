@@ -10,7 +10,7 @@ from devicevault_cli.consumer.stream_watch import StreamWatch
 from devicevault_cli.errors import DvctlError, MissingGroup
 from devicevault_cli.operations.monitoring.liveness import devicevaults, liveness_of, who_waits
 from devicevault_cli.operations.wording import entries
-from devicevault_cli.streams.delivery import Delivery
+from devicevault_cli.streams.consumer import GroupConsumer
 from devicevault_cli.streams.model import ZERO
 
 log = logging.getLogger("dvctl.consume")
@@ -19,7 +19,7 @@ log = logging.getLogger("dvctl.consume")
 class GroupMember:
     """One consumer of one group."""
 
-    def __init__(self, consumer: Delivery, watch: StreamWatch, on_missing_group: OnMissingGroup) -> None:
+    def __init__(self, consumer: GroupConsumer, watch: StreamWatch, on_missing_group: OnMissingGroup) -> None:
         self._consumer = consumer
         self._watch = watch
         self._group = consumer.group
@@ -52,7 +52,7 @@ class GroupMember:
         self._consumer.stream.check_scripts()
         self.join()
         self._consumer.show_life()
-        self._consumer.hold({})
+        self._consumer.renew({})
         self._group.pending(count=1)
         self._group.acknowledge([ZERO])
 

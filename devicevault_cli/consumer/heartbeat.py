@@ -10,7 +10,7 @@ from devicevault_cli.consumer.in_hand import InHand
 from devicevault_cli.consumer.progress import ConsumerProgress
 from devicevault_cli.errors import DvctlError
 from devicevault_cli.streams.connect import separate
-from devicevault_cli.streams.delivery import Delivery
+from devicevault_cli.streams.consumer import GroupConsumer
 from devicevault_cli.streams.group import Group
 from devicevault_cli.streams.stream import Stream
 
@@ -30,7 +30,9 @@ class Heartbeat:
     are to take over what this one holds.
     """
 
-    def __init__(self, consumer: Delivery, in_hand: InHand, progress: ConsumerProgress, claim_idle_s: float) -> None:
+    def __init__(
+        self, consumer: GroupConsumer, in_hand: InHand, progress: ConsumerProgress, claim_idle_s: float
+    ) -> None:
         self._in_hand = in_hand
         self._progress = progress
         self._renew_every_s = claim_idle_s / 3
@@ -39,7 +41,7 @@ class Heartbeat:
         self._left = Event()
         self._client = separate(consumer.stream.client, SOCKET_TIMEOUT_S)
         stream = Stream(self._client, consumer.stream.key)
-        self._consumer = Delivery(Group(stream, consumer.group.name), consumer.consumer)
+        self._consumer = GroupConsumer(Group(stream, consumer.group.name), consumer.consumer)
         self._thread = Thread(target=self._run, name="heartbeat", daemon=True)
 
     def __enter__(self) -> None:
@@ -62,7 +64,7 @@ class Heartbeat:
     def _beat(self, now: float) -> None:
         if now - self._renewed > self._renew_every_s and (counts := self._in_hand.counts()):
             self._renewed = now
-            self._consumer.hold(dict.fromkeys(counts))
+            self._consumer.renew(dict.fromkeys(counts))
         if now - max(self._shown, self._progress.last_read) > SHOW_LIFE_S:
             self._shown = now
             self._consumer.show_life()

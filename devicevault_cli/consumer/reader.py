@@ -14,7 +14,7 @@ from devicevault_cli.consumer.options import ConsumeOptions
 from devicevault_cli.errors import MissingGroup, WrongType
 from devicevault_cli.messages import Decoder
 from devicevault_cli.repository.repository import Repository
-from devicevault_cli.streams.delivery import Delivery
+from devicevault_cli.streams.consumer import GroupConsumer
 from devicevault_cli.streams.model import ZERO, Entry, EntryId, PendingEntry
 
 log = logging.getLogger("dvctl.consume")
@@ -50,7 +50,7 @@ class EntryReader:
 
     def __init__(
         self,
-        consumer: Delivery,
+        consumer: GroupConsumer,
         decoder: Decoder,
         repository: Repository,
         in_hand: InHand,
@@ -142,7 +142,7 @@ class EntryReader:
                 self._quarantine.append(entry.id)
         if not wanted:
             return
-        taken = self._consumer.take(
+        taken = self._consumer.claim(
             wanted,
             own=own,
             min_idle_ms=0 if own else self._claim_idle_ms,
@@ -163,7 +163,7 @@ class EntryReader:
             log.error("entry %s stays pending, its attempts cannot be counted: %s", key, error)
             return None
         mine = self._consumer.group.pending(key, key, 1, consumer=self._consumer.consumer)
-        taken = self._consumer.take([key], own=bool(mine), min_idle_ms=0 if mine else self._claim_idle_ms)
+        taken = self._consumer.claim([key], own=bool(mine), min_idle_ms=0 if mine else self._claim_idle_ms)
         pages.gone += taken.gone
         if not taken.deliveries:
             self._consumer.end_alone(key, begun=attempts)

@@ -16,7 +16,7 @@ from devicevault_cli.operations.groups.consumer_name import Lock, lock_name, low
 from devicevault_cli.pipelines import Pipeline
 from devicevault_cli.repository.repository import Repository
 from devicevault_cli.streams.clients import name_consumer
-from devicevault_cli.streams.delivery import Delivery
+from devicevault_cli.streams.consumer import GroupConsumer
 from devicevault_cli.streams.group import Group
 
 log = logging.getLogger("dvctl.consume")
@@ -37,7 +37,7 @@ def consume_as(
     name_consumer(group.stream.client, name)
     gc.freeze()  # what was imported stays: not scanning it saves 3 % of the CPU time of a drain (40,000 messages)
     with nullcontext() if lock is None else closing(lock):
-        worker = Worker(Delivery(group, name), repository, pipeline, options, stop, progress)
+        worker = Worker(GroupConsumer(group, name), repository, pipeline, options, stop, progress)
         _check_start(worker, must_answer=options.drain or options.max_messages is not None)
         names = group.stream.key, name, group.name, pipeline.table
         log.info("consuming %s as %s in group %s into %s; storage dispatch is off", *names)

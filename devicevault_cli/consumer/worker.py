@@ -34,7 +34,7 @@ from devicevault_cli.messages import Rejected
 from devicevault_cli.operations.rate_limit import RateLimiter
 from devicevault_cli.pipelines import Pipeline
 from devicevault_cli.repository.repository import Repository
-from devicevault_cli.streams.delivery import Delivery
+from devicevault_cli.streams.consumer import GroupConsumer
 
 log = logging.getLogger("dvctl.consume")
 
@@ -50,7 +50,7 @@ class Worker:
 
     def __init__(
         self,
-        consumer: Delivery,
+        consumer: GroupConsumer,
         repository: Repository,
         pipeline: Pipeline,
         options: ConsumeOptions,
@@ -217,7 +217,7 @@ class Worker:
         self._reader.recover()
         if not self._counts_restored and len(self._in_hand):
             try:
-                self.consumer.hold(dict(self._in_hand.counts()))
+                self.consumer.renew(dict(self._in_hand.counts()))
                 if self._alone is not None:
                     self.consumer.end_alone(self._alone.id, begun=self._alone.attempts)
                 self._counts_restored = True

@@ -16,7 +16,7 @@ from devicevault_cli.repository.repository import Repository, open_repository
 from devicevault_cli.repository.tables import RESULTS
 from devicevault_cli.streams import keys
 from devicevault_cli.streams.connect import connect
-from devicevault_cli.streams.delivery import Delivery
+from devicevault_cli.streams.consumer import GroupConsumer
 from devicevault_cli.streams.group import Group
 from devicevault_cli.streams.model import ZERO, EntryId
 from devicevault_cli.streams.stream import Stream
@@ -78,7 +78,7 @@ def test_what_the_dead_held_is_taken_over_and_what_is_gone_is_cleared(
     stream: Stream, repository: Repository, group: Group
 ) -> None:
     ids = stream.add(good(150))
-    Delivery(group, "dead").read_new(150)
+    GroupConsumer(group, "dead").read_new(150)
     stream.call("XDEL", stream.key, str(ids[7]), str(ids[140]))
     wait_until(lambda: all(entry.idle_ms > 100 for entry in group.pending()), what="the entries to be idle")
     counters = drain(stream, repository, claim_idle_s=0.1).counters
@@ -90,7 +90,7 @@ def test_what_the_living_hold_is_waited_for(
     stream: Stream, repository: Repository, group: Group, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     ids = stream.add(good(1))
-    other = Delivery(group, "other")
+    other = GroupConsumer(group, "other")
     other.read_new(1)
     looks, info = 0, Group.info
 
@@ -111,9 +111,9 @@ def test_own_entries_of_an_earlier_life_come_first_and_count_as_a_death(
     stream: Stream, repository: Repository, group: Group
 ) -> None:
     ids = stream.add(good(3))
-    me = Delivery(group, "me")
+    me = GroupConsumer(group, "me")
     me.read_new(3)
-    taken = me.take(ids, own=True)
+    taken = me.claim(ids, own=True)
     assert taken.deliveries == dict.fromkeys(ids, 1)
     assert [each.deliveries for each in group.pending()] == [2, 2, 2]
     assert drain(stream, repository).counters.persisted == 3
@@ -140,7 +140,7 @@ class Failing:
 
 def test_an_outage_puts_the_delivery_counts_back(stream: Stream, repository: Repository, group: Group) -> None:
     ids = stream.add(good(4))
-    Delivery(group, "me").read_new(4)
+    GroupConsumer(group, "me").read_new(4)
     set_count(stream, ids[2], "me", 5)
     seen: list[list[int]] = []
 
@@ -199,7 +199,7 @@ def test_an_often_delivered_entry_is_processed_alone_and_persisted(
     stream: Stream, repository: Repository, group: Group
 ) -> None:
     ids = stream.add(good(3))
-    Delivery(group, "me").read_new(3)
+    GroupConsumer(group, "me").read_new(3)
     set_count(stream, ids[1], "me", 40)
     assert drain(stream, repository).counters.persisted == 3
     assert not stream.call("EXISTS", keys.alone(stream.key))
@@ -207,7 +207,7 @@ def test_an_often_delivered_entry_is_processed_alone_and_persisted(
 
 def test_an_entry_processed_alone_is_one_message(stream: Stream, repository: Repository, group: Group) -> None:
     ids = stream.add(good(5))
-    Delivery(group, "me").read_new(1)
+    GroupConsumer(group, "me").read_new(1)
     set_count(stream, ids[0], "me", 40)
     assert drain(stream, repository, drain=False, max_messages=3).counters.persisted == 3
 
@@ -223,7 +223,7 @@ def test_an_entry_processed_alone_after_the_stream_was_restarted_is_acknowledged
 
     monkeypatch.setattr(InHand, "__init__", restarted)
     ids = stream.add(good(3))
-    Delivery(group, "me").read_new(2)
+    GroupConsumer(group, "me").read_new(2)
     set_count(stream, ids[1], "me", 40)
     assert drain(stream, repository, max_wait_s=20.0).counters.persisted == 3
     assert group.summary().total == 0
@@ -231,7 +231,7 @@ def test_an_entry_processed_alone_after_the_stream_was_restarted_is_acknowledged
 
 def test_after_three_deaths_alone_it_is_a_dead_letter(stream: Stream, repository: Repository, group: Group) -> None:
     ids = stream.add(good(3))
-    killer = Delivery(group, "me")
+    killer = GroupConsumer(group, "me")
     killer.read_new(3)
     set_count(stream, ids[1], "me", 12)
     for _ in range(MAX_ATTEMPTS_ALONE):
@@ -244,7 +244,7 @@ def test_after_three_deaths_alone_it_is_a_dead_letter(stream: Stream, repository
 
 def test_max_deliveries_zero_never_dead_letters(stream: Stream, repository: Repository, group: Group) -> None:
     ids = stream.add(good(1))
-    Delivery(group, "me").read_new(1)
+    GroupConsumer(group, "me").read_new(1)
     set_count(stream, ids[0], "me", 800)
     assert drain(stream, repository, max_deliveries=0).counters.persisted == 1
 
@@ -290,10 +290,10 @@ def test_a_missing_group_is_created_at_the_beginning(stream: Stream, repository:
 
 def test_holding_takes_nothing_back(stream: Stream, group: Group) -> None:
     ids = stream.add(good(2))
-    frozen, awake = Delivery(group, "frozen"), Delivery(group, "awake")
+    frozen, awake = GroupConsumer(group, "frozen"), GroupConsumer(group, "awake")
     frozen.read_new(2)
-    awake.take(ids[:1])
-    assert frozen.hold(dict.fromkeys(ids)) == 1
+    awake.claim(ids[:1])
+    assert frozen.renew(dict.fromkeys(ids)) == 1
     assert [each.consumer for each in group.pending(ZERO)] == ["awake", "frozen"]
 
 

@@ -14,7 +14,7 @@ from devicevault_cli.consumer.heartbeat import Heartbeat
 from devicevault_cli.consumer.in_hand import InHand
 from devicevault_cli.consumer.progress import STANDSTILL_S, ConsumerProgress
 from devicevault_cli.streams.connect import connect
-from devicevault_cli.streams.delivery import Delivery
+from devicevault_cli.streams.consumer import GroupConsumer
 from devicevault_cli.streams.group import Group
 from devicevault_cli.streams.model import EntryId
 from devicevault_cli.streams.stream import Stream
@@ -36,7 +36,7 @@ def group(each_redis_url: str, stream_key: str) -> Iterator[Group]:
 def read_long_ago(group: Group, consumer: str, count: int) -> list[EntryId]:
     """Entries that a consumer has read, idle for LONG_MS."""
     ids = group.stream.add(good(count))
-    Delivery(group, consumer).read_new(count)
+    GroupConsumer(group, consumer).read_new(count)
     command = ("XCLAIM", group.stream.key, GROUP, consumer, 0, *map(str, ids), "IDLE", LONG_MS, "JUSTID")
     group.stream.call(*command, parse_justid=True)
     return ids
@@ -52,7 +52,7 @@ def test_only_what_is_in_hand_and_still_its_own_is_renewed(group: Group) -> None
     others = read_long_ago(group, "other", 1)
     in_hand = InHand()
     in_hand.add(dict.fromkeys([*mine[:2], *others], 1))
-    with Heartbeat(Delivery(group, "me"), in_hand, ConsumerProgress(), claim_idle_s=0.3):
+    with Heartbeat(GroupConsumer(group, "me"), in_hand, ConsumerProgress(), claim_idle_s=0.3):
         wait_until(lambda: not idle(group)[0], what="a renewal")
     assert idle(group) == [False, False, True, True]
     assert [entry.deliveries for entry in group.pending()] == [1, 1, 1, 1]
@@ -64,7 +64,7 @@ def test_a_loop_that_stands_still_is_not_kept_alive(group: Group, monkeypatch: p
     in_hand.add(dict.fromkeys(read_long_ago(group, "me", 1), 1))
     group.stream.call("XGROUP", "CREATECONSUMER", group.stream.key, GROUP, "me")
     progress.moved -= STANDSTILL_S
-    with Heartbeat(Delivery(group, "me"), in_hand, progress, claim_idle_s=0.1):
+    with Heartbeat(GroupConsumer(group, "me"), in_hand, progress, claim_idle_s=0.1):
         began = group.consumers()[0].idle_ms
         time.sleep(1)
         assert idle(group) == [True]
@@ -75,7 +75,7 @@ def test_a_loop_that_stands_still_is_not_kept_alive(group: Group, monkeypatch: p
 
 def test_a_loop_that_does_not_read_is_shown_to_be_alive(group: Group, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(heartbeat, "SHOW_LIFE_S", 0.1)
-    with Heartbeat(Delivery(group, "me"), InHand(), ConsumerProgress(), claim_idle_s=60):
+    with Heartbeat(GroupConsumer(group, "me"), InHand(), ConsumerProgress(), claim_idle_s=60):
         wait_until(lambda: [consumer.name for consumer in group.consumers()] == ["me"], what="a sign of life")
 
 

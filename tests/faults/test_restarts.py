@@ -121,7 +121,6 @@ WALL_CLOCK = {
     "operations/entries/pending.py": "an age that is shown",
     "operations/monitoring/status.py": "an age that is shown",
     "operations/groups/snapshots.py": "the name of a file",
-    "streams/delivery.py": "when a letter was written",
 }
 
 

@@ -10,8 +10,8 @@ from devicevault_cli.consumer.worker import Worker
 from devicevault_cli.operations.entries.publish import Message, sample_messages
 from devicevault_cli.pipelines import RESULTS, Pipeline
 from devicevault_cli.repository.repository import Repository
+from devicevault_cli.streams.consumer import GroupConsumer
 from devicevault_cli.streams.dead_letters import DeadLetter, DeadLetters
-from devicevault_cli.streams.delivery import Delivery
 from devicevault_cli.streams.group import Group
 from devicevault_cli.streams.stream import Stream
 
@@ -23,7 +23,7 @@ def drain(
 ) -> Worker:
     """Run a consumer until the group is drained (or `max_wait_s`, 100 s, is over)."""
     options = {"drain": True, "max_wait_s": 100.0, "claim_idle_s": 60.0} | options
-    worker = Worker(Delivery(Group(stream, GROUP), name), repository, pipeline, ConsumeOptions(**options), Stop())
+    worker = Worker(GroupConsumer(Group(stream, GROUP), name), repository, pipeline, ConsumeOptions(**options), Stop())
     worker.reason = worker.run()  # type: ignore[attr-defined]
     return worker
 

@@ -16,7 +16,7 @@ from devicevault_cli.pipelines import RESULTS
 from devicevault_cli.repository.repository import open_repository
 from devicevault_cli.repository.tables import TABLES
 from devicevault_cli.streams.connect import SOCKET_TIMEOUT_S, connect
-from devicevault_cli.streams.delivery import Delivery
+from devicevault_cli.streams.consumer import GroupConsumer
 from devicevault_cli.streams.group import Group
 from devicevault_cli.streams.stream import Stream
 from tests.support.messages import Message, Sent, publish
@@ -85,7 +85,7 @@ def consuming(
         closing(connect(through or redis_url, socket_timeout=socket_timeout)) as client,
         closing(open_repository(database_through or database_url, TABLES[RESULTS.table])) as repository,
     ):
-        delivery = Delivery(Group(Stream(client, STREAM), GROUP), name)
+        delivery = GroupConsumer(Group(Stream(client, STREAM), GROUP), name)
         worker = Worker(delivery, repository, RESULTS, ConsumeOptions(**options), stop)
         failures: list[BaseException] = []
 
