@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 from queue import Empty, SimpleQueue
 from threading import Event, Thread
@@ -14,7 +14,7 @@ from devicevault_cli.errors import ExitCode
 GRACE_S = 8.0
 """How long after a request to stop the loop may finish what it has begun; the rest stays pending."""
 LAST_GRACE_S = 2.0
-"""How long a loop that is stuck in one call, or in writing the log, may then take to notice."""
+"""How long a loop that was stuck in a call may then take to end, or be stuck in writing the log."""
 
 
 class Stopped(Exception):
@@ -58,17 +58,23 @@ class Stop:
 
 
 @contextmanager
-def ended_in_time(stop: Stop) -> Iterator[None]:
-    """End the process with exit code 130 if the block is not left in time after a stop was requested.
+def ended_in_time(stop: Stop, interrupt: Callable[[], None]) -> Iterator[None]:
+    """See that the block is left in time after a stop was requested.
 
-    A driver may wait for a server that is frozen, and the log for a reader that is gone. Nothing is lost: what is in
-    hand stays pending. No message: writing it could block too.
+    A driver may wait for a server that is frozen: after GRACE_S `interrupt` is called, to end that from another thread.
+    The log may wait for a reader that is gone: after LAST_GRACE_S more the process ends with exit code 130, without a
+    message, which could block too. Nothing is lost: what is in hand stays pending.
     """
     left = Event()
 
     def watch() -> None:
-        if stop.wait(None) and not left.wait(GRACE_S + LAST_GRACE_S):
-            os._exit(ExitCode.INTERRUPTED)
+        if not stop.wait(None) or left.wait(GRACE_S):
+            return
+        try:
+            interrupt()
+        finally:
+            if not left.wait(LAST_GRACE_S):
+                os._exit(ExitCode.INTERRUPTED)
 
     Thread(target=watch, name="shutdown", daemon=True).start()
     try:

@@ -78,6 +78,10 @@ class MysqlRepository(PlainRepository):
             self._repertoires = self._learn_character_sets()
         return self._connection
 
+    def _socket(self) -> int | None:
+        connected: Any = self._connection
+        return None if connected is None else connected._sock.fileno()
+
     def _learn_character_sets(self) -> Repertoires:
         """One Repertoire for each character set, by the columns that have it."""
         of_set: dict[str, Repertoire] = {}

@@ -291,6 +291,9 @@ class PostgresRepository(Repository):
             before, self._under_way = self._under_way, None
             before.finish()
 
+    def _socket(self) -> int | None:
+        return None if self._connection is None else self._connection.fileno()
+
     def _open(self) -> WatchedConnection:
         if self._connection is None or self._connection.closed:
             self._knows_columns = False

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import os
+import socket
 from abc import abstractmethod
 from collections.abc import Callable, Iterable, Sequence
 from datetime import datetime
@@ -129,6 +131,17 @@ class Repository(ProbedTable):
     @abstractmethod
     def close(self) -> None:
         """Give the connection back; a later call connects again."""
+
+    def interrupt(self) -> None:
+        """From another thread: end a call that waits for the server, which then raises Unavailable."""
+        number = self._socket()
+        if number is not None:
+            with socket.socket(fileno=os.dup(number)) as copied:
+                copied.shutdown(socket.SHUT_RDWR)
+
+    def _socket(self) -> int | None:
+        """The file number of the connection to a server."""
+        return None
 
     def row_security(self) -> list[str]:
         """What row-level security forbids, in sentences."""

@@ -20,6 +20,7 @@ import pytest
 import redis
 
 from tests.support.allowance import wait_for_end
+from tests.support.mariadb_server import MariaDbServer
 from tests.support.postgres_server import PostgresServer
 from tests.support.process import DVCTL, END_S, Dvctl, Running
 from tests.support.redis_server import RedisServer
@@ -252,11 +253,27 @@ def test_sigterm_while_the_database_is_frozen_ends_within_the_grace_period(
     assert_everything_once(client, url)
 
 
-def start_waiting(dvctl: Dvctl, postgres: PostgresServer, client: redis.Redis) -> Running:
+def test_sigterm_while_a_driver_waits_for_a_frozen_database_ends_within_the_grace_period(
+    dvctl: Dvctl, redis_server: RedisServer, new_mariadb: Callable[..., MariaDbServer]
+) -> None:
+    """PyMySQL waits in one call, for 75 seconds: after eight its connection is shut down."""
+    mariadb = new_mariadb()
+    url = mariadb.database()
+    dvctl.use(redis_server.url, url)
+    client = redis_server.client()
+    daemon = start_waiting(dvctl, mariadb, client)
+    ended = daemon.sigterm(40)
+    assert (ended.code, "signal: read" in ended.stderr) == (0, True), ended.stderr
+    mariadb.thaw()
+    dvctl.ok("consume", "--drain", "--claim-idle", "100ms")
+    assert select(url, f"SELECT count(*) FROM {TABLE}") == [(500,)]
+
+
+def start_waiting(dvctl: Dvctl, server: PostgresServer | MariaDbServer, client: redis.Redis) -> Running:
     """A consumer whose database froze with a batch in hand."""
     daemon = dvctl.start("consume", "--batch-size", "20")
     wait_until(reading(client), what="it to read")
-    postgres.freeze()
+    server.freeze()
     add(client, range(500))
     wait_until(lambda: client.xpending(STREAM, GROUP)["pending"], what="a batch in hand")
     return daemon

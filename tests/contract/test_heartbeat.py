@@ -80,19 +80,19 @@ def test_a_loop_that_does_not_read_is_shown_to_be_alive(group: Group, monkeypatc
 
 
 STUCK = """
-import sys, time
+import sys, threading
 from devicevault_cli.consumer import shutdown
 
-shutdown.GRACE_S = shutdown.LAST_GRACE_S = 0.1
-stop = shutdown.Stop()
-with shutdown.ended_in_time(stop):
+shutdown.GRACE_S = shutdown.LAST_GRACE_S = float(sys.argv[1])
+stop, call = shutdown.Stop(), threading.Event()
+with shutdown.ended_in_time(stop, {"raises": lambda: 1 / 0, "ends the call": call.set}[sys.argv[2]]):
     stop.set()
-    time.sleep(float(sys.argv[1]))
-time.sleep(1)
+    call.wait(600)
+call.wait(1)
 """
 
 
-@pytest.mark.parametrize(("seconds", "code"), [(600, 130), (0, 0)])
-def test_a_process_that_is_stuck_is_ended(seconds: float, code: int) -> None:
-    ended = subprocess.run([sys.executable, "-c", STUCK, str(seconds)], check=False, timeout=250)
+@pytest.mark.parametrize(("grace_s", "interrupt", "code"), [("0.1", "raises", 130), ("20", "ends the call", 0)])
+def test_a_process_that_is_stuck_is_interrupted_then_ended(grace_s: str, interrupt: str, code: int) -> None:
+    ended = subprocess.run([sys.executable, "-c", STUCK, grace_s, interrupt], check=False, timeout=250)
     assert ended.returncode == code

@@ -3,7 +3,7 @@
 import logging
 import os
 import signal
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager
 from types import FrameType
 from typing import TYPE_CHECKING, Annotated, Any, Literal, NamedTuple
@@ -124,7 +124,8 @@ def consume(
         on_missing_group=on_missing_group,
         rate=rate,
     )
-    with _stopped_by_signals() as stop, run.printer.progress("consuming") as bar, ExitStack() as serving:
+    stopping = _stopped_by_signals(lambda: run.repository.interrupt())  # noqa: PLW0108 (opened once the handlers stand)
+    with stopping as stop, run.printer.progress("consuming") as bar, ExitStack() as serving:
         progress = ConsumerProgress(run.group, bar if drain or max_messages else None, max_messages)
         if metrics_port is not None:
             from devicevault_cli.cli.metrics_server import monitored
@@ -149,7 +150,7 @@ def _worth_reading(answer: dict[str, Any]) -> dict[str, Any]:
 
 
 @contextmanager
-def _stopped_by_signals() -> "Iterator[Stop]":
+def _stopped_by_signals(interrupt: Callable[[], None]) -> "Iterator[Stop]":
     """The first SIGTERM or SIGINT requests the stop; a second one ends the process at once, which loses nothing."""
     from devicevault_cli.consumer.shutdown import Stop, ended_in_time
 
@@ -160,7 +161,7 @@ def _stopped_by_signals() -> "Iterator[Stop]":
             os._exit(ExitCode.INTERRUPTED)
         stop.set()
 
-    with ended_in_time(stop):
+    with ended_in_time(stop, interrupt):
         for number in (signal.SIGTERM, signal.SIGINT):
             signal.signal(number, handle)
         yield stop
