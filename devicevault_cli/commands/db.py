@@ -41,7 +41,7 @@ def init(
 ) -> None:
     """Create DeviceVault's tables in an empty database, for tests and trials only."""
     from devicevault_cli.operations.database import init_tables
-    from devicevault_cli.repository.repository import open_repository
+    from devicevault_cli.repository import open_repository
     from devicevault_cli.repository.tables import TABLES
 
     run.printer.note("creates DeviceVault's four tables in an empty database; a real one belongs to its migrations")

@@ -16,7 +16,7 @@ from devicevault_cli.runtime import Runtime
 def demo(run: Runtime) -> int:
     """Show the whole story on a private Redis and an SQLite file: publish, consume, dead letters, verify."""
     from devicevault_cli.operations.demo import DEVICES, run_demo
-    from devicevault_cli.repository.repository import open_repository
+    from devicevault_cli.repository import open_repository
     from devicevault_cli.repository.tables import RESULTS
     from devicevault_cli.streams.embedded import embedded_redis
     from devicevault_cli.streams.stream import Stream

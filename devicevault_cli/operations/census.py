@@ -10,7 +10,8 @@ from devicevault_cli.messages import Decoded, Rejected
 from devicevault_cli.operations.persist import UNENCODABLE, conflicting
 from devicevault_cli.pipelines import Pipeline
 from devicevault_cli.records import Record, identity
-from devicevault_cli.repository.repository import Repository, Saved
+from devicevault_cli.repository.model import Saved
+from devicevault_cli.repository.repository import Repository
 from devicevault_cli.streams.model import Entry
 
 REMEMBERED = 1_000_000

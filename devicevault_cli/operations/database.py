@@ -5,7 +5,8 @@ from __future__ import annotations
 from typing import Any
 
 from devicevault_cli.operations import journal
-from devicevault_cli.repository.repository import Duplicate, Repository
+from devicevault_cli.repository.model import Duplicate
+from devicevault_cli.repository.repository import Repository
 
 
 def index_plan(repository: Repository) -> dict[str, Any]:

@@ -9,7 +9,8 @@ from devicevault_cli.operations import sealed
 from devicevault_cli.operations.plan import Answer, Plan, Progress, number, quietly, stale
 from devicevault_cli.operations.snapshots import new_path
 from devicevault_cli.paging import paged
-from devicevault_cli.repository.repository import Duplicate, Repository, Row
+from devicevault_cli.repository.model import Duplicate, Row
+from devicevault_cli.repository.repository import Repository
 
 NOT_COMPARED = ("id", "timestamp", "overall_duration_ms")
 """DeviceVault writes the time of consumption into these, so two rows of one message differ in them."""

@@ -8,7 +8,8 @@ from typing import TypeAlias, TypeVar
 from devicevault_cli.errors import LocksExhausted, RecordRejected
 from devicevault_cli.messages import Rejected
 from devicevault_cli.records import Record
-from devicevault_cli.repository.repository import Done, Repository, Save, Saved
+from devicevault_cli.repository.model import CompletedSave, PendingSave, Saved
+from devicevault_cli.repository.repository import Repository
 
 T = TypeVar("T")
 Outcome: TypeAlias = Saved | Rejected
@@ -111,7 +112,7 @@ def _sent(repository: Repository, records: Sequence[Record]) -> Callable[[], lis
             return apart()
 
     try:
-        save: Save = repository.submit(records) if records else Done([])
+        save: PendingSave = repository.submit(records) if records else CompletedSave([])
     except (RecordRejected, LocksExhausted):
         return apart
     return collect

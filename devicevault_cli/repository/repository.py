@@ -5,7 +5,7 @@ from __future__ import annotations
 from abc import abstractmethod
 from collections.abc import Callable, Iterable, Sequence
 from datetime import datetime
-from typing import Any, ClassVar, Literal, NamedTuple, Protocol, TypeAlias
+from typing import Any, ClassVar, TypeAlias
 
 from devicevault_cli.errors import DvctlError, RecordRejected
 from devicevault_cli.paging import PAGE, paged
@@ -13,71 +13,13 @@ from devicevault_cli.records import INT4_MAX, Identity, Micros, Record
 from devicevault_cli.repository import repertoire
 from devicevault_cli.repository.faults import ProbedTable
 from devicevault_cli.repository.instants import to_micros
+from devicevault_cli.repository.model import Duplicate, Existing, IndexAnswer, PendingSave, Row, Saved
 from devicevault_cli.repository.sql import NAMED, UNNAMED, marks, text
 from devicevault_cli.repository.tables import DEVICES, TableSpec
-from devicevault_cli.repository.url import DatabaseUrl, parse_url
+from devicevault_cli.repository.url import DatabaseUrl
 
 Value: TypeAlias = str | int | datetime | bytes | None
-Row: TypeAlias = dict[str, str | int | None]
-"""A whole row by column, `id` included; times are Micros."""
-
-
-class Existing(NamedTuple):
-    """The row with a record's identity that was there; of several the one with the lowest id."""
-
-    id: int
-    device_id: int
-    status: str
-
-
-class Saved(NamedTuple):
-    """What became of a record; of a duplicate the row that was there."""
-
-    outcome: Literal["inserted", "duplicate", "unknown-device"]
-    existing: Existing | None = None
-
-
-INSERTED = Saved("inserted")
 INDEX_HINT = "none is needed: without it a lock around each batch prevents duplicate rows"
-
-
-class Duplicate(NamedTuple):
-    """An identity that stands more than once, and the ids of its rows, lowest first."""
-
-    identity: Identity
-    ids: list[int]
-
-
-class IndexAnswer(NamedTuple):
-    """Whether the unique index stands now because of this call, and the duplicates that forbid it."""
-
-    name: str
-    created: bool
-    duplicates: list[Duplicate]
-
-
-class Save(Protocol):
-    """A transaction under way."""
-
-    def wait(self, seconds: float) -> bool:
-        """True once `result()` will not block."""
-
-    def result(self) -> list[Saved]:
-        """One answer for each record, in their order, after COMMIT. Raises what went wrong; then nothing is saved."""
-
-
-class Done(NamedTuple):
-    """A Save that is over already."""
-
-    answers: list[Saved]
-
-    def wait(self, seconds: float) -> bool:
-        """There is nothing to wait for."""
-        return True
-
-    def result(self) -> list[Saved]:
-        """The answers."""
-        return self.answers
 
 
 class Repository(ProbedTable):
@@ -108,7 +50,7 @@ class Repository(ProbedTable):
         """The database answers, has the tables and columns, and (`writing`) takes a row from us, which is undone."""
 
     @abstractmethod
-    def submit(self, records: Sequence[Record]) -> Save:
+    def submit(self, records: Sequence[Record]) -> PendingSave:
         """Start one transaction that saves the records: all or, on an error, none.
 
         Per record: does the device exist, is there a row with its identity, else insert. On PostgreSQL this returns
@@ -317,19 +259,3 @@ class Repository(ProbedTable):
     def _exact(self, column: str) -> str:
         """An expression for a text column that compares it byte for byte."""
         return column
-
-
-def open_repository(url: str, spec: TableSpec, *, create: bool = False, application_name: str = "dvctl") -> Repository:
-    """The repository behind a URL, not connected yet. `create`: an SQLite file may be created. Raises BadConfig."""
-    parsed = parse_url(url)
-    if parsed.dialect == "postgresql":
-        from devicevault_cli.repository.postgres import PostgresRepository
-
-        return PostgresRepository(parsed, spec, application_name)
-    if parsed.dialect == "mysql":
-        from devicevault_cli.repository.mysql import MysqlRepository
-
-        return MysqlRepository(parsed, spec)
-    from devicevault_cli.repository.sqlite import SqliteRepository
-
-    return SqliteRepository(parsed, spec, create=create)

@@ -7,10 +7,13 @@ from itertools import compress
 
 from devicevault_cli.errors import RecordRejected
 from devicevault_cli.records import Record
-from devicevault_cli.repository.repository import Done, Repository, Saved
+from devicevault_cli.repository.model import CompletedSave, Saved
+from devicevault_cli.repository.repository import Repository
 
 
-def save_around(repository: Repository, records: Sequence[Record], encodable: Sequence[bool], sqlstate: str) -> Done:
+def save_around(
+    repository: Repository, records: Sequence[Record], encodable: Sequence[bool], sqlstate: str
+) -> CompletedSave:
     """Save a batch; a record that is not encodable is not sent. Raises RecordRejected if it would be inserted."""
     unsent = [record for record, fits in zip(records, encodable, strict=True) if not fits]
     known = repository.known_devices(record.device_id for record in unsent)
@@ -24,4 +27,4 @@ def save_around(repository: Repository, records: Sequence[Record], encodable: Se
             message = f"{repository.where}: the character set lacks a character of the record"
             raise RecordRejected(message, sqlstate=sqlstate)
     saved, explained = iter(repository.save(list(compress(records, encodable)))), iter(answers)
-    return Done([next(saved if fits else explained) for fits in encodable])
+    return CompletedSave([next(saved if fits else explained) for fits in encodable])

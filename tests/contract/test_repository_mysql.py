@@ -12,9 +12,9 @@ import pytest
 
 from devicevault_cli.errors import BadConfig, RecordRejected, Refused, SchemaMismatch, Unavailable
 from devicevault_cli.records import INT8_MAX, Record
-from devicevault_cli.repository import mysql
-from devicevault_cli.repository.mysql import MysqlRepository
-from devicevault_cli.repository.repository import open_repository
+from devicevault_cli.repository import open_repository
+from devicevault_cli.repository.dialects import mysql
+from devicevault_cli.repository.dialects.mysql import MysqlRepository
 from devicevault_cli.repository.tables import RESULTS
 from tests.support.mariadb_server import MariaDbServer
 from tests.support.records import DISTINCT, execute, result

@@ -17,12 +17,16 @@ import pytest
 
 from devicevault_cli.errors import BadConfig, LocksExhausted, RecordRejected, Refused, SchemaMismatch, Unavailable
 from devicevault_cli.records import INT8_MAX, LATEST, Record
-from devicevault_cli.repository import postgres, postgres_flight, postgres_lock, postgres_sql
-from devicevault_cli.repository.postgres import PostgresRepository
-from devicevault_cli.repository.postgres_flight import Flight, Statement
-from devicevault_cli.repository.repository import Duplicate, open_repository
+from devicevault_cli.repository import open_repository
+from devicevault_cli.repository.batches import split_distinct
+from devicevault_cli.repository.dialects.postgresql import dialect as postgres
+from devicevault_cli.repository.dialects.postgresql import lock as postgres_lock
+from devicevault_cli.repository.dialects.postgresql import pipeline
+from devicevault_cli.repository.dialects.postgresql import statements as postgres_sql
+from devicevault_cli.repository.dialects.postgresql.dialect import PostgresRepository
+from devicevault_cli.repository.dialects.postgresql.pipeline import PipelineTransaction, Statement
+from devicevault_cli.repository.model import Duplicate
 from devicevault_cli.repository.tables import RESULTS, STORAGE, TableSpec
-from devicevault_cli.repository.waves import waves
 from tests.support import servers
 from tests.support.postgres_server import PostgresServer
 from tests.support.proxy import Link, Proxy
@@ -75,16 +79,16 @@ def backend(repository: PostgresRepository) -> int:
 
 
 def plan(repository: PostgresRepository, record: Record) -> str:
-    """The plan of a wave of this one record."""
-    [wave] = waves([record])
+    """The plan of a part of this one record."""
+    [part] = split_distinct([record])
     connection = repository._inspected()
-    sql = postgres_sql.save_wave(
-        repository.spec, named=wave.named, unique_index=repository.unique_index, loose=repository._loose
+    sql = postgres_sql.insert_new(
+        repository.spec, named=part.named, unique_index=repository.unique_index, loose=repository._loose
     )
     settings = postgres_sql.settings(1000, 1000, 1000, lock=None)
-    packed = repository._packed([record], wave)
+    packed = repository._packed([record], part)
     statements = [Statement(postgres_sql.BEGIN), Statement(settings), Statement(f"EXPLAIN {sql}", packed)]
-    result = Flight(connection, [*statements, Statement("ROLLBACK")]).results()[1]
+    result = PipelineTransaction(connection, [*statements, Statement("ROLLBACK")]).results()[1]
     return "\n".join((result.get_value(row, 0) or b"").decode() for row in range(result.ntuples))
 
 
@@ -569,7 +573,7 @@ def test_a_statement_that_takes_too_long(
 def test_a_server_that_falls_silent(
     new_postgres: Callable[..., PostgresServer], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(postgres_flight, "ANSWER_S", 0.5)
+    monkeypatch.setattr(pipeline, "ANSWER_S", 0.5)
     server = new_postgres()
     repository = opened(server.database())
     repository.check()
@@ -639,7 +643,7 @@ def test_an_interrupted_wait_gives_the_batch_up(
     with holding(postgres_url, f"SELECT pg_advisory_xact_lock({postgres_sql.lock_key(RESULTS)})"):
         save = repository.submit([result("a")])
         with monkeypatch.context() as patch:
-            patch.setattr(Flight, "_poll", interrupted)
+            patch.setattr(PipelineTransaction, "_poll", interrupted)
             with pytest.raises(KeyboardInterrupt):
                 save.result()
         with pytest.raises(Unavailable):

@@ -11,9 +11,9 @@ import pytest
 
 from devicevault_cli.errors import BadConfig, RecordRejected, Unavailable
 from devicevault_cli.records import INT8_MAX, Record
-from devicevault_cli.repository import sqlite
-from devicevault_cli.repository.repository import open_repository
-from devicevault_cli.repository.sqlite import SqliteRepository
+from devicevault_cli.repository import open_repository
+from devicevault_cli.repository.dialects import sqlite
+from devicevault_cli.repository.dialects.sqlite import SqliteRepository
 from devicevault_cli.repository.tables import RESULTS
 from tests.support.records import execute, result
 

@@ -23,8 +23,8 @@ from devicevault_cli.operations.verify.scan import Scope
 from devicevault_cli.operations.verify.verdict import Verdict
 from devicevault_cli.operations.verify.verify import listed, verify
 from devicevault_cli.pipelines import RESULTS, STORAGE
-from devicevault_cli.repository import tables
-from devicevault_cli.repository.repository import Repository, open_repository
+from devicevault_cli.repository import open_repository, tables
+from devicevault_cli.repository.repository import Repository
 from devicevault_cli.streams.connect import connect
 from devicevault_cli.streams.delivery import Delivery
 from devicevault_cli.streams.group import Group

@@ -19,7 +19,8 @@ import psycopg
 import pytest
 import redis
 
-from devicevault_cli.repository import postgres, postgres_sql
+from devicevault_cli.repository.dialects.postgresql import dialect as postgres
+from devicevault_cli.repository.dialects.postgresql import statements as postgres_sql
 from devicevault_cli.repository.tables import RESULTS
 from tests.faults.conftest import APP
 from tests.support.allowance import wait_for_end

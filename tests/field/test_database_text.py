@@ -16,7 +16,8 @@ import pytest
 import redis
 
 from devicevault_cli.operations.persist import save_apart
-from devicevault_cli.repository.repository import Repository, open_repository
+from devicevault_cli.repository import open_repository
+from devicevault_cli.repository.repository import Repository
 from devicevault_cli.repository.tables import RESULTS, STORAGE
 from tests.support import schema
 from tests.support.mariadb_server import MariaDbServer

@@ -12,7 +12,7 @@ import redis
 from devicevault_cli.operations.consumer.loop import ConsumeOptions, Consumer
 from devicevault_cli.operations.consumer.stop import Stop
 from devicevault_cli.pipelines import RESULTS
-from devicevault_cli.repository.repository import open_repository
+from devicevault_cli.repository import open_repository
 from devicevault_cli.repository.tables import TABLES
 from devicevault_cli.streams.connect import SOCKET_TIMEOUT_S, connect
 from devicevault_cli.streams.delivery import Delivery

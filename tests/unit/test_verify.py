@@ -26,8 +26,8 @@ from devicevault_cli.output.verification.markdown import markdown
 from devicevault_cli.output.verification.text import told
 from devicevault_cli.output.verification.words import next_steps
 from devicevault_cli.pipelines import RESULTS, STORAGE
-from devicevault_cli.repository import tables
-from devicevault_cli.repository.repository import Repository, open_repository
+from devicevault_cli.repository import open_repository, tables
+from devicevault_cli.repository.repository import Repository
 from devicevault_cli.streams.dead_letters import DeadLetter, DeadLetters
 from devicevault_cli.streams.group import Group
 from devicevault_cli.streams.model import EntryId

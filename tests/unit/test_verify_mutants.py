@@ -15,9 +15,9 @@ from devicevault_cli.operations.verify.classes import Judge
 from devicevault_cli.operations.verify.rows import IdSet
 from devicevault_cli.operations.verify.verify import verify
 from devicevault_cli.pipelines import STORAGE
-from devicevault_cli.repository import tables
-from devicevault_cli.repository.repository import Repository, open_repository
-from devicevault_cli.repository.sqlite import SqliteRepository
+from devicevault_cli.repository import open_repository, tables
+from devicevault_cli.repository.dialects.sqlite import SqliteRepository
+from devicevault_cli.repository.repository import Repository
 from devicevault_cli.streams.group import Group
 from devicevault_cli.streams.stream import Stream
 from tests.support.verifying import Seeded, seed, stored

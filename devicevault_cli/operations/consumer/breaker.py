@@ -11,7 +11,8 @@ from typing import NamedTuple
 from devicevault_cli.errors import DvctlError, TableAtFault
 from devicevault_cli.messages import Rejected
 from devicevault_cli.operations.persist import DATABASE_REJECTED, Outcome
-from devicevault_cli.repository.repository import INSERTED, Repository
+from devicevault_cli.repository.model import INSERTED
+from devicevault_cli.repository.repository import Repository
 from devicevault_cli.streams import keys
 from devicevault_cli.streams.dead_letters import DeadLetter, read_letter
 from devicevault_cli.streams.group import Group

@@ -13,7 +13,8 @@ from devicevault_cli.operations.consumer.patience import Patience
 from devicevault_cli.operations.consumer.work import Work
 from devicevault_cli.operations.persist import Apart, Outcome
 from devicevault_cli.records import Record
-from devicevault_cli.repository.repository import INSERTED, Repository, Save, Saved
+from devicevault_cli.repository.model import INSERTED, PendingSave, Saved
+from devicevault_cli.repository.repository import Repository
 
 log = logging.getLogger("dvctl.consume")
 
@@ -31,7 +32,7 @@ class Saving:
         self._persistently = persistently
         self._waiting = waiting
         self._breaker = breaker
-        self._launched: Save | None = None
+        self._launched: PendingSave | None = None
         repository.on_wait = waiting
 
     def launch(self, work: Work) -> None:
@@ -109,7 +110,7 @@ class Saving:
 
         return self._persistently(attempt)
 
-    def _await(self, save: Save) -> list[Saved]:
+    def _await(self, save: PendingSave) -> list[Saved]:
         while not save.wait(0.5):
             self._waiting()
         return save.result()

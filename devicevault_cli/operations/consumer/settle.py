@@ -14,7 +14,7 @@ from devicevault_cli.operations.consumer.tally import Tally
 from devicevault_cli.operations.consumer.work import Judged, Work
 from devicevault_cli.operations.persist import Outcome, conflicting, rejection
 from devicevault_cli.records import Record
-from devicevault_cli.repository.repository import INSERTED, Saved
+from devicevault_cli.repository.model import INSERTED, Saved
 from devicevault_cli.streams.delivery import Delivery
 from devicevault_cli.streams.model import EntryId
 

@@ -8,7 +8,7 @@ from typing import NamedTuple
 
 from devicevault_cli.messages import FIRST_ID, Decoded, Decoder, Rejected, first_id
 from devicevault_cli.records import Record
-from devicevault_cli.repository.repository import Save
+from devicevault_cli.repository.model import PendingSave
 from devicevault_cli.streams.model import Entry, EntryId
 
 
@@ -40,7 +40,7 @@ class Work:
     bytes: int = 0
     suspect: EntryId | None = None
     deaths_alone: int = 0
-    save: Save | None = None
+    save: PendingSave | None = None
     begun: float = 0.0
     generation: int = 0
     """Of the stream, when it was read: after a restart the ids may mean other entries."""

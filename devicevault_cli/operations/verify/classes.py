@@ -10,7 +10,8 @@ from devicevault_cli.messages import FIRST_ID, Decision, Decoded, Fields, Reject
 from devicevault_cli.operations.persist import UNENCODABLE
 from devicevault_cli.pipelines import Pipeline
 from devicevault_cli.records import DeviceResult, Record
-from devicevault_cli.repository.repository import Existing, Repository
+from devicevault_cli.repository.model import Existing
+from devicevault_cli.repository.repository import Repository
 from devicevault_cli.streams.dead_letters import DeadLetters
 from devicevault_cli.streams.group import Group
 from devicevault_cli.streams.model import Entry, EntryId

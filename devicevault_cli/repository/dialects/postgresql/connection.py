@@ -13,7 +13,7 @@ from psycopg.conninfo import conninfo_to_dict, make_conninfo, timeout_from_conni
 from psycopg.rows import TupleRow
 
 from devicevault_cli.errors import BadConfig
-from devicevault_cli.repository.failures import from_libpq_connect, no_answer
+from devicevault_cli.repository.errors import from_libpq_connect, no_answer
 from devicevault_cli.repository.url import DatabaseUrl
 
 T = TypeVar("T")

@@ -7,8 +7,8 @@ from collections.abc import Iterable, Sequence
 import psycopg
 
 from devicevault_cli.errors import Refused
-from devicevault_cli.repository.failures import from_sqlstate
-from devicevault_cli.repository.postgres_sql import Loose, exactly
+from devicevault_cli.repository.dialects.postgresql.statements import Loose, exactly
+from devicevault_cli.repository.errors import from_sqlstate
 from devicevault_cli.repository.tables import DEVICES, RESULTS, TableSpec
 
 

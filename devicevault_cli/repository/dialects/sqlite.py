@@ -11,11 +11,11 @@ from urllib.parse import quote
 
 from devicevault_cli.errors import DvctlError, RecordRejected, TableAtFault
 from devicevault_cli.records import INT8_MAX
-from devicevault_cli.repository.failures import from_sqlite
+from devicevault_cli.repository.dialects.sqlite_access import access_refused
+from devicevault_cli.repository.errors import from_sqlite
 from devicevault_cli.repository.faults import NULLABLE, Fault, null_refused
-from devicevault_cli.repository.plain import PlainRepository, needed_columns
+from devicevault_cli.repository.locked_insert import PlainRepository, needed_columns
 from devicevault_cli.repository.repository import Value
-from devicevault_cli.repository.sqlite_access import access_refused
 from devicevault_cli.repository.tables import TableSpec
 from devicevault_cli.repository.url import DatabaseUrl
 

@@ -1,4 +1,4 @@
-"""The statements of the fast way to save on PostgreSQL, as texts: one transaction, one statement for each wave."""
+"""The statements of the fast way to save on PostgreSQL, as texts: one transaction, one statement for each part."""
 
 from __future__ import annotations
 
@@ -46,7 +46,7 @@ def lock_key(spec: TableSpec) -> int:
 
 
 @cache
-def save_wave(spec: TableSpec, *, named: bool, unique_index: bool, loose: Loose = EXACT) -> str:
+def insert_new(spec: TableSpec, *, named: bool, unique_index: bool, loose: Loose = EXACT) -> str:
     """Inserts the records whose identity has no row yet and whose device exists.
 
     Parameters: an array for each column of the record. Rows of the answer: the identities inserted. They are looked up

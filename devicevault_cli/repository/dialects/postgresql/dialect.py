@@ -13,24 +13,31 @@ import psycopg
 from devicevault_cli.errors import DvctlError, RecordRejected, TableAtFault, Unavailable
 from devicevault_cli.paging import paged
 from devicevault_cli.records import INT4_MAX, Record
-from devicevault_cli.repository import postgres_checks as checks
-from devicevault_cli.repository import postgres_faults as catalog
-from devicevault_cli.repository import postgres_sql as sql
-from devicevault_cli.repository.failures import connection_lost, from_sqlstate
+from devicevault_cli.repository.batches import Distinct, split_distinct
+from devicevault_cli.repository.dialects.postgresql import checks
+from devicevault_cli.repository.dialects.postgresql import faults as catalog
+from devicevault_cli.repository.dialects.postgresql import statements as sql
+from devicevault_cli.repository.dialects.postgresql.arrays import Array, instants, integers, texts
+from devicevault_cli.repository.dialects.postgresql.batch import Batch, pack
+from devicevault_cli.repository.dialects.postgresql.connection import WatchedConnection, connect, conninfo
+from devicevault_cli.repository.dialects.postgresql.encoding import learn_encoding, unchanged
+from devicevault_cli.repository.dialects.postgresql.lock import end_frozen_holder
+from devicevault_cli.repository.dialects.postgresql.pipeline import (
+    PendingTransaction,
+    PipelineTransaction,
+    ServerError,
+    Statement,
+    rows_of,
+)
+from devicevault_cli.repository.errors import connection_lost, from_sqlstate
 from devicevault_cli.repository.faults import Fault
 from devicevault_cli.repository.instants import to_text
-from devicevault_cli.repository.plain import needed_columns, require_columns
-from devicevault_cli.repository.postgres_arrays import Array, instants, integers, texts
-from devicevault_cli.repository.postgres_batch import Batch, pack
-from devicevault_cli.repository.postgres_connection import WatchedConnection, connect, conninfo
-from devicevault_cli.repository.postgres_encoding import learn_encoding, unchanged
-from devicevault_cli.repository.postgres_flight import Flight, ServerError, Statement, UnderWay, rows_of
-from devicevault_cli.repository.postgres_lock import end_frozen_holder
-from devicevault_cli.repository.repository import INSERTED, Done, Existing, Repository, Save, Saved, Value
+from devicevault_cli.repository.locked_insert import needed_columns, require_columns
+from devicevault_cli.repository.model import INSERTED, CompletedSave, Existing, PendingSave, Saved
+from devicevault_cli.repository.repository import Repository, Value
 from devicevault_cli.repository.tables import TableSpec
 from devicevault_cli.repository.unencodable import save_around
 from devicevault_cli.repository.url import DatabaseUrl
-from devicevault_cli.repository.waves import Wave, waves
 
 LOCK_MS, STATEMENT_MS = 10_000, 60_000
 SEND_MS, SLOWEST_BYTES_A_MS = 10_000, 100
@@ -50,32 +57,32 @@ class PostgresRepository(Repository):
         self._connection: WatchedConnection | None = None
         self._loose = sql.EXACT
         self._knows_columns = self._diverts = False
-        self._under_way: UnderWay | None = None
+        self._pending: PendingTransaction | None = None
 
     # --- saving
 
-    def submit(self, records: Sequence[Record]) -> Save:
+    def submit(self, records: Sequence[Record]) -> PendingSave:
         """Send one transaction; the server works on it from now on.
 
-        One is under way at a time: what was submitted before is collected first, into its Save. So that the server
-        is not kept waiting, submit the next batch before asking the last one's Save for its result.
+        One is pending at a time: the one before is completed first and keeps its own result. So that the server is
+        not kept waiting, submit the next batch before asking the last one for its result.
         """
         if not records:
-            return Done([])
+            return CompletedSave([])
         with self._translated():
             self._inspected()
             if self._repertoires and not all(encodable := self.encodable(records)):
                 return save_around(self, records, encodable, "22P05")
-            planned = waves(records, by_identifier=self.unique_index)
-            batch = Batch(self.spec, records, planned, [self._packed(records, wave) for wave in planned])
-            self._land()
+            planned = split_distinct(records, by_identifier=self.unique_index)
+            batch = Batch(self.spec, records, planned, [self._packed(records, part) for part in planned])
+            self._finish_pending()
             connection = self._inspected()
-            flight = Flight(connection, self._statements(batch))
-        self._under_way = UnderWay(flight, lambda: self._collect(flight, batch))
-        return self._under_way
+            transaction = PipelineTransaction(connection, self._statements(batch))
+        self._pending = PendingTransaction(transaction, lambda: self._collect(transaction, batch))
+        return self._pending
 
-    def _packed(self, records: Sequence[Record], wave: Wave) -> list[Array]:
-        return pack(self.spec, records, wave)
+    def _packed(self, records: Sequence[Record], part: Distinct) -> list[Array]:
+        return pack(self.spec, records, part)
 
     def _statements(self, batch: Batch) -> Iterator[Statement]:
         """The lock is a statement of its own: the next one's snapshot is then younger than the lock."""
@@ -85,9 +92,9 @@ class PostgresRepository(Repository):
         yield from batch.statements(unique_index=self.unique_index, diverts=self._diverts, loose=self._loose)
         yield Statement("COMMIT")
 
-    def _collect(self, flight: Flight, batch: Batch) -> list[Saved]:
+    def _collect(self, transaction: PipelineTransaction, batch: Batch) -> list[Saved]:
         with self._translated():
-            _, *results = flight.results()
+            _, *results = transaction.results()
         answers = [INSERTED] * len(batch.records)
         left = batch.not_inserted(results)
         for position, saved in zip(left, self._explained([batch.records[each] for each in left]), strict=True):
@@ -140,10 +147,10 @@ class PostgresRepository(Repository):
             connection = self._connected()
             opening = (sql.BEGIN_READING, sql.settings(LOCK_MS, STATEMENT_MS, STATEMENT_MS, lock=None))
             statements = [*map(Statement, opening), Statement(query, values), Statement("COMMIT")]
-            flight = Flight(connection, statements)
-            while not flight.wait(0.5):
+            transaction = PipelineTransaction(connection, statements)
+            while not transaction.wait(0.5):
                 self.on_wait()
-            _, result = flight.results()
+            _, result = transaction.results()
         for n, row_id, device_id, status in rows_of(result):
             found[page[int(n) - 1]].append(Existing(int(row_id), int(device_id), status))
 
@@ -216,7 +223,7 @@ class PostgresRepository(Repository):
 
     def _look(self) -> None:
         with self._translated():
-            self._land()
+            self._finish_pending()
             self._inspected()
 
     def _exact(self, column: str) -> str:
@@ -253,15 +260,15 @@ class PostgresRepository(Repository):
         key = self._exact("task_identifier")
         with self._translated():
             connection = self._connected()
-            # It waits for every transaction that is under way, and then reads the table twice.
+            # It waits for every open transaction, and then reads the table twice.
             with connection.patient(math.inf):
                 checks.create_unique_index(connection, name, self.spec, key)
 
     # --- the connection
 
     def _connected(self) -> WatchedConnection:
-        """The connection, with nothing under way on it."""
-        self._land()
+        """The connection, with no transaction pending on it."""
+        self._finish_pending()
         return self._open()
 
     def _inspected(self) -> WatchedConnection:
@@ -271,12 +278,12 @@ class PostgresRepository(Repository):
             self._inspect(connection)
         return connection
 
-    def _land(self) -> None:
-        """Collect what is under way into its Save."""
-        if self._under_way is not None:
-            while not self._under_way.wait(0.5):
+    def _finish_pending(self) -> None:
+        """Complete the pending transaction; it keeps its result."""
+        if self._pending is not None:
+            while not self._pending.wait(0.5):
                 self.on_wait()
-            before, self._under_way = self._under_way, None
+            before, self._pending = self._pending, None
             before.finish()
 
     def _open(self) -> WatchedConnection:
@@ -292,7 +299,7 @@ class PostgresRepository(Repository):
 
     def close(self) -> None:
         """Close the connection; the server rolls back what was not committed."""
-        self._under_way = None
+        self._pending = None
         if self._connection is not None:
             connection, self._connection = self._connection, None
             with suppress(psycopg.Error):

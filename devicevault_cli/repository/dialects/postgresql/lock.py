@@ -7,7 +7,7 @@ from contextlib import suppress
 import psycopg
 
 FROZEN_MS = 10_000
-"""How long a session may hold the lock and miss the rest of a message exchange that is under way."""
+"""How long a session may hold the lock and leave a message exchange unfinished."""
 
 
 def end_frozen_holder(connection: psycopg.Connection, key: int) -> int | None:

@@ -10,12 +10,13 @@ from typing import TYPE_CHECKING, Any
 
 from devicevault_cli.errors import BadConfig, DvctlError, RecordRejected, TableAtFault, Unavailable
 from devicevault_cli.records import Record
-from devicevault_cli.repository import mysql_faults
-from devicevault_cli.repository.failures import from_mysql, no_answer
+from devicevault_cli.repository.dialects import mysql_faults
+from devicevault_cli.repository.errors import from_mysql, no_answer
 from devicevault_cli.repository.faults import Fault
-from devicevault_cli.repository.plain import PlainRepository, needed_columns
+from devicevault_cli.repository.locked_insert import PlainRepository, needed_columns
+from devicevault_cli.repository.model import CompletedSave
 from devicevault_cli.repository.repertoire import Repertoire, Repertoires
-from devicevault_cli.repository.repository import Done, Value
+from devicevault_cli.repository.repository import Value
 from devicevault_cli.repository.sql import marks
 from devicevault_cli.repository.tables import RESULTS, TableSpec
 from devicevault_cli.repository.unencodable import save_around
@@ -96,7 +97,7 @@ class MysqlRepository(PlainRepository):
         pairs = zip(characters, back.split("\n"), strict=True)
         return [character for character, returned in pairs if character == returned]
 
-    def submit(self, records: Sequence[Record]) -> Done:
+    def submit(self, records: Sequence[Record]) -> CompletedSave:
         """Save the records and return when it is done."""
         encodable = self.encodable(records)
         return super().submit(records) if all(encodable) else save_around(self, records, encodable, "1366")

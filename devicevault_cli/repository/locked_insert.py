@@ -12,12 +12,13 @@ from typing import Any
 from devicevault_cli.errors import SchemaMismatch
 from devicevault_cli.paging import paged
 from devicevault_cli.records import INT4_MAX, INT8_MAX, Identity, Record, identity
+from devicevault_cli.repository.batches import split_distinct
 from devicevault_cli.repository.faults import copy_newest, swallowed
 from devicevault_cli.repository.instants import to_micros, to_text
-from devicevault_cli.repository.repository import INSERTED, Done, Existing, Repository, Saved, Value
+from devicevault_cli.repository.model import INSERTED, CompletedSave, Existing, Saved
+from devicevault_cli.repository.repository import Repository, Value
 from devicevault_cli.repository.sql import UNNAMED, marks, text
 from devicevault_cli.repository.tables import DEVICES, RESULTS
-from devicevault_cli.repository.waves import waves
 from devicevault_cli.times import now_ms
 
 LOOKUP = 500
@@ -27,18 +28,18 @@ LOOKUP = 500
 class PlainRepository(Repository):
     """What SQLite and MySQL share: everything but the connection, the lock and the errors."""
 
-    def submit(self, records: Sequence[Record]) -> Done:
+    def submit(self, records: Sequence[Record]) -> CompletedSave:
         """Save the records and return when it is done."""
         if not records:
-            return Done([])
+            return CompletedSave([])
         answers: dict[int, Saved] = {}
         with self._writing():
             known = self._known({record.device_id for record in records})
-            for wave in waves(records):
-                answers.update(self._save_wave(records, wave.positions, known))
-        return Done([answers[position] for position in range(len(records))])
+            for part in split_distinct(records):
+                answers.update(self._save_distinct(records, part.positions, known))
+        return CompletedSave([answers[position] for position in range(len(records))])
 
-    def _save_wave(self, records: Sequence[Record], positions: list[int], known: set[int]) -> dict[int, Saved]:
+    def _save_distinct(self, records: Sequence[Record], positions: list[int], known: set[int]) -> dict[int, Saved]:
         """Records of distinct identities. -> what became of each, by position"""
         answers: dict[int, Saved] = {}
         rows = self._rows_of([records[position] for position in positions if records[position].device_id in known])

@@ -12,10 +12,10 @@ from psycopg.pq import ConnStatus, DiagnosticField, ExecStatus, Format
 
 from devicevault_cli.errors import DvctlError, Unavailable
 from devicevault_cli.records import Identity
-from devicevault_cli.repository.postgres_arrays import Array
-from devicevault_cli.repository.postgres_connection import ANSWER_S, WatchedConnection
-from devicevault_cli.repository.postgres_faults import Refusal
-from devicevault_cli.repository.repository import Saved
+from devicevault_cli.repository.dialects.postgresql.arrays import Array
+from devicevault_cli.repository.dialects.postgresql.connection import ANSWER_S, WatchedConnection
+from devicevault_cli.repository.dialects.postgresql.faults import Refusal
+from devicevault_cli.repository.model import Saved
 
 if TYPE_CHECKING:
     from psycopg.pq.abc import PGconn, PGresult
@@ -47,14 +47,13 @@ class ServerError(Exception):
         self.refusal = refusal
 
 
-class Flight:
-    """The statements of one transaction, on their way.
+class PipelineTransaction:
+    """The statements of one transaction, sent and not answered yet.
 
-    In a large flight a statement with parameters is parsed first, and the server reaches a point of synchronization
-    before the parameters are sent: until they are there as a whole it counts the session as idle in transaction, and
-    ends it after `idle_in_transaction_session_timeout`. So a client frozen while it sends cannot keep a lock for ever.
-    For one frozen after that, before libpq has sent the order to execute, see postgres_lock.
-    A small flight leaves in one piece.
+    A small transaction is sent in one piece. In a large one each statement with parameters is parsed first, and the
+    server reaches a synchronization point before the parameters are sent: until it has all of them, it counts the
+    session as idle in transaction and ends it after `idle_in_transaction_session_timeout`. So a client that is frozen
+    while it sends cannot keep a lock for ever. For one that is frozen between parameters and execution, see `lock.py`.
 
     Written on `psycopg.pq`, psycopg's documented mirror of libpq: `Connection.pipeline()` sends what fits into
     the socket and the rest only when the answers are fetched, so that the server would wait for us instead.
@@ -147,11 +146,11 @@ class Flight:
         return not self._syncs
 
 
-class UnderWay:
-    """A Save that the server still works on. `collect` makes the answers of the flight."""
+class PendingTransaction:
+    """A Save that the server still works on. `collect` makes the answers of the transaction."""
 
-    def __init__(self, flight: Flight, collect: Callable[[], list[Saved]]) -> None:
-        self._flight = flight
+    def __init__(self, transaction: PipelineTransaction, collect: Callable[[], list[Saved]]) -> None:
+        self._flight = transaction
         self._collect: Callable[[], list[Saved]] | None = collect
         self._answers: list[Saved] | DvctlError = Unavailable("waiting for the database was given up")
 
@@ -186,7 +185,7 @@ def rows_of(result: PGresult) -> Iterator[list[str]]:
 
 
 def identity_of(row: list[str]) -> Identity:
-    """The identity that a row of `postgres_sql.save_wave` names."""
+    """The identity that a row of `postgres_sql.insert_new` names."""
     if len(row) == 1:
         return row[0]
     device_id, task_id, micros, status, log = row
