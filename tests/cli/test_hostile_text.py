@@ -17,7 +17,7 @@ from typing import Any
 import pyte
 import pytest
 
-from devicevault_cli.commands.table import TABLE, load
+from devicevault_cli.cli.table import TABLE, load
 from tests.cli.conftest import Cli
 from tests.cli.test_every_command import World
 from tests.cli.test_exit_codes import consent

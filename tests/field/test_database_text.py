@@ -15,7 +15,7 @@ import pymysql
 import pytest
 import redis
 
-from devicevault_cli.operations.persist import save_apart
+from devicevault_cli.operations.save import save_apart
 from devicevault_cli.repository import open_repository
 from devicevault_cli.repository.repository import Repository
 from devicevault_cli.repository.tables import RESULTS, STORAGE

@@ -11,7 +11,7 @@ import re
 import pytest
 import redis
 
-from devicevault_cli.operations.consumer import loop, patience
+from devicevault_cli.consumer import retry, worker
 from tests.cli import conftest as commands
 from tests.cli.conftest import Cli
 from tests.field.broken_tables import run
@@ -26,8 +26,8 @@ cli = commands.cli
 @pytest.fixture(autouse=True)
 def _short_waits(monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture) -> None:
     caplog.set_level(logging.DEBUG, "dvctl.consume")
-    monkeypatch.setattr(loop, "BLOCK_MS", 150)
-    monkeypatch.setattr(patience, "LONGEST_WAIT_S", 1.0)
+    monkeypatch.setattr(worker, "BLOCK_MS", 150)
+    monkeypatch.setattr(retry, "LONGEST_WAIT_S", 1.0)
 
 
 def refusing(url: str, column: str, pattern: str, name: str = "guard") -> tuple[str, str]:

@@ -9,7 +9,7 @@ import logging
 
 import pytest
 
-from devicevault_cli.operations.consumer import loop, patience
+from devicevault_cli.consumer import retry, worker
 from tests.cli import conftest as commands
 from tests.cli.conftest import Cli
 from tests.field.broken_tables import MARIADB, POSTGRES, SQLITE, Case, run
@@ -24,8 +24,8 @@ cli = commands.cli
 def _short_waits(monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture) -> None:
     """A repair is noticed at the next attempt: half a minute later, which is long for a test."""
     caplog.set_level(logging.DEBUG, "dvctl.consume")
-    monkeypatch.setattr(loop, "BLOCK_MS", 150)
-    monkeypatch.setattr(patience, "LONGEST_WAIT_S", 1.0)
+    monkeypatch.setattr(worker, "BLOCK_MS", 150)
+    monkeypatch.setattr(retry, "LONGEST_WAIT_S", 1.0)
 
 
 def alarms(caplog: pytest.LogCaptureFixture) -> str:
