@@ -3,14 +3,16 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from devicevault_cli.cli.context import Runtime
 from devicevault_cli.errors import NothingSucceeded
 from devicevault_cli.operations.changes.interruption import interruptible
 from devicevault_cli.operations.changes.plan import Answer, Plan, carry_out
 from devicevault_cli.output.table import position
-from devicevault_cli.repository.repository import Repository
+
+if TYPE_CHECKING:
+    from devicevault_cli.repository.repository import Repository
 
 PLANNED = 1000
 

@@ -7,6 +7,7 @@ import time
 from collections.abc import Callable
 from contextlib import suppress
 from dataclasses import dataclass
+from typing import TYPE_CHECKING
 
 from devicevault_cli.consumer.acknowledge import OnReject, Settlement
 from devicevault_cli.consumer.batch import Decoding, Judged, Work
@@ -30,9 +31,11 @@ from devicevault_cli.errors import (
 from devicevault_cli.messages import Rejected
 from devicevault_cli.operations.rate_limit import Pace
 from devicevault_cli.pipelines import Pipeline
-from devicevault_cli.repository.repository import Repository
 from devicevault_cli.streams.delivery import Delivery
 from devicevault_cli.streams.model import EntryId
+
+if TYPE_CHECKING:
+    from devicevault_cli.repository.repository import Repository
 
 log = logging.getLogger("dvctl.consume")
 

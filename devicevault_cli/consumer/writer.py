@@ -6,6 +6,7 @@ import logging
 import time
 from collections.abc import Callable, Sequence
 from itertools import cycle, islice
+from typing import TYPE_CHECKING
 
 from devicevault_cli.consumer.batch import Work
 from devicevault_cli.consumer.breaker import Breaker
@@ -14,7 +15,9 @@ from devicevault_cli.errors import BadConfig, LocksExhausted, RecordRejected, Re
 from devicevault_cli.operations.save import Apart, Outcome
 from devicevault_cli.records import Record
 from devicevault_cli.repository.model import INSERTED, PendingSave, Saved
-from devicevault_cli.repository.repository import Repository
+
+if TYPE_CHECKING:
+    from devicevault_cli.repository.repository import Repository
 
 log = logging.getLogger("dvctl.consume")
 

@@ -14,9 +14,9 @@ from devicevault_cli.paging import paged
 from devicevault_cli.records import INT4_MAX, INT8_MAX, Identity, Record, identity
 from devicevault_cli.repository.batches import split_distinct
 from devicevault_cli.repository.faults import copy_newest, swallowed
-from devicevault_cli.repository.instants import to_micros, to_text
 from devicevault_cli.repository.model import INSERTED, CompletedSave, Existing, Saved
 from devicevault_cli.repository.repository import Repository, Value
+from devicevault_cli.repository.schema import to_micros, to_text
 from devicevault_cli.repository.sql import UNNAMED, marks, text
 from devicevault_cli.repository.tables import DEVICES, RESULTS
 from devicevault_cli.times import now_ms

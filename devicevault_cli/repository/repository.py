@@ -7,13 +7,15 @@ from collections.abc import Callable, Iterable, Sequence
 from datetime import datetime
 from typing import Any, ClassVar, TypeAlias
 
+from sqlalchemy import create_mock_engine
+
 from devicevault_cli.errors import DvctlError, RecordRejected
 from devicevault_cli.paging import PAGE, paged
 from devicevault_cli.records import INT4_MAX, Identity, Micros, Record
 from devicevault_cli.repository import repertoire
 from devicevault_cli.repository.faults import ProbedTable
-from devicevault_cli.repository.instants import to_micros
 from devicevault_cli.repository.model import Duplicate, Existing, IndexAnswer, PendingSave, Row, Saved
+from devicevault_cli.repository.schema import METADATA, to_micros
 from devicevault_cli.repository.sql import NAMED, UNNAMED, marks, text
 from devicevault_cli.repository.tables import DEVICES, TableSpec
 from devicevault_cli.repository.url import DatabaseUrl
@@ -215,13 +217,19 @@ class Repository(ProbedTable):
 
     def create_tables(self) -> None:
         """DeviceVault's four tables as its Django creates them, for tests and demonstrations. Refuses existing ones."""
-        from devicevault_cli.repository.schema import TABLE_NAMES, statements
-
-        there = self._existing_tables() & set(TABLE_NAMES)
+        there = self._existing_tables() & set(METADATA.tables)
         if there:
             hint = "`db init` is for an empty database; DeviceVault's migrations own the tables of a real one"
             raise DvctlError(f"{self.where} has tables already: {', '.join(sorted(there))}", hint=hint)
-        self._execute(statements(self.dialect))
+        statements: list[str] = []
+        driver = {"postgresql": "postgresql+psycopg", "mysql": "mysql+pymysql"}.get(self.dialect, self.dialect)
+        engine: Any = create_mock_engine(f"{driver}://", lambda ddl, *_, **__: statements.append(text_of(ddl)))
+
+        def text_of(ddl: Any) -> str:
+            return str(ddl.compile(dialect=engine.dialect))
+
+        METADATA.create_all(engine, checkfirst=False)
+        self._execute(statements)
 
     def add_devices(self, count: int) -> None:
         """Devices 1 to `count`, in the tables that `create_tables` makes."""

@@ -24,7 +24,7 @@ from devicevault_cli.records import LATEST, identity
 from devicevault_cli.repository import errors as codes
 from devicevault_cli.repository.batches import split_distinct
 from devicevault_cli.repository.dialects.postgresql.arrays import EPOCH, Array, instants, integers, texts
-from devicevault_cli.repository.instants import to_micros, to_text
+from devicevault_cli.repository.schema import to_micros, to_text
 from devicevault_cli.repository.tables import RESULTS, STORAGE
 from devicevault_cli.repository.url import parse_url
 from tests.support.records import result

@@ -3,14 +3,16 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from devicevault_cli.operations.changes.plan import Answer, Plan, Progress, number, quietly, stale
 from devicevault_cli.operations.entries import checksummed
 from devicevault_cli.operations.groups.snapshots import new_path
 from devicevault_cli.paging import paged
 from devicevault_cli.repository.model import Duplicate, Row
-from devicevault_cli.repository.repository import Repository
+
+if TYPE_CHECKING:
+    from devicevault_cli.repository.repository import Repository
 
 NOT_COMPARED = ("id", "timestamp", "overall_duration_ms")
 """DeviceVault writes the time of consumption into these, so two rows of one message differ in them."""

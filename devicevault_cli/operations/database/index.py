@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from devicevault_cli.operations.changes import journal
 from devicevault_cli.repository.model import Duplicate
-from devicevault_cli.repository.repository import Repository
+
+if TYPE_CHECKING:
+    from devicevault_cli.repository.repository import Repository
 
 
 def index_plan(repository: Repository) -> dict[str, Any]:

@@ -6,7 +6,7 @@ from collections import Counter
 from collections.abc import Mapping
 from contextlib import closing
 from dataclasses import dataclass, field
-from typing import NamedTuple
+from typing import TYPE_CHECKING, NamedTuple
 
 from devicevault_cli.errors import Usage
 from devicevault_cli.messages import Decision, Decoded, Rejected
@@ -17,12 +17,14 @@ from devicevault_cli.operations.replay.preview import Census
 from devicevault_cli.operations.save import Outcome, rejection, save_ahead
 from devicevault_cli.pipelines import Pipeline
 from devicevault_cli.records import Record, identity
-from devicevault_cli.repository.repository import Repository
 from devicevault_cli.streams import admin
 from devicevault_cli.streams.dead_letters import PACKED, DeadLetter, DeadLetters, pack, unpack
 from devicevault_cli.streams.delivery import now
 from devicevault_cli.streams.model import Entry, fields_of, pairs_of
 from devicevault_cli.streams.prefetch import read_ahead
+
+if TYPE_CHECKING:
+    from devicevault_cli.repository.repository import Repository
 
 ORIGINAL = b"_dvctl.original."
 Repairs = Mapping[bytes, bytes]

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
+from typing import TYPE_CHECKING
 
 from devicevault_cli.messages import Decoded
 from devicevault_cli.operations.changes.plan import Answer, Plan, Progress, chosen_number, entries, quietly, some
@@ -13,11 +14,13 @@ from devicevault_cli.operations.monitoring.liveness import liveness_of
 from devicevault_cli.operations.named import named_consumers, named_pending, new_consumer
 from devicevault_cli.paging import paged
 from devicevault_cli.pipelines import Pipeline
-from devicevault_cli.repository.repository import Repository
 from devicevault_cli.streams import admin
 from devicevault_cli.streams.group import Group
 from devicevault_cli.streams.model import LAST, EntryId, PendingEntry
 from devicevault_cli.streams.snapshot import missing
+
+if TYPE_CHECKING:
+    from devicevault_cli.repository.repository import Repository
 
 GONE = "no longer on the stream"
 _MOVED = "the entries were acknowledged or claimed by others in the meantime"

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from hashlib import sha256
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from devicevault_cli.errors import MissingGroup
 from devicevault_cli.messages import Decision, Decoded, Rejected, first_id
@@ -13,11 +13,13 @@ from devicevault_cli.operations.monitoring.followed import Followed
 from devicevault_cli.operations.monitoring.status import iso
 from devicevault_cli.operations.save import UNENCODABLE
 from devicevault_cli.pipelines import Pipeline
-from devicevault_cli.repository.repository import Repository
 from devicevault_cli.streams.dead_letters import PACKED, DeadLetters
 from devicevault_cli.streams.group import Group
 from devicevault_cli.streams.model import Entry, EntryId, pairs_of
 from devicevault_cli.streams.stream import Stream
+
+if TYPE_CHECKING:
+    from devicevault_cli.repository.repository import Repository
 
 SECRET_FIELDS = frozenset({b"device_config", b"_dvctl.original.device_config", PACKED})
 """The configuration, also where a repair keeps it, and where a damaged letter has it among all that it holds."""

@@ -4,19 +4,21 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
-from typing import NamedTuple
+from typing import TYPE_CHECKING, NamedTuple
 
 from devicevault_cli.messages import Decoded, Rejected, first_id
 from devicevault_cli.nearest import quoted, suggestion
 from devicevault_cli.operations.changes.plan import Answer, Plan, Progress, entries, quietly
 from devicevault_cli.pipelines import Pipeline
 from devicevault_cli.records import Record
-from devicevault_cli.repository.repository import Repository
 from devicevault_cli.streams import admin
 from devicevault_cli.streams.dead_letters import DeadLetters
 from devicevault_cli.streams.group import Group
 from devicevault_cli.streams.model import ZERO, Entry, EntryId, StreamInfo
 from devicevault_cli.streams.stream import Stream
+
+if TYPE_CHECKING:
+    from devicevault_cli.repository.repository import Repository
 
 
 class Block(NamedTuple):

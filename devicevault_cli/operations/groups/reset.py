@@ -6,6 +6,7 @@ import shlex
 from collections.abc import Callable
 from contextlib import suppress
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from devicevault_cli.errors import DvctlError, Usage
 from devicevault_cli.operations.changes.plan import Answer, Plan, Progress, entries, number, quietly, some, stale
@@ -14,11 +15,13 @@ from devicevault_cli.operations.groups import snapshots
 from devicevault_cli.operations.monitoring.liveness import liveness_of, not_known, refusal
 from devicevault_cli.operations.replay.preview import Census
 from devicevault_cli.pipelines import Pipeline
-from devicevault_cli.repository.repository import Repository
 from devicevault_cli.streams import admin, marker
 from devicevault_cli.streams.group import Group
 from devicevault_cli.streams.model import ZERO, EntryId, GroupInfo
 from devicevault_cli.streams.snapshot import missing, put_back, put_back_held
+
+if TYPE_CHECKING:
+    from devicevault_cli.repository.repository import Repository
 
 NAMED = 5
 DISPATCHED = 0

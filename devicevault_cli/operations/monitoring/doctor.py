@@ -4,17 +4,19 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 from itertools import islice
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from devicevault_cli.errors import DvctlError, Refused, TableAtFault, Unavailable, UnknownCommand
 from devicevault_cli.operations.monitoring import stream_checks
 from devicevault_cli.operations.monitoring.checks import Check, Finding, examine
 from devicevault_cli.operations.monitoring.lag import lag_of, trimmed_unread
 from devicevault_cli.operations.monitoring.liveness import devicevaults, liveness_of, who_waits
-from devicevault_cli.repository.repository import Repository
 from devicevault_cli.streams.clients import clients_of, is_unnamed, user_of
 from devicevault_cli.streams.dead_letters import DeadLetters
 from devicevault_cli.streams.group import Group
+
+if TYPE_CHECKING:
+    from devicevault_cli.repository.repository import Repository
 
 STUCK_MS = 60_000
 POISON = 5

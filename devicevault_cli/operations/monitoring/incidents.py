@@ -7,18 +7,20 @@ import logging
 from collections.abc import Iterable, Sequence
 from contextlib import suppress
 from dataclasses import asdict, dataclass, replace
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from devicevault_cli.errors import DvctlError, Refused, Usage, WrongType
 from devicevault_cli.operations.changes.plan import Answer, Plan, number
 from devicevault_cli.operations.monitoring.continuity import RESTARTS, Change, Kind, compare
-from devicevault_cli.repository.repository import Repository
 from devicevault_cli.streams import marker
 from devicevault_cli.streams.group import Group
 from devicevault_cli.streams.marker import Seen
 from devicevault_cli.streams.model import ZERO, EntryId, GroupInfo, StreamInfo
 from devicevault_cli.streams.stream import Stream
 from devicevault_cli.times import iso, now_ms
+
+if TYPE_CHECKING:
+    from devicevault_cli.repository.repository import Repository
 
 log = logging.getLogger("dvctl.incidents")
 

@@ -3,17 +3,19 @@
 from __future__ import annotations
 
 import time
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from devicevault_cli.operations.monitoring.incidents import shown_open
 from devicevault_cli.operations.monitoring.lag import COUNT_LIMIT, lag_of, trimmed_unread
 from devicevault_cli.operations.monitoring.liveness import liveness_of
 from devicevault_cli.records import LATEST, Micros
-from devicevault_cli.repository.repository import Repository
 from devicevault_cli.streams.dead_letters import DeadLetters
 from devicevault_cli.streams.group import Group
 from devicevault_cli.streams.model import GroupInfo, StreamInfo
 from devicevault_cli.streams.stream import Stream
+
+if TYPE_CHECKING:
+    from devicevault_cli.repository.repository import Repository
 
 
 def iso(micros: Micros | None) -> str | None:

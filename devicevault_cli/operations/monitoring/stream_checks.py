@@ -4,17 +4,19 @@ from __future__ import annotations
 
 import shlex
 from collections.abc import Callable, Sequence
-from typing import Any, TypeAlias
+from typing import TYPE_CHECKING, Any, TypeAlias
 
 from devicevault_cli.errors import DvctlError, Refused, WrongType
 from devicevault_cli.operations.monitoring.checks import Finding
 from devicevault_cli.operations.monitoring.continuity import entries_were
 from devicevault_cli.operations.monitoring.incidents import Incident, all_of, of_group, open_ones, sentence, table_ahead
-from devicevault_cli.repository.repository import Repository
 from devicevault_cli.streams import keys
 from devicevault_cli.streams.group import Group
 from devicevault_cli.streams.model import StreamInfo
 from devicevault_cli.streams.stream import Stream
+
+if TYPE_CHECKING:
+    from devicevault_cli.repository.repository import Repository
 
 Opened: TypeAlias = Callable[[], Repository | None]
 """Opens the database, where one is configured."""

@@ -4,11 +4,13 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from threading import Event, Thread
-from typing import Any, NamedTuple
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 from devicevault_cli.errors import DvctlError, Refused, Unavailable
 from devicevault_cli.operations.monitoring.status import iso
-from devicevault_cli.repository.repository import Repository
+
+if TYPE_CHECKING:
+    from devicevault_cli.repository.repository import Repository
 
 PROBE_S = 5.0
 """How often `top` asks the database for a sign of life."""

@@ -8,6 +8,7 @@ from collections import Counter
 from collections.abc import Iterable, Iterator
 from contextlib import closing
 from dataclasses import dataclass, field
+from typing import TYPE_CHECKING
 
 from devicevault_cli.errors import RecordRejected
 from devicevault_cli.messages import Decision, Decoded, Rejected
@@ -20,11 +21,13 @@ from devicevault_cli.operations.save import Outcome, conflicting, rejection, sav
 from devicevault_cli.paging import paged
 from devicevault_cli.pipelines import Pipeline
 from devicevault_cli.records import Record
-from devicevault_cli.repository.repository import Repository
 from devicevault_cli.streams import admin
 from devicevault_cli.streams.model import Entry, EntryId
 from devicevault_cli.streams.prefetch import read_ahead
 from devicevault_cli.streams.stream import Stream
+
+if TYPE_CHECKING:
+    from devicevault_cli.repository.repository import Repository
 
 log = logging.getLogger("dvctl.replay")
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Collection, Mapping, Sequence
-from typing import NamedTuple
+from typing import TYPE_CHECKING, NamedTuple
 
 from devicevault_cli.errors import MissingGroup
 from devicevault_cli.messages import FIRST_ID, Decision, Decoded, Fields, Rejected, Skipped, first_id
@@ -11,11 +11,13 @@ from devicevault_cli.operations.save import UNENCODABLE
 from devicevault_cli.pipelines import Pipeline
 from devicevault_cli.records import DeviceResult, Record
 from devicevault_cli.repository.model import Existing
-from devicevault_cli.repository.repository import Repository
 from devicevault_cli.streams.dead_letters import DeadLetters
 from devicevault_cli.streams.group import Group
 from devicevault_cli.streams.model import Entry, EntryId
 from devicevault_cli.streams.settled import given_up, with_letter
+
+if TYPE_CHECKING:
+    from devicevault_cli.repository.repository import Repository
 
 CLASSES = ("persisted", "dead", "discarded", "pending", "undelivered", "skipped", "lost", "lost_invalid")
 BAD = frozenset(("lost", "lost_invalid"))

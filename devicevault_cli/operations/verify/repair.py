@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections import Counter
 from dataclasses import replace
+from typing import TYPE_CHECKING
 
 from devicevault_cli.messages import Decoded, Rejected
 from devicevault_cli.operations.changes.plan import Answer, Plan, entries
@@ -13,9 +14,11 @@ from devicevault_cli.operations.verify.scan import Scope, scan
 from devicevault_cli.operations.verify.verdict import Verdict
 from devicevault_cli.operations.verify.verify import Progress, examine, quietly
 from devicevault_cli.pipelines import RESULTS, Pipeline
-from devicevault_cli.repository.repository import Repository
 from devicevault_cli.streams.group import Group
 from devicevault_cli.streams.settled import write_late_letter
+
+if TYPE_CHECKING:
+    from devicevault_cli.repository.repository import Repository
 
 FOUND = (
     "classes", "lost_reasons", "lost_since", "lost_until", "devices", "devices_affected", "timeline_span_s", "timeline",

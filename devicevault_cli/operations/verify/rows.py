@@ -5,12 +5,14 @@ from __future__ import annotations
 import mmap
 from collections import Counter
 from collections.abc import Iterator, Sequence
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from devicevault_cli.directories import reserve, temporary_file
 from devicevault_cli.messages import Decoded
 from devicevault_cli.operations.verify.classes import Judged
-from devicevault_cli.repository.repository import Repository
+
+if TYPE_CHECKING:
+    from devicevault_cli.repository.repository import Repository
 
 APART = frozenset(("timestamp", "overall_duration_ms"))
 """DeviceVault writes the time of consumption, so these differ in every row that its own consumer wrote."""

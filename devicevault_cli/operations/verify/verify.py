@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator
 from contextlib import closing
-from typing import Any, TypeAlias
+from typing import TYPE_CHECKING, Any, TypeAlias
 
 from devicevault_cli.errors import MissingGroup
 from devicevault_cli.operations.monitoring.lag import lag_of
@@ -14,9 +14,11 @@ from devicevault_cli.operations.verify.rows import Deep, surplus_ids
 from devicevault_cli.operations.verify.scan import Scope, scan
 from devicevault_cli.operations.verify.verdict import EXAMPLES, Verdict, conflicts, described, described_gone
 from devicevault_cli.pipelines import Pipeline
-from devicevault_cli.repository.repository import Repository
 from devicevault_cli.streams.dead_letters import DeadLetters
 from devicevault_cli.streams.group import Group
+
+if TYPE_CHECKING:
+    from devicevault_cli.repository.repository import Repository
 
 Progress: TypeAlias = Callable[[int, int], object]
 """Told how many entries are judged, of how many."""

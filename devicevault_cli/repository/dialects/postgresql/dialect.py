@@ -31,10 +31,10 @@ from devicevault_cli.repository.dialects.postgresql.pipeline import (
 )
 from devicevault_cli.repository.errors import connection_lost, from_sqlstate
 from devicevault_cli.repository.faults import Fault
-from devicevault_cli.repository.instants import to_text
 from devicevault_cli.repository.locked_insert import needed_columns, require_columns
 from devicevault_cli.repository.model import INSERTED, CompletedSave, Existing, PendingSave, Saved
 from devicevault_cli.repository.repository import Repository, Value
+from devicevault_cli.repository.schema import to_text
 from devicevault_cli.repository.tables import TableSpec
 from devicevault_cli.repository.unencodable import save_around
 from devicevault_cli.repository.url import DatabaseUrl
