@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING
 from devicevault_cli.repository.url import parse_url
 
 if TYPE_CHECKING:
+    from devicevault_cli.repository.dialects.base import LockingDialect
     from devicevault_cli.repository.repository import Repository
     from devicevault_cli.repository.tables import TableSpec
 
@@ -19,15 +20,24 @@ def open_repository(url: str, spec: TableSpec, *, create: bool = False, applicat
 
     `create`: an SQLite file may be created. Raises BadConfig.
     """
+    from devicevault_cli.repository.repository import Repository
+
     parsed = parse_url(url)
     if parsed.dialect == "postgresql":
-        from devicevault_cli.repository.dialects.postgresql.dialect import PostgresRepository
+        from devicevault_cli.repository.dialects.postgresql.dialect import PostgresDialect
+        from devicevault_cli.repository.dialects.postgresql.writer import PipelineWriter
 
-        return PostgresRepository(parsed, spec, application_name)
+        postgres = PostgresDialect(parsed, spec, application_name)
+        return Repository(postgres, PipelineWriter(postgres))
+    from devicevault_cli.repository.locked_insert import LockedInsert
+
+    dialect: LockingDialect
     if parsed.dialect == "mysql":
-        from devicevault_cli.repository.dialects.mysql import MysqlRepository
+        from devicevault_cli.repository.dialects.mysql import MysqlDialect
 
-        return MysqlRepository(parsed, spec)
-    from devicevault_cli.repository.dialects.sqlite import SqliteRepository
+        dialect = MysqlDialect(parsed, spec)
+    else:
+        from devicevault_cli.repository.dialects.sqlite import SqliteDialect
 
-    return SqliteRepository(parsed, spec, create=create)
+        dialect = SqliteDialect(parsed, spec, create=create)
+    return Repository(dialect, LockedInsert(dialect))

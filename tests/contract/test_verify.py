@@ -31,6 +31,7 @@ from devicevault_cli.streams.group import Group
 from devicevault_cli.streams.stream import Stream
 from tests.support.consuming import GROUP, good
 from tests.support.postgres_server import PostgresServer
+from tests.support.records import execute_through
 from tests.support.verifying import Seeded, seed
 
 PATIENCE_S = float(os.environ.get("DVCTL_TEST_SOAK_S", "12"))
@@ -84,11 +85,12 @@ def test_rows_on_every_database(stream: Stream, repository: Repository) -> None:
     seeded.save(seeded.add("trimmed", trimmed), trimmed)
     stream.call("XDEL", stream.key, *map(str, seeded.ids.pop("trimmed")))
     name, columns = repository.spec.name, ", ".join(repository.spec.columns)
-    repository._execute([
+    execute_through(
+        repository,
         f"INSERT INTO {name} ({columns}) SELECT {columns} FROM {name} WHERE id IN (5, 6, 22)",
         f"UPDATE {name} SET status = 'failure' WHERE id = 7",
         f"UPDATE {name} SET device_id = 9 WHERE id = 8",
-    ])  # fmt: skip
+    )
     answer = verify(seeded.group, RESULTS, repository, deep=True)
     rows = {"rows": seeded.rows + 3, "duplicate_rows": 3, "conflicting": 2, "rows_without_entry": 4}
     assert answer["rows"] == rows

@@ -16,7 +16,6 @@ from devicevault_cli.operations.verify.rows import IdSet
 from devicevault_cli.operations.verify.verify import verify
 from devicevault_cli.pipelines import STORAGE
 from devicevault_cli.repository import open_repository, tables
-from devicevault_cli.repository.dialects.sqlite import SqliteRepository
 from devicevault_cli.repository.repository import Repository
 from devicevault_cli.streams.group import Group
 from devicevault_cli.streams.stream import Stream
@@ -93,7 +92,7 @@ def everything_passed(patch: pytest.MonkeyPatch) -> None:
 
 
 MUTANTS: dict[str, list[Break]] = {
-    "persisted": [replaces(SqliteRepository, "find", lambda self, records: [[] for _ in records])],
+    "persisted": [replaces(Repository, "find", lambda self, records: [[] for _ in records])],
     "dead": [forgets("dead", lambda _: set()), replaces(classes, "with_letter", lambda group, ids: set())],
     "discarded": [forgets("discarded", lambda _: set()), replaces(classes, "given_up", lambda group, ids: set())],
     "pending": [not_pending],
@@ -103,7 +102,7 @@ MUTANTS: dict[str, list[Break]] = {
     "lost_invalid": [replaces(classes, "_convicted", lambda judged, *_: judged._replace(state="lost"))],
     "gone": [replaces(scan, "_really_gone", lambda group, suspects: [])],
     "conflicting": [replaces(verdict, "conflicts", lambda judged: False)],
-    "duplicate_rows": [replaces(SqliteRepository, "surplus", lambda self: 0)],
+    "duplicate_rows": [replaces(Repository, "surplus", lambda self: 0)],
     "rows_without_entry": [replaces(IdSet, "__contains__", lambda self, number: True)],
 }
 

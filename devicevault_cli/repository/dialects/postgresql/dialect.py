@@ -1,353 +1,276 @@
-"""PostgreSQL: one transaction a batch, sent at once and collected later; safe against writers beside it."""
+"""PostgreSQL: settings inside each transaction, rights and columns from the catalog, what its errors mean."""
 
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator, Sequence
-from contextlib import contextmanager, suppress
-from itertools import compress
-from typing import Any
+from collections.abc import Iterator
+from contextlib import AbstractContextManager, contextmanager
+from dataclasses import dataclass
+from typing import Any, Protocol
 
 import psycopg
+from sqlalchemy import Column, ColumnElement, Connection, Insert, Text, cast
+from sqlalchemy.ext.compiler import compiles
 
 from devicevault_cli.errors import DvctlError, RecordRejected, TableAtFault, Unavailable
-from devicevault_cli.paging import paged
-from devicevault_cli.records import INT4_MAX, Record
-from devicevault_cli.repository.batches import Distinct, split_distinct
-from devicevault_cli.repository.dialects.postgresql import checks
-from devicevault_cli.repository.dialects.postgresql import faults as catalog
-from devicevault_cli.repository.dialects.postgresql import statements as sql
-from devicevault_cli.repository.dialects.postgresql.arrays import Array, instants, integers, texts
-from devicevault_cli.repository.dialects.postgresql.batch import Batch, pack
+from devicevault_cli.records import INT4_MAX
+from devicevault_cli.repository.dialects.base import Dialect, Facts
+from devicevault_cli.repository.dialects.postgresql import checks, faults, row_security, sequences, statements
 from devicevault_cli.repository.dialects.postgresql.connection import WatchedConnection, connect, conninfo
 from devicevault_cli.repository.dialects.postgresql.encoding import learn_encoding, unchanged
 from devicevault_cli.repository.dialects.postgresql.lock import end_frozen_holder
-from devicevault_cli.repository.dialects.postgresql.pipeline import (
-    PendingTransaction,
-    PipelineTransaction,
-    ServerError,
-    Statement,
-    rows_of,
-)
+from devicevault_cli.repository.dialects.postgresql.pipeline import ServerError
 from devicevault_cli.repository.errors import connection_lost, from_sqlstate
 from devicevault_cli.repository.faults import Fault
-from devicevault_cli.repository.locked_insert import needed_columns, require_columns
-from devicevault_cli.repository.model import INSERTED, CompletedSave, Existing, PendingSave, Saved
-from devicevault_cli.repository.repository import Repository, Value
-from devicevault_cli.repository.schema import to_text
 from devicevault_cli.repository.tables import TableSpec
-from devicevault_cli.repository.unencodable import save_around
 from devicevault_cli.repository.url import DatabaseUrl
 
-LOCK_MS, STATEMENT_MS = 10_000, 60_000
-SEND_MS, SLOWEST_BYTES_A_MS = 10_000, 100
-"""How long the server waits, the lock in hand, for a client to send its batch: so long, and longer for a large one."""
-SCAN_MS = 900_000
-"""For statements that read the whole table: counting, grouping."""
+PROBE_LOCK_MS, PROBE_MS = 2_000, 10_000
+
+_CONNECTION_LOST = ("08", "57", "58", "53", "25", "XX")
+"""Classes of SQLSTATE after which the connection is not used any more."""
 
 
-class PostgresRepository(Repository):
+class Unfinished(Protocol):
+    """A transaction sent and not answered yet."""
+
+    def finish(self) -> None:
+        """Wait for its end, however it comes."""
+
+
+@dataclass(slots=True)
+class PostgresFacts(Facts):
+    """What the catalog says of the table."""
+
+    loose: statements.Loose = statements.EXACT
+    diverts: bool = False
+    """Rows may be put into another table than the one named, where the INSERT does not report them."""
+
+
+class InsertOverriding(Insert):
+    """Puts a value even into an identity column that is GENERATED ALWAYS."""
+
+    inherit_cache = True
+
+
+@compiles(InsertOverriding)
+def _overriding(statement: InsertOverriding, compiler: Any, **given: Any) -> str:
+    text: str = compiler.visit_insert(statement, **given)
+    return text.replace(") VALUES (", ") OVERRIDING SYSTEM VALUE VALUES (", 1)
+
+
+class PostgresDialect(Dialect):
     """One table of a PostgreSQL database."""
 
-    dialect = "postgresql"
+    name = "postgresql"
+    unencodable = "22P05"
+    insert_with_id = InsertOverriding
+    leaves_outages_to_first_batch = True
+    facts: PostgresFacts
 
     def __init__(self, url: DatabaseUrl, spec: TableSpec, application_name: str = "dvctl") -> None:
-        super().__init__(url, spec)
+        super().__init__(url, spec, "postgresql+psycopg", use_native_hstore=False)
         self._conninfo = conninfo(url, application_name)
-        self._connection: WatchedConnection | None = None
-        self._loose = sql.EXACT
-        self._knows_columns = self._diverts = False
-        self._pending: PendingTransaction | None = None
-
-    # --- saving
-
-    def submit(self, records: Sequence[Record]) -> PendingSave:
-        """Send one transaction; the server works on it from now on.
-
-        One is pending at a time: the one before is completed first and keeps its own result. So that the server is
-        not kept waiting, submit the next batch before asking the last one for its result.
-        """
-        if not records:
-            return CompletedSave([])
-        with self._translated():
-            self._inspected()
-            if self._repertoires and not all(encodable := self.encodable(records)):
-                return save_around(self, records, encodable, "22P05")
-            planned = split_distinct(records, by_identifier=self.unique_index)
-            batch = Batch(self.spec, records, planned, [self._packed(records, part) for part in planned])
-            self._finish_pending()
-            connection = self._inspected()
-            transaction = PipelineTransaction(connection, self._statements(batch))
-        self._pending = PendingTransaction(transaction, lambda: self._collect(transaction, batch))
-        return self._pending
-
-    def _packed(self, records: Sequence[Record], part: Distinct) -> list[Array]:
-        return pack(self.spec, records, part)
-
-    def _statements(self, batch: Batch) -> Iterator[Statement]:
-        """The lock is a statement of its own: the next one's snapshot is then younger than the lock."""
-        yield Statement(sql.BEGIN)
-        key = sql.lock_key(self.spec) if not (self.unique_index and batch.named) else None
-        yield Statement(sql.settings(LOCK_MS, STATEMENT_MS, SEND_MS + batch.size // SLOWEST_BYTES_A_MS, lock=key))
-        yield from batch.statements(unique_index=self.unique_index, diverts=self._diverts, loose=self._loose)
-        yield Statement("COMMIT")
-
-    def _collect(self, transaction: PipelineTransaction, batch: Batch) -> list[Saved]:
-        with self._translated():
-            _, *results = transaction.results()
-        answers = [INSERTED] * len(batch.records)
-        left = batch.not_inserted(results)
-        for position, saved in zip(left, self._explained([batch.records[each] for each in left]), strict=True):
-            answers[position] = saved
-        return answers
-
-    def _explained(self, records: Sequence[Record]) -> list[Saved]:
-        """Why records were not inserted: the device first, as with every message."""
-        known = self.known_devices(record.device_id for record in records) if records else set()
-        found = self.find(records)
-        if records and not known:
-            with self._translated():
-                catalog.require_visible_devices(self._connected(), self.where, self.spec)
-        if any(not rows and record.device_id in known for record, rows in zip(records, found, strict=True)):
-            self._knows_columns = False
-            with self._translated():
-                raise catalog.no_row(self._connected(), self.where, self.spec)
-        return [
-            Saved("duplicate", rows[0]) if record.device_id in known else Saved("unknown-device")
-            for record, rows in zip(records, found, strict=True)
-        ]
-
-    # --- reading
-
-    def find(self, records: Sequence[Record]) -> list[list[Existing]]:
-        """For each record all rows with its identity, lowest id first."""
-        found: list[list[Existing]] = [[] for _ in records]
-        self._look()
-        named: list[int] = []
-        unnamed: list[int] = []
-        for position, record in compress(enumerate(records), self._identifiable(records)):
-            (named if record.task_identifier else unnamed).append(position)
-        for page in paged(named):
-            keys = [texts([records[position].task_identifier for position in page])]
-            self._find_page(sql.find_named(self.spec.name, self._loose), keys, page, found)
-        for page in paged(unnamed):
-            parts = [records[position] for position in page]
-            values = [
-                integers([record.device_id for record in parts]),
-                texts([record.task_id for record in parts]),
-                instants([record.timestamp for record in parts]),
-                texts([record.status for record in parts]),
-                texts([record.log for record in parts]),
-            ]
-            self._find_page(sql.find_unnamed(self.spec.name, self._loose), values, page, found)
-        return found
-
-    def _find_page(self, query: str, values: list[Array], page: list[int], found: list[list[Existing]]) -> None:
-        with self._translated():
-            connection = self._connected()
-            opening = (sql.BEGIN_READING, sql.settings(LOCK_MS, STATEMENT_MS, STATEMENT_MS, lock=None))
-            statements = [*map(Statement, opening), Statement(query, values), Statement("COMMIT")]
-            transaction = PipelineTransaction(connection, statements)
-            while not transaction.wait(0.5):
-                self.on_wait()
-            _, result = transaction.results()
-        for n, row_id, device_id, status in rows_of(result):
-            found[page[int(n) - 1]].append(Existing(int(row_id), int(device_id), status))
-
-    def _select(self, sql: str, values: Sequence[Value] = ()) -> list[tuple[Any, ...]]:
-        with self._translated():
-            connection = self._connected()
-            with connection.patient(SCAN_MS / 1000), connection.transaction():
-                # In another time zone the last hours of 9999 would be in a year that Python does not know; and psycopg
-                # reads times in ISO style only, whatever style the database or the role is set to.
-                connection.execute(
-                    f"SET TRANSACTION READ ONLY; SET LOCAL statement_timeout = {SCAN_MS};"
-                    f" SET LOCAL idle_in_transaction_session_timeout = {STATEMENT_MS}; SET LOCAL timezone = 'UTC';"
-                    " SET LOCAL datestyle = 'ISO'"
-                )
-                return connection.execute(sql, values or None).fetchall()
-
-    # --- the state of the database
-
-    def check(self, *, writing: bool = True) -> None:
-        """The server answers, has the tables and columns, and (`writing`) takes our writes."""
-        with self._translated():
-            connection = self._connected()
-            self._inspect(connection)
-            if writing:
-                checks.require_writable(connection, self.where)
-                checks.require_rights(connection, self.where, self.spec)
-                catalog.require_visible_devices(connection, self.where, self.spec)
-        if writing:
-            self.require_rows_taken(despite_outages=True)
-
-    def faults(self) -> list[Fault]:
-        """What is wrong with the table, the worst first."""
-        with self._translated():
-            found = list(catalog.sequence_faults(self._connected(), self.where, self.spec))
-        if not any(fault.refuses for fault in found) and (refused := self._probe(draw_id=False)):
-            found.append(Fault(refused))
-        return sorted(found, key=lambda fault: not fault.refuses)
-
-    def _try_row(self, record: Record | None, *, draw_id: bool) -> bool:
-        with self._translated():
-            connection = self._connected()
-            if record is None:
-                return catalog.try_copy(connection, self.spec)
-            values = [self._stored(*pair) for pair in zip(self.spec.columns, record, strict=True)]
-            row_id = None if draw_id else catalog.free_id(connection, self.spec)
-            return catalog.try_row(connection, self.spec, values, row_id)
-
-    def _probe_refused(self, error: RecordRejected) -> TableAtFault:
-        with self._translated():
-            found = catalog.sequence_faults(self._connected(), self.where, self.spec)
-            ids = next((fault.error for fault in found if fault.refuses), None)
-        return ids or super()._probe_refused(error)
-
-    def row_security(self) -> list[str]:
-        """What row-level security forbids, in sentences."""
-        with self._translated():
-            return catalog.row_security(self._connected(), self.spec)
-
-    def _inspect(self, connection: psycopg.Connection) -> None:
-        """Learn the type of the key and whether the unique index exists; compare the columns."""
-        needed = needed_columns(self)
-        there = checks.columns(connection, needed)
-        require_columns(self.where, needed, there)
-        self.device_id_max = catalog.LARGEST.get(there[self.spec.name]["device_id"], INT4_MAX)
-        self._loose = checks.loose_columns(connection, needed)
-        self.unique_index, self.equating_index = checks.unique_index(connection, self.spec, self._loose)
-        self._no_index = _CITEXT if there[self.spec.name]["task_identifier"] == "citext" else ""
-        self._diverts = catalog.diverts(connection, self.spec)
-        self._knows_columns = True
-
-    def _look(self) -> None:
-        with self._translated():
-            self._finish_pending()
-            self._inspected()
-
-    def _exact(self, column: str) -> str:
-        self._look()
-        return sql.exactly(self.spec.name, column, self._loose)
-
-    def _unchanged(self, characters: list[str]) -> list[str]:
-        with self._translated():
-            return unchanged(self._connected(), characters)
-
-    def _existing_tables(self) -> set[str]:
-        return {row[0] for row in self._select("SELECT tablename FROM pg_tables WHERE schemaname = current_schema()")}
-
-    def _execute(self, statements: Sequence[str]) -> None:
-        with self._translated():
-            connection = self._connected()
-            with connection.transaction():
-                for statement in statements:
-                    connection.execute(statement)
-
-    def _change(self, sql: str, rows: Sequence[Sequence[Value]]) -> None:
-        with self._translated():
-            connection = self._connected()
-            checks.require(connection, self.where, [(sql.partition(" ")[0], self.spec.name)])
-            with connection.transaction(), connection.cursor() as cursor:
-                cursor.executemany(sql, rows)
-
-    def _stored(self, column: str, value: Any) -> Value:
-        is_time = value is not None and self.spec.kind(column) == "time"
-        stored: Value = f"{to_text(value)}+00" if is_time else value
-        return stored
-
-    def _create_index(self, name: str) -> None:
-        key = self._exact("task_identifier")
-        with self._translated():
-            connection = self._connected()
-            # It waits for every open transaction, and then reads the table twice.
-            with connection.patient(math.inf):
-                checks.create_unique_index(connection, name, self.spec, key)
+        self.facts = PostgresFacts()
+        self._is_inspected = False
+        self.pending: Unfinished | None = None
 
     # --- the connection
 
-    def _connected(self) -> WatchedConnection:
-        """The connection, with no transaction pending on it."""
-        self._finish_pending()
-        return self._open()
-
-    def _inspected(self) -> WatchedConnection:
-        """The connection, and columns and unique index as this connection has seen them."""
-        connection = self._open()
-        if not self._knows_columns:
-            self._inspect(connection)
+    def _connect(self) -> WatchedConnection:
+        connection = connect(self._conninfo, self.where)
+        connection.on_wait = lambda: self.on_wait()  # noqa: PLW0108 (it may be set later)
         return connection
 
-    def _finish_pending(self) -> None:
+    def _prepare(self, connection: Connection) -> None:
+        self._is_inspected = False
+        session: Any = connection.connection.driver_connection
+        self.repertoires = learn_encoding(session, self.spec, self._unchanged)
+
+    def _is_lost(self, connection: Connection) -> bool:
+        return super()._is_lost(connection) or bool(connection.connection.driver_connection.closed)  # type: ignore[union-attr]
+
+    def connection(self) -> Connection:
+        """The connection, with no transaction pending on it."""
+        self.finish_pending()
+        return super().connection()
+
+    def busy_driver(self) -> WatchedConnection:
+        """The driver's connection, inspected; a transaction may be pending on it if it was inspected before."""
+        session: Any = super().connection().connection.driver_connection
+        if not self._is_inspected:
+            self.inspect()
+        watched: WatchedConnection = session
+        return watched
+
+    def finish_pending(self) -> None:
         """Complete the pending transaction; it keeps its result."""
-        if self._pending is not None:
-            while not self._pending.wait(0.5):
-                self.on_wait()
-            before, self._pending = self._pending, None
-            before.finish()
-
-    def _open(self) -> WatchedConnection:
-        if self._connection is None or self._connection.closed:
-            self._knows_columns = False
-            self._connection = connect(self._conninfo, self.where)
-            self._connection.on_wait = self._while_waiting
-            self._repertoires = learn_encoding(self._connection, self.spec, self._unchanged)
-        return self._connection
-
-    def _while_waiting(self) -> None:
-        self.on_wait()
+        if self.pending is not None:
+            pending, self.pending = self.pending, None
+            pending.finish()
 
     def close(self) -> None:
         """Close the connection; the server rolls back what was not committed."""
-        self._pending = None
-        if self._connection is not None:
-            connection, self._connection = self._connection, None
-            with suppress(psycopg.Error):
-                connection.close()
+        self.pending = None
+        super().close()
+
+    def _unchanged(self, characters: list[str]) -> list[str]:
+        with self.translated():
+            return unchanged(self.driver, characters)
+
+    # --- transactions
 
     @contextmanager
-    def _translated(self) -> Iterator[None]:
-        """Translates errors. What is left of the connection is closed unless the server just refused a statement."""
-        try:
-            yield
-        except ServerError as error:
-            raise self._meaning(error.refusal) from None
-        except psycopg.Error as error:
-            if error.sqlstate is None:
-                self.close()
-                raise connection_lost(str(error), self.where) from None
-            raise self._meaning(catalog.Refusal.of(error)) from None
-        except DvctlError:
-            raise
-        except BaseException:
-            self.close()
-            raise
+    def reading(self) -> Iterator[Connection]:
+        """A transaction that may read the whole table.
 
-    def _meaning(self, refusal: catalog.Refusal) -> DvctlError:
+        In another time zone the last hours of 9999 would be in a year that Python does not know; and psycopg reads
+        times in ISO style only, whatever style the database or the role is set to.
+        """
+        begin = (
+            f"{statements.BEGIN_READING}; SET LOCAL statement_timeout = {statements.SCAN_MS};"
+            f" SET LOCAL idle_in_transaction_session_timeout = {statements.STATEMENT_MS}; SET LOCAL timezone = 'UTC';"
+            " SET LOCAL datestyle = 'ISO'"
+        )
+        with self.translated(), self.driver.patient(statements.SCAN_MS / 1000), self.transaction(begin) as connection:
+            yield connection
+
+    def trial(self) -> AbstractContextManager[Connection]:
+        """A transaction that is rolled back, and waits for nobody long."""
+        limits = f"SET LOCAL lock_timeout = {PROBE_LOCK_MS}; SET LOCAL statement_timeout = {PROBE_MS}"
+        return self.transaction(f"{self.begin_writing}; {limits}", undo=True)
+
+    # --- the table
+
+    def inspect(self) -> None:
+        """Learn the type of the key and whether the unique index exists; compare the columns."""
+        with self.translated():
+            session = self.driver
+            needed = self.needed_columns()
+            there = checks.columns(session, needed)
+            self.require_columns(there)
+            loose = checks.loose_columns(session, needed)
+            unique_index, equating_index = checks.unique_index(session, self.spec, loose)
+            types = there[self.spec.name]
+            self.facts = PostgresFacts(
+                sequences.LARGEST.get(types["device_id"], INT4_MAX),
+                unique_index,
+                equating_index,
+                _CITEXT if types["task_identifier"] == "citext" else "",
+                loose,
+                faults.diverts(session, self.spec),
+            )
+            self._is_inspected = True
+
+    def require_writable(self) -> None:
+        """Raises Unavailable on a standby, Refused for a missing right, TableAtFault where no device is visible."""
+        with self.translated():
+            session = self.driver
+            checks.require_writable(session, self.where)
+            checks.require_rights(session, self.where, self.spec)
+            row_security.require_visible_devices(session, self.where, self.spec)
+
+    def require_right(self, right: str) -> None:
+        """Raises Refused where the user lacks a right on the table."""
+        with self.translated():
+            checks.require(self.driver, self.where, [(right, self.spec.name)])
+
+    def row_security(self) -> list[str]:
+        """What row-level security forbids, in sentences."""
+        with self.translated():
+            return row_security.sentences(self.driver, self.spec)
+
+    def exact(self, column: Column[Any]) -> ColumnElement[Any]:
+        """The column itself where it compares byte for byte already."""
+        with self.translated():
+            if not self._is_inspected:
+                self.inspect()
+        kind = statements.loose_type(self.spec.name, column.name, self.facts.loose)
+        if kind is None:
+            return column
+        return (column if kind in statements.COLLATABLE else cast(column, Text)).collate("C")
+
+    def create_unique_index(self, name: str) -> None:
+        """Create it beside running writers: it waits for every open transaction, and then reads the table twice."""
+        with self.translated():
+            self.inspect()
+            session = self.driver
+            key = statements.exactly(self.spec.name, "task_identifier", self.facts.loose)
+            with session.patient(math.inf):
+                checks.create_unique_index(session, name, self.spec, key)
+
+    # --- is the table at fault?
+
+    def known_faults(self) -> list[Fault]:
+        """An exhausted sequence, one that is nearly so, and one behind the largest id."""
+        with self.translated():
+            return list(sequences.sequence_faults(self.driver, self.where, self.spec))
+
+    def free_id(self) -> int | None:
+        """The next value of the sequence, so that the probe need not use it up."""
+        return sequences.free_id(self.driver, self.spec)
+
+    def check_deferred(self, connection: Connection) -> None:
+        """Check the constraints that are deferred to COMMIT."""
+        connection.exec_driver_sql("SET CONSTRAINTS ALL IMMEDIATE")
+
+    def probe_fault(self, error: RecordRejected) -> TableAtFault | None:
+        """A sequence that no row can be drawn from."""
+        return next((fault.error for fault in self.known_faults() if fault.refuses), None)
+
+    def no_row(self) -> Unavailable:
+        """The error for an INSERT that reported no row for a record, while none is there."""
+        self._is_inspected = False
+        with self.translated():
+            return faults.no_row(self.driver, self.where, self.spec)
+
+    def require_visible_devices(self) -> None:
+        """Raises TableAtFault where policies hide every device."""
+        with self.translated():
+            row_security.require_visible_devices(self.driver, self.where, self.spec)
+
+    # --- errors
+
+    def _survives(self, error: BaseException) -> bool:
+        """The server refused a statement, or dvctl raised an error by itself: the session is still good."""
+        if isinstance(error, psycopg.Error):
+            return error.sqlstate is not None and error.sqlstate[:2] not in _CONNECTION_LOST
+        if isinstance(error, ServerError):
+            return error.refusal.sqlstate[:2] not in _CONNECTION_LOST
+        return isinstance(error, DvctlError)
+
+    def _meaning(self, error: BaseException) -> DvctlError | None:
+        if isinstance(error, ServerError):
+            return self._refusal_meaning(error.refusal)
+        if not isinstance(error, psycopg.Error):
+            return None
+        if error.sqlstate is None:
+            return connection_lost(str(error), self.where)
+        return self._refusal_meaning(faults.Refusal.of(error))
+
+    def _refusal_meaning(self, refusal: faults.Refusal) -> DvctlError:
         sqlstate = refusal.sqlstate
-        if sqlstate[:2] in ("08", "57", "58", "53", "25", "XX"):
-            self.close()
         if sqlstate in ("23505", "42P10"):
             # The unique index came or went while we ran: look again before the next try.
-            self._knows_columns = False
+            self._is_inspected = False
         if sqlstate == "42P10":
             return Unavailable(f"{self.where}: the unique index went away (SQLSTATE 42P10)", hint="the next try knows")
         if sqlstate[:2] in ("22", "23") or (refusal.raised and sqlstate[:2] == "P0"):
             return self._rejected(refusal)
-        return from_sqlstate(sqlstate, self._told(sqlstate, refusal.text), self.where)
+        return from_sqlstate(sqlstate, self._with_ended_holder(sqlstate, refusal.text), self.where)
 
-    def _told(self, sqlstate: str, text: str) -> str:
+    def _with_ended_holder(self, sqlstate: str, text: str) -> str:
         """What the server said; where the table's lock could not be had, also whether a frozen holder was ended."""
-        if sqlstate == "55P03" and self._connection is not None:
-            pid = end_frozen_holder(self._connection, sql.lock_key(self.spec))
+        if sqlstate == "55P03" and self._opened is not None:
+            pid = end_frozen_holder(self.driver, statements.lock_key(self.spec))
             if pid is not None:
                 return f"{text}; ended session {pid} of a client that had stopped while it held the lock"
         return text
 
-    def _rejected(self, refusal: catalog.Refusal) -> DvctlError:
+    def _rejected(self, refusal: faults.Refusal) -> DvctlError:
         try:
-            if (session := self._connection) is not None and not session.closed:
-                return catalog.meaning(session, self.where, self.spec, refusal)
+            if self._opened is not None:
+                return faults.meaning(self.driver, self.where, self.spec, refusal)
         except psycopg.Error as error:
             self.close()
             return connection_lost(str(error), self.where)

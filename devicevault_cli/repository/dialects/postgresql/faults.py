@@ -1,20 +1,15 @@
-"""What PostgreSQL's catalog says about a refusal, the sequence of the key, row-level security; and the probe row."""
+"""What PostgreSQL's catalog says about a refusal: is it the table's fault, or may it be a record's?"""
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 import psycopg
 
 from devicevault_cli.errors import DvctlError, RecordRejected, TableAtFault, Unavailable
-from devicevault_cli.repository.faults import NULLABLE, Fault, copy_newest, null_refused, swallowed
-from devicevault_cli.repository.tables import DEVICES, TableSpec
-
-PROBE_LOCK_MS, PROBE_MS = 2_000, 10_000
-LARGEST = {"int2": 32_767, "int4": 2_147_483_647, "int8": 9_223_372_036_854_775_807}
-_NEARLY = 0.9
+from devicevault_cli.repository.dialects.postgresql.sequences import more_ids, set_sequence
+from devicevault_cli.repository.faults import NULLABLE, null_refused, swallowed
+from devicevault_cli.repository.tables import TableSpec
 
 
 class Refusal(NamedTuple):
@@ -57,7 +52,7 @@ def certain_fault(connection: psycopg.Connection, where: str, spec: TableSpec, r
     if refusal.raised:
         return None
     if refusal.sqlstate == "2200H":
-        return TableAtFault(f"{where}: {refusal.text} ({code})", hint=_more_ids(connection, spec))
+        return TableAtFault(f"{where}: {refusal.text} ({code})", hint=more_ids(connection, spec))
     if refusal.sqlstate == "23514" and refusal.table and not refusal.constraint:
         fix = f"create the partition, or CREATE TABLE {spec.name}_default PARTITION OF {spec.name} DEFAULT;"
         return TableAtFault(f"{where}: {refusal.table} has no partition for a row ({code})", hint=fix)
@@ -92,25 +87,8 @@ def _constraint_refuses(
     subject = f"{refusal.constraint} on {', '.join(columns)}" if columns else refusal.constraint
     fix = f"change or drop {refusal.constraint} of {spec.name}: it concerns no column that dvctl writes"
     if refusal.sqlstate == "23505" and all(drawn for _, drawn, _ in involved):
-        fix = f"the sequence is behind the table: {_set_sequence(spec)}"
+        fix = f"the sequence is behind the table: {set_sequence(spec)}"
     return TableAtFault(f"{where}: {spec.name} refuses rows: {subject} (SQLSTATE {refusal.sqlstate})", hint=fix)
-
-
-def _set_sequence(spec: TableSpec, sequence: str = "") -> str:
-    name = f"'{sequence}'" if sequence else f"pg_get_serial_sequence('{spec.name}', 'id')"
-    return f"SELECT setval({name}, (SELECT max(id) FROM {spec.name}));"
-
-
-def _more_ids(connection: psycopg.Connection, spec: TableSpec) -> str:
-    for sequence in sequences(connection, spec):
-        if sequence.maximum < LARGEST.get(sequence.kind, 0):
-            return f"ALTER SEQUENCE {sequence.name} NO MAXVALUE; if that is not enough: {_widen(spec, sequence.name)}"
-        return _widen(spec, sequence.name)
-    return f"look at the sequence of {spec.name}.id, and at those its triggers use"
-
-
-def _widen(spec: TableSpec, sequence: str) -> str:
-    return f"ALTER TABLE {spec.name} ALTER COLUMN id TYPE bigint; ALTER SEQUENCE {sequence} AS bigint;"
 
 
 def triggers(connection: psycopg.Connection, spec: TableSpec) -> list[str]:
@@ -133,120 +111,6 @@ def diverts(connection: psycopg.Connection, spec: TableSpec) -> bool:
 def _unfilled(connection: psycopg.Connection, spec: TableSpec) -> list[str]:
     """NOT NULL columns without a default that dvctl does not write."""
     return [name for (name,) in connection.execute(_UNFILLED, [spec.name, list(spec.columns)])]
-
-
-# --- the sequence of the key -----------------------------------------------------------------------------------------
-
-
-class KeySequence(NamedTuple):
-    """The sequence that fills the key. `following`: the value it gives next, None where the user may not see it."""
-
-    name: str
-    maximum: int
-    following: int | None
-    cycles: bool
-    kind: str
-
-
-def sequences(connection: psycopg.Connection, spec: TableSpec) -> list[KeySequence]:
-    """The sequences that fill the key: one, or none."""
-    found = []
-    rows = connection.execute(_SEQUENCES, [spec.name]).fetchall()
-    for name, start, step, maximum, cycles, last, visible, readable, kind in rows:
-        following = last + step if last is not None else start if visible else None
-        if last is None and readable:
-            ((value, called),) = connection.execute(f"SELECT last_value, is_called FROM {name}".encode())
-            following = value + step if called else value
-        found.append(KeySequence(name, min(maximum, LARGEST.get(kind, maximum)), following, cycles, kind))
-    return found
-
-
-def sequence_faults(connection: psycopg.Connection, where: str, spec: TableSpec) -> Iterator[Fault]:
-    """An exhausted sequence, one that is nearly so, and one behind the largest id."""
-    # Before the sequences: rows that others insert meanwhile must not make a sequence look as if it were behind.
-    ((largest,),) = connection.execute(f"SELECT max(id) FROM {spec.name}".encode())
-    for sequence in sequences(connection, spec):
-        if sequence.following is None:
-            continue
-        ends = f"{where}: sequence {sequence.name} of {spec.name}.id"
-        if sequence.following > sequence.maximum and not sequence.cycles:
-            yield Fault(TableAtFault(f"{ends} is exhausted at {sequence.maximum}", hint=_more_ids(connection, spec)))
-            continue
-        if largest is not None and largest >= sequence.following:
-            row = f"SELECT FROM {spec.name} WHERE id = %s"
-            taken = connection.execute(row.encode(), [sequence.following]).fetchone()
-            error = f"{ends} is behind: its next value is {sequence.following}, the largest id {largest}"
-            yield Fault(TableAtFault(error, hint=_set_sequence(spec, sequence.name)), refuses=taken is not None)
-        elif sequence.following > sequence.maximum * _NEARLY:
-            left = sequence.maximum - sequence.following
-            error = f"{ends} has {left:,} values left"
-            yield Fault(TableAtFault(error, hint=_more_ids(connection, spec)), refuses=False)
-
-
-# --- the probe row ---------------------------------------------------------------------------------------------------
-
-
-def free_id(connection: psycopg.Connection, spec: TableSpec) -> int | None:
-    """The next value of the sequence, so that the probe need not use it up; None where that is not possible."""
-    ((allowed,),) = connection.execute("SELECT has_column_privilege(%s::text, 'id', 'INSERT')", [spec.name])
-    found = sequences(connection, spec)
-    return found[0].following if allowed and len(found) == 1 else None
-
-
-def try_row(connection: psycopg.Connection, spec: TableSpec, values: Sequence[Any], row_id: int | None) -> bool:
-    """Insert one row and roll it back. -> whether it was there. Raises psycopg.Error."""
-    names = ", ".join(spec.columns)
-    marks = ", ".join(["%s"] * len(spec.columns))
-    insert = f"INSERT INTO {spec.name} ({names}) VALUES ({marks})"
-    if row_id is not None:
-        insert = f"INSERT INTO {spec.name} (id, {names}) OVERRIDING SYSTEM VALUE VALUES ({row_id:d}, {marks})"
-    there = f"SELECT FROM {spec.name} WHERE task_identifier = %s AND timestamp = %s"
-    with _rolled_back(connection):
-        connection.execute(insert.encode(), values)
-        connection.execute("SET CONSTRAINTS ALL IMMEDIATE")
-        key = [values[spec.columns.index(name)] for name in ("task_identifier", "timestamp")]
-        return connection.execute(there.encode(), key).fetchone() is not None
-
-
-def try_copy(connection: psycopg.Connection, spec: TableSpec) -> bool:
-    """Insert the newest row once more, as of now and without its log, and roll it back. -> whether there was one"""
-    with _rolled_back(connection):
-        copied = connection.execute(copy_newest(spec, "now()").encode()).rowcount
-        connection.execute("SET CONSTRAINTS ALL IMMEDIATE")
-        return copied == 1
-
-
-@contextmanager
-def _rolled_back(connection: psycopg.Connection) -> Iterator[None]:
-    with connection.transaction(force_rollback=True):
-        connection.execute(
-            f"SET LOCAL lock_timeout = {PROBE_LOCK_MS}; SET LOCAL statement_timeout = {PROBE_MS}".encode()
-        )
-        yield
-
-
-# --- row-level security ----------------------------------------------------------------------------------------------
-
-
-def row_security(connection: psycopg.Connection, spec: TableSpec) -> list[str]:
-    """What policies forbid the user, a sentence for each table and command."""
-    says = []
-    for table, user, command, permits in connection.execute(_POLICIES, [[spec.name, DEVICES], spec.name]):
-        if permits == "none":
-            says.append(f"no policy of {table} allows {command} to {user}")
-        elif permits == "some":
-            says.append(f"policies of {table} allow {command} to {user} for some rows only")
-    return says
-
-
-def require_visible_devices(connection: psycopg.Connection, where: str, spec: TableSpec) -> None:
-    """Raises TableAtFault where policies hide every device: each message would seem to be of an unknown one."""
-    for table, user, command, permits in connection.execute(_POLICIES, [[DEVICES], spec.name]):
-        if permits == "none":
-            error = f"{where}: row-level security hides every row of {table} from {user} ({command})"
-            raise TableAtFault(
-                error, hint=f"as the owner: CREATE POLICY ... ON {table} FOR SELECT TO {user} USING (true);"
-            )
 
 
 _TRIGGERS = """
@@ -289,45 +153,3 @@ SELECT a.attname, coalesce(a.attidentity <> '' OR pg_get_expr(f.adbin, f.adrelid
 FROM named
 LEFT JOIN pg_attribute AS a ON a.attrelid = named.rel AND a.attnum = named.num AND a.attnum > 0
 LEFT JOIN pg_attrdef AS f ON f.adrelid = a.attrelid AND f.adnum = a.attnum"""
-
-_SEQUENCES = """
-WITH key AS (
-    SELECT a.attrelid, a.attnum, t.typname FROM pg_attribute AS a JOIN pg_type AS t ON t.oid = a.atttypid
-    WHERE a.attrelid = to_regclass(quote_ident(%s)) AND a.attname = 'id'
-), filling AS (
-    SELECT d.objid AS id, key.typname FROM key JOIN pg_depend AS d ON d.classid = 'pg_class'::regclass
-        AND d.refclassid = 'pg_class'::regclass AND d.refobjid = key.attrelid AND d.refobjsubid = key.attnum
-        AND d.deptype = 'i'
-    UNION SELECT d.refobjid, key.typname FROM key
-    JOIN pg_attrdef AS f ON f.adrelid = key.attrelid AND f.adnum = key.attnum
-    JOIN pg_depend AS d ON d.classid = 'pg_attrdef'::regclass AND d.objid = f.oid
-        AND d.refclassid = 'pg_class'::regclass
-)
-SELECT s.seqrelid::regclass::text, s.seqstart, s.seqincrement, s.seqmax, s.seqcycle,
-    CASE WHEN has_sequence_privilege(s.seqrelid, 'USAGE, SELECT') THEN pg_sequence_last_value(s.seqrelid) END,
-    has_sequence_privilege(s.seqrelid, 'USAGE, SELECT'), has_sequence_privilege(s.seqrelid, 'SELECT'), filling.typname
-FROM filling JOIN pg_sequence AS s ON s.seqrelid = filling.id
-WHERE s.seqincrement > 0"""
-
-# Of each table with row-level security in force, for each command that dvctl uses: which rows are allowed.
-_POLICIES = """
-WITH policy AS (
-    SELECT n.oid AS namespace, p.tablename, p.cmd, p.permissive = 'PERMISSIVE' AS permits,
-        p.qual, coalesce(p.with_check, p.qual) AS checked
-    FROM pg_policies AS p JOIN pg_namespace AS n ON n.nspname = p.schemaname
-    WHERE 'public' = ANY (p.roles) OR EXISTS (
-        SELECT FROM unnest(p.roles) AS r (name) JOIN pg_roles ON rolname = r.name
-        WHERE pg_has_role(current_user, pg_roles.oid, 'member'))
-)
-SELECT c.relname, quote_ident(current_user), command, (
-    SELECT CASE WHEN bool_or(permits) IS NOT TRUE THEN 'none'
-        WHEN bool_or(permits AND condition = 'true') AND NOT bool_or(NOT permits AND condition <> 'true') THEN 'all'
-        ELSE 'some' END
-    FROM policy, LATERAL (SELECT CASE command WHEN 'SELECT' THEN qual ELSE checked END AS condition) AS l
-    WHERE namespace = c.relnamespace AND tablename = c.relname AND cmd IN ('ALL', command)
-)
-FROM unnest(%s::text[]) AS wanted (name)
-JOIN pg_class AS c ON c.oid = to_regclass(quote_ident(wanted.name))
-CROSS JOIN (VALUES ('SELECT'), ('INSERT')) AS v (command)
-WHERE row_security_active(c.oid) AND (command = 'SELECT' OR c.relname = %s)
-ORDER BY c.relname, command DESC"""

@@ -14,6 +14,11 @@ Loose: TypeAlias = frozenset[tuple[str, str, str]]
 In these a look-up by the column's index is followed by a comparison byte for byte.
 """
 EXACT: Loose = frozenset()
+COLLATABLE = ("text", "character varying")
+
+LOCK_MS, STATEMENT_MS = 10_000, 60_000
+SCAN_MS = 900_000
+"""For statements that read the whole table: counting, grouping."""
 
 BEGIN = "BEGIN ISOLATION LEVEL READ COMMITTED"
 """A statement after the lock sees what was committed before the lock was had; under REPEATABLE READ it would not."""
@@ -25,12 +30,15 @@ BEGIN_READING = "BEGIN ISOLATION LEVEL READ COMMITTED, READ ONLY"
 BY_INDEX = ("seqscan", "bitmapscan", "hashjoin", "mergejoin")
 
 
-def settings(lock_ms: int, statement_ms: int, idle_ms: int, *, lock: int | None) -> str:
-    """Sets up the transaction, for PgBouncer within it, and then waits for the lock (`lock`: its key)."""
+def settings(idle_ms: int, *, lock: int | None) -> str:
+    """Sets up the transaction, for PgBouncer within it, and then waits for the lock (`lock`: its key).
+
+    `idle_ms`: how long the server waits for the client, the lock in hand.
+    """
     values = {f"enable_{way}": "off" for way in BY_INDEX} | {"jit": "off"}
     # Else the planner copies the arrays, megabytes of logs, several times over.
     values["plan_cache_mode"] = "force_generic_plan"
-    values |= {"lock_timeout": str(lock_ms), "statement_timeout": str(statement_ms)}
+    values |= {"lock_timeout": str(LOCK_MS), "statement_timeout": str(STATEMENT_MS)}
     values["idle_in_transaction_session_timeout"] = str(idle_ms)
     parts = [f"set_config('{name}', '{value}', true)" for name, value in values.items()]
     if lock is not None:
@@ -70,13 +78,14 @@ _IDENTITY = "device_id, task_id, (extract(epoch FROM timestamp) * 1000000)::bigi
 
 def exactly(table: str, column: str, loose: Loose) -> str:
     """An expression that compares the column byte for byte; the column itself where it does so already."""
-    kind = _kind(table, column, loose)
+    kind = loose_type(table, column, loose)
     if kind is None:
         return column
-    return f'{column} COLLATE "C"' if kind in ("text", "character varying") else f'{column}::text COLLATE "C"'
+    return f'{column} COLLATE "C"' if kind in COLLATABLE else f'{column}::text COLLATE "C"'
 
 
-def _kind(table: str, column: str, loose: Loose) -> str | None:
+def loose_type(table: str, column: str, loose: Loose) -> str | None:
+    """The type of a column that takes different texts for equal; None: it does not."""
     return next((kind for owner, name, kind in loose if (owner, name) == (table, column)), None)
 
 
@@ -88,7 +97,7 @@ def _same(table: str, column: str, loose: Loose) -> str:
 
 def _found(table: str, column: str, loose: Loose) -> str:
     """The same, by the index of the column."""
-    same, kind = _same(table, column, loose), _kind(table, column, loose)
+    same, kind = _same(table, column, loose), loose_type(table, column, loose)
     return same if kind is None else f"e.{column} = r.{column}::{kind} AND {same}"
 
 
