@@ -18,7 +18,7 @@ from devicevault_cli.streams.stream import Stream
 if TYPE_CHECKING:
     from devicevault_cli.repository.repository import Repository
 
-Opened: TypeAlias = Callable[[], Repository | None]
+Opened: TypeAlias = "Callable[[], Repository | None]"
 """Opens the database, where one is configured."""
 
 RUNBOOK = "follow docs/runbooks/redis-flushed.md, then run `dvctl incidents acknowledge`"
