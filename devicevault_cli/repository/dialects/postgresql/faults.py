@@ -8,8 +8,11 @@ import psycopg
 
 from devicevault_cli.errors import DvctlError, RecordRejected, TableAtFault, Unavailable
 from devicevault_cli.repository.dialects.postgresql.sequences import more_ids, set_sequence
+from devicevault_cli.repository.dialects.postgresql.statements import load
 from devicevault_cli.repository.faults import NULLABLE, null_refused, swallowed
 from devicevault_cli.repository.tables import TableSpec
+
+_SQL = load("catalog.sql")
 
 
 class Refusal(NamedTuple):
@@ -76,7 +79,9 @@ def _constraint_refuses(
     connection: psycopg.Connection, where: str, spec: TableSpec, refusal: Refusal
 ) -> TableAtFault | None:
     """A constraint or index that involves no column of a message, nor one that may be derived from a message."""
-    found = connection.execute(_COLUMNS_OF, {"table": spec.name, "name": refusal.constraint}).fetchall()
+    found = connection.execute(
+        _SQL["columns_of_constraint"], {"table": spec.name, "name": refusal.constraint}
+    ).fetchall()
     involved = [(name, drawn, generated) for name, drawn, generated in found if name]
     derives = not all(drawn for _, drawn, _ in involved) and bool(triggers(connection, spec))
     if not found or any(
@@ -93,7 +98,7 @@ def _constraint_refuses(
 
 def triggers(connection: psycopg.Connection, spec: TableSpec) -> list[str]:
     """The triggers that may change a row before it is inserted, or discard it."""
-    return [name for (name,) in connection.execute(_TRIGGERS, [spec.name])]
+    return [name for (name,) in connection.execute(_SQL["triggers"], [spec.name])]
 
 
 def no_row(connection: psycopg.Connection, where: str, spec: TableSpec) -> Unavailable:
@@ -105,51 +110,9 @@ def no_row(connection: psycopg.Connection, where: str, spec: TableSpec) -> Unava
 
 def diverts(connection: psycopg.Connection, spec: TableSpec) -> bool:
     """Whether rows may be put into another table than the one named, where the INSERT does not report them."""
-    return connection.execute(_DIVERTS, [spec.name]).fetchone() is not None and bool(triggers(connection, spec))
+    return connection.execute(_SQL["diverts"], [spec.name]).fetchone() is not None and bool(triggers(connection, spec))
 
 
 def _unfilled(connection: psycopg.Connection, spec: TableSpec) -> list[str]:
     """NOT NULL columns without a default that dvctl does not write."""
-    return [name for (name,) in connection.execute(_UNFILLED, [spec.name, list(spec.columns)])]
-
-
-_TRIGGERS = """
-SELECT tgname FROM pg_trigger
-WHERE tgrelid = to_regclass(quote_ident(%s)) AND NOT tgisinternal AND tgenabled <> 'D'
-    AND tgtype & 5 = 5 AND tgtype & 66 <> 0
-ORDER BY tgname"""
-
-_DIVERTS = """
-SELECT 1 FROM pg_class AS c
-WHERE c.oid = to_regclass(quote_ident(%s)) AND (c.relkind = 'v'
-    OR c.relkind = 'r' AND EXISTS (SELECT FROM pg_inherits AS i WHERE i.inhparent = c.oid))"""
-
-_UNFILLED = """
-SELECT attname FROM pg_attribute
-WHERE attrelid = to_regclass(quote_ident(%s)) AND attnum > 0 AND NOT attisdropped AND attnotnull AND NOT atthasdef
-    AND attidentity = '' AND attname <> ALL (%s::text[])
-ORDER BY attnum"""
-
-# A constraint's columns, or an index's, those of its expressions too; of a partition or a child as well. `drawn`: the
-# column is filled by a sequence. A constraint without any column is a row of NULLs.
-_COLUMNS_OF = """
-WITH RECURSIVE ours (id) AS (
-    SELECT to_regclass(quote_ident(%(table)s))::oid
-    UNION SELECT i.inhrelid FROM pg_inherits AS i JOIN ours ON i.inhparent = ours.id
-), named AS (
-    SELECT con.conrelid AS rel, unnest(coalesce(con.conkey, '{}') || 0::smallint) AS num
-    FROM pg_constraint AS con JOIN ours ON con.conrelid = ours.id WHERE con.conname = %(name)s
-    UNION SELECT x.indrelid, unnest(x.indkey::smallint[])
-    FROM pg_class AS c JOIN pg_index AS x ON x.indexrelid = c.oid JOIN ours ON x.indrelid = ours.id
-    WHERE c.relname = %(name)s
-    UNION SELECT x.indrelid, d.refobjsubid::smallint
-    FROM pg_class AS c JOIN pg_index AS x ON x.indexrelid = c.oid JOIN ours ON x.indrelid = ours.id
-    JOIN pg_depend AS d ON d.classid = 'pg_class'::regclass AND d.objid = c.oid
-        AND d.refclassid = 'pg_class'::regclass AND d.refobjid = x.indrelid AND d.refobjsubid > 0
-    WHERE c.relname = %(name)s
-)
-SELECT a.attname, coalesce(a.attidentity <> '' OR pg_get_expr(f.adbin, f.adrelid) LIKE 'nextval(%%', false),
-    coalesce(a.attgenerated <> '', false)
-FROM named
-LEFT JOIN pg_attribute AS a ON a.attrelid = named.rel AND a.attnum = named.num AND a.attnum > 0
-LEFT JOIN pg_attrdef AS f ON f.adrelid = a.attrelid AND f.adnum = a.attnum"""
+    return [name for (name,) in connection.execute(_SQL["unfilled_columns"], [spec.name, list(spec.columns)])]

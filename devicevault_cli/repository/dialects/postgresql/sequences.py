@@ -8,8 +8,11 @@ from typing import NamedTuple
 import psycopg
 
 from devicevault_cli.errors import TableAtFault
+from devicevault_cli.repository.dialects.postgresql.statements import load
 from devicevault_cli.repository.faults import Fault
 from devicevault_cli.repository.tables import TableSpec
+
+_SQL = load("catalog.sql")
 
 LARGEST = {"int2": 32_767, "int4": 2_147_483_647, "int8": 9_223_372_036_854_775_807}
 _NEARLY = 0.9
@@ -28,7 +31,7 @@ class KeySequence(NamedTuple):
 def sequences(connection: psycopg.Connection, spec: TableSpec) -> list[KeySequence]:
     """The sequences that fill the key: one, or none."""
     found = []
-    rows = connection.execute(_SEQUENCES, [spec.name]).fetchall()
+    rows = connection.execute(_SQL["sequences"], [spec.name]).fetchall()
     for name, start, step, maximum, cycles, last, visible, readable, kind in rows:
         following = last + step if last is not None else start if visible else None
         if last is None and readable:
@@ -84,23 +87,3 @@ def more_ids(connection: psycopg.Connection, spec: TableSpec) -> str:
 
 def _widen(spec: TableSpec, sequence: str) -> str:
     return f"ALTER TABLE {spec.name} ALTER COLUMN id TYPE bigint; ALTER SEQUENCE {sequence} AS bigint;"
-
-
-_SEQUENCES = """
-WITH key AS (
-    SELECT a.attrelid, a.attnum, t.typname FROM pg_attribute AS a JOIN pg_type AS t ON t.oid = a.atttypid
-    WHERE a.attrelid = to_regclass(quote_ident(%s)) AND a.attname = 'id'
-), filling AS (
-    SELECT d.objid AS id, key.typname FROM key JOIN pg_depend AS d ON d.classid = 'pg_class'::regclass
-        AND d.refclassid = 'pg_class'::regclass AND d.refobjid = key.attrelid AND d.refobjsubid = key.attnum
-        AND d.deptype = 'i'
-    UNION SELECT d.refobjid, key.typname FROM key
-    JOIN pg_attrdef AS f ON f.adrelid = key.attrelid AND f.adnum = key.attnum
-    JOIN pg_depend AS d ON d.classid = 'pg_attrdef'::regclass AND d.objid = f.oid
-        AND d.refclassid = 'pg_class'::regclass
-)
-SELECT s.seqrelid::regclass::text, s.seqstart, s.seqincrement, s.seqmax, s.seqcycle,
-    CASE WHEN has_sequence_privilege(s.seqrelid, 'USAGE, SELECT') THEN pg_sequence_last_value(s.seqrelid) END,
-    has_sequence_privilege(s.seqrelid, 'USAGE, SELECT'), has_sequence_privilege(s.seqrelid, 'SELECT'), filling.typname
-FROM filling JOIN pg_sequence AS s ON s.seqrelid = filling.id
-WHERE s.seqincrement > 0"""

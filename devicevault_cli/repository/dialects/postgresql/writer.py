@@ -184,6 +184,6 @@ def find_statement(spec: TableSpec, records: Sequence[Record], facts: PostgresFa
 
 
 def _find(spec: TableSpec, columns: dict[str, Array], facts: PostgresFacts, *, named: bool) -> Statement:
-    if named:
-        return Statement(statements.find_named(spec.name, facts.loose), [columns["task_identifier"]])
-    return Statement(statements.find_unnamed(spec.name, facts.loose), [columns[name] for name in _UNNAMED])
+    names = ("task_identifier",) if named else _UNNAMED
+    text = statements.find(spec.name, named=named, loose=facts.loose)
+    return Statement(text, [columns[name] for name in names])
