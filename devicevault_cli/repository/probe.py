@@ -121,7 +121,8 @@ def _try_copy(dialect: Dialect) -> bool:
     replaced = {"timestamp": literal(now_ms() * 1000, schema.Instant), "log": literal("[]", schema.Words())}
     values: list[Any] = [replaced.get(name, table.c[name]) for name in columns]
     newest = select(*values).order_by(table.c.id.desc()).limit(1)
+    copy = insert(table).from_select(columns, newest).execution_options(preserve_rowcount=True)
     with dialect.trial() as connection:
-        copied = connection.execute(insert(table).from_select(columns, newest)).rowcount
+        copied = connection.execute(copy).rowcount
         dialect.check_deferred(connection)
     return copied > 0
