@@ -58,6 +58,9 @@ class LockedInsert:
         self._insert = dialect.statement_text(insert(dialect.table), self._spec.columns)
         self._times = [number for number, name in enumerate(self._spec.columns) if self._spec.kind(name) == "time"]
 
+    def prepare(self, records: Sequence[Record]) -> None:
+        """Nothing can be done in advance."""
+
     def submit(self, records: Sequence[Record]) -> CompletedSave:
         """Save the records and return when it is done."""
         answers: dict[int, Saved] = {}

@@ -9,7 +9,7 @@ from typing import Any, Protocol
 from sqlalchemy import ColumnElement, Select, bindparam, delete, func, insert, inspect, select, update
 
 from devicevault_cli.errors import DvctlError, RecordRejected, TableAtFault
-from devicevault_cli.paging import PAGE, paged
+from devicevault_cli.paging import ROWS_PER_STATEMENT, paged
 from devicevault_cli.records import Identity, Micros, Record
 from devicevault_cli.repository import probe, repertoire, schema
 from devicevault_cli.repository.dialects.base import Dialect
@@ -27,6 +27,9 @@ from devicevault_cli.repository.model import (
 
 class Writer(Protocol):
     """A way to save records and to find their rows."""
+
+    def prepare(self, records: Sequence[Record]) -> None:
+        """See `Repository.prepare`."""
 
     def submit(self, records: Sequence[Record]) -> PendingSave:
         """See `Repository.submit`."""
@@ -94,6 +97,10 @@ class Repository:
         if self._dialect.repertoires and not all(encodable := self._encodable(records)):
             return self._save_encodable(records, encodable)
         return self._writer.submit(records)
+
+    def prepare(self, records: Sequence[Record]) -> None:
+        """Do in advance what the next `submit` can do while the server still works on the batch before."""
+        self._writer.prepare(records)
 
     def save(self, records: Sequence[Record]) -> list[Saved]:
         """Submit and wait."""
@@ -169,7 +176,7 @@ class Repository:
 
     def latest_timestamp(self) -> Micros | None:
         """The latest `timestamp` of the rows inserted last: without an index, its maximum would read every row."""
-        newest = select(self._table.c.timestamp).order_by(self._table.c.id.desc()).limit(PAGE).subquery()
+        newest = select(self._table.c.timestamp).order_by(self._table.c.id.desc()).limit(ROWS_PER_STATEMENT).subquery()
         latest: Micros | None = self._scalar(select(func.max(newest.c.timestamp)))
         return latest
 

@@ -17,8 +17,8 @@ from devicevault_cli.operations.verify.scan import Scope, scan
 from devicevault_cli.operations.verify.verify import Progress, examine, quietly
 from devicevault_cli.operations.wording import entries
 from devicevault_cli.pipelines import RESULTS, Pipeline
+from devicevault_cli.streams.dead_letters import write_late_letter
 from devicevault_cli.streams.group import Group
-from devicevault_cli.streams.settled import write_late_letter
 
 if TYPE_CHECKING:
     from devicevault_cli.repository.repository import Repository

@@ -39,6 +39,18 @@ class PipelineWriter:
     def __init__(self, dialect: PostgresDialect) -> None:
         self._dialect = dialect
         self._spec = dialect.spec
+        self._prepared: Batch | None = None
+
+    def prepare(self, records: Sequence[Record]) -> None:
+        """Pack the records."""
+        self._prepared = self._batch(records)
+
+    def _batch(self, records: Sequence[Record]) -> Batch:
+        prepared, self._prepared = self._prepared, None
+        by_identifier = self._dialect.facts.unique_index
+        if prepared is not None and prepared.records is records and prepared.by_identifier == by_identifier:
+            return prepared
+        return Batch(self._spec, records, by_identifier=by_identifier)
 
     def submit(self, records: Sequence[Record]) -> PendingTransaction:
         """Send one transaction; the server works on it from now on.
@@ -48,7 +60,7 @@ class PipelineWriter:
         """
         with self._dialect.translated():
             self._dialect.busy_driver()
-            batch = Batch(self._spec, records, by_identifier=self._dialect.facts.unique_index)
+            batch = self._batch(records)
             self._dialect.finish_pending()
             session = self._dialect.busy_driver()
             transaction = PipelineTransaction(session, self._statements(batch))
@@ -123,7 +135,7 @@ class Batch:
     """Records that one transaction saves, in parts of distinct identities that are packed already."""
 
     def __init__(self, spec: TableSpec, records: Sequence[Record], *, by_identifier: bool = False) -> None:
-        self.records = records
+        self.records, self.by_identifier = records, by_identifier
         self._spec = spec
         self._parts = split_distinct(records, by_identifier=by_identifier)
         self._packed = [pack(spec, [records[position] for position in part.positions]) for part in self._parts]
