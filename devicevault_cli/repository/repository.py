@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from itertools import compress
 from typing import Any, Protocol
 
@@ -69,15 +69,6 @@ class Repository:
     def equating_index(self) -> str:
         """A unique index that takes different identifiers for equal (by case, accents); known after `check()`."""
         return self._dialect.facts.equating_index
-
-    @property
-    def on_wait(self) -> Callable[[], None]:
-        """Called about twice a second while `submit` waits for the batch before; what it raises ends the waiting."""
-        return self._dialect.on_wait
-
-    @on_wait.setter
-    def on_wait(self, call: Callable[[], None]) -> None:
-        self._dialect.on_wait = call
 
     def close(self) -> None:
         """Close the connection; a later call connects again."""

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import warnings
 from abc import abstractmethod
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Iterable, Sequence
 from contextlib import AbstractContextManager
 from dataclasses import dataclass
 from typing import Any, ClassVar
@@ -59,7 +59,6 @@ class Dialect(Session):
         self.table = schema.METADATA.tables[spec.name]
         self.facts = Facts()
         self.repertoires: repertoire.Repertoires = {}
-        self.on_wait: Callable[[], None] = lambda: None
 
     def open(self) -> None:
         """Connect, and learn which character sets the columns have; a pending transaction stays pending."""

@@ -16,7 +16,7 @@ from devicevault_cli.errors import DvctlError, RecordRejected, TableAtFault, Una
 from devicevault_cli.records import INT4_MAX
 from devicevault_cli.repository.dialects.base import Dialect, Facts
 from devicevault_cli.repository.dialects.postgresql import checks, faults, row_security, sequences, statements
-from devicevault_cli.repository.dialects.postgresql.connection import WatchedConnection, connect, conninfo
+from devicevault_cli.repository.dialects.postgresql.connection import LimitedConnection, connect, conninfo
 from devicevault_cli.repository.dialects.postgresql.encoding import learn_encoding, unchanged
 from devicevault_cli.repository.dialects.postgresql.lock import end_frozen_holder
 from devicevault_cli.repository.dialects.postgresql.pipeline import ServerError
@@ -77,10 +77,8 @@ class PostgresDialect(Dialect):
 
     # --- the connection
 
-    def _connect(self) -> WatchedConnection:
-        connection = connect(self._conninfo, self.where)
-        connection.on_wait = lambda: self.on_wait()  # noqa: PLW0108 (it may be set later)
-        return connection
+    def _connect(self) -> LimitedConnection:
+        return connect(self._conninfo, self.where)
 
     def _prepare(self, connection: Connection) -> None:
         self._is_inspected = False
@@ -95,13 +93,13 @@ class PostgresDialect(Dialect):
         self.finish_pending()
         return super().connection()
 
-    def busy_driver(self) -> WatchedConnection:
+    def busy_driver(self) -> LimitedConnection:
         """The driver's connection, inspected; a transaction may be pending on it if it was inspected before."""
         session: Any = super().connection().connection.driver_connection
         if not self._is_inspected:
             self.inspect()
-        watched: WatchedConnection = session
-        return watched
+        limited: LimitedConnection = session
+        return limited
 
     def finish_pending(self) -> None:
         """Complete the pending transaction; it keeps its result."""
@@ -132,7 +130,7 @@ class PostgresDialect(Dialect):
             f" SET LOCAL idle_in_transaction_session_timeout = {statements.STATEMENT_MS}; SET LOCAL timezone = 'UTC';"
             " SET LOCAL datestyle = 'ISO'"
         )
-        with self.translated(), self.driver.patient(statements.SCAN_MS / 1000), self.transaction(begin) as connection:
+        with self.translated(), self.driver.allowing(statements.SCAN_MS / 1000), self.transaction(begin) as connection:
             yield connection
 
     def trial(self) -> AbstractContextManager[Connection]:
@@ -196,7 +194,7 @@ class PostgresDialect(Dialect):
             self.inspect()
             session = self.driver
             key = statements.exactly(self.spec.name, "task_identifier", self.facts.loose)
-            with session.patient(math.inf):
+            with session.allowing(math.inf):
                 checks.create_unique_index(session, name, self.spec, key)
 
     # --- is the table at fault?

@@ -13,7 +13,7 @@ from psycopg.pq import ConnStatus, DiagnosticField, ExecStatus, Format
 from devicevault_cli.errors import DvctlError, Unavailable
 from devicevault_cli.records import Identity
 from devicevault_cli.repository.dialects.postgresql.arrays import Array
-from devicevault_cli.repository.dialects.postgresql.connection import ANSWER_S, WatchedConnection
+from devicevault_cli.repository.dialects.postgresql.connection import ANSWER_S, LimitedConnection
 from devicevault_cli.repository.dialects.postgresql.faults import Refusal
 from devicevault_cli.repository.model import Saved
 
@@ -60,7 +60,7 @@ class PipelineTransaction:
     Raises psycopg.OperationalError where the connection breaks, also after ANSWER_S of silence.
     """
 
-    def __init__(self, connection: WatchedConnection, statements: Iterable[Statement]) -> None:
+    def __init__(self, connection: LimitedConnection, statements: Iterable[Statement]) -> None:
         self._connection = connection
         self._pgconn: PGconn = connection.pgconn
         self._results: list[PGresult] = []
@@ -77,8 +77,7 @@ class PipelineTransaction:
                 self._send_in_two(statement)
         self._sync()
         while self._pgconn.flush():
-            if not self._poll(select.POLLIN | select.POLLOUT, 0.5):
-                connection.on_wait()
+            self._poll(select.POLLIN | select.POLLOUT, 0.5)
 
     def _send(self, statement: Statement) -> None:
         arrays = statement.arrays
@@ -120,8 +119,8 @@ class PipelineTransaction:
                 raise ServerError(Refusal(*(_field(result, field) for field in _FIELDS)))
         return [result for result in self._results if result.status == ExecStatus.TUPLES_OK]
 
-    def _poll(self, events: int, seconds: float) -> bool:
-        """Wait for the socket. -> whether anything came of it"""
+    def _poll(self, events: int, seconds: float) -> None:
+        """Wait for the socket, and read what arrived."""
         poller = select.poll()
         poller.register(self._pgconn.socket, events)
         ready = poller.poll(max(0.0, seconds) * 1000)
@@ -131,7 +130,6 @@ class PipelineTransaction:
             self._heard = time.monotonic()
         elif time.monotonic() - self._heard > ANSWER_S:
             raise psycopg.OperationalError(f"no answer within {ANSWER_S:g} s")
-        return bool(ready)
 
     def _take(self) -> bool:
         """Take the answers that have arrived; None from libpq stands between those of two statements."""

@@ -124,8 +124,6 @@ class PipelineWriter:
         with self._dialect.translated():
             session = self._dialect.driver
             transaction = PipelineTransaction(session, [*opening, look_up, Statement("COMMIT")])
-            while not transaction.wait(0.5):
-                self._dialect.on_wait()
             _, result = transaction.results()
         for number, row_id, device_id, status in rows_of(result):
             yield int(number), Existing(int(row_id), int(device_id), status)
