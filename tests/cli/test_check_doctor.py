@@ -9,8 +9,7 @@ from contextlib import closing
 
 import pytest
 
-from devicevault_cli.repository import tables
-from devicevault_cli.repository.repository import open_repository
+from devicevault_cli.repository import open_repository, tables
 from devicevault_cli.streams.connect import connect
 from devicevault_cli.streams.consumer import GroupConsumer
 from devicevault_cli.streams.group import Group

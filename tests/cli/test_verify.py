@@ -12,8 +12,7 @@ from pathlib import Path
 
 import pytest
 
-from devicevault_cli.repository import tables
-from devicevault_cli.repository.repository import open_repository
+from devicevault_cli.repository import open_repository, tables
 from devicevault_cli.streams.connect import connect
 from devicevault_cli.streams.stream import Stream
 from tests.cli.conftest import Cli

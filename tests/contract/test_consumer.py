@@ -12,7 +12,8 @@ from devicevault_cli.consumer.in_hand import InHand
 from devicevault_cli.consumer.reader import MAX_ATTEMPTS_ALONE
 from devicevault_cli.errors import LocksExhausted, RecordRejected, Unavailable
 from devicevault_cli.records import Record
-from devicevault_cli.repository.repository import Repository, open_repository
+from devicevault_cli.repository import open_repository
+from devicevault_cli.repository.repository import Repository
 from devicevault_cli.repository.tables import RESULTS
 from devicevault_cli.streams import keys
 from devicevault_cli.streams.connect import connect

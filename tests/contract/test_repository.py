@@ -9,7 +9,9 @@ import pytest
 
 from devicevault_cli.errors import DvctlError, SchemaMismatch, Unavailable
 from devicevault_cli.records import INT4_MAX, LATEST, StorageResult
-from devicevault_cli.repository.repository import Duplicate, Existing, Repository, Saved, open_repository
+from devicevault_cli.repository import open_repository
+from devicevault_cli.repository.model import Duplicate, Existing, Saved
+from devicevault_cli.repository.repository import Repository
 from devicevault_cli.repository.tables import RESULTS, STORAGE
 from tests.support import django_models
 from tests.support.records import DISTINCT, T0, as_django, execute, insert, result, stored

@@ -9,8 +9,10 @@ from contextlib import closing
 import pytest
 import redis
 
-from devicevault_cli.repository import mysql, postgres_connection, postgres_flight, sqlite
-from devicevault_cli.repository.postgres_connection import WatchedConnection
+from devicevault_cli.repository.dialects import mysql, sqlite
+from devicevault_cli.repository.dialects.postgresql import connection as postgres_connection
+from devicevault_cli.repository.dialects.postgresql import pipeline
+from devicevault_cli.repository.dialects.postgresql.connection import LimitedConnection
 from tests.support import servers
 from tests.support.daemon import Daemon, consuming
 from tests.support.mariadb_server import MariaDbServer
@@ -60,8 +62,8 @@ def test_the_database_answers_no_more(
     which: str, request: pytest.FixtureRequest, redis_url: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """A blackhole: nobody resets the connection. The real times are a minute and more."""
-    monkeypatch.setattr(postgres_flight, "ANSWER_S", 2.0)
-    monkeypatch.setattr(WatchedConnection, "patience_s", 2.0)
+    monkeypatch.setattr(pipeline, "ANSWER_S", 2.0)
+    monkeypatch.setattr(LimitedConnection, "silence_s", 2.0)
     monkeypatch.setitem(postgres_connection.CONNECT, "connect_timeout", "2")
     monkeypatch.setattr(mysql, "ANSWER_S", 2.0)
     url = request.getfixturevalue(which)

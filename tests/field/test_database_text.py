@@ -16,13 +16,14 @@ import pytest
 import redis
 
 from devicevault_cli.operations.save import save_bisecting
-from devicevault_cli.repository.repository import Repository, open_repository
+from devicevault_cli.repository import open_repository
+from devicevault_cli.repository.repository import Repository
 from devicevault_cli.repository.tables import RESULTS, STORAGE
 from tests.support import schema
 from tests.support.mariadb_server import MariaDbServer
 from tests.support.postgres_server import PostgresServer
 from tests.support.process import Dvctl
-from tests.support.records import execute, result, stored
+from tests.support.records import execute, result, select_through, stored
 from tests.support.rows import select
 from tests.support.servers import postgres_params, unavailable
 
@@ -545,4 +546,4 @@ def test_the_url_says_how_long_a_silent_server_is_waited_for(dvctl: Dvctl, silen
 
 def test_a_statement_may_take_longer_than_the_login(mariadb_url: str, opened: Callable[..., Repository]) -> None:
     repository = opened(f"{mariadb_url}?connect_timeout=1")
-    assert repository._select("SELECT SLEEP(1.6)") == [(0,)]
+    assert select_through(repository, "SELECT SLEEP(1.6)") == [(0,)]

@@ -13,7 +13,7 @@ from devicevault_cli.consumer.options import ConsumeOptions
 from devicevault_cli.consumer.shutdown import Stop
 from devicevault_cli.consumer.worker import Worker
 from devicevault_cli.pipelines import RESULTS
-from devicevault_cli.repository.repository import open_repository
+from devicevault_cli.repository import open_repository
 from devicevault_cli.repository.tables import TABLES
 from devicevault_cli.streams.connect import SOCKET_TIMEOUT_S, connect
 from devicevault_cli.streams.consumer import GroupConsumer

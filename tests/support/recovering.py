@@ -10,7 +10,8 @@ from typing import Any
 from devicevault_cli.operations.changes import journal
 from devicevault_cli.operations.changes.change import A, Change, answer_without_applying, carry_out
 from devicevault_cli.pipelines import RESULTS
-from devicevault_cli.repository.repository import Repository, open_repository
+from devicevault_cli.repository import open_repository
+from devicevault_cli.repository.repository import Repository
 from devicevault_cli.repository.tables import TABLES
 from devicevault_cli.streams.connect import connect
 from devicevault_cli.streams.group import Group

@@ -26,8 +26,8 @@ from devicevault_cli.output.report.html import html
 from devicevault_cli.output.report.markdown import markdown
 from devicevault_cli.output.report.text import text_lines
 from devicevault_cli.pipelines import RESULTS, STORAGE
-from devicevault_cli.repository import tables
-from devicevault_cli.repository.repository import Repository, open_repository
+from devicevault_cli.repository import open_repository, tables
+from devicevault_cli.repository.repository import Repository
 from devicevault_cli.streams.dead_letters import DeadLetter, DeadLetters, write_late_letter
 from devicevault_cli.streams.group import Group
 from devicevault_cli.streams.model import EntryId

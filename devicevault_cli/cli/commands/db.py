@@ -46,7 +46,7 @@ def init(
     For tests and trials only: a real database belongs to DeviceVault's migrations.
     """
     from devicevault_cli.operations.database.init import InitAnswer, init_tables
-    from devicevault_cli.repository.repository import open_repository
+    from devicevault_cli.repository import open_repository
     from devicevault_cli.repository.tables import TABLES
 
     run.printer.note("creates DeviceVault's four tables in an empty database; a real one belongs to its migrations")

@@ -72,7 +72,7 @@ def _opener(run: Runtime) -> "Callable[[], Repository] | None":
         return None
 
     def opened() -> "Repository":
-        from devicevault_cli.repository.repository import open_repository
+        from devicevault_cli.repository import open_repository
         from devicevault_cli.repository.tables import TABLES
 
         return open_repository(run.settings.database_url, TABLES[run.pipeline.table])

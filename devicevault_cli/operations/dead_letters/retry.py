@@ -6,7 +6,7 @@ from collections import Counter
 from collections.abc import Generator, Iterator, Mapping
 from contextlib import closing
 from dataclasses import dataclass, field
-from typing import NamedTuple
+from typing import TYPE_CHECKING, NamedTuple
 
 from devicevault_cli.errors import Usage
 from devicevault_cli.messages import Decision, Decoded, Rejected
@@ -22,10 +22,12 @@ from devicevault_cli.paging import read_ahead
 from devicevault_cli.pipelines import Pipeline
 from devicevault_cli.plural import number
 from devicevault_cli.records import Record, identity
-from devicevault_cli.repository.repository import Repository
 from devicevault_cli.streams.dead_letters import PACKED, DeadLetter, DeadLetters, pack, unpack
 from devicevault_cli.streams.model import Entry, fields_of, pairs_of
 from devicevault_cli.times import now_iso
+
+if TYPE_CHECKING:
+    from devicevault_cli.repository.repository import Repository
 
 ORIGINAL = b"_dvctl.original."
 Repairs = Mapping[bytes, bytes]

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, replace
+from typing import TYPE_CHECKING
 
 from devicevault_cli.errors import DvctlError, Usage
 from devicevault_cli.operations.answer import ChangeAnswer, optional
@@ -22,9 +23,11 @@ from devicevault_cli.operations.monitoring.liveness import liveness_of, not_know
 from devicevault_cli.operations.replay.preview import ReplayPreview
 from devicevault_cli.operations.wording import entries, some
 from devicevault_cli.pipelines import Pipeline
-from devicevault_cli.repository.repository import Repository
 from devicevault_cli.streams.group import Group
 from devicevault_cli.streams.model import ZERO, EntryId, GroupInfo
+
+if TYPE_CHECKING:
+    from devicevault_cli.repository.repository import Repository
 
 NAMED = 5
 """Skipped entries whose ids the plan shows."""

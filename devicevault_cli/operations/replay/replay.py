@@ -8,6 +8,7 @@ from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping
 from contextlib import closing
 from dataclasses import dataclass, field
+from typing import TYPE_CHECKING
 
 from devicevault_cli.errors import RecordRejected
 from devicevault_cli.messages import Decoded, Rejected
@@ -23,8 +24,10 @@ from devicevault_cli.paging import read_ahead
 from devicevault_cli.pipelines import Pipeline
 from devicevault_cli.plural import number
 from devicevault_cli.records import Record
-from devicevault_cli.repository.repository import Repository
 from devicevault_cli.streams.model import Entry
+
+if TYPE_CHECKING:
+    from devicevault_cli.repository.repository import Repository
 
 log = logging.getLogger("dvctl.replay")
 
