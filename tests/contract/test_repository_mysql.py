@@ -94,7 +94,7 @@ def test_a_statement_that_waits_too_long_leaves_nothing_half_done(
     repository.close()
     repository.check()
     first = "INSERT INTO devices_devicebackupresult (task_id, task_identifier, device_id, status, timestamp, log)"
-    monkeypatch.setattr(repository, "_insert", lambda new: (_one_by_one(repository, first, new), None)[1], raising=True)
+    monkeypatch.setattr(repository, "_insert", lambda new: _one_by_one(repository, first, new), raising=True)
     with closing(mariadb_server.connect(mariadb_url)) as other, other.cursor() as cursor:
         cursor.execute("BEGIN")
         cursor.execute("SELECT id FROM devices_device WHERE id = 50 FOR UPDATE")

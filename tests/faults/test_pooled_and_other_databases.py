@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import logging
 from collections.abc import Iterator
 from contextlib import closing
 
@@ -12,7 +11,7 @@ import redis
 from devicevault_cli.repository import mysql, postgres_connection, postgres_flight, sqlite
 from devicevault_cli.repository.postgres_connection import WatchedConnection
 from tests.support import servers
-from tests.support.daemon import Daemon, consuming
+from tests.support.daemon import Daemon, at_work, consuming
 from tests.support.mariadb_server import MariaDbServer
 from tests.support.messages import Message, good, mixed, publish
 from tests.support.oracle import TABLE, assert_everything, held
@@ -24,11 +23,6 @@ from tests.support.server import wait_until
 from tests.support.sqlite_database import locked
 
 pytestmark = [pytest.mark.faults]
-
-
-@pytest.fixture(autouse=True)
-def _whole_log(caplog: pytest.LogCaptureFixture) -> None:
-    caplog.set_level(logging.DEBUG, "dvctl.consume")
 
 
 @pytest.fixture
@@ -90,9 +84,7 @@ def test_sqlite_with_another_writer(
 @pytest.fixture
 def on_mariadb(redis_url: str, mariadb_url: str) -> Iterator[Daemon]:
     """A consumer at work there."""
-    with consuming(redis_url, mariadb_url) as running:
-        running.publish(mixed(40))
-        running.wait_settled()
+    with at_work(redis_url, mariadb_url) as running:
         yield running
 
 

@@ -22,7 +22,7 @@ with atheris.instrument_imports(include=["devicevault_cli"]):
     from devicevault_cli.output.escapes import csv_cell, to_json, visible
     from devicevault_cli.redact import redact, scrub
     from devicevault_cli.repository.url import parse_url
-    from devicevault_cli.streams.dead_letters import message_fields, read_discard, read_letter, unpack
+    from devicevault_cli.streams.dead_letters import read_discard, read_letter, unpack
     from devicevault_cli.streams.model import Entry, EntryId
     from tests.support.replies import READERS, read
 
@@ -68,7 +68,7 @@ def one_text(data: bytes) -> None:
     for read_bytes in (lambda: parse_line(data, "here"), lambda: unpack(data), lambda: parse_url(text)):
         with suppress(DvctlError):
             read_bytes()
-    message_fields({b"_dvctl.packed": data})
+    read_letter(Entry(EntryId(1, 0), {b"_dvctl.id": b"1-0", b"_dvctl.packed": data}))
     read_discard(data, None)
     redact(text)
     scrub(text)

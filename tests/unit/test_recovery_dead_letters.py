@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-
 import pytest
 
 from devicevault_cli.errors import RecordRejected, StalePlan, Unavailable, Usage
@@ -23,20 +21,13 @@ from devicevault_cli.streams.dead_letters import DeadLetter, DeadLetters
 from devicevault_cli.streams.group import Group
 from devicevault_cli.streams.model import EntryId
 from tests.support.consuming import drain
-from tests.support.recovering import apply, dump, group_on, message, table_at
+from tests.support.recovering import apply, dump, message
 
 
 @pytest.fixture
-def group(each_redis_url: str) -> Iterator[Group]:
-    with group_on(each_redis_url) as group:
-        group.create()
-        yield group
-
-
-@pytest.fixture
-def table(sqlite_url: str) -> Iterator[Repository]:
-    with table_at(sqlite_url) as table:
-        yield table
+def redis_url(each_redis_url: str) -> str:
+    """Every test here runs on each version of Redis."""
+    return each_redis_url
 
 
 def dead(group: Group, table: Repository, *messages: dict[bytes, bytes]) -> list[EntryId]:
@@ -49,10 +40,12 @@ def letters(group: Group) -> dict[EntryId, DeadLetter]:
     return {each.id: each for page in DeadLetters(group.stream, group.name).pages() for each in page}
 
 
-def retry(group: Group, table: Repository, *repairs: str, chosen: Letters | None = None, **how: bool) -> Answer:
+def retry(
+    group: Group, table: Repository, *repairs: str, chosen: Letters | None = None, dry_run: bool = False
+) -> Answer:
     of = DeadLetters(group.stream, group.name)
     fixes = parse_repairs(list(repairs))
-    return apply(lambda: plan_retry(of, chosen or Letters(), RESULTS, table, fixes), **how)
+    return apply(lambda: plan_retry(of, chosen or Letters(), RESULTS, table, fixes), dry_run=dry_run)
 
 
 def test_list_show_and_stats_count_by_reason(group: Group, table: Repository) -> None:

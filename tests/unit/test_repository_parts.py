@@ -20,11 +20,11 @@ from devicevault_cli.errors import (
     Unavailable,
 )
 from devicevault_cli.paging import paged
-from devicevault_cli.records import LATEST, identity
+from devicevault_cli.records import LATEST, DeviceResult, Identity, identity
 from devicevault_cli.repository import failures
 from devicevault_cli.repository.instants import to_micros, to_text
 from devicevault_cli.repository.postgres_arrays import EPOCH, Array, instants, integers, texts
-from devicevault_cli.repository.tables import RESULTS, STORAGE
+from devicevault_cli.repository.tables import RESULTS, STORAGE, TableSpec
 from devicevault_cli.repository.url import parse_url
 from devicevault_cli.repository.waves import waves
 from tests.support.records import result
@@ -37,7 +37,7 @@ _records = st.lists(
 
 
 @given(_records, st.booleans())
-def test_waves_keep_repeats_apart_and_in_order(records: list, by_identifier: bool) -> None:
+def test_waves_keep_repeats_apart_and_in_order(records: list[DeviceResult], by_identifier: bool) -> None:
     planned = waves(records, by_identifier=by_identifier)
     assert sorted(position for wave in planned for position in wave.positions) == list(range(len(records)))
     seen = defaultdict(list)
@@ -154,7 +154,7 @@ def test_a_url_that_cannot_be_read_is_not_repeated(url: str) -> None:
 
 @pytest.mark.parametrize("spec", [RESULTS, STORAGE])
 @pytest.mark.parametrize("which", ["key", (7, "task", 5, "failure", "[]")])
-def test_a_probe_has_the_identity(spec, which) -> None:
+def test_a_probe_has_the_identity(spec: TableSpec, which: Identity) -> None:
     assert identity(spec.probe(which)) == which
 
 

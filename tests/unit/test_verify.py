@@ -235,7 +235,12 @@ def test_what_moves_during_the_scan_is_not_called_lost(
         move(seeded)
     else:
         look_again = Judge._delivered_now
-        monkeypatch.setattr(Judge, "_delivered_now", lambda judge, ids: (move(seeded), look_again(judge, ids))[1])
+
+        def after_the_move(judge: Judge, ids: list[EntryId]) -> Any:
+            move(seeded)
+            return look_again(judge, ids)
+
+        monkeypatch.setattr(Judge, "_delivered_now", after_the_move)
     assert {each.state for each in judge.page(entries, ())}.isdisjoint(("lost", "lost_invalid"))
 
 
