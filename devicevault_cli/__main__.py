@@ -2,6 +2,6 @@
 
 from __future__ import annotations
 
-from devicevault_cli.entry import main
+from devicevault_cli.cli.entry import main
 
 main()

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from devicevault_cli.commands.help import TEXTS, help_file, label, render, summary
-from devicevault_cli.commands.table import GROUPS, PANELS, TABLE, load
+from devicevault_cli.cli.help import TEXTS, help_file, label, render, summary
+from devicevault_cli.cli.table import GROUPS, PANELS, TABLE, load
 from tools.completions.bash import bash
 from tools.completions.fish import fish
 from tools.completions.zsh import zsh

@@ -13,7 +13,7 @@ from contextlib import ExitStack
 import pytest
 from prometheus_client.parser import text_string_to_metric_families
 
-from devicevault_cli.operations.consumer.vitals import STANDSTILL_S, Watch
+from devicevault_cli.consumer.progress import STANDSTILL_S, Watch
 from devicevault_cli.output import metrics
 from devicevault_cli.streams.connect import connect
 from devicevault_cli.streams.group import Group

@@ -9,8 +9,8 @@ from typing import Any
 
 def acknowledge_first() -> None:
     """Acknowledge what was decoded before it is committed."""
-    from devicevault_cli.operations.consumer.loop import Consumer
-    from devicevault_cli.operations.consumer.work import Work
+    from devicevault_cli.consumer.batch import Work
+    from devicevault_cli.consumer.worker import Consumer
 
     launch = Consumer._launch
 
@@ -36,7 +36,7 @@ def no_lock() -> None:
 
 def no_reclaim() -> None:
     """Never take over what a dead consumer held; the own entries of an earlier life are found."""
-    from devicevault_cli.operations.consumer.intake import Intake
+    from devicevault_cli.consumer.reader import Intake
 
     from_pending = Intake._from_pending
 
@@ -54,7 +54,7 @@ MUTANTS: dict[str, Callable[[], None]] = {
 
 
 if __name__ == "__main__":
-    from devicevault_cli.main import run
+    from devicevault_cli.cli.main import run
 
     MUTANTS[sys.argv[1]]()
     sys.exit(run(sys.argv[2:]))

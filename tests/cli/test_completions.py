@@ -16,9 +16,9 @@ from pathlib import Path
 import pytest
 import redis
 
-from devicevault_cli.commands import complete as module
-from devicevault_cli.commands.complete import main as complete
-from devicevault_cli.commands.table import GROUPS, TABLE, load
+from devicevault_cli.cli import complete as module
+from devicevault_cli.cli.complete import main as complete
+from devicevault_cli.cli.table import GROUPS, TABLE, load
 from tests.support.allowance import Allowance
 from tests.support.server import WAIT_S
 from tests.support.servers import unavailable

@@ -15,7 +15,7 @@ DVCTL = Path(sys.executable).with_name("dvctl")
 
 LOADED = """
 import sys
-from devicevault_cli.entry import answer
+from devicevault_cli.cli.entry import answer
 code = answer({words!r})
 print(code, *sorted(name for name in {heavy!r} if name in sys.modules), file=sys.stderr)
 """
@@ -31,7 +31,7 @@ def loaded(*words: str, heavy: list[str] = HEAVY, **environ: str) -> tuple[str, 
 
 @pytest.mark.parametrize("words", [["--version"], ["-V"], ["--help"], ["pending", "--help"], ["dlq", "list", "-h"]])
 def test_version_and_help_load_next_to_nothing(words: list[str]) -> None:
-    assert loaded(*words, heavy=[*HEAVY, "json", "dataclasses", "devicevault_cli.main"]) == ("0",)
+    assert loaded(*words, heavy=[*HEAVY, "json", "dataclasses", "devicevault_cli.cli.main"]) == ("0",)
 
 
 def test_a_command_loads_only_what_it_uses(redis_url: str, sqlite_url: str) -> None:

@@ -11,8 +11,8 @@ from pathlib import Path
 import pytest
 import redis
 
-from devicevault_cli.commands.help import label, summary
-from devicevault_cli.commands.table import TABLE, load
+from devicevault_cli.cli.help import label, summary
+from devicevault_cli.cli.table import TABLE, load
 from devicevault_cli.output.table import cell_width
 from devicevault_cli.streams.model import EntryId
 from tests.cli.conftest import Answer, Cli
@@ -210,8 +210,8 @@ def test_every_command_explains_itself(cli: Cli, words: str) -> None:
 def test_every_example_is_a_command_line_that_can_be_read(words: str) -> None:
     import shlex
 
-    from devicevault_cli.commands.arguments import parse
-    from devicevault_cli.commands.table import find
+    from devicevault_cli.cli.arguments import parse
+    from devicevault_cli.cli.table import find
 
     for example in load(words).examples:
         for part in example.split(" | "):

@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 import redis
 
-from devicevault_cli.commands.table import TABLE, load
+from devicevault_cli.cli.table import TABLE, load
 from tests.cli.conftest import CLOSED, CLOSED_DATABASE, Answer, Cli
 from tests.support.entries import entries
 
@@ -144,7 +144,7 @@ def test_130_interrupted(cli: Cli, monkeypatch: pytest.MonkeyPatch) -> None:
     def interrupt(*_: object, **__: object) -> None:
         raise KeyboardInterrupt
 
-    monkeypatch.setattr("devicevault_cli.operations.pending.pending", interrupt)
+    monkeypatch.setattr("devicevault_cli.operations.entries.pending.pending", interrupt)
     answer = cli.at(CLOSED)("pending")
     assert (answer.code, answer.err) == (130, "")
 
@@ -158,7 +158,7 @@ def test_an_error_of_its_own_is_one_line_too_and_verbose_shows_where(cli: Cli, m
     def broken(*_: object, **__: object) -> None:
         raise RuntimeError("cannot parse redis://:hidden@h/1\nDETAIL: Failing row contains (hidden)")
 
-    monkeypatch.setattr("devicevault_cli.operations.pending.pending", broken)
+    monkeypatch.setattr("devicevault_cli.operations.entries.pending.pending", broken)
     answer = cli.at(CLOSED)("pending")
     assert answer.code == 1
     one_line_and_a_hint(answer)

@@ -6,8 +6,8 @@ from pathlib import Path
 
 import pytest
 
-from devicevault_cli.commands.help import TEXTS
-from devicevault_cli.commands.table import TABLE
+from devicevault_cli.cli.help import TEXTS
+from devicevault_cli.cli.table import TABLE
 from tools.generate import ROOT, generated
 
 FILES = generated()

@@ -18,7 +18,7 @@ import pyte
 import pytest
 from redis.typing import EncodableT, FieldT
 
-from devicevault_cli.commands.table import TABLE, load
+from devicevault_cli.cli.table import TABLE, load
 from tests.cli.conftest import Cli
 from tests.cli.test_every_command import World
 from tests.cli.test_exit_codes import consent

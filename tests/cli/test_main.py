@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import pytest
 
-from devicevault_cli.commands.help import help_text
-from devicevault_cli.commands.table import TABLE, find, load
+from devicevault_cli.cli.help import help_text
+from devicevault_cli.cli.table import TABLE, find, load
 from devicevault_cli.errors import Usage
 from tests.cli.conftest import Cli
 

@@ -12,7 +12,7 @@ from typing import Any, NamedTuple
 
 import pytest
 
-from devicevault_cli.main import run
+from devicevault_cli.cli.main import run
 from devicevault_cli.output.terminal import Terminal
 from devicevault_cli.repository.repository import Repository
 from devicevault_cli.streams.delivery import Delivery
@@ -105,7 +105,7 @@ def typed(broken: list[EntryId], dvctl_run: Run, group: Group, tmp_path: Path) -
     def words(name: str) -> list[str]:
         places = {"HELD": str(broken[4]), "SNAPSHOT": str(tmp_path / "snapshot")}
         if "SNAPSHOT" in CHANGING[name]:
-            from devicevault_cli.operations.snapshots import existing_group, write_snapshot
+            from devicevault_cli.operations.groups.snapshots import existing_group, write_snapshot
 
             write_snapshot(group, existing_group(group)).rename(places["SNAPSHOT"])
         return [places.get(word, word) for word in CHANGING[name]]

@@ -9,7 +9,7 @@ import pytest
 import redis
 from redis.typing import EncodableT, FieldT
 
-from devicevault_cli.commands.table import TABLE, load
+from devicevault_cli.cli.table import TABLE, load
 from devicevault_cli.repository.url import parse_url
 from devicevault_cli.settings import load as load_settings
 from tests.cli.conftest import CLOSED, Answer, Cli

@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 import redis
 
-from devicevault_cli.commands.table import TABLE, load
+from devicevault_cli.cli.table import TABLE, load
 from devicevault_cli.streams.connect import connect
 from devicevault_cli.streams.model import ZERO
 from devicevault_cli.streams.stream import Stream

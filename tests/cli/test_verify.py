@@ -156,7 +156,7 @@ def test_watch_prints_a_line_a_round(seeded: Seeded, at: Cli, monkeypatch: pytes
         if len(naps) == 3:
             raise KeyboardInterrupt
 
-    monkeypatch.setattr("devicevault_cli.commands.verify.time.sleep", nap)
+    monkeypatch.setattr("devicevault_cli.cli.commands.verify.time.sleep", nap)
     answer = at("verify", "--watch", "--every", "5s", "-o", "jsonl")
     assert answer.code == 130
     assert [json.loads(line)["lost"] for line in answer.out.splitlines()] == [7, 7, 7]

@@ -7,9 +7,9 @@ from typing import Any
 
 import pytest
 
+from devicevault_cli.consumer.demo import bad_messages
+from devicevault_cli.consumer.reader import DEATHS_ALONE
 from devicevault_cli.errors import LocksExhausted, RecordRejected, Unavailable
-from devicevault_cli.operations.consumer.intake import DEATHS_ALONE
-from devicevault_cli.operations.demo import bad_messages
 from devicevault_cli.records import Record
 from devicevault_cli.repository.repository import Repository, open_repository
 from devicevault_cli.repository.tables import RESULTS

@@ -13,9 +13,9 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from devicevault_cli.errors import ConsumerAlive, Damaged, StalePlan
-from devicevault_cli.operations.claims import Chosen, plan_ack, plan_claim
-from devicevault_cli.operations.consumers import plan_retire
-from devicevault_cli.operations.groups import plan_destroy, plan_reset, plan_restore, target
+from devicevault_cli.operations.entries.claim import Chosen, plan_ack, plan_claim
+from devicevault_cli.operations.groups.reset import plan_destroy, plan_reset, plan_restore, target
+from devicevault_cli.operations.groups.retire import plan_retire
 from devicevault_cli.pipelines import RESULTS
 from devicevault_cli.streams.delivery import Delivery
 from devicevault_cli.streams.group import Group
@@ -222,7 +222,7 @@ def test_what_changes_between_the_last_look_and_the_step_is_refused_too(
     each_redis_url: str, monkeypatch: pytest.MonkeyPatch, change: str
 ) -> None:
     """The script compares once more; the snapshot of a state that is over does not stay behind."""
-    from devicevault_cli.operations import snapshots
+    from devicevault_cli.operations.groups import snapshots
 
     with group_on(each_redis_url) as group:
         ids = filled(group, 3, 3)
@@ -327,7 +327,7 @@ def test_without_an_heir_it_is_the_next_consumer_of_this_host(
     each_redis_url: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Where HOST-0 consumes elsewhere, a new consumer here is HOST-1: HOST-0 would stay as a ghost."""
-    from devicevault_cli.operations.consumer.slots import lowest_free
+    from devicevault_cli.operations.groups.consumer_name import lowest_free
 
     monkeypatch.setattr(socket, "gethostname", lambda: f"host-{os.getpid()}")
     with group_on(each_redis_url) as group:

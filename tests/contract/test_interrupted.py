@@ -9,15 +9,15 @@ from typing import Any
 import pytest
 
 from devicevault_cli.directories import snapshot_directory
-from devicevault_cli.operations.claims import Chosen, plan_ack, plan_claim
-from devicevault_cli.operations.consumers import plan_retire
-from devicevault_cli.operations.dead_letters import Letters, plan_drop
-from devicevault_cli.operations.groups import plan_destroy, plan_reset, plan_restore
-from devicevault_cli.operations.plan import Plan
-from devicevault_cli.operations.replay import ReplayOptions, plan_replay
-from devicevault_cli.operations.retry import plan_retry
-from devicevault_cli.operations.selection import Selection, from_stream
-from devicevault_cli.operations.trim import Keep, plan_trim
+from devicevault_cli.operations.changes.plan import Plan
+from devicevault_cli.operations.dead_letters.letters import Letters, plan_drop
+from devicevault_cli.operations.dead_letters.retry import plan_retry
+from devicevault_cli.operations.entries.claim import Chosen, plan_ack, plan_claim
+from devicevault_cli.operations.entries.trim import Keep, plan_trim
+from devicevault_cli.operations.groups.reset import plan_destroy, plan_reset, plan_restore
+from devicevault_cli.operations.groups.retire import plan_retire
+from devicevault_cli.operations.replay.replay import ReplayOptions, plan_replay
+from devicevault_cli.operations.replay.selection import Selection, from_stream
 from devicevault_cli.pipelines import RESULTS
 from devicevault_cli.repository.repository import Repository
 from devicevault_cli.streams import admin, snapshot

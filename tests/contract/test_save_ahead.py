@@ -8,7 +8,7 @@ import pytest
 
 from devicevault_cli.errors import Unavailable
 from devicevault_cli.messages import Rejected
-from devicevault_cli.operations.persist import Outcome, save_ahead
+from devicevault_cli.operations.save import Outcome, save_ahead
 from devicevault_cli.records import Record
 from devicevault_cli.repository.repository import Repository
 from tests.support.records import result

@@ -12,12 +12,12 @@ from urllib.parse import urlsplit
 import psycopg
 import pytest
 
+from devicevault_cli.consumer.demo import bad_messages
+from devicevault_cli.consumer.shutdown import Stop
+from devicevault_cli.consumer.worker import ConsumeOptions, Consumer
 from devicevault_cli.errors import MissingGroup
-from devicevault_cli.operations.claims import Chosen, plan_claim
-from devicevault_cli.operations.consumer.loop import ConsumeOptions, Consumer
-from devicevault_cli.operations.consumer.stop import Stop
-from devicevault_cli.operations.demo import bad_messages
-from devicevault_cli.operations.plan import carry_out
+from devicevault_cli.operations.changes.plan import carry_out
+from devicevault_cli.operations.entries.claim import Chosen, plan_claim
 from devicevault_cli.operations.verify.repair import plan_repair
 from devicevault_cli.operations.verify.scan import Scope
 from devicevault_cli.operations.verify.verdict import Verdict

@@ -8,7 +8,7 @@ from collections.abc import Callable, Iterator
 import psycopg
 import pytest
 
-from devicevault_cli.operations.consumer import loop, patience
+from devicevault_cli.consumer import retry, worker
 from tests.support import servers
 from tests.support.postgres_server import PostgresServer
 
@@ -26,8 +26,8 @@ def _short_reads(monkeypatch: pytest.MonkeyPatch) -> None:
 
     Nor does it wait half a minute between two attempts where a busy machine makes an outage long.
     """
-    monkeypatch.setattr(loop, "BLOCK_MS", 150)
-    monkeypatch.setattr(patience, "LONGEST_WAIT_S", 2.0)
+    monkeypatch.setattr(worker, "BLOCK_MS", 150)
+    monkeypatch.setattr(retry, "LONGEST_WAIT_S", 2.0)
 
 
 @pytest.fixture(scope="session")

@@ -10,8 +10,8 @@ import pytest
 import redis
 from redis.crc import key_slot
 
-from devicevault_cli.operations.consumer.loop import BLOCK_MS
-from devicevault_cli.operations.lag import Lag, lag_of
+from devicevault_cli.consumer.worker import BLOCK_MS
+from devicevault_cli.operations.monitoring.lag import Lag, lag_of
 from devicevault_cli.repository import sqlite
 from devicevault_cli.streams.connect import connect
 from devicevault_cli.streams.group import Group

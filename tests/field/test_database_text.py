@@ -16,7 +16,7 @@ import pytest
 import redis
 
 from devicevault_cli.messages import Rejected
-from devicevault_cli.operations.persist import save_apart
+from devicevault_cli.operations.save import save_apart
 from devicevault_cli.repository.repository import Repository, open_repository
 from devicevault_cli.repository.tables import RESULTS, STORAGE
 from tests.support import schema

@@ -312,7 +312,7 @@ def test_a_replay_reads_its_file_through_first(
     dvctl: Dvctl, redis_server: RedisServer, sqlite_url: str, tmp_path: Path
 ) -> None:
     """A sealed file that another program wrote, with a line that is no message."""
-    from devicevault_cli.operations.sealed import write_sealed
+    from devicevault_cli.operations.entries.checksummed import write_sealed
 
     made: list[dict[str, Any]] = [{"id": f"{number}-0", "fields": {"device_id": "1"}} for number in range(1, 2501)]
     made[2399] = {"id": "2400-0", "fields": {"device_id": 7}}

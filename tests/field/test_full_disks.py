@@ -210,7 +210,7 @@ def test_a_reader_that_is_gone_is_quiet(dvctl: Dvctl, redis_url: str, words: str
 
 def test_an_interrupt_while_modules_are_loaded(dvctl: Dvctl) -> None:
     """Ctrl-C before the command has begun: exit 130, no traceback."""
-    program = "import sys, devicevault_cli.entry as entry\ndef answer(words): raise KeyboardInterrupt\n"
+    program = "import sys, devicevault_cli.cli.entry as entry\ndef answer(words): raise KeyboardInterrupt\n"
     program += "entry.answer = answer\nentry.main()"
     done = subprocess.run(
         [sys.executable, "-c", program], env=dvctl.environment, capture_output=True, timeout=30, check=False

@@ -11,8 +11,8 @@ from pathlib import Path
 
 import pytest
 
-from devicevault_cli.commands.arguments import Option, Parameter
-from devicevault_cli.commands.table import TABLE, load
+from devicevault_cli.cli.arguments import Option, Parameter
+from devicevault_cli.cli.table import TABLE, load
 from tests.cli.conftest import CLOSED, CLOSED_DATABASE, Answer, Cli
 from tests.cli.test_exit_codes import consent, line
 from tests.support.process import Dvctl

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 from typing import Any
 
-from devicevault_cli.operations.consumer.loop import ConsumeOptions, Consumer
-from devicevault_cli.operations.consumer.stop import Stop
-from devicevault_cli.operations.publish import Message, sample_messages
+from devicevault_cli.consumer.shutdown import Stop
+from devicevault_cli.consumer.worker import ConsumeOptions, Consumer
+from devicevault_cli.operations.entries.publish import Message, sample_messages
 from devicevault_cli.pipelines import RESULTS, Pipeline
 from devicevault_cli.repository.repository import Repository
 from devicevault_cli.streams.dead_letters import DeadLetter, DeadLetters

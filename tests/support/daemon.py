@@ -9,8 +9,8 @@ from typing import Any
 
 import redis
 
-from devicevault_cli.operations.consumer.loop import ConsumeOptions, Consumer
-from devicevault_cli.operations.consumer.stop import Stop
+from devicevault_cli.consumer.shutdown import Stop
+from devicevault_cli.consumer.worker import ConsumeOptions, Consumer
 from devicevault_cli.pipelines import RESULTS
 from devicevault_cli.repository.repository import open_repository
 from devicevault_cli.repository.tables import TABLES

@@ -7,7 +7,7 @@ from collections.abc import Callable, Iterator
 from contextlib import closing, contextmanager
 from typing import Any
 
-from devicevault_cli.operations.plan import Answer, Plan, carry_out
+from devicevault_cli.operations.changes.plan import Answer, Plan, carry_out
 from devicevault_cli.pipelines import RESULTS
 from devicevault_cli.repository.repository import Repository, open_repository
 from devicevault_cli.repository.tables import TABLES

@@ -9,10 +9,10 @@ from typing import Any, TypeAlias
 
 import redis
 
+from devicevault_cli.consumer.batch import Decoding
+from devicevault_cli.consumer.reader import Intake
 from devicevault_cli.messages import decode_result
-from devicevault_cli.operations.consumer.intake import Intake
-from devicevault_cli.operations.consumer.work import Decoding
-from devicevault_cli.operations.lag import lag_of
+from devicevault_cli.operations.monitoring.lag import lag_of
 from devicevault_cli.records import INT4_MAX
 from devicevault_cli.streams import admin, settled, snapshot
 from devicevault_cli.streams.connect import Client, connect

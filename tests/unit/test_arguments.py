@@ -6,7 +6,7 @@ from typing import Annotated, Any, Literal
 
 import pytest
 
-from devicevault_cli.commands.arguments import Argument, Option, parameters_of, parse
+from devicevault_cli.cli.arguments import Argument, Option, parameters_of, parse
 from devicevault_cli.errors import Usage
 from devicevault_cli.times import parse_duration
 

@@ -14,10 +14,10 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from devicevault_cli.errors import BadConfig, Damaged, DvctlError, Usage
-from devicevault_cli.operations.export import export_entries
-from devicevault_cli.operations.publish import parse_line, read_messages
-from devicevault_cli.operations.sealed import read_sealed, write_sealed
-from devicevault_cli.operations.snapshots import KIND, VERSION, read_snapshot
+from devicevault_cli.operations.entries.checksummed import read_sealed, write_sealed
+from devicevault_cli.operations.entries.export import export_entries
+from devicevault_cli.operations.entries.publish import parse_line, read_messages
+from devicevault_cli.operations.groups.snapshots import KIND, VERSION, read_snapshot
 from devicevault_cli.settings import load
 from devicevault_cli.streams.model import Entry, EntryId
 

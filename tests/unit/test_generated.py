@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from devicevault_cli.commands.help import TEXTS
+from devicevault_cli.cli.help import TEXTS
 from tools.generate import ROOT, generated
 
 FILES = generated()

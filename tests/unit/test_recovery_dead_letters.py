@@ -5,15 +5,15 @@ from __future__ import annotations
 import pytest
 
 from devicevault_cli.errors import RecordRejected, StalePlan, Unavailable, Usage
-from devicevault_cli.operations.dead_letters import (
+from devicevault_cli.operations.changes.plan import Answer
+from devicevault_cli.operations.dead_letters.letters import (
     Letters,
     letter_stats,
     list_letters,
     plan_drop,
     show_letters,
 )
-from devicevault_cli.operations.plan import Answer
-from devicevault_cli.operations.retry import parse_repairs, plan_retry
+from devicevault_cli.operations.dead_letters.retry import parse_repairs, plan_retry
 from devicevault_cli.pipelines import RESULTS
 from devicevault_cli.repository.repository import Repository
 from devicevault_cli.streams import keys

@@ -8,12 +8,12 @@ from pathlib import Path
 import pytest
 
 from devicevault_cli.errors import Damaged, StalePlan, Usage
-from devicevault_cli.operations.export import export_entries
-from devicevault_cli.operations.plan import Answer
-from devicevault_cli.operations.publish import read_messages
-from devicevault_cli.operations.replay import ReplayOptions, plan_replay, plan_republish
-from devicevault_cli.operations.selection import Selection, from_file, from_stream
-from devicevault_cli.operations.trim import Keep, plan_trim
+from devicevault_cli.operations.changes.plan import Answer
+from devicevault_cli.operations.entries.export import export_entries
+from devicevault_cli.operations.entries.publish import read_messages
+from devicevault_cli.operations.entries.trim import Keep, plan_trim
+from devicevault_cli.operations.replay.replay import ReplayOptions, plan_replay, plan_republish
+from devicevault_cli.operations.replay.selection import Selection, from_file, from_stream
 from devicevault_cli.pipelines import RESULTS
 from devicevault_cli.repository.repository import Repository
 from devicevault_cli.streams.dead_letters import DeadLetters
@@ -78,7 +78,7 @@ def test_a_rate_holds_for_entries_whatever_becomes_of_them(
     group: Group, table: Repository, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     waits: list[float] = []
-    monkeypatch.setattr("devicevault_cli.operations.replay.time.sleep", waits.append)
+    monkeypatch.setattr("devicevault_cli.operations.replay.replay.time.sleep", waits.append)
     group.stream.add(message(number, device_id="1" if number % 2 else "abc") for number in range(40))
     apply(lambda: plan_replay(from_stream(group.stream, Selection()), RESULTS, table, ReplayOptions(rate=20)))
     assert len(waits) > 3, "a quarter of a second's at once"

@@ -8,10 +8,11 @@ from pathlib import Path
 import pytest
 
 from devicevault_cli.errors import Damaged, Usage
-from devicevault_cli.operations import journal, sealed
-from devicevault_cli.operations.dedupe import plan_dedupe
-from devicevault_cli.operations.groups import target
-from devicevault_cli.operations.plan import Plan, some
+from devicevault_cli.operations.changes import journal
+from devicevault_cli.operations.changes.plan import Plan, some
+from devicevault_cli.operations.database.dedupe import plan_dedupe
+from devicevault_cli.operations.entries import checksummed
+from devicevault_cli.operations.groups.reset import target
 from devicevault_cli.streams.model import ZERO, EntryId
 from tests.support.recovering import apply, table_at
 
@@ -37,7 +38,7 @@ def test_dedupe_removes_equal_rows_and_lists_the_others(database_url: str) -> No
         assert [each["task_identifier"] for each in done["conflicting"]] == ["b"]
         kept = [row["timestamp"] for row in table.fetch(range(20)).values() if row["task_identifier"] == "a"]
         assert kept == [1_767_225_600_000_000]
-        lines = list(sealed.read_sealed(Path(done["snapshot"])))
+        lines = list(checksummed.read_sealed(Path(done["snapshot"])))
         assert [line["row"]["task_identifier"] for line in lines] == ["a", "a"]
         assert apply(lambda: plan_dedupe(table))["removed"] == 0
 
@@ -89,17 +90,17 @@ def test_a_file_that_cannot_be_finished_leaves_nothing(tmp_path: Path) -> None:
         raise KeyboardInterrupt
 
     with pytest.raises(KeyboardInterrupt):
-        sealed.write_sealed(tmp_path / "x", lines())  # type: ignore[arg-type]
+        checksummed.write_sealed(tmp_path / "x", lines())  # type: ignore[arg-type]
     assert list(tmp_path.glob("**/*x*")) == []
 
 
 def test_a_file_that_exists_is_not_overwritten_unasked(tmp_path: Path) -> None:
     path = tmp_path / "x"
-    assert sealed.write_sealed(path, [{"a": 1}]) == 1
+    assert checksummed.write_sealed(path, [{"a": 1}]) == 1
     with pytest.raises(Usage):
-        sealed.write_sealed(path, [{"a": 2}])
-    sealed.write_sealed(path, [{"a": 3}], replace=True)
-    assert list(sealed.read_sealed(path)) == [{"a": 3}]
+        checksummed.write_sealed(path, [{"a": 2}])
+    checksummed.write_sealed(path, [{"a": 3}], replace=True)
+    assert list(checksummed.read_sealed(path)) == [{"a": 3}]
 
 
 @pytest.mark.parametrize(

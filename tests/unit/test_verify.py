@@ -11,8 +11,8 @@ from typing import Any
 import fakeredis
 import pytest
 
-from devicevault_cli.operations.journal import journal_path
-from devicevault_cli.operations.plan import carry_out
+from devicevault_cli.operations.changes.journal import journal_path
+from devicevault_cli.operations.changes.plan import carry_out
 from devicevault_cli.operations.verify import scan
 from devicevault_cli.operations.verify.classes import CLASSES, Judge
 from devicevault_cli.operations.verify.repair import plan_repair

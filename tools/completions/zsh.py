@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from devicevault_cli.commands.arguments import Parameter
-from devicevault_cli.commands.options import Command
-from devicevault_cli.commands.table import DEFAULTS, GROUPS
+from devicevault_cli.cli.arguments import Parameter
+from devicevault_cli.cli.options import Command
+from devicevault_cli.cli.table import DEFAULTS, GROUPS
 from tools.completions.values import (
     FILES,
     HEAD,

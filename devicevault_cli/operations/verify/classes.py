@@ -7,7 +7,7 @@ from typing import NamedTuple
 
 from devicevault_cli.errors import MissingGroup
 from devicevault_cli.messages import FIRST_ID, Decision, Decoded, Fields, Rejected, Skipped, first_id
-from devicevault_cli.operations.persist import UNENCODABLE
+from devicevault_cli.operations.save import UNENCODABLE
 from devicevault_cli.pipelines import Pipeline
 from devicevault_cli.records import DeviceResult, Record
 from devicevault_cli.repository.repository import Existing, Repository

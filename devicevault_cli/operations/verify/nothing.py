@@ -7,7 +7,7 @@ from difflib import get_close_matches
 from typing import Any
 
 from devicevault_cli.errors import DvctlError
-from devicevault_cli.operations.incidents import Incident, all_of, of_group, open_ones
+from devicevault_cli.operations.monitoring.incidents import Incident, all_of, of_group, open_ones
 from devicevault_cli.repository.repository import Repository
 from devicevault_cli.streams.group import Group
 from devicevault_cli.streams.model import StreamInfo

@@ -6,8 +6,8 @@ from collections import Counter
 from dataclasses import replace
 
 from devicevault_cli.messages import Decoded, Rejected
-from devicevault_cli.operations.persist import rejection, save_apart
-from devicevault_cli.operations.plan import Answer, Plan, entries
+from devicevault_cli.operations.changes.plan import Answer, Plan, entries
+from devicevault_cli.operations.save import rejection, save_apart
 from devicevault_cli.operations.verify.classes import BAD, Judge, Judged, reason
 from devicevault_cli.operations.verify.scan import Scope, scan
 from devicevault_cli.operations.verify.verdict import Verdict

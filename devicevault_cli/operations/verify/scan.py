@@ -9,10 +9,10 @@ from dataclasses import dataclass
 from typing import NamedTuple
 
 from devicevault_cli.errors import MissingGroup
-from devicevault_cli.operations.ahead import read_ahead
 from devicevault_cli.operations.verify.classes import Judge, Judged
 from devicevault_cli.streams.group import Group
 from devicevault_cli.streams.model import LAST, ZERO, Entry, EntryId, PendingEntry
+from devicevault_cli.streams.prefetch import read_ahead
 from devicevault_cli.streams.stream import Stream
 
 PAGE = 1000

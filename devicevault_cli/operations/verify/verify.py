@@ -7,7 +7,7 @@ from contextlib import closing
 from typing import Any, TypeAlias
 
 from devicevault_cli.errors import MissingGroup
-from devicevault_cli.operations.lag import lag_of
+from devicevault_cli.operations.monitoring.lag import lag_of
 from devicevault_cli.operations.verify.classes import CLASSES, Judge
 from devicevault_cli.operations.verify.nothing import caveats
 from devicevault_cli.operations.verify.rows import Deep, surplus_ids

@@ -1,0 +1,1 @@
+"""One file for each typed word: parse, call an operation, print."""

@@ -1,0 +1,46 @@
+"""dvctl ack: acknowledging by hand."""
+
+from __future__ import annotations
+
+from typing import Annotated
+
+from devicevault_cli.cli.arguments import Argument, Option
+from devicevault_cli.cli.changes import change
+from devicevault_cli.cli.context import Runtime
+from devicevault_cli.cli.options import IdsFrom, command, read_ids
+from devicevault_cli.errors import Usage
+from devicevault_cli.streams.model import EntryId
+
+
+@command(
+    "dvctl ack 1767225600000-0 --dry-run",
+    "dvctl ack 1767225600000-0 --why 'the device was retired'",
+    "dvctl pending --consumer worker-3 -o ids | dvctl ack --ids - --yes",
+    changes=True,
+    ids=True,
+)
+def ack(
+    run: Runtime,
+    ids: Annotated[list[EntryId] | None, Argument("ID...", "Entry ids.", EntryId.parse, "ids")] = None,
+    ids_from: IdsFrom = None,
+    why: Annotated[str, Option("--why", "Reason to record.", "TEXT")] = "ack by hand",
+) -> None:
+    """Acknowledge pending entries by hand, unprocessed; they are recorded as discarded.
+
+    The plan says which of them have a row already and which results would be lost. While an entry is on the stream,
+    `dvctl replay ID` brings it back.
+    """
+    from devicevault_cli.operations.entries.claim import plan_ack
+
+    chosen = read_ids(run, ids, ids_from)
+    if not chosen and ids_from is None:
+        raise Usage("missing argument ID...", hint="give ids, or --ids - to read them from a pipe")
+    repository = run.repository if run.settings.has_database else None
+    if repository is not None:
+        repository.check(writing=False)
+    change(
+        run,
+        lambda: plan_ack(run.group, chosen, run.pipeline, repository, why),
+        "Acknowledge these entries?",
+        ids=lambda answer: answer["acked"],
+    )

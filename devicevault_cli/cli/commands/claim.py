@@ -1,0 +1,62 @@
+"""dvctl claim: taking pending entries over, or releasing them."""
+
+from __future__ import annotations
+
+from typing import Annotated
+
+from devicevault_cli.cli.arguments import Argument, Option
+from devicevault_cli.cli.changes import change
+from devicevault_cli.cli.context import Runtime
+from devicevault_cli.cli.options import CLAIM_IDLE_MS, ClaimIdle, IdsFrom, command, parse_name, read_ids
+from devicevault_cli.errors import Usage
+from devicevault_cli.streams.model import EntryId
+from devicevault_cli.times import parse_duration
+
+
+@command(
+    "dvctl claim --from worker-3 --to worker-1",
+    "dvctl claim --idle 10m --dry-run",
+    "dvctl pending --min-idle 5m -o ids | dvctl claim --ids - --yes",
+    changes=True,
+    ids=True,
+)
+def claim(
+    run: Runtime,
+    ids: Annotated[list[EntryId] | None, Argument("ID...", "Only these entries.", EntryId.parse, "ids")] = None,
+    ids_from: IdsFrom = None,
+    idle: Annotated[
+        int | None, Option("--idle", "Only entries idle for at least this long.", "DURATION", parse_duration)
+    ] = None,
+    owner: Annotated[
+        str | None, Option("--from", "Only entries held by this consumer.", "NAME", complete="consumers")
+    ] = None,
+    to: Annotated[
+        str | None,
+        Option(
+            "--to", "Consumer that takes the entries over; created if new.", "NAME", parse_name, complete="consumers"
+        ),
+    ] = None,
+    release: Annotated[bool, Option("--release", "Leave the entries to the next active consumer (default).")] = False,
+    claim_idle: ClaimIdle = CLAIM_IDLE_MS,
+) -> None:
+    """Move pending entries to a consumer, or release them; delivery counts stay.
+
+    Without --to the entries are released: owner and count stay, and the idle time is set beyond --claim-idle, so that
+    the next active consumer takes them. Entries that are no longer on the stream are cleared. Redis counts a claim as
+    activity of the consumer it names, also of the owner of released entries.
+    """
+    from devicevault_cli.operations.entries.claim import Chosen, plan_claim
+
+    if to is not None and release:
+        raise Usage("--to and --release exclude each other")
+    chosen_ids = read_ids(run, ids, ids_from) if ids or ids_from is not None else None
+    if chosen_ids is None and idle is None and owner is None:
+        raise Usage("no entries are chosen", hint="give ids, --from or --idle; --idle 0 chooses all")
+    chosen = Chosen(chosen_ids, owner, idle or 0)
+    with run.printer.progress("claiming") as progress:
+        change(
+            run,
+            lambda: plan_claim(run.group, chosen, to, claim_idle_ms=claim_idle, progress=progress),
+            f"Move these entries to {to}?" if to else "Release these entries?",
+            ids=lambda answer: answer["claimed"] + answer["released"],
+        )

@@ -1,0 +1,184 @@
+"""dvctl consume: the daemon."""
+
+from __future__ import annotations
+
+import logging
+import os
+import signal
+from collections.abc import Iterator
+from contextlib import ExitStack, contextmanager
+from types import FrameType
+from typing import TYPE_CHECKING, Annotated, Any, Literal, NamedTuple
+
+from devicevault_cli.cli.arguments import Option
+from devicevault_cli.cli.context import Runtime
+from devicevault_cli.cli.options import CLAIM_IDLE_MS, ClaimIdle, Rate, command
+from devicevault_cli.errors import DvctlError, Usage
+from devicevault_cli.times import parse_duration
+
+if TYPE_CHECKING:
+    from devicevault_cli.consumer.shutdown import Stop
+
+log = logging.getLogger("dvctl.consume")
+
+GRACE_S = 8.0
+"""How long a stopping consumer may be stuck in one call; what it has in hand then stays pending."""
+LAST_GRACE_S = 2.0
+"""How long it may then be stuck in writing the log."""
+
+
+class Address(NamedTuple):
+    """Where to listen; host '': on every address."""
+
+    host: str
+    port: int
+
+
+def parse_address(text: str) -> Address:
+    """`9464`, or `127.0.0.1:9464`. Raises Usage."""
+    host, _, port = text.rpartition(":")
+    if not (port.isascii() and port.isdigit() and int(port) < 65_536):
+        raise Usage(f"not a port: {text[:60]!r}", hint="a port looks like 9464, or 127.0.0.1:9464")
+    return Address(host, int(port))
+
+
+@command(
+    "dvctl consume",
+    "dvctl consume --drain -o json",
+    "dvctl consume --claim-idle 2m --log-format json",
+    "dvctl consume --pipeline storage --max-messages 100",
+    database=True,
+    effect="writes rows, acknowledges messages",
+)
+def consume(
+    run: Runtime,
+    drain: Annotated[bool, Option("--drain", "Exit once the group has no undelivered or pending entries.")] = False,
+    max_wait: Annotated[
+        int | None,
+        Option(
+            "--max-wait", "With --drain or --max-messages: stop after this time (exit 1).", "DURATION", parse_duration
+        ),
+    ] = None,
+    max_messages: Annotated[int | None, Option("--max-messages", "Exit after this many messages.", least=1)] = None,
+    batch_size: Annotated[int, Option("--batch-size", "Maximum messages per transaction.", least=1)] = 1000,
+    claim_idle: ClaimIdle = CLAIM_IDLE_MS,
+    max_deliveries: Annotated[
+        int,
+        Option(
+            "--max-deliveries",
+            "After N deliveries, process the message in its own transaction (0 disables this).",
+            least=0,
+        ),
+    ] = 10,
+    max_rejected_batches: Annotated[
+        int,
+        Option(
+            "--max-rejected-batches",
+            "Hold after N batches in a row in which the database rejects every message (0 disables this).",
+            least=0,
+        ),
+    ] = 3,
+    on_reject: Annotated[
+        Literal["dead-letter", "drop"], Option("--on-reject", "What to do with invalid messages.")
+    ] = "dead-letter",
+    on_missing_group: Annotated[
+        Literal["create", "fail"],
+        Option("--on-missing-group", "Create a missing group at the start of the stream, or exit."),
+    ] = "create",
+    instance: Annotated[
+        int | None, Option("--instance", "N in the consumer name HOST-N (default: the lowest that is free).", least=0)
+    ] = None,
+    rate: Rate = None,
+    metrics_port: Annotated[
+        Address | None,
+        Option("--metrics-port", "Serve /metrics, /healthz and /readyz here.", "[HOST:]PORT", parse_address),
+    ] = None,
+    log_format: Annotated[Literal["text", "json"], Option("--log-format", "Format of the log.")] = "text",
+) -> int:
+    """Turn messages into rows: each ends up as exactly one row or as one dead letter with the reason.
+
+    Messages are acknowledged after COMMIT. If Redis or the database goes down, dvctl waits and retries. SIGTERM
+    finishes the current batch first.
+    """
+    if max_wait is not None and not (drain or max_messages):
+        raise Usage("--max-wait needs --drain or --max-messages", hint="add --drain; without it consume does not end")
+    if instance is not None and run.settings["consumer"].source == "flag":
+        raise Usage("--instance and --consumer exclude each other", hint="give one of them")
+    from devicevault_cli.consumer.progress import Watch
+    from devicevault_cli.consumer.service import consume_as
+    from devicevault_cli.consumer.worker import ConsumeOptions
+    from devicevault_cli.output.logs import log_to
+
+    log_to(run.printer, as_json=log_format == "json", verbose=run.verbose)
+    options = ConsumeOptions(
+        drain=drain,
+        max_wait_s=None if max_wait is None else max_wait / 1000,
+        max_messages=max_messages,
+        batch_size=batch_size,
+        claim_idle_s=claim_idle / 1000,
+        max_deliveries=max_deliveries,
+        max_rejected_batches=max_rejected_batches,
+        on_reject=on_reject,
+        on_missing_group=on_missing_group,
+        rate=rate,
+    )
+    with _stopped_by_signals() as stop, run.printer.progress("consuming") as bar, ExitStack() as serving:
+        watch = Watch(run.group, bar if drain or max_messages else _no_bar, max_messages)
+        if metrics_port is not None:
+            from devicevault_cli.cli.metrics_server import monitored
+
+            about = run.settings.stream, run.settings.group
+            stderr = run.printer.stderr
+            port = serving.enter_context(monitored(*metrics_port, watch, *about, lambda: stderr.dropped))
+            log.info("metrics are on port %d: /metrics, /healthz, /readyz", port)
+        answer = consume_as(
+            run.group, run.repository, run.pipeline, options, stop, run.settings.consumer, instance, watch
+        )
+    run.printer.answer(answer if run.printer.output != "table" else _worth_reading(answer))
+    if answer["stopped_by"] == "max-wait":
+        what = "not drained" if drain else f"fewer than {max_messages:,} messages read"
+        raise DvctlError(f"{what} within --max-wait", hint="run `dvctl pending` to see which consumer holds what")
+    return 1 if answer["stopped_by"] == "missing-group" else 0
+
+
+def _worth_reading(answer: dict[str, Any]) -> dict[str, Any]:
+    """For people: without what did not happen."""
+    return {name: value for name, value in answer.items() if value or name in ("read", "persisted")}
+
+
+def _no_bar(done: int, total: int | None, note: str) -> None:
+    """A daemon has no end to move towards."""
+
+
+@contextmanager
+def _stopped_by_signals() -> Iterator[Stop]:
+    """The first SIGTERM or SIGINT asks to stop; a second one ends the process at once, which loses nothing.
+
+    A driver may be waiting for a server that is frozen, and go on with that after a signal: an alarm ends such waiting.
+    """
+    from devicevault_cli.consumer.shutdown import Stop, Stopped
+
+    stop = Stop()
+    stuck = False
+
+    def handle(number: int, frame: FrameType | None) -> None:
+        if stop.is_set():
+            os._exit(130)
+        stop.set()
+        signal.setitimer(signal.ITIMER_REAL, GRACE_S, LAST_GRACE_S)
+
+    def give_up(number: int, frame: FrameType | None) -> None:
+        nonlocal stuck
+        if stuck:
+            # Even to say so: whoever reads the log no longer does.
+            os._exit(130)
+        stuck = True
+        raise Stopped
+
+    signal.signal(signal.SIGALRM, give_up)
+    for number in (signal.SIGTERM, signal.SIGINT):
+        signal.signal(number, handle)
+    try:
+        yield stop
+    finally:
+        signal.setitimer(signal.ITIMER_REAL, 0)

@@ -1,0 +1,47 @@
+"""dvctl demo: the main job in small, without any server."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+from devicevault_cli.cli.context import Runtime
+from devicevault_cli.cli.options import command
+from devicevault_cli.directories import temporary_directory
+from devicevault_cli.errors import DvctlError
+
+
+@command("dvctl demo", "dvctl demo -o json", redis=False, effect="in servers of its own")
+def demo(run: Runtime) -> int:
+    """Show the whole story on a private Redis and an SQLite file: publish, consume, dead letters, verify."""
+    from devicevault_cli.consumer.demo import DEVICES, run_demo
+    from devicevault_cli.repository.repository import open_repository
+    from devicevault_cli.repository.tables import RESULTS
+    from devicevault_cli.streams.embedded import embedded_redis
+    from devicevault_cli.streams.stream import Stream
+
+    def tell(sentence: str, rows: list[dict[str, Any]] | None = None) -> None:
+        run.printer.note(sentence)
+        if rows:
+            run.printer.table(rows)
+
+    with temporary_directory() as folder, embedded_redis() as (client, what):
+        repository = open_repository(f"sqlite:///{Path(folder) / 'demo.sqlite3'}", RESULTS, create=True)
+        repository.create_tables()
+        repository.add_devices(DEVICES)
+        tell(f"Redis: {what}. Database: an SQLite file. Both are gone afterwards.")
+        try:
+            answer = run_demo(Stream(client, "device:results"), repository, tell)
+        finally:
+            repository.close()
+    run.printer.answer(answer, lines=_lines)
+    if not answer["verify"]["ok"]:
+        raise DvctlError("the demo lost something, which must not happen", hint="please report it")
+    run.printer.hint("`dvctl consume --help` shows how to do this for real")
+    return 0
+
+
+def _lines(answer: Any) -> Iterator[str]:
+    verdict = answer["verify"]
+    yield f"{answer['persisted']} rows, {answer['dead_lettered']} dead letters, {verdict['classes']['lost']} lost"

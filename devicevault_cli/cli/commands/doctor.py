@@ -1,0 +1,81 @@
+"""dvctl doctor: is everything around the consumer as it should be?"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+from devicevault_cli.cli.context import Runtime
+from devicevault_cli.cli.options import command
+from devicevault_cli.directories import expanded
+from devicevault_cli.errors import DvctlError
+
+FOUND = 3
+
+
+@command("dvctl doctor", "dvctl doctor -o json", "dvctl doctor --config /etc/devicevault/config.yaml")
+def doctor(run: Runtime) -> int:
+    """Examine Redis, the group, the database and the settings: small named checks, each with a fix.
+
+    Only reads. Ends with 3 where something is to be repaired, and with 69 where Redis cannot be reached; the checks of
+    the database are made in any case.
+    """
+    from devicevault_cli.operations.monitoring.doctor import diagnose, has_problem
+
+    redis_error = _error(run.stream.ping)
+    database_error = _error(lambda: run.repository) if run.settings.has_database else None
+    answer = diagnose(
+        run.group,
+        run.repository if run.settings.has_database and database_error is None else None,
+        *_compared(run),
+        redis_error=redis_error,
+        database_error=database_error,
+    )
+    if redis_error is not None and _state(answer, "database") != "ok":
+        raise redis_error  # nothing else is known either
+    shown = {"checks": _with_fixes_below(answer["checks"])} if run.printer.output == "table" else answer
+    run.printer.answer(shown, "checks", ("status", "name", "detail"))
+    if redis_error is not None:
+        run.printer.error(str(redis_error), redis_error.hint)
+        return redis_error.exit_code
+    return FOUND if has_problem(answer) else 0
+
+
+def _error(look: Callable[[], object]) -> DvctlError | None:
+    try:
+        look()
+    except DvctlError as error:
+        return error
+    return None
+
+
+def _state(answer: dict[str, Any], name: str) -> str:
+    return next(str(check["status"]) for check in answer["checks"] if check["name"] == name)
+
+
+def _with_fixes_below(checks: list[dict[str, Any]]) -> list[dict[str, Any]]:
+    """For people: a command to type stands in one piece, in a line of its own."""
+    rows = []
+    for each in checks:
+        rows.append(each)
+        if each["fix"]:
+            rows.append({"status": "", "name": "", "detail": f"fix: {each['fix']}"})
+    return rows
+
+
+def _compared(run: Runtime) -> tuple[list[str], list[str]]:
+    """Of DeviceVault's config.yaml: settings about which it says something else than what is in force here, and keys
+    that stand there without effect."""
+    from devicevault_cli.config_files import from_config_yaml, load_config_yaml, without_effect
+
+    config = run.settings["config"].value
+    if config is None:
+        return [], []
+    path = expanded(config)
+    try:
+        content = load_config_yaml(path)
+        said = from_config_yaml(content, path, run.pipeline.name)
+    except DvctlError:
+        return [], []
+    values = {setting.name: setting.value for setting in run.settings.all}
+    return [name for name, value in said.items() if name in values and values[name] != value], without_effect(content)

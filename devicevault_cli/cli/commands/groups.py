@@ -1,0 +1,124 @@
+"""dvctl reset-group, destroy-group, restore-group: a group's position and existence."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated
+
+from devicevault_cli.cli.arguments import Argument, Option
+from devicevault_cli.cli.changes import change, ready_database
+from devicevault_cli.cli.context import Runtime
+from devicevault_cli.cli.options import command
+from devicevault_cli.errors import Usage
+from devicevault_cli.times import now_ms
+
+
+@command(
+    "dvctl reset-group --to -2h --dry-run",
+    "dvctl reset-group --to 2026-01-12T04:00:00Z",
+    "dvctl reset-group --to start --yes",
+    database=True,
+    changes=True,
+    force=True,
+)
+def reset_group(
+    run: Runtime,
+    to: Annotated[
+        str, Option("--to", "The first entry to deliver: the first at or after this.", "start|end|ID|TIME|-DURATION")
+    ],
+) -> None:
+    """Move the group's position back or forth; pending entries stay.
+
+    The plan says how many entries come again, how many of these have rows already, and which would be skipped.
+    Refused while a consumer of the group is alive. A snapshot is written first; the undo line names it.
+    """
+    from devicevault_cli.operations.groups.reset import plan_reset, target
+
+    first = target(to, now_ms())
+    repository = ready_database(run)
+    with run.printer.progress("looking at entries") as progress:
+        change(
+            run,
+            lambda: plan_reset(run.group, first, run.pipeline, repository, force=run.force, progress=progress),
+            f"Move group {run.group.name}?",
+        )
+
+
+@command(
+    "dvctl destroy-group --dry-run",
+    "dvctl destroy-group --group devicevault --confirm devicevault",
+    changes=True,
+    force=True,
+    typed=True,
+)
+def destroy_group(run: Runtime) -> None:
+    """Delete the group after writing a snapshot that restore-group puts back.
+
+    Refused while a consumer of the group is alive. A consumer that runs, or starts, creates the group again at 0.
+    """
+    from devicevault_cli.operations.groups.reset import plan_destroy
+
+    if run.confirm_name is not None and run.confirm_name != run.group.name:
+        raise Usage(
+            f"--confirm {run.confirm_name} does not match the group {run.group.name}; no changes made",
+            hint=f"type --confirm {run.group.name}",
+        )
+    with run.printer.progress("writing the snapshot") as progress:
+        change(
+            run,
+            lambda: plan_destroy(run.group, force=run.force, progress=progress),
+            f"Delete group {run.group.name}?",
+        )
+
+
+def _snapshots() -> str:
+    from devicevault_cli.operations.groups.snapshots import there
+
+    return there()
+
+
+def _require_snapshot(file: Path) -> None:
+    """Raises Usage, with the snapshots there are, for a file that does not exist."""
+    if file.exists():
+        return
+    from devicevault_cli.nearest import nearest
+    from devicevault_cli.operations.groups.snapshots import newest, there
+
+    paths = {path.name: path for path in newest(1000)}
+    close = [str(paths[name]) for name in nearest(file.name, paths)]
+    meant = f"did you mean {' or '.join(close)}?" if close else there()
+    raise Usage(f"there is no file {file}; {meant}")
+
+
+@command(
+    "dvctl restore-group devicevault-20260112T044700.jsonl --dry-run",
+    "dvctl restore-group FILE --yes",
+    changes=True,
+    force=True,
+)
+def restore_group(
+    run: Runtime,
+    file: Annotated[
+        Path, Argument("FILE", "A snapshot of reset-group or destroy-group.", complete="files", there=_snapshots)
+    ],
+) -> None:
+    """Put a snapshot of a group back, also onto a group that is there again.
+
+    Position, consumers, pending entries with owner, delivery count and idle time; entries-read from Redis 7.0 on. Other
+    pending entries stay. What was deleted since cannot come back, nor can the idle times of consumers. Refused while a
+    client that is not dvctl waits for messages of the group.
+    """
+    from devicevault_cli.operations.groups.reset import plan_restore
+    from devicevault_cli.streams.group import Group
+    from devicevault_cli.streams.stream import Stream
+
+    _require_snapshot(file)
+    with run.printer.progress("restoring") as progress:
+        change(
+            run,
+            lambda: plan_restore(
+                lambda key, name: Group(Stream(run.client, key), name), file, force=run.force, progress=progress
+            ),
+            "Restore this snapshot?",
+            ids=lambda answer: answer["unrestorable"],
+        )

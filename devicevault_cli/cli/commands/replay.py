@@ -1,0 +1,118 @@
+"""dvctl replay: chosen entries straight to the table, the group untouched."""
+
+from __future__ import annotations
+
+from contextlib import ExitStack
+from functools import partial
+from pathlib import Path
+from typing import Annotated
+
+from devicevault_cli.cli.arguments import Argument, Option
+from devicevault_cli.cli.changes import change, planned, ready_database
+from devicevault_cli.cli.context import Runtime
+from devicevault_cli.cli.named import typed_device, unmatched
+from devicevault_cli.cli.options import (
+    END,
+    START,
+    Device,
+    IdsFrom,
+    Rate,
+    Since,
+    Status,
+    TypedEnd,
+    TypedStart,
+    command,
+    forbid,
+    read_ids,
+    require_order,
+)
+from devicevault_cli.errors import Usage
+from devicevault_cli.operations.entries.message_files import STDIN, readable_twice
+from devicevault_cli.operations.replay.selection import Selection, Source, from_file, from_stream
+from devicevault_cli.streams.model import EntryId
+
+Task = Annotated[str | None, Option("--task", "Only messages of this task id or task identifier.", "TEXT")]
+
+
+@command(
+    "dvctl replay --id 1767225600000-0",
+    "dvctl replay --since -2h --missing --dry-run",
+    "dvctl verify --show lost -o ids | dvctl replay --ids - --yes",
+    "dvctl replay --file export.jsonl --yes",
+    database=True,
+    changes=True,
+)
+def replay(
+    run: Runtime,
+    words: Annotated[list[EntryId] | None, Argument("ID...", "Only these entries.", EntryId.parse, "ids")] = None,
+    ids: Annotated[list[EntryId] | None, Option("--id", "Only this entry; repeatable.", "ID", EntryId.parse)] = None,
+    ids_from: IdsFrom = None,
+    start: TypedStart = None,
+    end: TypedEnd = None,
+    since: Since = None,
+    device: Device = None,
+    task: Task = None,
+    status: Status = None,
+    missing: Annotated[bool, Option("--missing", "Only entries without a row.")] = False,
+    file: Annotated[
+        Path | None,
+        Option("--file", "Entries of a file of dvctl export; - is stdin.", "FILE|-", complete="files"),
+    ] = None,
+    overwrite: Annotated[bool, Option("--overwrite", "Replace rows of another device or status.")] = False,
+    republish: Annotated[bool, Option("--republish", "Put copies on the stream instead.")] = False,
+    max_copies: Annotated[
+        int | None, Option("--max-copies", "With --republish: most copies of one message (3).", least=1)
+    ] = None,
+    rate: Rate = None,
+) -> None:
+    """Persist chosen entries through the consumer's write path; existing rows are not duplicated.
+
+    Each row gets the time of its entry. No group is changed, nothing is dispatched to storage.
+    """
+    from devicevault_cli.operations.replay.replay import MOST_COPIES, ReplayOptions, plan_replay, plan_republish
+
+    listed = [*(words or ()), *(ids or ())]
+    selection = Selection(
+        ids=read_ids(run, listed, ids_from) if listed or ids_from is not None else None,
+        start=max(start or START, since or START),
+        end=end or END,
+        device=device,
+        task=task,
+        status=status,
+    )
+    unlimited = selection == Selection() and all(each is None for each in (start, end, since, file))
+    if unlimited and not missing:
+        raise Usage("no entries are chosen", hint="give ids, a range, --device, --task, --status, --file or --missing")
+    forbid(
+        (
+            republish and (file is not None or missing or overwrite),
+            "--republish copies entries of the stream: no --file, --missing or --overwrite",
+        ),
+        (max_copies is not None and not republish, "--max-copies needs --republish"),
+    )
+    require_order(selection.start, selection.end)
+    known = partial(unmatched, look=lambda: typed_device(run, device))
+    with ExitStack() as files, run.printer.progress("replaying") as progress:
+        source = _source(run, selection, file, files)
+        if republish:
+            most = MOST_COPIES if max_copies is None else max_copies
+            change(
+                run,
+                lambda: known(plan_republish(run.stream, source, rate=rate, most=most, progress=progress)),
+                "Publish these copies?",
+            )
+            return
+        repository = ready_database(run)
+        options = ReplayOptions(missing, overwrite, rate)
+        change(
+            run,
+            lambda: known(plan_replay(source, run.pipeline, repository, options, progress, most=planned(run))),
+            "Replay these entries?",
+        )
+
+
+def _source(run: Runtime, selection: Selection, file: Path | None, files: ExitStack) -> Source:
+    if file is None:
+        return from_stream(run.stream, selection)
+    path = files.enter_context(readable_twice(file, run.terminal.stdin))
+    return from_file(path, selection, "stdin" if file == STDIN else file.name)

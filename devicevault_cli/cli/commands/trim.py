@@ -1,0 +1,59 @@
+"""dvctl trim: removing what nobody needs."""
+
+from __future__ import annotations
+
+from typing import Annotated
+
+from devicevault_cli.cli.arguments import Option
+from devicevault_cli.cli.changes import change, ready_database
+from devicevault_cli.cli.context import Runtime
+from devicevault_cli.cli.options import command
+from devicevault_cli.streams.model import EntryId
+from devicevault_cli.times import now_ms, parse_duration
+
+
+@command(
+    "dvctl trim --dry-run",
+    "dvctl trim --keep 7d --yes",
+    "dvctl trim --max-length 100000 --ignore-group retired-group",
+    database=True,
+    changes=True,
+)
+def trim(
+    run: Runtime,
+    keep: Annotated[
+        int | None, Option("--keep", "Always keep entries newer than this.", "DURATION", parse_duration)
+    ] = None,
+    max_length: Annotated[
+        int | None, Option("--max-length", "Always keep this many of the newest entries.", least=0)
+    ] = None,
+    ignore_group: Annotated[
+        list[str] | None,
+        Option(
+            "--ignore-group", "Trim although this group still needs entries; repeatable.", "NAME", complete="groups"
+        ),
+    ] = None,
+) -> None:
+    """Remove old entries that every group has passed and that are persisted, dead, discarded or skipped.
+
+    Never further than the floor: the oldest entry that some group or the table still needs. The plan names what blocks.
+    Without --keep or --max-length every entry below the floor is removed.
+    """
+    from devicevault_cli.operations.entries.trim import Keep, plan_trim
+
+    since = None if keep is None else EntryId(max(0, now_ms() - keep), 0)
+    repository = ready_database(run)
+    with run.printer.progress("looking at entries") as progress:
+        change(
+            run,
+            lambda: plan_trim(
+                run.stream,
+                run.dead_letters,
+                run.pipeline,
+                repository,
+                Keep(since, max_length),
+                ignore_group or (),
+                progress,
+            ),
+            "Remove these entries?",
+        )

@@ -1,0 +1,234 @@
+"""dvctl verify: every stream entry against every row."""
+
+from __future__ import annotations
+
+import shlex
+import time
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Annotated, Any, Literal
+
+from devicevault_cli.cli.arguments import Option
+from devicevault_cli.cli.context import Runtime
+from devicevault_cli.cli.named import conclude, typed_group
+from devicevault_cli.cli.options import Rate, Since, command, forbid, require_order
+from devicevault_cli.errors import DvctlError, Usage
+from devicevault_cli.operations.entries.positions import parse_end
+from devicevault_cli.output.escapes import visible
+from devicevault_cli.output.printer import not_confirmed
+from devicevault_cli.streams.model import LAST, ZERO, EntryId
+from devicevault_cli.times import parse_pause
+
+FOUND = 3
+"""The exit code where something is lost, gone or twice."""
+
+Shown = Literal[
+    "persisted", "dead", "discarded", "pending", "undelivered", "skipped", "lost", "lost_invalid", "gone",
+    "conflicting", "duplicate_rows", "rows_without_entry",
+]  # fmt: skip
+WHEN = {"id": 18, "time": 24}
+ENTRY = WHEN | {"device_id": 9, "task_identifier": 20}
+COLUMNS = {
+    "lost_invalid": ENTRY | {"reason": 20},
+    "gone": WHEN | {"consumer": 30},
+    "conflicting": ENTRY | {"row": 9},
+    "duplicate_rows": {"id": 10, "identity": 60},
+    "rows_without_entry": {"id": 10},
+}
+"""What `--show` tells of each class; of the others as much as of an entry."""
+ROUND = {"entries": 9, "persisted": 9, "pending": 8, "undelivered": 11, "lost": 6, "lost_invalid": 12, "ok": 4}
+
+
+@command(
+    "dvctl verify",
+    "dvctl verify --since -1d --report incident.html",
+    "dvctl verify --show lost -o ids",
+    "dvctl verify --repair --dry-run",
+    database=True,
+    ids=True,
+    effect="read-only but for --repair",
+)
+def verify(
+    run: Runtime,
+    counts: Annotated[bool, Option("--counts", "Only count; at once, but proves nothing.")] = False,
+    show: Annotated[Shown | None, Option("--show", "List every entry of one class, or such rows.")] = None,
+    since: Since = None,
+    until: Annotated[EntryId | None, Option("--until", "Only up to this time.", "TIME|-DURATION", parse_end)] = None,
+    deep: Annotated[bool, Option("--deep", "Also compare every column; find rows without an entry.")] = False,
+    repair: Annotated[bool, Option("--repair", "Insert what is lost; dead-letter what is lost and invalid.")] = False,
+    watch: Annotated[bool, Option("--watch", "Verify repeatedly, one line each, until interrupted.")] = False,
+    every: Annotated[
+        int | None, Option("--every", "With --watch: pause between two rounds (1m).", "DURATION", parse_pause)
+    ] = None,
+    rate: Rate = None,
+    report: Annotated[
+        Path | None, Option("--report", "Also write a report, .md or .html.", "FILE", complete="files")
+    ] = None,
+    dry_run: Annotated[bool, Option("--dry-run", "With --repair: show the plan, change nothing.")] = False,
+    yes: Annotated[bool, Option("-y/--yes", "With --repair: do not ask.")] = False,
+) -> int:
+    """Compare every entry of the stream with every row, by identity: what is there, and what is missing.
+
+    Only reads, in bounded memory, also beside consumers at work. Ends with 3 where something is lost, pending but
+    gone from the stream, or stands twice in the table.
+    """
+    from devicevault_cli.operations.verify.scan import Scope
+
+    forbid(
+        (sum((counts, show is not None, repair, watch)) > 1, "give one of --counts, --show, --repair and --watch"),
+        (every is not None and not watch, "--every needs --watch"),
+        ((dry_run or yes) and not repair, "--dry-run and --yes need --repair: without it verify changes nothing"),
+        (deep and (counts or show is not None or watch), "--deep does not combine with --counts, --show or --watch"),
+        (counts and any(each is not None for each in (since, until, rate)),
+         "--counts counts everything: no --since, --until or --rate"),
+        (report is not None and (report.suffix not in (".md", ".html") or counts or show is not None or watch),
+         "--report writes .md or .html, of one whole verification"),
+    )  # fmt: skip
+    require_order(since, until, "--since", "--until")
+    if run.printer.output == "ids" and (show is None or counts or watch or repair):
+        raise Usage("-o ids needs --show CLASS", hint="dvctl verify --show lost -o ids")
+    if repair and not (dry_run or yes or run.terminal.can_ask):
+        raise not_confirmed(run.terminal, "--yes")
+    conclude(run, typed_group(run))
+    scope = Scope(since or ZERO, until or LAST, rate)
+    if counts:
+        return _counts(run)
+    if show is not None:
+        return _show(run, scope, show)
+    if watch:
+        return _watch(run, scope, (60_000 if every is None else every) / 1000)
+    if repair:
+        return _repair(run, scope, report, deep=deep)
+    return _told(run, _once(run, scope, deep=deep), scope, report)
+
+
+def _once(run: Runtime, scope: Any, *, deep: bool = False) -> dict[str, Any]:
+    from devicevault_cli.operations.verify.verify import verify as look
+
+    with run.printer.progress("verifying") as progress:
+        return look(run.group, run.pipeline, run.repository, scope, deep=deep, progress=progress)
+
+
+def _repair(run: Runtime, scope: Any, report: Path | None, *, deep: bool) -> int:
+    from devicevault_cli.cli.changes import carried_out, check_success
+    from devicevault_cli.operations.verify.repair import plan_repair
+
+    with run.printer.progress("verifying") as progress:
+        answer, plan = carried_out(
+            run,
+            lambda: plan_repair(run.group, run.pipeline, run.repository, scope, deep=deep, progress=progress),
+            "Repair?",
+        )
+    code = _told(run, answer, scope, report)
+    check_success(plan, answer)
+    return code
+
+
+def _told(run: Runtime, answer: dict[str, Any], scope: Any, report: Path | None) -> int:
+    from devicevault_cli.output.verification.text import told
+    from devicevault_cli.output.verification.words import next_steps
+
+    if answer["problem"]:
+        run.printer.warn(answer["problem"])
+    elif answer["stream"]["entries"] == 0:
+        run.printer.note(f"nothing to verify: {run.stream.key} has no entries here")
+    for incident in answer["incidents"]:
+        if incident["detail"] not in (answer["problem"] or ""):
+            run.printer.warn(incident["detail"])
+    run.printer.answer(answer, lines=told)
+    steps = next_steps(answer, _settings(run), _scope(scope))
+    if report is not None:
+        _write_report(run, report, answer, _about(run, scope), steps)
+    if not answer["ok"]:
+        for each in steps:
+            run.printer.hint(f"{each.command}  # {each.why}")
+    return 0 if answer["ok"] else FOUND
+
+
+def _about(run: Runtime, scope: Any) -> dict[str, str]:
+    """What a report must tell for its numbers to mean anything years later. No password is shown."""
+    from devicevault_cli import __version__
+    from devicevault_cli.times import iso, now_ms
+
+    part = {name: f"{each} ({iso(each.ms)})" for name, each in (("from", scope.start), ("to", scope.end))
+            if each not in (ZERO, LAST)}  # fmt: skip
+    return {
+        "stream": run.stream.key,
+        "group": run.group.name,
+        "Redis": run.settings["redis_url"].shown or "",
+        "database": run.repository.where,
+        "table": run.pipeline.table,
+        **part,
+        "verified": iso(now_ms()),
+        "by": f"dvctl {__version__}",
+    }
+
+
+def _write_report(run: Runtime, path: Path, answer: dict[str, Any], about: dict[str, str], steps: list[Any]) -> None:
+    from devicevault_cli.output.verification.html import html
+    from devicevault_cli.output.verification.markdown import markdown
+
+    text = (html if path.suffix == ".html" else markdown)(answer, about, steps)
+    try:
+        # Somebody will look at it on a terminal.
+        path.write_text("\n".join(map(visible, text.split("\n"))), "utf-8")
+    except OSError as error:
+        raise DvctlError(f"{path} cannot be written: {error.strerror}") from error
+    run.printer.note(f"report written to {path}")
+
+
+def _counts(run: Runtime) -> int:
+    from devicevault_cli.operations.verify.verify import counts
+
+    answer = counts(run.group, run.repository)
+    run.printer.answer(answer)
+    if missing := _no_stream(run, answer["rows"]["rows"]):
+        return missing
+    run.printer.hint("a loss and a duplicate cancel out in counts; `dvctl verify` compares identities")
+    return 0
+
+
+def _no_stream(run: Runtime, rows: int = 0) -> int:
+    """Say that there is nothing to verify, where that is no good sign. -> exit code, 0 where there is something"""
+    from devicevault_cli.operations.verify.nothing import nothing_to_verify
+
+    problem = nothing_to_verify(run.stream, run.stream.info(), rows)
+    if problem:
+        run.printer.warn(problem)
+    return FOUND if problem else 0
+
+
+def _show(run: Runtime, scope: Any, wanted: str) -> int:
+    from devicevault_cli.operations.verify.verdict import Verdict
+    from devicevault_cli.operations.verify.verify import listed
+
+    verdict = Verdict()
+    rows = listed(run.group, run.pipeline, run.repository, scope, wanted, verdict)
+    run.printer.stream(rows, COLUMNS.get(wanted, ENTRY))
+    missing = _no_stream(run, run.repository.count())
+    return FOUND if missing or verdict.lost or verdict.gone or run.repository.surplus() else 0
+
+
+def _watch(run: Runtime, scope: Any, pause_s: float) -> int:
+    def rounds() -> Iterator[dict[str, Any]]:
+        while True:
+            answer = _once(run, scope)
+            row = {"entries": answer["stream"]["entries"], **answer["classes"], "ok": answer["ok"]}
+            yield row
+            time.sleep(pause_s)
+
+    run.printer.stream(rounds(), ROUND, "rounds")
+    return 0
+
+
+def _settings(run: Runtime) -> str:
+    """The options that a hint must repeat to mean the same stream; not the URLs, which may hold passwords."""
+    chosen = [run.settings[name] for name in ("pipeline", "stream", "group", "config", "profile")]
+    repeated = [each for each in chosen if each.source == "flag" or (each.name, each.value) == ("pipeline", "storage")]
+    return shlex.join(part for each in repeated for part in (f"--{each.name}", each.value or ""))
+
+
+def _scope(scope: Any) -> str:
+    """`--since` and `--until` as ids: `-1d` would mean another time an hour later."""
+    given = {"--since": scope.start, "--until": scope.end}
+    return " ".join(f"{name} {each}" for name, each in given.items() if each not in (ZERO, LAST))

@@ -1,0 +1,24 @@
+"""The command line that goes on where an answer was cut off."""
+
+from __future__ import annotations
+
+import shlex
+from collections.abc import Mapping
+
+from devicevault_cli.cli.context import Runtime
+
+
+def again(run: Runtime, options: Mapping[str, object]) -> str:
+    """The same command with these options (None: not given), and with the settings that were typed, to be pasted."""
+    typed = {
+        f"--{setting.name.replace('_', '-')}": setting.shown
+        for setting in run.settings.all
+        if setting.source == "flag" and setting.name != "output"
+    }
+    words = ["dvctl", *run.command.split()]
+    for name, value in {**options, **typed}.items():
+        if value is not None:
+            text = str(value)
+            # A value that begins with a hyphen would be taken for an option.
+            words += [f"{name}={text}"] if text.startswith("-") else [name, text]
+    return shlex.join(words)

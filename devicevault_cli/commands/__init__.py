@@ -1,1 +1,0 @@
-"""What can I type? Each module parses, calls an operation and prints."""

@@ -1,0 +1,1 @@
+"""The consumer: entries become rows."""

@@ -1,0 +1,1 @@
+"""Entries of the stream: list, show, claim, acknowledge, publish, export, trim."""

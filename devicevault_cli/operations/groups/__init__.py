@@ -1,0 +1,1 @@
+"""The consumer group: position, consumers, snapshots."""

@@ -1,0 +1,150 @@
+"""Snapshots of a group as files: what destroy-group and reset-group leave behind, and restore-group reads."""
+
+from __future__ import annotations
+
+import os
+import re
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any
+
+from devicevault_cli.directories import snapshot_directory
+from devicevault_cli.errors import Damaged, DvctlError, MissingGroup, Usage
+from devicevault_cli.operations.changes.plan import Progress, quietly
+from devicevault_cli.operations.entries import checksummed
+from devicevault_cli.operations.named import no_group
+from devicevault_cli.streams.delivery import now
+from devicevault_cli.streams.group import Group
+from devicevault_cli.streams.model import EntryId, GroupInfo
+from devicevault_cli.streams.snapshot import PAGE, GroupState, Held, held_pages, state_of
+
+KIND = "group-snapshot"
+VERSION = 1
+
+
+@dataclass(frozen=True, slots=True)
+class Snapshot:
+    """A snapshot file whose seal holds; its pending entries are read when asked for."""
+
+    path: Path
+    state: GroupState
+    pending: int
+
+    def held_pages(self) -> Iterator[list[Held]]:
+        """Every pending entry of the snapshot, a page at a time."""
+        page: list[Held] = []
+        for line in checksummed.read_sealed(self.path):
+            if "entry" in line:
+                page.append(self._held(line["entry"]))
+            if len(page) == PAGE:
+                yield page
+                page = []
+        if page:
+            yield page
+
+    def _held(self, entry: Any) -> Held:
+        with _expected(self.path):
+            key, consumer, at, deliveries = entry
+            return Held(EntryId.parse(key), self.state.consumers[consumer], int(at), int(deliveries))
+
+
+@contextmanager
+def _expected(path: Path) -> Iterator[None]:
+    """Raises Damaged where a file with a true seal holds something else than dvctl writes."""
+    try:
+        yield
+    except (LookupError, TypeError, ValueError, Usage) as error:
+        raise Damaged(f"{path} does not hold what a snapshot of a group holds") from error
+
+
+def write_snapshot(group: Group, info: GroupInfo, progress: Progress = quietly) -> Path:
+    """Write the group's whole state below the state folder. Raises DvctlError when the disk does not take it."""
+    path = new_path(group.name)
+    checksummed.write_sealed(path, _lines(group, info, progress))
+    return path
+
+
+def newest(most: int = 5) -> list[Path]:
+    """The snapshots of groups there are, the newest first; none where nobody may look."""
+    try:
+        files = list(snapshot_directory().glob("*.jsonl"))
+        return sorted((file for file in files if not file.name.endswith(".rows.jsonl")), key=_age)[:most]
+    except (OSError, DvctlError):
+        return []
+
+
+def _age(file: Path) -> float:
+    return -file.stat().st_mtime
+
+
+def there() -> str:
+    """Which snapshots there are, for whoever names none."""
+    return f"snapshots: {', '.join(map(str, newest())) or 'none'}"
+
+
+def new_path(name: str, suffix: str = "jsonl") -> Path:
+    """A name that no other snapshot has: what it is of, when, by which process."""
+    safe = re.sub(r"[^A-Za-z0-9._-]+", "_", name)[:60] or "group"
+    moment = datetime.now(UTC).strftime("%Y%m%dT%H%M%S.%f")
+    return snapshot_directory() / f"{safe}-{moment}-{os.getpid()}.{suffix}"
+
+
+def _lines(group: Group, info: GroupInfo, progress: Progress) -> Iterator[dict[str, Any]]:
+    state = state_of(group, info)
+    numbers = {name: number for number, name in enumerate(state.consumers)}
+    yield {
+        "dvctl": KIND,
+        "version": VERSION,
+        "at": now(),
+        "stream": state.stream,
+        "group": state.group,
+        "position": str(state.position),
+        "entries_read": state.entries_read,
+        "pending": info.pending,
+    }
+    for name in state.consumers:
+        yield {"consumer": name}
+    done = 0
+    for page in held_pages(group):
+        for each in page:
+            if each.consumer not in numbers:
+                numbers[each.consumer] = len(numbers)
+                yield {"consumer": each.consumer}
+            yield {"entry": [str(each.id), numbers[each.consumer], each.delivered_at_ms, each.deliveries]}
+        done += len(page)
+        progress(done)
+
+
+def read_snapshot(path: Path) -> Snapshot:
+    """Raises Damaged for a file that was cut or edited or is something else, Usage for one that cannot be read."""
+    lines = checksummed.read_sealed(path)
+    head = next(lines, {})
+    if head.get("dvctl") != KIND:
+        raise Damaged(f"{path} is not a snapshot of a group")
+    if head.get("version") != VERSION:
+        raise Usage(f"{path} was written by another version of dvctl (format {head.get('version')})")
+    names = []
+    pending = 0
+    for line in lines:
+        if "consumer" in line:
+            names.append(str(line["consumer"]))
+        else:
+            pending += 1
+    with _expected(path):
+        read = head["entries_read"]
+        place = str(head["stream"]), str(head["group"]), EntryId.parse(head["position"])
+        state = GroupState(*place, None if read is None else int(read), tuple(names))
+    return Snapshot(path, state, pending)
+
+
+def existing_group(group: Group) -> GroupInfo:
+    """The group as it is. Raises MissingGroup."""
+    info = group.info()
+    if info is None:
+        raise MissingGroup(
+            no_group(group, (each.name for each in group.stream.groups())), hint="run `dvctl status` to list the groups"
+        )
+    return info

@@ -1,0 +1,1 @@
+"""Looking at the group, the stream and the table."""

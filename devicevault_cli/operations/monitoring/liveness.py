@@ -1,0 +1,161 @@
+"""Which consumers of a group are alive: by their last command, else by the clients that wait in XREADGROUP."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from contextlib import suppress
+from dataclasses import dataclass
+from functools import cached_property
+
+from devicevault_cli.errors import ConsumerAlive, DvctlError
+from devicevault_cli.operations.changes.plan import some
+from devicevault_cli.pipelines import PIPELINES, is_devicevaults_own
+from devicevault_cli.streams.clients import Clients, clients_of
+from devicevault_cli.streams.group import Group
+from devicevault_cli.streams.model import ConsumerInfo
+from devicevault_cli.streams.stream import Stream
+
+ALIVE_MS = 10_000
+"""A consumer that sent a command within this time is alive."""
+SLACK_MS = 2000
+"""CLIENT LIST counts whole seconds, and the consumers are looked at a moment earlier."""
+
+
+@dataclass
+class Liveness:
+    """The consumers of one group as of one moment.
+
+    A consumer that waits in XREADGROUP sends no command: before Redis 7.2 its idle time grows although it is alive, and
+    it is not even listed before its first message.  CLIENT LIST shows that some client waits, but not for which group.
+    """
+
+    group: Group
+    consumers: Sequence[ConsumerInfo]
+
+    @cached_property
+    def clients(self) -> Clients | None:
+        """The clients of Redis; None where CLIENT LIST is not permitted. Asked for only where it matters."""
+        return clients_of(self.group.stream)
+
+    @property
+    def recent(self) -> list[ConsumerInfo]:
+        """Those that sent a command just now."""
+        return [consumer for consumer in self.consumers if consumer.idle_ms < ALIVE_MS]
+
+    @cached_property
+    def candidates(self) -> list[ConsumerInfo]:
+        """Those without a recent command that may be among the waiting clients."""
+        quiet = [consumer for consumer in self.consumers if consumer.idle_ms >= ALIVE_MS]
+        return [consumer for consumer in quiet if self.clients and _may_wait(consumer, self.clients)]
+
+    @property
+    def unlisted(self) -> bool:
+        """Whether a client waits that may be a consumer of this group without a message so far."""
+        if self.recent or self.candidates or not (self.clients and self.clients.waiting):
+            return False
+        return not self._lists_the_waiting and len(self.clients.waiting) > self._elsewhere
+
+    @property
+    def knows_all(self) -> bool:
+        """Whether nobody can be alive of whom this object says nothing."""
+        return self.clients is not None and not self.unlisted
+
+    def alive(self, consumer: ConsumerInfo) -> bool | None:
+        """Whether a consumer is alive; None where that is unknown."""
+        if consumer.idle_ms < ALIVE_MS:
+            return True
+        if self.clients is None:
+            return None
+        if consumer not in self.candidates:
+            return False
+        return True if self._certain else None
+
+    @cached_property
+    def _certain(self) -> bool:
+        """Whether the waiting client can be nobody but the one candidate."""
+        if self.clients is None or len(self.candidates) != 1:
+            return False
+        others = [consumer for consumer in self.recent if consumer.name not in self.clients.consumers]
+        return not others and len(self.clients.waiting) > self._elsewhere
+
+    @cached_property
+    def _lists_the_waiting(self) -> bool:
+        """From 7.2 on a consumer is listed as soon as it waits."""
+        if self.consumers:
+            return self.consumers[0].inactive_ms is not None
+        with suppress(DvctlError, ValueError):
+            version = self.group.stream.server_info("server").get("redis_version", "0")
+            return tuple(map(int, version.split(".")[:2])) >= (7, 2)
+        return False
+
+    @cached_property
+    def _elsewhere(self) -> int:
+        """How many consumers of other groups the waiting clients may be, as far as they are known and may be seen."""
+        number = 0
+        for key in {self.group.stream.key, *(pipeline.stream for pipeline in PIPELINES.values())}:
+            with suppress(DvctlError):
+                stream = Stream(self.group.stream.client, key)
+                for info in stream.groups():
+                    if (key, info.name) != (self.group.stream.key, self.group.name):
+                        found = Group(stream, info.name).consumers()
+                        number += sum(bool(self.clients and _may_wait(each, self.clients)) for each in found)
+        return number
+
+
+def liveness_of(group: Group) -> Liveness:
+    """A look at a group. Raises MissingGroup."""
+    return Liveness(group, group.consumers())
+
+
+def _may_wait(consumer: ConsumerInfo, clients: Clients) -> bool:
+    """From 7.2 on XREADGROUP refreshes the idle time as it begins to wait: who is idle for longer does not wait."""
+    if consumer.name in clients.consumers:
+        return False  # dvctl shows life while it waits
+    return any(consumer.inactive_ms is None or consumer.idle_ms <= each.idle_ms + SLACK_MS for each in clients.waiting)
+
+
+def devicevaults(liveness: Liveness) -> list[ConsumerInfo]:
+    """The consumers named as DeviceVault's own; one that `dvctl consume` runs under such a name is not among them."""
+    ours = liveness.clients.consumers if liveness.clients else frozenset()
+    return [each for each in liveness.consumers if is_devicevaults_own(each.name) and each.name not in ours]
+
+
+def who_waits(liveness: Liveness) -> str:
+    """A sentence about the waiting clients that are, or may be, consumers of the group; empty where none are."""
+    if not (liveness.candidates or liveness.unlisted) or liveness.clients is None:
+        return ""
+    names = [consumer.name for consumer in liveness.candidates]
+    if names and liveness.alive(liveness.candidates[0]):
+        return f"{names[0]} of {liveness.group.name} is alive: it waits for messages in XREADGROUP"
+    addresses = [client.address for client in liveness.clients.waiting]
+    one = len(addresses) == 1
+    who = _either(names) if names else "a consumer that has had no message yet"
+    return (
+        f"{'a client' if one else f'{len(addresses)} clients'} ({', '.join(addresses[:3])}) "
+        f"{'waits' if one else 'wait'} in XREADGROUP in this Redis database and may be {who} of {liveness.group.name}"
+    )
+
+
+def _either(names: Sequence[str]) -> str:
+    shown = [*names[:3], *([f"{len(names) - 3:,} more"] if len(names) > 3 else [])]
+    return shown[0] if len(shown) == 1 else f"{', '.join(shown[:-1])} or {shown[-1]}"
+
+
+def refusal(liveness: Liveness, *, recent: bool = True) -> ConsumerAlive | None:
+    """Why a group must not be touched. `recent` False: a consumer that shows life itself is no reason."""
+    if recent and liveness.recent:
+        names = [f"{each.name} (idle {each.idle_ms / 1000:.1f} s)" for each in liveness.recent]
+        return ConsumerAlive(
+            f"{some(names)} of {liveness.group.name} {'is' if len(names) == 1 else 'are'} alive",
+            hint=f"stop the consumers, wait {ALIVE_MS // 1000} s, or add --force",
+        )
+    if waits := who_waits(liveness):
+        return ConsumerAlive(waits, hint="stop it, or add --force if it does not belong to this group")
+    return None
+
+
+def not_known(liveness: Liveness) -> list[str]:
+    """A line for a plan where Redis does not tell who waits."""
+    if liveness.recent or liveness.clients is not None:
+        return []
+    return ["whether a consumer waits for messages is unknown: Redis does not permit CLIENT LIST"]

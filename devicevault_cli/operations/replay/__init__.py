@@ -1,0 +1,1 @@
+"""Chosen entries through the consumer's write path."""

@@ -1,0 +1,126 @@
+"""Choosing entries: by id, time, device, task or status, from the stream or from a file of `dvctl export`."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TypeAlias
+
+from devicevault_cli.errors import Usage
+from devicevault_cli.messages import first_id
+from devicevault_cli.operations.entries import checksummed
+from devicevault_cli.operations.entries.message_files import parse_line
+from devicevault_cli.operations.named import Named, named_entries
+from devicevault_cli.paging import paged
+from devicevault_cli.streams.model import LAST, ZERO, Entry, EntryId
+from devicevault_cli.streams.stream import Stream
+
+Reader: TypeAlias = Callable[["list[EntryId]"], Iterator[list[Entry]]]
+"""Reads the chosen entries, a page at a time, and adds the ids that do not exist to a list."""
+
+PER_GET = 64
+"""Entries fetched by their ids at once: should all be firmware images, memory still holds them."""
+
+
+@dataclass(frozen=True, slots=True)
+class Selection:
+    """Which entries; what is None does not matter, but no ids are no entries. `task`: a task id or identifier."""
+
+    ids: Sequence[EntryId] | None = None
+    start: EntryId = ZERO
+    end: EntryId = LAST
+    device: int | None = None
+    task: str | None = None
+    status: str | None = None
+
+    def matches(self, entry: Entry) -> bool:
+        """Whether an entry is one of them."""
+        fields = entry.fields
+        if not self.start <= entry.id <= self.end:
+            return False
+        if self.device is not None and fields.get(b"device_id", b"").lstrip(b"0") != b"%d" % self.device:
+            return False
+        if self.task is not None:
+            wanted = self.task.encode("utf-8", "surrogateescape")
+            if wanted not in (fields.get(b"task_id"), fields.get(b"task_identifier")):
+                return False
+        return self.status is None or (fields.get(b"status") or b"failure") == self.status.encode()
+
+
+class Source:
+    """The chosen entries, a page at a time; may be called again, for the plan and for its application.
+
+    unknown: which of the chosen ids the last reading did not find.
+    """
+
+    def __init__(self, read: Reader, named: Callable[[list[EntryId]], Named]) -> None:
+        self._read = read
+        self._named = named
+        self.unknown: list[EntryId] = []
+
+    def __call__(self) -> Iterator[list[Entry]]:
+        self.unknown = []
+        return self._read(self.unknown)
+
+    def named(self) -> Named:
+        """About the ids that were chosen, after a reading."""
+        return self._named(self.unknown)
+
+
+def from_stream(stream: Stream, selection: Selection) -> Source:
+    """The chosen entries of a stream."""
+
+    def read(unknown: list[EntryId]) -> Iterator[list[Entry]]:
+        start, end, ids = selection.start, selection.end, selection.ids
+        for page in stream.pages(start, end) if ids is None else _by_id(stream, ids, unknown):
+            yield [entry for entry in page if selection.matches(entry)]
+
+    return Source(read, lambda unknown: named_entries(stream.key, stream, selection.ids, unknown))
+
+
+def _by_id(stream: Stream, ids: Sequence[EntryId], unknown: list[EntryId]) -> Iterator[list[Entry]]:
+    for some_ids in paged(ids, PER_GET):
+        found = stream.get(some_ids)
+        unknown += (key for key in some_ids if key not in found)
+        yield list(found.values())
+
+
+def from_file(path: Path, selection: Selection, name: str | None = None) -> Source:
+    """The chosen entries of an export, which is read through first; `name`: what messages call it.
+
+    Raises Damaged for one that was cut or edited, Usage for another file.
+    """
+    checksummed.check_seal(path, name)
+
+    def read(unknown: list[EntryId]) -> Iterator[list[Entry]]:
+        wanted = None if selection.ids is None else frozenset(selection.ids)
+        left = set(wanted or ())
+        page: list[Entry] = []
+        with path.open("rb") as lines:
+            for number, line in enumerate(lines, 1):
+                if line.startswith(checksummed.SEAL_LINE):
+                    break
+                entry = _entry(line, f"{name or path.name}, line {number}")
+                left.discard(entry.id)
+                if selection.matches(entry) and (wanted is None or entry.id in wanted):
+                    page.append(entry)
+                if len(page) == PER_GET:
+                    yield page
+                    page = []
+        unknown += sorted(left)
+        if page:
+            yield page
+
+    source = Source(read, lambda unknown: named_entries(name or path.name, None, selection.ids, unknown))
+    for _ in source():
+        pass
+    return source
+
+
+def _entry(line: bytes, where: str) -> Entry:
+    fields = dict(parse_line(line, where))
+    first = first_id(fields)
+    if first is None:
+        raise Usage(f"{where}: no entry id", hint="replay --file reads what `dvctl export` wrote")
+    return Entry(EntryId(*first), fields)
