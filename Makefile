@@ -38,7 +38,7 @@ lint: setup ## ruff, codespell, mypy --strict, import-linter
 unit: setup ## pytest, on private servers, in WORKERS=3 processes (many tests wait); choose with PYTEST_ARGS='tests/unit -k name'
 	$(BIN)/python -m pytest -n $(WORKERS) --dist worksteal $(PYTEST_ARGS)
 
-coverage: setup ## all tests with branch coverage of the package, processes included; fails under the threshold (twice the processor time)
+coverage: setup ## all tests with branch coverage of the package, processes included; fails under the threshold of pyproject.toml
 	$(BIN)/coverage erase
 	$(BIN)/coverage run -m pytest -n $(WORKERS) --dist worksteal $(PYTEST_ARGS)
 	$(BIN)/coverage combine --quiet
