@@ -20,7 +20,7 @@ setup: $(STAMP) ## create .venv with dvctl (editable) and everything the tests n
 $(STAMP): pyproject.toml requirements/constraints.txt
 	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11) and "dvctl needs Python 3.11 or newer: make PYTHON=python3.12")'
 	$(PYTHON) -m venv $(VENV)
-	$(BIN)/python -m pip install --quiet --disable-pip-version-check -c requirements/constraints.txt -e '.[mysql,test]'
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check -c requirements/constraints.txt -e '.[demo,mysql,test]'
 	@touch $@
 
 demo: setup ## the story in half a minute, without any server: dvctl demo
@@ -45,11 +45,11 @@ coverage: setup ## all tests with branch coverage of the package, processes incl
 	$(BIN)/coverage html --quiet
 	$(BIN)/coverage report
 
-generate: setup ## write docs/cli.md, the plain help and the completions anew from the app
+generate: setup ## write docs/cli.md and the completions from the app
 	$(BIN)/python -m tools.generate
 
 bench: setup ## measure against the yardsticks side by side (10 minutes): docs/performance.md
-	$(BIN)/python -m pip install --quiet --disable-pip-version-check -c requirements/constraints.txt -e '.[mysql,test,bench]'
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check -c requirements/constraints.txt -e '.[demo,mysql,test,bench]'
 	$(BIN)/python -m tests.bench
 
 million: setup ## a million pending entries: time and memory of the repairs, on each Redis (4 minutes)
@@ -60,7 +60,7 @@ chaos: setup ## consumers that die, a producer, faults from a seed: make chaos S
 	$(BIN)/python -m tests.chaos --seconds $(SECONDS) $(if $(SEED),--seed $(SEED)) $(if $(REDIS),--redis $(REDIS))
 
 fuzz: setup ## coverage-guided fuzzing of all that reads foreign bytes: make fuzz SECONDS=300
-	$(BIN)/python -m pip install --quiet --disable-pip-version-check -c requirements/constraints.txt -e '.[mysql,test,fuzz]'
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check -c requirements/constraints.txt -e '.[demo,mysql,test,fuzz]'
 	$(BIN)/python -m tests.fuzz --seconds $(SECONDS)
 
 audit: setup ## look the locked versions up among the known vulnerabilities (asks the network)
@@ -70,7 +70,7 @@ audit: setup ## look the locked versions up among the known vulnerabilities (ask
 
 lock: ## write requirements/constraints.txt anew with the newest versions that pyproject.toml allows
 	rm -rf $(VENV)/lock && $(PYTHON) -m venv $(VENV)/lock
-	$(VENV)/lock/bin/pip install --quiet --disable-pip-version-check -e '.[mysql,test,bench,fuzz]'
+	$(VENV)/lock/bin/pip install --quiet --disable-pip-version-check -e '.[demo,mysql,test,bench,fuzz]'
 	$(VENV)/lock/bin/pip freeze --all --exclude pip --exclude-editable > requirements/constraints.txt
 	rm -rf $(VENV)/lock
 

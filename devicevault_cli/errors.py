@@ -2,11 +2,28 @@
 
 from __future__ import annotations
 
+from enum import IntEnum
+
+
+class ExitCode(IntEnum):
+    """What dvctl's process ends with; from 64 on as in sysexits.h, above 128 as shells report signals."""
+
+    OK = 0
+    FAILED = 1
+    USAGE = 2
+    FOUND = 3
+    """The command ran and found a problem: verify, doctor. For check: unknown."""
+    UNAVAILABLE = 69
+    REFUSED = 77
+    CONFIG = 78
+    INTERRUPTED = 130
+    READER_GONE = 141
+
 
 class DvctlError(Exception):
     """dvctl failed."""
 
-    exit_code = 1
+    exit_code: int = ExitCode.FAILED
 
     def __init__(self, message: str | None = None, *, hint: str | None = None) -> None:
         super().__init__(message or self.__doc__ or "dvctl failed.")
@@ -16,7 +33,7 @@ class DvctlError(Exception):
 class Usage(DvctlError):
     """The command line cannot be understood."""
 
-    exit_code = 2
+    exit_code = ExitCode.USAGE
 
 
 class NotConfirmed(Usage):
@@ -26,7 +43,7 @@ class NotConfirmed(Usage):
 class Cancelled(NotConfirmed):
     """Cancelled; no changes made."""
 
-    exit_code = 1
+    exit_code = ExitCode.FAILED
 
 
 class NothingMatched(DvctlError):
@@ -52,13 +69,13 @@ class Damaged(DvctlError):
 class BadConfig(DvctlError):
     """The configuration is wrong."""
 
-    exit_code = 78
+    exit_code = ExitCode.CONFIG
 
 
 class Unavailable(DvctlError):
     """Redis or the database cannot do its work now: away, starting, locked, full or read-only. Trying later helps."""
 
-    exit_code = 69
+    exit_code = ExitCode.UNAVAILABLE
 
 
 class MemoryFull(Unavailable):
@@ -68,7 +85,7 @@ class MemoryFull(Unavailable):
 class Refused(DvctlError):
     """Redis or the database was reached and said no: a wrong password or a missing right."""
 
-    exit_code = 77
+    exit_code = ExitCode.REFUSED
 
 
 class UnknownCommand(Refused):

@@ -5,7 +5,8 @@ from __future__ import annotations
 import re
 from dataclasses import dataclass
 
-from devicevault_cli.messages import Decoder, decode_result, decode_storage
+from devicevault_cli.messages import Decision, Decoder, decode_result, decode_storage, first_id
+from devicevault_cli.streams.model import Entry, EntryId
 
 
 @dataclass(frozen=True, slots=True)
@@ -17,6 +18,15 @@ class Pipeline:
     group: str
     table: str
     decode: Decoder
+
+    def decode_entry(self, entry: Entry, device_id_max: int) -> Decision:
+        """Decode an entry of the stream. `device_id_max`: the largest value of the table's device_id column."""
+        return self.decode(*entry.id, entry.fields, device_id_max)
+
+
+def original_id(entry: Entry) -> EntryId:
+    """The id the message had first: the one a copy or dead letter carries, else the entry's own."""
+    return EntryId(*(first_id(entry.fields) or entry.id))
 
 
 RESULTS = Pipeline("results", "device:results", "devicevault", "devices_devicebackupresult", decode_result)

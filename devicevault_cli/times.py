@@ -85,6 +85,12 @@ def iso(milliseconds: Milliseconds) -> str:
     return f"{time.strftime('%Y-%m-%dT%H:%M:%S', time.gmtime(seconds))}.{fraction:03d}Z"
 
 
+def iso_micros(microseconds: int) -> str:
+    """The same with microseconds, from microseconds."""
+    seconds, fraction = divmod(min(microseconds, LAST_SHOWN_MS * 1000 + 999), 1_000_000)
+    return f"{time.strftime('%Y-%m-%dT%H:%M:%S', time.gmtime(seconds))}.{fraction:06d}Z"
+
+
 def exact_duration(milliseconds: Milliseconds) -> str:
     """A duration as it is typed, in the largest unit that has no fraction: `1h`, `90s`, `1500ms`."""
     if milliseconds == 0:

@@ -1,81 +1,93 @@
-"""How every changing command goes: its plan is shown, confirmed, applied, answered, and the way back named."""
+"""What every changing command does: show the plan, confirm, apply, print the answer and the command that undoes it."""
 
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from devicevault_cli.cli.context import Runtime
-from devicevault_cli.errors import NothingSucceeded
-from devicevault_cli.operations.changes.interruption import interruptible
-from devicevault_cli.operations.changes.plan import Answer, Plan, carry_out
-from devicevault_cli.output.table import position
-from devicevault_cli.repository.repository import Repository
+from devicevault_cli.errors import NothingSucceeded, StalePlan
+
+if TYPE_CHECKING:
+    from devicevault_cli.operations.changes.change import A, Change
+    from devicevault_cli.repository.repository import Repository
 
 PLANNED = 1000
 
 
 def change(
     run: Runtime,
-    make: Callable[[], Plan],
+    make: Callable[[], Change[A]],
     question: str,
     *,
     ids: Callable[[Any], Iterable[object]] | None = None,
-    rows: str | None = None,
     hint: str | None = None,
-) -> Answer:
-    """Carry a plan out and print its answer; `hint` is for a plan that was applied in vain.
+) -> None:
+    """Plan a change, carry it out and print its answer.
 
-    Raises NotConfirmed, StalePlan, NothingMatched, NothingSucceeded and what the operation raises.
+    ids: what `-o ids` prints.  hint: for a change that was applied without any success.  Raises NotConfirmed,
+    StalePlan, NothingMatched, NothingSucceeded and what the operation raises.
     """
-    answer, plan = carried_out(run, make, question)
+    planned, done = carried_out(run, make, question)
+    answer = done.to_dict()
     undo = answer.get("undo")
     try:
-        if not (plan.named.nothing and run.printer.output == "table"):
-            run.printer.answer(answer, rows, ids=ids, lines=None if rows else _lines)
+        if not (planned.named.nothing and run.printer.output == "table"):
+            run.printer.answer(answer, ids=ids, lines=_lines)
         run.terminal.stdout.flush()
     except BrokenPipeError:
         raise
     except OSError:
-        if answer["applied"]:
+        if done.applied:
             run.printer.warn("the change was made, only the answer could not be written")
         raise
     finally:
         if undo:
             run.printer.hint(f"to undo this: {undo}")
-    if plan.named.nothing:
-        raise plan.named.error()
-    check_success(plan, answer, hint)
-    return answer
+    if planned.named.nothing:
+        raise planned.named.error()
+    check_success(planned, done, hint)
 
 
-def carried_out(run: Runtime, make: Callable[[], Plan], question: str) -> tuple[Answer, Plan]:
-    """Carry a plan out. -> its answer, and the plan as it was shown last"""
-    shown: list[Plan] = []
+def carried_out(run: Runtime, make: Callable[[], Change[A]], question: str) -> tuple[Change[A], A]:
+    """Plan a change, show the plan and, once confirmed, apply it. -> the plan and the answer
 
-    def show(plan: Plan) -> None:
-        shown.append(plan)
-        if not plan.named.nothing:
-            run.printer.note(*plan.says, *([plan.named.says] if plan.named.unknown else []))
+    Raises StalePlan, after showing the new plan, where the state changed while the operator was thinking.
+    """
+
+    from devicevault_cli.operations.changes import journal
+    from devicevault_cli.operations.changes.change import answer_without_applying, carry_out
+    from devicevault_cli.operations.changes.interruption import interruptible
 
     with interruptible():
-        answer = carry_out(make, show=show, confirm=lambda plan: _confirm(run, plan, question), dry_run=run.dry_run)
-    return answer, shown[-1]
+        planned = make()
+        _show(run, planned)
+        answer = answer_without_applying(planned, dry_run=run.dry_run)
+        if answer is not None:
+            return planned, answer
+        with journal.opened() as opened:
+            run.confirm(question, planned.typed)
+            try:
+                return planned, carry_out(planned, opened)
+            except StalePlan:
+                _show(run, make())
+                raise
 
 
-def check_success(plan: Plan, answer: Answer, hint: str | None = None) -> None:
-    """Raises NothingSucceeded where the plan was applied in vain."""
-    if plan.size and answer["applied"] and (why := plan.failure(answer)):
+def _show(run: Runtime, change: Change[Any]) -> None:
+    if not change.named.nothing:
+        run.printer.note(*change.says, *([change.named.says] if change.named.unknown else []))
+
+
+def check_success(change: Change[A], done: A, hint: str | None = None) -> None:
+    """Raises NothingSucceeded where a change was applied and nothing succeeded."""
+    if change.size and done.applied and (why := change.failure(done)):
         raise NothingSucceeded(why, hint=hint)
 
 
 def planned(run: Runtime) -> int | None:
-    """How many things a costly plan judges at most: all where somebody decides by it, with `--yes` only a few."""
+    """At most how many items a plan counts: all where somebody decides by it, with `--yes` only a few."""
     return None if run.dry_run or not run.yes else PLANNED
-
-
-def _confirm(run: Runtime, plan: Plan, question: str) -> None:
-    run.confirm(question, plan.typed)
 
 
 def _lines(answer: Any) -> Iterable[str]:
@@ -86,12 +98,14 @@ def _lines(answer: Any) -> Iterable[str]:
 
 
 def _brief(value: Any) -> str:
+    from devicevault_cli.output.table import position
+
     if isinstance(value, list) and len(value) > 10:
         return f"{len(value):,}"
     if isinstance(value, list):
         return ", ".join(map(_brief, value)) or "none"
     if isinstance(value, dict):
-        return ", ".join(f"{name}: {_brief(each)}" for name, each in value.items()) or "none"
+        return ", ".join(f"{name}: {_brief(item)}" for name, item in value.items()) or "none"
     if isinstance(value, bool):
         return "yes" if value else "no"
     return "-" if value is None else f"{value:,}" if isinstance(value, int) else position(str(value))

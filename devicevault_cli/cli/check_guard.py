@@ -10,12 +10,15 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
 from types import FrameType
 
-from devicevault_cli.errors import DvctlError, Usage
+from devicevault_cli.errors import DvctlError, ExitCode, Usage
 from devicevault_cli.output.terminal import Terminal
 
-UNKNOWN = 3
+UNKNOWN = ExitCode.FOUND
+"""What monitoring takes for unknown."""
 _SIGNALS = (signal.SIGTERM, signal.SIGHUP, signal.SIGINT, signal.SIGQUIT, signal.SIGALRM)
-"""What a scheduler that has lost patience sends."""
+"""What a scheduler sends that has waited too long."""
+_FLAGS = ("-v", "--verbose", "-h", "--help", "-V", "--version")
+"""Options before the command that have no value."""
 
 
 class _Signalled(BaseException):
@@ -36,15 +39,14 @@ class _Held(io.StringIO):
 
 
 def is_check(words: Sequence[str]) -> bool:
-    """Whether a command line is one of `check`, be it that it cannot be understood otherwise."""
-    if "check" not in words:
-        return False
-    from devicevault_cli.cli.table import find
-
-    try:
-        return find(list(words))[0] == "check"
-    except Usage:
-        return words[0].startswith("-")
+    """Whether `check` is the command of a command line: the first word that is no option and no value of one."""
+    values = iter(words)
+    for word in values:
+        if not word.startswith("-"):
+            return word == "check"
+        if word not in _FLAGS and "=" not in word and not (word[1] != "-" and len(word) > 2):
+            next(values, None)
+    return False
 
 
 def guarded(words: Sequence[str], terminal: Terminal, work: Callable[[Terminal], int]) -> int:
@@ -119,7 +121,7 @@ def _unknown(words: Sequence[str], terminal: Terminal, why: str) -> str:
     with suppress(OSError, ValueError):
         terminal.stderr.write(line)
         terminal.stderr.flush()
-    return f"# TYPE dvctl_check_status gauge\ndvctl_check_status {UNKNOWN}\n"
+    return f"# TYPE dvctl_check_status gauge\ndvctl_check_status {UNKNOWN:d}\n"
 
 
 def _format(words: Sequence[str], environ: Mapping[str, str]) -> str:

@@ -1,73 +1,63 @@
-"""Live values for the shells' completion: groups, consumers, ids, profiles. Silent where there are none."""
-
-from __future__ import annotations
+"""Live values for the shells' completion. Nothing is offered where nothing is found, and no error is shown."""
 
 import os
 import re
-import sys
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable
 from itertools import islice
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, TypeAlias
 
-from devicevault_cli.settings import NAMES, Settings, load
+import typer
 
 if TYPE_CHECKING:
+    from devicevault_cli.settings import Settings
     from devicevault_cli.streams.stream import Stream
 
 TIMEOUT_S = 1.0
 MOST = 100
+"""How many values are offered at most."""
+LETTERS = 1000
+"""How many dead letters are read for their reasons."""
 
-_HARMLESS = re.compile(r"\w[\w.:@%+,/={}-]*")
+_HARMLESS = re.compile(r"[\w/][\w.:@%+,/={}-]*")
 """Names a shell neither breaks up nor runs: bash expands the words that it is offered."""
 
-
-def main(words: Sequence[str]) -> int:
-    """Print the values of one kind, one a line: `groups WORD...`, the words being those of the command line so far."""
-    if not words or words[0] not in KINDS:
-        return 2
-    try:
-        # The value that is being typed is none yet: there is no profile `pro`.
-        given = _settings_in(words[1:]) | {words[0].removesuffix("s"): None}
-        settings = load(given, os.environ)
-        text = "".join(f"{value}\n" for value in KINDS[words[0]](settings) if _HARMLESS.fullmatch(value))
-    except Exception:  # noqa: BLE001 - at a prompt half typed, no message is of use: there is nothing to offer
-        return 1
-    sys.stdout.write(text)
-    return 0
+Completer: TypeAlias = Callable[[typer.Context, str], list[str]]
 
 
-def _settings_in(words: Sequence[str]) -> dict[str, str | None]:
-    """The settings among words that need not be a whole command line yet."""
-    found: dict[str, str | None] = {}
-    for number, word in enumerate(words):
-        option, given, value = word.partition("=")
-        name = option.removeprefix("--").replace("-", "_")
-        if option.startswith("--") and name in NAMES:
-            found[name] = value if given else words[number + 1] if number + 1 < len(words) else None
-    # An empty value is one that is being typed.
-    return {name: value or None for name, value in found.items()}
+def _completer(values: Callable[["Settings"], Iterable[str]]) -> Completer:
+    """A completer of the values that begin with what is typed, with the settings of the command line so far."""
+
+    def complete(ctx: typer.Context, incomplete: str) -> list[str]:
+        from devicevault_cli.cli.command import typed_options
+        from devicevault_cli.settings import NAMES, load
+
+        try:
+            typed = typed_options(ctx)
+            settings = load({name: typed.get(name) or None for name in NAMES}, os.environ)
+            fitting = (value for value in values(settings) if value.startswith(incomplete))
+            return list(islice((value for value in dict.fromkeys(fitting) if _HARMLESS.fullmatch(value)), MOST))
+        except Exception:  # noqa: BLE001 - at a prompt half typed, no message is of use: there is nothing to offer
+            return []
+
+    return complete
 
 
-def _profiles(_: Settings) -> Iterable[str]:
-    import tomllib
-
-    from devicevault_cli.config_files import profiles_path
-
-    tables = tomllib.loads(profiles_path(os.environ).read_text("utf-8"))
-    return [name for name, table in tables.items() if isinstance(table, dict)]
-
-
-def _groups(settings: Settings) -> Iterable[str]:
+@_completer
+def groups(settings: "Settings") -> Iterable[str]:
+    """Names of the stream's consumer groups."""
     return [group.name for group in _stream(settings).groups()]
 
 
-def _consumers(settings: Settings) -> Iterable[str]:
+@_completer
+def consumers(settings: "Settings") -> Iterable[str]:
+    """Names of the group's consumers."""
     from devicevault_cli.streams.group import Group
 
-    return [each.name for each in Group(_stream(settings), settings.group).consumers()]
+    return [consumer.name for consumer in Group(_stream(settings), settings.group).consumers()]
 
 
-def _ids(settings: Settings) -> Iterable[str]:
+@_completer
+def ids(settings: "Settings") -> Iterable[str]:
     """Pending entries, oldest first; where there are none, the newest entries."""
     from devicevault_cli.errors import MissingGroup
     from devicevault_cli.streams.group import Group
@@ -77,27 +67,55 @@ def _ids(settings: Settings) -> Iterable[str]:
         pending = Group(stream, settings.group).pending(count=MOST)
     except MissingGroup:
         pending = []
-    return [str(each.id) for each in pending or stream.last(MOST)]
+    return [str(entry.id) for entry in pending or stream.last(MOST)]
 
 
-def _dead_ids(settings: Settings) -> Iterable[str]:
+@_completer
+def dead_ids(settings: "Settings") -> Iterable[str]:
+    """First ids of dead letters, oldest first."""
     from devicevault_cli.streams.dead_letters import DeadLetters
 
     letters = (letter for page in DeadLetters(_stream(settings), settings.group).pages() for letter in page)
-    return [str(letter.id) for letter in islice(letters, MOST)]
+    return (str(letter.id) for letter in letters)
 
 
-def _stream(settings: Settings) -> Stream:
+@_completer
+def reasons(settings: "Settings") -> Iterable[str]:
+    """Reasons of the oldest dead letters."""
+    from devicevault_cli.streams.dead_letters import DeadLetters
+
+    letters = (letter for page in DeadLetters(_stream(settings), settings.group).pages() for letter in page)
+    return {letter.reason: None for letter in islice(letters, LETTERS)}
+
+
+@_completer
+def devices(settings: "Settings") -> Iterable[str]:
+    """Devices of the newest entries."""
+    newest = reversed(_stream(settings).last(MOST))
+    return (entry.fields.get(b"device_id", b"").decode("ascii", "replace") for entry in newest)
+
+
+@_completer
+def profiles(settings: "Settings") -> Iterable[str]:
+    """Names of the profiles in dvctl's config.toml."""
+    import tomllib
+
+    from devicevault_cli.config_files import profiles_path
+
+    tables = tomllib.loads(profiles_path(os.environ).read_text("utf-8"))
+    return [name for name, table in tables.items() if isinstance(table, dict)]
+
+
+@_completer
+def snapshots(settings: "Settings") -> Iterable[str]:
+    """Paths of the snapshots, newest first."""
+    from devicevault_cli.operations.groups.snapshots import newest
+
+    return map(str, newest(MOST))
+
+
+def _stream(settings: "Settings") -> "Stream":
     from devicevault_cli.streams.connect import connect
     from devicevault_cli.streams.stream import Stream
 
     return Stream(connect(settings.redis_url, socket_timeout=TIMEOUT_S), settings.stream)
-
-
-KINDS: dict[str, Callable[[Settings], Iterable[str]]] = {
-    "groups": _groups,
-    "consumers": _consumers,
-    "ids": _ids,
-    "dead-ids": _dead_ids,
-    "profiles": _profiles,
-}

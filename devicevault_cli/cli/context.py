@@ -8,13 +8,13 @@ from functools import cached_property
 from typing import TYPE_CHECKING
 
 from devicevault_cli.errors import NotConfirmed
-from devicevault_cli.output.printer import Printer
 from devicevault_cli.output.terminal import Terminal
-from devicevault_cli.pipelines import Pipeline
-from devicevault_cli.settings import Settings
 
 if TYPE_CHECKING:
+    from devicevault_cli.output.printer import Printer
+    from devicevault_cli.pipelines import Pipeline
     from devicevault_cli.repository.repository import Repository
+    from devicevault_cli.settings import Settings
     from devicevault_cli.streams.connect import Client
     from devicevault_cli.streams.dead_letters import DeadLetters
     from devicevault_cli.streams.group import Group

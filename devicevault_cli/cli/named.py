@@ -2,15 +2,19 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import replace
-from typing import Any
+from typing import TYPE_CHECKING, Any, TypeVar
 
 from devicevault_cli.cli.context import Runtime
 from devicevault_cli.errors import DvctlError, MissingGroup
-from devicevault_cli.operations import named
-from devicevault_cli.operations.changes.plan import Answer, Plan
-from devicevault_cli.operations.named import NO_NAMES, Named
+
+if TYPE_CHECKING:
+    from devicevault_cli.operations.answer import ChosenAnswer
+    from devicevault_cli.operations.changes.change import Change
+    from devicevault_cli.operations.named import Named
+
+C = TypeVar("C", bound="ChosenAnswer")
 
 
 def conclude(run: Runtime, names: Named) -> None:
@@ -21,7 +25,7 @@ def conclude(run: Runtime, names: Named) -> None:
         run.printer.warn(names.says)
 
 
-def looked_up(run: Runtime, answer: Answer, names: Named, rows: str | None = None, **how: Any) -> None:
+def looked_up(run: Runtime, answer: Mapping[str, Any], names: Named, rows: str | None = None, **how: Any) -> None:
     """As `answered`, for ids on a stream that may not exist yet: then that is what is said, and no error."""
     if names.nothing and run.stream.info() is None:
         run.printer.note(f"there is no stream {run.stream.key} yet")
@@ -30,7 +34,7 @@ def looked_up(run: Runtime, answer: Answer, names: Named, rows: str | None = Non
         answered(run, answer, names, rows, **how)
 
 
-def answered(run: Runtime, answer: Answer, names: Named, rows: str | None = None, **how: Any) -> None:
+def answered(run: Runtime, answer: Mapping[str, Any], names: Named, rows: str | None = None, **how: Any) -> None:
     """Print an answer and report what does not exist; where nothing does, people read only that."""
     if run.printer.output == "table":
         answer = {name: value for name, value in answer.items() if value or name != "unknown"}
@@ -39,11 +43,11 @@ def answered(run: Runtime, answer: Answer, names: Named, rows: str | None = None
     conclude(run, names)
 
 
-def unmatched(plan: Plan, look: Callable[[], Named]) -> Plan:
-    """The plan; one that found nothing says which of the names do not exist, if any."""
-    if plan.size or plan.named.unknown or not (names := look()).unknown:
-        return plan
-    return replace(plan, named=names, answer=plan.answer | {"unknown": list(names.unknown)})
+def unmatched(change: Change[C], look: Callable[[], Named]) -> Change[C]:
+    """The change; one that selected nothing names what was typed and does not exist."""
+    if change.size or change.named.unknown or not (names := look()).unknown:
+        return change
+    return replace(change, named=names, answer=replace(change.answer, unknown=names.unknown))
 
 
 def typed_group(run: Runtime) -> Named:
@@ -51,11 +55,19 @@ def typed_group(run: Runtime) -> Named:
 
     A stream without any group is new, and a group from the environment is one that `consume` will create.
     """
+
+    from devicevault_cli.operations import named
+    from devicevault_cli.operations.named import NO_NAMES
+
     return named.named_group(run.group) if run.settings["group"].source == "flag" else NO_NAMES
 
 
 def typed_consumer(run: Runtime, name: str | None) -> Named:
     """A consumer that was typed, in a group that may be a typing error too."""
+
+    from devicevault_cli.operations import named
+    from devicevault_cli.operations.named import NO_NAMES
+
     group = typed_group(run)
     if group.unknown or name is None:
         return group
@@ -67,6 +79,9 @@ def typed_consumer(run: Runtime, name: str | None) -> Named:
 
 def typed_device(run: Runtime, device: int | None) -> Named:
     """A device that was typed and of which nothing was found; without a database nobody knows which devices exist."""
+
+    from devicevault_cli.operations.named import NO_NAMES, Named
+
     if device is None or not run.settings.has_database:
         return NO_NAMES
     try:

@@ -108,7 +108,7 @@ class Settlement:
 
     def _count_duplicate(self, outcome: Outcome, record: Record, key: EntryId) -> None:
         self._tally.duplicates += 1
-        if isinstance(outcome, Saved) and outcome.existing and conflicting(outcome, record):
+        if isinstance(outcome, Saved) and outcome.existing and conflicting(outcome.existing, record):
             self._tally.conflicting += 1
             log.warning("entry %s: its row %d has another device or status; the row stays", key, outcome.existing.id)
 

@@ -66,12 +66,12 @@ def run_demo(stream: Stream, repository: Repository, tell: Tell) -> dict[str, An
         f"{tally.persisted} rows, {tally.duplicates} recognised as duplicates, {tally.dead_lettered} dead letters.",
         None,
     )
-    tell(f"Pending: {pending(group)['total']} - nothing is left in anybody's hands.", None)
+    tell(f"Pending: {pending(group).total} - nothing is left in anybody's hands.", None)
     letters = DeadLetters(stream, group.name)
     rows = [
         {"id": str(each.id), "reason": each.reason, "detail": each.detail} for page in letters.pages() for each in page
     ]
     tell("Dead letters: what could not become a row, and why.", rows)
-    verdict = verify(group, RESULTS, repository)
-    tell("Verified: every entry of the stream against every row.", [verdict["classes"]])
-    return {"persisted": tally.persisted, "dead_lettered": tally.dead_lettered, "verify": verdict}
+    verified = verify(group, RESULTS, repository).to_dict()
+    tell("Verified: every entry of the stream against every row.", [verified["classes"]])
+    return {"persisted": tally.persisted, "dead_lettered": tally.dead_lettered, "verify": verified}

@@ -8,8 +8,8 @@ from typing import Literal
 
 from devicevault_cli.consumer.shutdown import Stopped
 from devicevault_cli.errors import DvctlError, MissingGroup
-from devicevault_cli.operations.changes.plan import entries
 from devicevault_cli.operations.monitoring.liveness import devicevaults, liveness_of, who_waits
+from devicevault_cli.operations.wording import entries
 from devicevault_cli.streams.delivery import Delivery
 from devicevault_cli.streams.model import ZERO
 

@@ -28,7 +28,7 @@ from devicevault_cli.errors import (
     WrongType,
 )
 from devicevault_cli.messages import Rejected
-from devicevault_cli.operations.rate_limit import Pace
+from devicevault_cli.operations.rate_limit import RateLimiter
 from devicevault_cli.pipelines import Pipeline
 from devicevault_cli.repository.repository import Repository
 from devicevault_cli.streams.delivery import Delivery
@@ -108,7 +108,7 @@ class Consumer:
         """Somebody has just checked it."""
         self._in_flight: Work | None = None
         self._taken = 0
-        self._pace = Pace(options.rate)
+        self._pace = RateLimiter(options.rate)
         self._deferring = False
         self._shown_alive = self._kept_fresh = time.monotonic()
         self._suspect: tuple[EntryId, int] | None = None

@@ -11,7 +11,7 @@ from devicevault_cli.consumer.batch import Work
 from devicevault_cli.consumer.breaker import Breaker
 from devicevault_cli.consumer.retry import Patience
 from devicevault_cli.errors import BadConfig, LocksExhausted, RecordRejected, Refused, Unavailable
-from devicevault_cli.operations.save import Apart, Outcome
+from devicevault_cli.operations.save import Bisection, Outcome
 from devicevault_cli.records import Record
 from devicevault_cli.repository.repository import INSERTED, Repository, Save, Saved
 
@@ -60,7 +60,7 @@ class Saving:
                 log.info("the database refuses a batch of %d; isolating the message", len(work.records))
             except (Unavailable, Refused, BadConfig) as error:
                 log.debug("a batch failed, trying again: %s", error)
-        apart = Apart(self._repository, work.records, self._save)
+        apart = Bisection(self._repository, work.records, self._save)
         return self._persistently(apart.run)
 
     def _held(self, work: Work, outcomes: list[Outcome]) -> list[Outcome]:
@@ -77,7 +77,7 @@ class Saving:
                         saved[position] = INSERTED
                 if not saved and not self._next_was_accepted(work):
                     raise self._breaker.alarm(f"{self._repository.where}: {self._repository.spec.name}") from None
-            return Apart(self._repository, work.records, self._save, saved).run()
+            return Bisection(self._repository, work.records, self._save, saved).run()
 
         outcomes = self._persistently(attempt)
         self._breaker.close()

@@ -6,8 +6,8 @@ import time
 from collections.abc import Callable
 
 
-class Pace:
-    """No more than `rate` messages a second (None: no limit), also after a pause: what was not used is not kept."""
+class RateLimiter:
+    """At most `rate` messages per second (None: no limit), also after a pause: unused capacity is not saved up."""
 
     def __init__(self, rate: float | None, clock: Callable[[], float] = time.monotonic) -> None:
         self._rate = rate
@@ -15,11 +15,11 @@ class Pace:
         self._free_at = 0.0
 
     def at_once(self, wanted: int) -> int:
-        """Of so many wanted, how many may come in one piece: a quarter of a second's, so that the pace is even."""
+        """The size of the next piece, at most `wanted`: a quarter of a second's worth, so that the rate is even."""
         return wanted if self._rate is None else min(wanted, max(1, int(self._rate / 4)))
 
     def after(self, messages: int) -> float:
-        """So many were done. -> seconds until the next ones may come"""
+        """Count messages that were processed. -> seconds to wait before the next ones"""
         if self._rate is None:
             return 0.0
         now = self._clock()

@@ -1,4 +1,4 @@
-"""From decisions to rows: save a batch; where the database refuses it, isolate the message and save its neighbours."""
+"""Saving records: a batch per transaction; where the database refuses one, isolate the record and save the others."""
 
 from __future__ import annotations
 
@@ -8,19 +8,19 @@ from typing import TypeAlias, TypeVar
 from devicevault_cli.errors import LocksExhausted, RecordRejected
 from devicevault_cli.messages import Rejected
 from devicevault_cli.records import Record
-from devicevault_cli.repository.repository import Done, Repository, Save, Saved
+from devicevault_cli.repository.repository import Done, Existing, Repository, Save, Saved
 
 T = TypeVar("T")
 Outcome: TypeAlias = Saved | Rejected
 DATABASE_REJECTED = "database-rejected"
 UNENCODABLE = Rejected(DATABASE_REJECTED, "the character set of the database lacks a character of its text")
-"""What will become of a record whose text the database cannot hold."""
+"""The outcome of a record whose text the database cannot hold."""
 SaveAll: TypeAlias = Callable[[Sequence[Record]], list[Saved]]
-"""Saves records in one transaction: `Repository.save`, or that with patience."""
+"""Saves records in one transaction: `Repository.save`, or that with retries."""
 
 
-class Apart:
-    """Saves records that were refused together: halved until each refused one stands alone.
+class Bisection:
+    """Saves records that were refused together: halved until each refused one is alone.
 
     `run` may be called again after an outage: what has its outcome already is not saved twice.
     """
@@ -39,10 +39,10 @@ class Apart:
 
     def run(self) -> list[Outcome]:
         """One outcome for each record, in order. Raises TableAtFault where a refusal is not the record's doing."""
-        self._settle([position for position in range(len(self._records)) if position not in self._outcomes])
+        self._bisect([position for position in range(len(self._records)) if position not in self._outcomes])
         return [self._outcomes[position] for position in range(len(self._records))]
 
-    def _settle(self, positions: list[int]) -> None:
+    def _bisect(self, positions: list[int]) -> None:
         if not positions:
             return
         records = [self._records[position] for position in positions]
@@ -54,14 +54,14 @@ class Apart:
                 raise
         except RecordRejected as error:
             if len(records) == 1:
-                self._outcomes[positions[0]] = self._alone(records[0], error)
+                self._outcomes[positions[0]] = self._save_refused(records[0], error)
                 return
         middle = len(positions) // 2
-        self._settle(positions[:middle])
-        self._settle(positions[middle:])
+        self._bisect(positions[:middle])
+        self._bisect(positions[middle:])
 
-    def _alone(self, record: Record, error: RecordRejected) -> Outcome:
-        """What becomes of a record that was refused alone.
+    def _save_refused(self, record: Record, error: RecordRejected) -> Outcome:
+        """The outcome of a record that was refused alone.
 
         It is at fault only if it is refused once more after the table has proved to take rows: the table may have been
         repaired in between, and a device deleted between look-up and COMMIT is an unknown device by now.
@@ -76,49 +76,50 @@ class Apart:
         raise fault
 
 
-def save_apart(repository: Repository, records: Sequence[Record]) -> list[Outcome]:
+def save_bisecting(repository: Repository, records: Sequence[Record]) -> list[Outcome]:
     """Save records, one outcome each in order; neighbours of a refused one are saved. Raises TableAtFault."""
-    return Apart(repository, records).run()
+    return Bisection(repository, records).run()
 
 
-def save_ahead(
+def save_batches(
     repository: Repository, batches: Iterable[tuple[T, Sequence[Record]]]
 ) -> Iterator[tuple[T, list[Outcome]]]:
-    """Save batches, each with what it is about, in a transaction each. -> the same with outcomes, after COMMIT
+    """Save batches, each with a value that belongs to it, in a transaction each. -> value and outcomes, after COMMIT
 
-    A batch is read and sent before the one before it is answered, so that the database works meanwhile.
+    A batch is read and sent before the outcomes of the one before it are collected, so that the database works
+    meanwhile.
     """
     before: tuple[T, Callable[[], list[Outcome]]] | None = None
-    for about, records in batches:
-        collect = _sent(repository, records)
+    for value, records in batches:
+        collect = _send(repository, records)
         if before is not None:
             yield before[0], before[1]()
-        before = about, collect
+        before = value, collect
     if before is not None:
         yield before[0], before[1]()
 
 
-def _sent(repository: Repository, records: Sequence[Record]) -> Callable[[], list[Outcome]]:
-    """Send a transaction. -> what waits for its outcomes; what is refused as a whole is then saved apart"""
+def _send(repository: Repository, records: Sequence[Record]) -> Callable[[], list[Outcome]]:
+    """Send a transaction. -> what waits for its outcomes; a transaction that is refused is then bisected"""
 
-    def apart() -> list[Outcome]:
-        return save_apart(repository, records)
+    def bisect() -> list[Outcome]:
+        return save_bisecting(repository, records)
 
     def collect() -> list[Outcome]:
         try:
             return list(save.result())
         except (RecordRejected, LocksExhausted):
-            return apart()
+            return bisect()
 
     try:
         save: Save = repository.submit(records) if records else Done([])
     except (RecordRejected, LocksExhausted):
-        return apart
+        return bisect
     return collect
 
 
 def rejection(outcome: Outcome, record: Record) -> Rejected | None:
-    """Why the message is bad, or None for a row that is there."""
+    """Why the message is bad, or None for a record that has a row."""
     if isinstance(outcome, Rejected):
         return outcome
     if outcome.outcome == "unknown-device":
@@ -126,7 +127,6 @@ def rejection(outcome: Outcome, record: Record) -> Rejected | None:
     return None
 
 
-def conflicting(outcome: Saved, record: Record) -> bool:
-    """Whether the row that was there speaks of another device or status."""
-    there = outcome.existing
-    return there is not None and (there.device_id, there.status) != (record.device_id, record.status)
+def conflicting(existing: Existing | None, record: Record) -> bool:
+    """Whether the row that has the record's identity has another device or status."""
+    return existing is not None and (existing.device_id, existing.status) != (record.device_id, record.status)

@@ -1,9 +1,10 @@
-"""What `top` draws: a look at a group, as lines."""
+"""The page of `dvctl top`, as lines."""
 
 from __future__ import annotations
 
 import time
 from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
 from typing import Any
 
 from devicevault_cli.output.escapes import visible
@@ -11,47 +12,77 @@ from devicevault_cli.output.table import show, table
 from devicevault_cli.times import show_duration
 
 CONSUMERS = 12
-_CONSUMERS = ("name", "pending", "idle_ms", "alive")
-_FAILURES = ("id", "reason", "device_id", "detail")
+"""Consumers shown at most."""
+CONSUMER_COLUMNS = ("name", "pending", "idle_ms", "alive")
+FAILURE_COLUMNS = ("id", "reason", "device_id", "detail")
 
 
-def lines(stream: str, group: str, looked: Mapping[str, Any], width: int, coloured: bool) -> Iterator[str]:
-    """The whole page; consumers that live or hold something stand first."""
+@dataclass(frozen=True, slots=True)
+class GroupFigures:
+    """Figures of the group, in entries, seconds, milliseconds and messages a second. None is unknown."""
+
+    lag: int | None
+    lag_s: float | None
+    pending: int
+    oldest_pending_age_ms: int | None
+    arriving: float | None
+    processed: float | None
+    caught_up_s: float | None
+
+
+@dataclass(frozen=True, slots=True)
+class Page:
+    """What is drawn. `length` is None without a stream, `group` without a group; `database`: why it is unusable."""
+
+    length: int | None
+    group: GroupFigures | None
+    dead: int
+    discarded: int
+    consumers: Sequence[Mapping[str, Any]]
+    failures: Sequence[Mapping[str, Any]]
+    incidents: Sequence[str] = ()
+    database: str | None = None
+
+
+def lines(stream: str, group: str, page: Page, width: int, coloured: bool) -> Iterator[str]:
+    """The whole page."""
     yield _title(stream, group, coloured)
-    if away := looked.get("database"):
-        line = f"database: {visible(away)}"
-        yield f"\x1b[31m{line}\x1b[0m" if coloured else line
+    if page.database:
+        yield _red(f"database: {visible(page.database)}", coloured)
     yield ""
-    for incident in looked.get("incidents", ()):
-        yield _alarm(visible(incident), coloured)
-    about, length = looked["group"], looked["stream"] and looked["stream"]["length"]
-    if about is None:
-        yield f"there is no {'stream' if length is None else 'group'} yet"
+    for incident in page.incidents:
+        yield _red(f"INCIDENT  {visible(incident)}", coloured)
+    figures = page.group
+    if figures is None:
+        yield f"there is no {'stream' if page.length is None else 'group'} yet"
         return
-    yield f"lag       {_amount(about['lag'])} of {_amount(length)} entries, {_behind(about['lag_s'])}"
-    yield f"pending   {_amount(about['pending'])}{_oldest(about['oldest_pending_age_ms'])}"
-    yield f"rates     {_rates(looked['rates'])}"
-    yield f"given up  {_amount(looked['dead']['length'])} dead letters, {_amount(looked['discarded'])} discarded"
-    consumers = sorted(looked["consumers"], key=lambda each: (not each["alive"], -each["pending"], each["name"]))
-    yield from _section("consumers", consumers, _CONSUMERS, CONSUMERS, width, coloured)
-    yield from _section("newest dead letters", looked["failures"], _FAILURES, len(looked["failures"]), width, coloured)
+    yield f"lag       {_amount(figures.lag)} of {_amount(page.length)} entries, {_behind(figures.lag_s)}"
+    yield f"pending   {_amount(figures.pending)}{_oldest(figures.oldest_pending_age_ms)}"
+    yield f"rates     {_rates(figures)}"
+    yield f"failed    {_amount(page.dead)} dead letters, {_amount(page.discarded)} discarded"
+    yield from _section("consumers", page.consumers, CONSUMER_COLUMNS, CONSUMERS, width, coloured)
+    yield from _section("newest dead letters", page.failures, FAILURE_COLUMNS, len(page.failures), width, coloured)
 
 
-def trouble(stream: str, group: str, what: str, coloured: bool) -> Iterator[str]:
-    """The page while Redis is away."""
+def trouble(stream: str, group: str, error: str, coloured: bool) -> Iterator[str]:
+    """The page while Redis cannot be used."""
     yield _title(stream, group, coloured)
     yield ""
-    yield visible(what)
-    yield "trying again"
+    yield visible(error)
+    yield "retrying"
 
 
 def _title(stream: str, group: str, coloured: bool) -> str:
-    title = f"{visible(group)} of {visible(stream)}, {time.strftime('%H:%M:%S', time.gmtime())} UTC (q ends)"
-    return f"\x1b[1m{title}\x1b[0m" if coloured else title
+    now = time.strftime("%H:%M:%S", time.gmtime())
+    return _bold(f"{visible(group)} of {visible(stream)}, {now} UTC (q ends)", coloured)
 
 
-def _alarm(text: str, coloured: bool) -> str:
-    return f"\x1b[31mINCIDENT  {text}\x1b[0m" if coloured else f"INCIDENT  {text}"
+def _red(line: str, coloured: bool) -> str:
+    return f"\x1b[31m{line}\x1b[0m" if coloured else line
+
+
+def _bold(line: str, coloured: bool) -> str:
+    return f"\x1b[1m{line}\x1b[0m" if coloured else line
 
 
 def _section(
@@ -62,7 +93,7 @@ def _section(
         yield f"no {name}"
         return
     head, *body = table(rows[:most], columns, width, colour=coloured)
-    yield f"\x1b[1m{head}\x1b[0m" if coloured else head
+    yield _bold(head, coloured)
     yield from body
     if len(rows) > most:
         yield f"... and {len(rows) - most} more"
@@ -82,14 +113,10 @@ def _oldest(age_ms: int | None) -> str:
     return "" if age_ms is None else f", the oldest is {show_duration(age_ms)} old"
 
 
-def _rates(rates: tuple[float | None, float | None, float | None]) -> str:
-    arriving, settling, caught_up_s = rates
-    if arriving is None or settling is None:
+def _rates(figures: GroupFigures) -> str:
+    if figures.arriving is None or figures.processed is None:
         return "measuring"
-    return f"{arriving:,.1f}/s arrive, {settling:,.1f}/s are settled{_until(caught_up_s)}"
-
-
-def _until(caught_up_s: float | None) -> str:
-    if caught_up_s is None:
-        return ", not catching up"
-    return f", caught up in {show('x_s', caught_up_s)}" if caught_up_s else ", caught up"
+    rates = f"{figures.arriving:,.1f}/s arriving, {figures.processed:,.1f}/s processed"
+    if figures.caught_up_s is None:
+        return f"{rates}, not catching up"
+    return f"{rates}, caught up in {show('x_s', figures.caught_up_s)}" if figures.caught_up_s else f"{rates}, caught up"

@@ -1,4 +1,4 @@
-"""Plain tables that fit the terminal: a long value goes on in the next line, an absurd one is cut and says so."""
+"""Plain tables that fit the terminal: long values are folded, and cut above a limit, with a note of their length."""
 
 from __future__ import annotations
 
@@ -13,22 +13,22 @@ from devicevault_cli.times import show_duration
 
 GAP = 2
 LEAST = 6
-"""A column is never narrower, if its content is wider."""
+"""The least width of a column, unless its content is narrower."""
 COLOURS = {
     "status": {"ok": "green", "warning": "yellow", "unknown": "yellow", "problem": "red", "critical": "red"},
     "state": {"stuck": "yellow", "gone": "red", "lost": "red", "lost_invalid": "red"},
     "alive": {"yes": "green", "no": "yellow"},
 }
-"""On a terminal: what is well, what wants a look, what is wrong."""
+"""Colours of values by column, on a terminal."""
 BESIDE = {"lag_s": "behind"}
-"""Names of columns that would be called as their neighbour is, without their unit."""
+"""Headings of columns that would have their neighbour's heading without the unit."""
 _END_OF_MILLISECOND = re.compile(rf"([0-9]{{1,20}})-{LAST.seq}", re.ASCII)
 LONGEST = 1000
-"""Characters of a value; a message may hold millions, which would roll everything else off the screen."""
+"""Characters of a value that are shown; a message may hold millions."""
 
 
 def show(key: str, value: Any) -> str:
-    """A value for people; the key's suffix tells its unit (`_ms`, `_s`, `bytes`)."""
+    """A value for people; the suffix of its key is its unit (`_ms`, `_s`, `bytes`)."""
     if value is None:
         return "-"
     if isinstance(value, bool):
@@ -38,9 +38,9 @@ def show(key: str, value: Any) -> str:
     if is_count(value):
         return "  ".join(f"{text(name)}={number}" for name, number in value.items())
     if isinstance(value, Mapping):
-        return "  ".join(f"{visible(str(name))}={show(str(name), each)}" for name, each in value.items()) or "-"
+        return "  ".join(f"{visible(str(name))}={show(str(name), item)}" for name, item in value.items()) or "-"
     if isinstance(value, (list, tuple)):
-        return " ".join(text(to_json(each)) if isinstance(each, dict) else show("", each) for each in value) or "-"
+        return " ".join(text(to_json(item)) if isinstance(item, dict) else show("", item) for item in value) or "-"
     return text(position(str(value)))
 
 
@@ -51,14 +51,14 @@ def position(value: str) -> str:
 
 
 def text(value: object) -> str:
-    """Foreign text, inert."""
+    """Untrusted text, inert, and cut above `LONGEST` characters."""
     whole = str(value)
     return visible(whole) if len(whole) <= LONGEST else f"{visible(whole[:LONGEST])}... ({len(whole):,} characters)"
 
 
 def is_count(value: Any) -> bool:
-    """Whether this is numbers by names that are data: such a name is shown as it is, and tells no unit."""
-    return isinstance(value, Mapping) and bool(value) and all(type(each) is int for each in value.values())
+    """Whether the value is a mapping of names to counts. The names are data: shown as they are, without a unit."""
+    return isinstance(value, Mapping) and bool(value) and all(type(count) is int for count in value.values())
 
 
 def _number(key: str, value: float) -> str:
@@ -80,7 +80,7 @@ def _size(amount: float) -> str:
 
 
 def label(key: str) -> str:
-    """`idle_ms` -> `idle`: the value is shown with its unit."""
+    """`idle_ms` -> `idle`, because the value is shown with its unit."""
     if key in BESIDE:
         return BESIDE[key]
     text = visible(key)
@@ -93,12 +93,12 @@ def heading(key: str) -> str:
 
 
 def columns_of(rows: Iterable[Mapping[str, Any]]) -> list[str]:
-    """The keys of all rows, in the order in which they first stand."""
+    """The keys of all rows, in order of first appearance."""
     return list(dict.fromkeys(key for row in rows for key in row))
 
 
 def table(rows: Sequence[Mapping[str, Any]], columns: Sequence[str], width: int, *, colour: bool = False) -> list[str]:
-    """The lines of a table with a heading; numbers stand to the right."""
+    """The lines of a table with a heading; numbers are aligned to the right."""
     cells = [[show(key, row.get(key)) for key in columns] for row in rows]
     right = [all(isinstance(row.get(key), (int, float, type(None))) for row in rows) for key in columns]
     colours = [COLOURS.get(key, {}) for key in columns] if colour else None
@@ -112,33 +112,46 @@ def lines_of(
     sizes: Sequence[int] | None = None,
     colours: Sequence[Mapping[str, str]] | None = None,
 ) -> list[str]:
-    """Lay cells out in columns of these sizes, else of what they need, folding until all fit. They are inert text.
+    """Lay inert text out in columns of these sizes, or of what they need; what does not fit is folded.
 
-    colours: for each column, which of its values have one.
+    colours: for each column, the values that have a colour.
     """
-    if not cells:
-        return []
-    if sizes and len(cells) == 1 and all(cell_width(each) <= size for each, size in zip(cells[0], sizes, strict=True)):
-        # A row of a stream, of which there may be millions.
-        filled = (each + " " * (size - cell_width(each)) for each, size in zip(cells[0], sizes, strict=True))
-        return [(" " * GAP).join(filled).rstrip()]
+    columns = list(zip(*cells, strict=True))
+    widths = sizes or fit(
+        [max(1, *map(cell_width, column)) for column in columns], width, list(map(_longest_word, columns))
+    )
+    to_right = right or [False] * len(widths)
+    if not colours and all(cell_width(cell) <= size for row in cells for cell, size in zip(row, widths, strict=True)):
+        # Without Rich: its import costs a command about 30 ms.
+        padded = (map(_pad, row, widths, to_right) for row in cells)
+        return [(" " * GAP).join(row).rstrip() for row in padded]
+    return _fold(cells, widths, to_right, colours)
+
+
+def _pad(cell: str, size: int, to_right: bool) -> str:
+    padding = " " * (size - cell_width(cell))
+    return padding + cell if to_right else cell + padding
+
+
+def _fold(
+    cells: Sequence[Sequence[str]],
+    widths: Sequence[int],
+    to_right: Sequence[bool],
+    colours: Sequence[Mapping[str, str]] | None,
+) -> list[str]:
     from rich.console import Console
     from rich.table import Table
     from rich.text import Text
 
-    columns = list(zip(*cells, strict=True))
-    widths = sizes or fit(
-        [max(1, *map(cell_width, each)) for each in columns], width, list(map(_longest_word, columns))
-    )
     grid = Table.grid(padding=(0, GAP, 0, 0))
-    for size, to_right in zip(widths, right or [False] * len(widths), strict=True):
-        grid.add_column(width=max(1, size), justify="right" if to_right else "left", overflow="fold")
+    for size, is_right in zip(widths, to_right, strict=True):
+        grid.add_column(width=max(1, size), justify="right" if is_right else "left", overflow="fold")
     for row in cells:
         grid.add_row(
-            *(Text(each, styles.get(each, "")) for each, styles in zip(row, colours or [{}] * len(row), strict=True))
+            *(Text(cell, styles.get(cell, "")) for cell, styles in zip(row, colours or [{}] * len(row), strict=True))
         )
     page = StringIO()
-    # `soft_wrap` would cut what is wider than the page; beyond many narrow columns a line is simply long.
+    # Lines of very many columns are longer than the terminal: Rich would cut them at the width of its console.
     total = sum(widths) + GAP * len(widths) + 1
     system: Literal["standard"] | None = "standard" if colours else None
     console = Console(
@@ -149,13 +162,13 @@ def lines_of(
 
 
 def fit(widths: Sequence[int], width: int, least: Sequence[int] | None = None) -> list[int]:
-    """Narrow the widest columns until the sum fits; beyond many narrow columns nothing helps.
+    """Narrow the widest columns, none below LEAST, until they fit.
 
-    least: how narrow a column may become before others have to; an id that is torn apart can't be read or copied.
+    least: widths that are only undercut if nothing else helps: an id that is folded cannot be copied.
     """
     fitted = list(widths)
     excess = sum(fitted) + GAP * (len(fitted) - 1) - width
-    for floors in ([max(LEAST, each) for each in least or ()], [LEAST] * len(fitted)):
+    for floors in ([max(LEAST, size) for size in least or ()], [LEAST] * len(fitted)):
         while excess > 0 and (wide := [at for at, floor in enumerate(floors) if fitted[at] > floor]):
             fitted[max(wide, key=fitted.__getitem__)] -= 1
             excess -= 1
@@ -163,7 +176,7 @@ def fit(widths: Sequence[int], width: int, least: Sequence[int] | None = None) -
 
 
 def _longest_word(column: Sequence[str]) -> int:
-    return max(cell_width(word) for each in column for word in each.split(" "))
+    return max(cell_width(word) for cell in column for word in cell.split(" "))
 
 
 def cell_width(text: str) -> int:

@@ -1,4 +1,4 @@
-"""A private Redis for the demo: a `redis-server` of the machine, else fakeredis with Lua."""
+"""A private Redis for the demo: a `redis-server` of the machine, else fakeredis with Lua (the extra `demo`)."""
 
 from __future__ import annotations
 
@@ -7,6 +7,7 @@ import subprocess
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
+from importlib.util import find_spec
 from pathlib import Path
 
 from devicevault_cli.directories import temporary_directory
@@ -17,12 +18,13 @@ from devicevault_cli.streams.stream import Stream
 
 @contextmanager
 def embedded_redis() -> Iterator[tuple[Client, str]]:
-    """A client to a fresh, empty Redis that ends with the block, and what it is in words."""
+    """A client to a fresh, empty Redis that ends with the block, and what it is in words.
+
+    Raises DvctlError where the machine has none and the extra is not installed.
+    """
     binary = shutil.which("redis-server")
     if binary is None:
-        import fakeredis
-
-        yield fakeredis.FakeRedis(version=(7,)), "fakeredis, in this process"
+        yield _fake(), "fakeredis, in this process"
         return
     with temporary_directory() as folder:
         socket = Path(folder) / "redis.sock"
@@ -33,6 +35,17 @@ def embedded_redis() -> Iterator[tuple[Client, str]]:
         finally:
             server.terminate()
             server.wait(timeout=10)
+
+
+def _fake() -> Client:
+    if find_spec("fakeredis") is None or find_spec("lupa") is None:
+        raise DvctlError(
+            "the demo needs a Redis, and neither redis-server nor fakeredis with Lua is installed",
+            hint="install the extra: pip install 'dvctl[demo]', or pipx inject dvctl 'fakeredis[lua]'",
+        )
+    import fakeredis
+
+    return fakeredis.FakeRedis(version=(7,))
 
 
 def _await(client: Client, server: subprocess.Popen[bytes]) -> Client:

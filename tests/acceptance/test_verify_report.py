@@ -10,8 +10,8 @@ import fakeredis
 import pytest
 
 from devicevault_cli.operations.verify.verify import verify
-from devicevault_cli.output.verification.html import html
-from devicevault_cli.output.verification.words import next_steps
+from devicevault_cli.output.report.content import next_steps
+from devicevault_cli.output.report.html import html
 from devicevault_cli.pipelines import RESULTS
 from devicevault_cli.repository import tables
 from devicevault_cli.repository.repository import open_repository
@@ -60,7 +60,7 @@ def report(sqlite_url: str, tmp_path: Path) -> tuple[Path, dict[str, object]]:
     ):
         stream = Stream(client, "device:results")
         stage(stream, repository, a_minute=60)
-        answer = verify(Group(stream, GROUP), RESULTS, repository)
+        answer = verify(Group(stream, GROUP), RESULTS, repository).to_dict()
     about = {"stream": stream.key, "group": GROUP, "database": HOSTILE[0], "table": RESULTS.table}
     path = tmp_path / "incident.html"
     path.write_text(html(answer, about, next_steps(answer)), "utf-8")

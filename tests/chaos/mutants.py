@@ -54,7 +54,7 @@ MUTANTS: dict[str, Callable[[], None]] = {
 
 
 if __name__ == "__main__":
-    from devicevault_cli.cli.main import run
+    from devicevault_cli.cli.app import run
 
     MUTANTS[sys.argv[1]]()
     sys.exit(run(sys.argv[2:]))

@@ -11,7 +11,7 @@ from typing import Any
 
 import pytest
 
-from devicevault_cli.cli.main import run
+from devicevault_cli.cli.app import run
 from devicevault_cli.output.terminal import Terminal
 
 

@@ -5,22 +5,26 @@ from __future__ import annotations
 import csv
 import io
 import json
+import re
+import shlex
 import unicodedata
 from pathlib import Path
 
 import pytest
 import redis
 
-from devicevault_cli.cli.help import label, summary
-from devicevault_cli.cli.table import TABLE, load
+from devicevault_cli.cli import command as command_module
+from devicevault_cli.cli.app import COMMANDS as ALL
 from devicevault_cli.output.table import cell_width
 from devicevault_cli.streams.model import EntryId
 from tests.cli.conftest import Answer, Cli
 from tests.cli.test_exit_codes import consent
+from tests.support.command_line import taken
 
 KEYS = {
     "consume": "read persisted duplicates conflicting dead_lettered skipped dropped gone reclaimed dispatched "
     "deferred_retries elapsed_s rate_per_s stopped_by",
+    "completion": "",
     "config": "settings",
     "publish": "published first_id last_id",
     "demo": "persisted dead_lettered verify",
@@ -45,6 +49,7 @@ KEYS = {
     "dlq drop": "",
     "check": "status checks",
     "doctor": "checks",
+    "help": "",
     "incidents list": "incidents",
     "incidents acknowledge": "acknowledged unknown applied",
     "verify": "stream classes lost_reasons rows ok elapsed_s examples",
@@ -55,6 +60,9 @@ KEYS = {
     "db init": "",
 }
 """The keys of `-o json`, from the contract."""
+
+SCREENS = ("demo", "top", "completion", "help")
+"""Commands that answer with text in every format, or with none."""
 
 
 class World:
@@ -113,12 +121,12 @@ def world(cli: Cli, redis_url: str, sqlite_url: str, tmp_path: Path) -> World:
 
 
 def test_the_keys_of_every_command_are_known() -> None:
-    assert KEYS.keys() == TABLE.keys()
+    assert KEYS.keys() == ALL.keys()
 
 
 @pytest.mark.parametrize(
     ("words", "output"),
-    [(words, output) for words in TABLE for output in load(words).formats if words not in ("demo", "top")],
+    [(words, output) for words in ALL for output in ALL[words].needs.formats if words not in SCREENS],
 )
 def test_every_format_of_every_command(world: World, words: str, output: str) -> None:
     more = ["--show", "lost"] if words == "verify" and output == "ids" else []
@@ -158,7 +166,7 @@ def check_ids(words: str, answer: Answer) -> None:
 CHECKS = {"table": check_table, "json": check_json, "jsonl": check_jsonl, "csv": check_csv, "ids": check_ids}
 
 
-@pytest.mark.parametrize("words", [each for each in TABLE if load(each).changes and each != "db init"])
+@pytest.mark.parametrize("words", [each for each in ALL if ALL[each].needs.changes and each != "db init"])
 def test_a_dry_run_changes_nothing_and_answers_the_same_keys(world: World, words: str) -> None:
     line = world.line(words)
     before = {key: world.client.dump(key) for key in sorted(world.client.keys("*"))}
@@ -172,7 +180,7 @@ def test_a_dry_run_changes_nothing_and_answers_the_same_keys(world: World, words
 
 
 @pytest.mark.parametrize(
-    "words", [each for each in TABLE if load(each).redis and not load(each).changes and each != "top"]
+    "words", [each for each in ALL if ALL[each].needs.redis and not ALL[each].needs.changes and each != "top"]
 )
 def test_nothing_there_yet_is_no_error(cli: Cli, redis_url: str, sqlite_url: str, words: str, tmp_path: Path) -> None:
     """No stream, no group: reading commands say so and exit 0; only verify has nothing to give an all-clear for."""
@@ -188,34 +196,40 @@ def test_nothing_there_yet_is_no_error(cli: Cli, redis_url: str, sqlite_url: str
     assert set(KEYS[words].split()) <= answer.json.keys()
 
 
-@pytest.mark.parametrize("words", TABLE)
+@pytest.mark.parametrize("words", ALL)
 def test_every_command_explains_itself(cli: Cli, words: str) -> None:
-    command = load(words)
+    command = ALL[words]
     answer = cli(*words.split(), "--help")
     assert answer.code == 0
-    assert f"({label(command)})" in " ".join(answer.out.split()), "it says whether it changes anything"
-    assert summary(command)
+    shown = " ".join(answer.out.split())
+    assert f"({command.needs.label})" in shown, "it says whether it changes anything"
+    assert 0 < len(command.summary) <= 60
     assert command.examples, "it has examples"
     for example in command.examples:
-        assert example in answer.out
-        assert f"dvctl {words}" in example or words.partition(" ")[2] == "list"
-    for parameter in command.parameters:
-        assert parameter.spec.help, parameter.name
+        assert example in shown
+        assert f"dvctl {words}" in example or words.partition(" ")[2] == "list" or words == "completion"
+    for parameter in taken(words):
+        assert parameter.help, parameter.names
         for name in parameter.names:
             assert name in answer.out
-    assert all(len(each) <= 80 or "dvctl" in each for each in answer.out.splitlines())
+    assert all(len(line) <= 80 for line in answer.out.splitlines())
 
 
-@pytest.mark.parametrize("words", TABLE)
-def test_every_example_is_a_command_line_that_can_be_read(words: str) -> None:
-    import shlex
+@pytest.mark.parametrize("words", ALL)
+def test_every_example_is_a_command_line_that_can_be_read(
+    cli: Cli, words: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    read: list[str] = []
 
-    from devicevault_cli.cli.arguments import parse
-    from devicevault_cli.cli.table import find
+    # Only the reading of the line can fail.
+    def note(command: command_module.Command, *_: object) -> int:
+        read.append(command.summary)
+        return 0
 
-    for example in load(words).examples:
-        for part in example.split(" | "):
-            typed = shlex.split(part, comments=True)
-            if typed[0] == "dvctl":
-                name, rest = find(typed[1:])
-                parse(load(name).parameters, rest)
+    monkeypatch.setattr(command_module, "_run", note)
+    lines = [part for example in ALL[words].examples for part in re.split(r" \| | > ", example)]
+    for line in (shlex.split(line, comments=True) for line in lines):
+        if line[0] == "dvctl" and line[1] != "--install-completion":
+            answer = cli(*line[1:])
+            assert answer.code == 0, (line, answer.err)
+            assert read.pop()

@@ -7,13 +7,13 @@ from pathlib import Path
 import pytest
 import redis
 
-from devicevault_cli.cli.table import TABLE, load
+from devicevault_cli.cli.app import COMMANDS as ALL
 from tests.cli.conftest import CLOSED, CLOSED_DATABASE, Answer, Cli
 from tests.support.entries import entries
 
-CHANGING = [words for words in TABLE if load(words).changes]
-WITH_REDIS = [words for words in TABLE if load(words).redis]
-WITH_DATABASE = [words for words in TABLE if load(words).database]
+CHANGING = [words for words in ALL if ALL[words].needs.changes]
+WITH_REDIS = [words for words in ALL if ALL[words].needs.redis]
+WITH_DATABASE = [words for words in ALL if ALL[words].needs.database]
 
 NEEDED = {
     "show": ["1-0"],
@@ -38,8 +38,8 @@ def line(words: str, *more: str) -> list[str]:
 
 
 def consent(words: str) -> list[str]:
-    command = load(words)
-    return (["--confirm", "devicevault"] if command.typed else ["--yes"]) if command.changes else []
+    needs = ALL[words].needs
+    return (["--confirm", "devicevault"] if needs.typed else ["--yes"]) if needs.changes else []
 
 
 def one_line_and_a_hint(answer: Answer) -> None:
@@ -66,9 +66,9 @@ def test_1_a_damaged_snapshot(cli: Cli, redis_url: str, tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     "words",
     [
-        [],
         ["nonsense"],
-        ["--redis-url", "redis://h/1", "pending"],
+        ["--redis-url"],
+        ["--nonsense", "pending"],
         ["pending", "--nonsense"],
         ["pending", "--count", "many"],
         ["pending", "--min-idle", "soon"],
@@ -77,7 +77,7 @@ def test_1_a_damaged_snapshot(cli: Cli, redis_url: str, tmp_path: Path) -> None:
         ["pending", "-o", "xml"],
         ["config", "-o", "ids"],
         ["show", "12x"],
-        ["db"],
+        ["db", "nonsense"],
         ["dlq", "nonsense"],
     ],
 )
@@ -91,7 +91,7 @@ def test_2_usage(cli: Cli, words: list[str]) -> None:
 def test_2_a_changing_command_without_consent_does_not_even_connect(cli: Cli, words: str) -> None:
     answer = cli.at(CLOSED, CLOSED_DATABASE)(*line(words))
     assert answer.code == 2, answer.err
-    assert ("--confirm" if load(words).typed else "--yes") in answer.err
+    assert ("--confirm" if ALL[words].needs.typed else "--yes") in answer.err
     one_line_and_a_hint(answer)
 
 
@@ -109,7 +109,7 @@ def test_3_verify_finds_a_loss(cli: Cli, redis_url: str, sqlite_url: str) -> Non
 
 @pytest.mark.parametrize(
     "words",
-    [each for each in TABLE if each in WITH_REDIS + WITH_DATABASE and each not in {"restore-group", "check", "top"}],
+    [each for each in ALL if each in WITH_REDIS + WITH_DATABASE and each not in {"restore-group", "check", "top"}],
 )
 def test_69_nobody_answers(cli: Cli, words: str) -> None:
     """But for `check`, which answers as monitoring does: 3, unknown."""

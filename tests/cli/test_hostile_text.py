@@ -18,7 +18,7 @@ import pyte
 import pytest
 from redis.typing import EncodableT, FieldT
 
-from devicevault_cli.cli.table import TABLE, load
+from devicevault_cli.cli.app import COMMANDS as ALL
 from tests.cli.conftest import Cli
 from tests.cli.test_every_command import World
 from tests.cli.test_exit_codes import consent
@@ -39,7 +39,7 @@ ATTACKS = (
 )
 EVIL = "".join(ATTACKS)
 FORMULAS = ("=1+1", "+1", "-1", "@x", "\t=1", "\r=1", "\uff1d1", " =1")
-COMMANDS = [words for words in TABLE if words not in {"demo", "config", "top"}]
+COMMANDS = [words for words in ALL if words not in {"demo", "config", "top", "completion", "help"}]
 """`top` has a test on a terminal of its own."""
 _SEEN = re.compile(r"\x1b\[[0-9;]*m")
 _PROGRESS = re.compile(r"\x1b\[\?25[lh]|\x1b\[2K|\x1b\[1A|\r")
@@ -134,10 +134,10 @@ def messages(world: World) -> None:
 
 @pytest.mark.parametrize("words", COMMANDS)
 def test_hostile_text_does_nothing_in_any_format(hostile: Callable[[], World], words: str) -> None:
-    once = load(words).changes or words in {"consume", "export", "publish"}
+    once = ALL[words].needs.changes or words in {"consume", "export", "publish"}
     agreed = [HostileWorld.group if each == "devicevault" else each for each in consent(words)]
     world = hostile()
-    for output in load(words).formats:
+    for output in ALL[words].needs.formats:
         if once:
             world.client.flushall()
             for made in ("export.jsonl", "new.sqlite3"):

@@ -12,7 +12,7 @@ from typing import Any, NamedTuple
 
 import pytest
 
-from devicevault_cli.cli.main import run
+from devicevault_cli.cli.app import run
 from devicevault_cli.output.terminal import Terminal
 from devicevault_cli.repository.repository import Repository
 from devicevault_cli.streams.delivery import Delivery

@@ -9,7 +9,7 @@ import pytest
 import redis
 from redis.typing import EncodableT, FieldT
 
-from devicevault_cli.cli.table import TABLE, load
+from devicevault_cli.cli.app import COMMANDS as ALL
 from devicevault_cli.repository.url import parse_url
 from devicevault_cli.settings import load as load_settings
 from tests.cli.conftest import CLOSED, Answer, Cli
@@ -21,7 +21,7 @@ from tests.support.redis_server import RedisServer
 SECRET = "hu5h"
 """Part of every password here, whatever stands around it."""
 CONFIGURATION = f"enable secret {SECRET}-configuration"
-COMMANDS = [words for words in TABLE if words not in {"demo", "top"}]
+COMMANDS = [words for words in ALL if words not in {"demo", "top", "completion", "help"}]
 
 
 def hidden(answers: list[Answer], folder: Path, *given: Path) -> None:
@@ -55,8 +55,8 @@ def test_no_command_tells_a_secret_in_any_format(
             world = World(at, locked.url, tmp_path)
             secrets_everywhere(client)
             said = [*world.line(words), *consent(words), "--verbose"]
-            once = load(words).changes or words in {"consume", "export", "publish"}
-            for output in load(words).formats[: 1 if once else None]:
+            once = ALL[words].needs.changes or words in {"consume", "export", "publish"}
+            for output in ALL[words].needs.formats[: 1 if once else None]:
                 show = ["--show", "lost"] if words == "verify" and output == "ids" else []
                 answers.append(at(*said, *show, "-o", output))
                 assert answers[-1].code in ({0, 1} if words == "dlq retry" else {0, 3}), (said, answers[-1].err)

@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 import redis
 
-from devicevault_cli.cli.table import TABLE, load
+from devicevault_cli.cli.app import COMMANDS as ALL
 from devicevault_cli.streams.connect import connect
 from devicevault_cli.streams.model import ZERO
 from devicevault_cli.streams.stream import Stream
@@ -119,10 +119,10 @@ def test_the_documented_consumer_may_not_change_the_stream(
 
 LOOKING = [
     words
-    for words in TABLE
-    if load(words).redis and not load(words).changes and words not in {"consume", "publish", "top"}
+    for words in ALL
+    if ALL[words].needs.redis and not ALL[words].needs.changes and words not in {"consume", "publish", "top"}
 ]
-REPAIRING = [words for words in TABLE if load(words).redis and words not in {"consume", "top"}]
+REPAIRING = [words for words in ALL if ALL[words].needs.redis and words not in {"consume", "top"}]
 MORE = {
     "claim": (["claim", "--idle", "0", "--to", "heir", "--yes"],),
     "replay": (
@@ -227,7 +227,7 @@ def test_the_documented_operator_needs_and_has_what_repairing_takes(
 # --- PostgreSQL
 
 IN_THE_DATABASE = [
-    words for words in TABLE if load(words).database and words not in {"consume", "demo", "db init", "db index"}
+    words for words in ALL if ALL[words].needs.database and words not in {"consume", "demo", "db init", "db index"}
 ]
 
 

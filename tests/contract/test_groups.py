@@ -13,8 +13,11 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from devicevault_cli.errors import ConsumerAlive, Damaged, StalePlan
-from devicevault_cli.operations.entries.claim import Chosen, plan_ack, plan_claim
-from devicevault_cli.operations.groups.reset import plan_destroy, plan_reset, plan_restore, target
+from devicevault_cli.operations.entries.ack import plan_ack
+from devicevault_cli.operations.entries.claim import Chosen, plan_claim
+from devicevault_cli.operations.groups.destroy import plan_destroy
+from devicevault_cli.operations.groups.reset import plan_reset, target
+from devicevault_cli.operations.groups.restore import plan_restore
 from devicevault_cli.operations.groups.retire import plan_retire
 from devicevault_cli.pipelines import RESULTS
 from devicevault_cli.streams.delivery import Delivery

@@ -9,12 +9,16 @@ from typing import Any
 import pytest
 
 from devicevault_cli.directories import snapshot_directory
-from devicevault_cli.operations.changes.plan import Plan
-from devicevault_cli.operations.dead_letters.letters import Letters, plan_drop
+from devicevault_cli.operations.changes.change import Change
+from devicevault_cli.operations.dead_letters.drop import plan_drop
 from devicevault_cli.operations.dead_letters.retry import plan_retry
-from devicevault_cli.operations.entries.claim import Chosen, plan_ack, plan_claim
+from devicevault_cli.operations.dead_letters.select import LetterFilter
+from devicevault_cli.operations.entries.ack import plan_ack
+from devicevault_cli.operations.entries.claim import Chosen, plan_claim
 from devicevault_cli.operations.entries.trim import Keep, plan_trim
-from devicevault_cli.operations.groups.reset import plan_destroy, plan_reset, plan_restore
+from devicevault_cli.operations.groups.destroy import plan_destroy
+from devicevault_cli.operations.groups.reset import plan_reset
+from devicevault_cli.operations.groups.restore import plan_restore
 from devicevault_cli.operations.groups.retire import plan_retire
 from devicevault_cli.operations.replay.replay import ReplayOptions, plan_replay
 from devicevault_cli.operations.replay.selection import Selection, from_stream
@@ -37,10 +41,10 @@ class Killed(BaseException):
 
 
 @pytest.fixture
-def killed_at(monkeypatch: pytest.MonkeyPatch) -> Callable[[Callable[[], Plan], int, bool], bool]:
+def killed_at(monkeypatch: pytest.MonkeyPatch) -> Callable[[Callable[[], Change[Any]], int, bool], bool]:
     """Apply a plan and die at the n-th command to Redis, before it is sent or once it is done. -> whether it died"""
 
-    def kill(make: Callable[[], Plan], step: int, done: bool) -> bool:
+    def kill(make: Callable[[], Change[Any]], step: int, done: bool) -> bool:
         left = step
         call, call_many = Stream.call, Stream.call_many
 
@@ -107,14 +111,16 @@ def after(group: Group, table: Repository) -> object:
 
 HELD = [EntryId(1_767_225_600_000, number) for number in range(3, 12)]
 
-REPAIRS: dict[str, Callable[[Group, Repository], Plan]] = {
+REPAIRS: dict[str, Callable[[Group, Repository], Change[Any]]] = {
     "retire": lambda group, table: plan_retire(group, ["a", "b", "c"], to="heir"),
     "reset": lambda group, table: plan_reset(group, ZERO, RESULTS, table, force=True),
     "retry": lambda group, table: plan_retry(
-        DeadLetters(group.stream, group.name), Letters(), RESULTS, table, {b"device_id": b"7"}
+        DeadLetters(group.stream, group.name), LetterFilter(), RESULTS, table, {b"device_id": b"7"}
     ),
-    "retry in vain": lambda group, table: plan_retry(DeadLetters(group.stream, group.name), Letters(), RESULTS, table),
-    "drop": lambda group, table: plan_drop(DeadLetters(group.stream, group.name), Letters()),
+    "retry in vain": lambda group, table: plan_retry(
+        DeadLetters(group.stream, group.name), LetterFilter(), RESULTS, table
+    ),
+    "drop": lambda group, table: plan_drop(DeadLetters(group.stream, group.name), LetterFilter()),
     "claim": lambda group, table: plan_claim(group, Chosen(owner="a"), "b"),
     "release": lambda group, table: plan_claim(group, Chosen(ids=HELD), None),
     "ack": lambda group, table: plan_ack(group, HELD, RESULTS, table),
@@ -164,7 +170,7 @@ def test_a_group_is_there_or_its_snapshot_brings_it_back(
             folder = snapshot_directory()
             path = max(folder.iterdir())
 
-            def restore(path: Path = path) -> Plan:
+            def restore(path: Path = path) -> Change[Any]:
                 return plan_restore(lambda key, name: group, path)
 
             for again in STEPS:

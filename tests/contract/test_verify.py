@@ -16,12 +16,11 @@ from devicevault_cli.consumer.demo import bad_messages
 from devicevault_cli.consumer.shutdown import Stop
 from devicevault_cli.consumer.worker import ConsumeOptions, Consumer
 from devicevault_cli.errors import MissingGroup
-from devicevault_cli.operations.changes.plan import carry_out
 from devicevault_cli.operations.entries.claim import Chosen, plan_claim
 from devicevault_cli.operations.verify.repair import plan_repair
+from devicevault_cli.operations.verify.result import VerifyResult
 from devicevault_cli.operations.verify.scan import Scope
-from devicevault_cli.operations.verify.verdict import Verdict
-from devicevault_cli.operations.verify.verify import listed, verify
+from devicevault_cli.operations.verify.verify import list_findings, verify
 from devicevault_cli.pipelines import RESULTS, STORAGE
 from devicevault_cli.repository import tables
 from devicevault_cli.repository.repository import Repository, open_repository
@@ -31,6 +30,7 @@ from devicevault_cli.streams.group import Group
 from devicevault_cli.streams.stream import Stream
 from tests.support.consuming import GROUP, good
 from tests.support.postgres_server import PostgresServer
+from tests.support.recovering import apply
 from tests.support.verifying import Seeded, seed
 
 PATIENCE_S = float(os.environ.get("DVCTL_TEST_SOAK_S", "12"))
@@ -46,18 +46,14 @@ def repository(database_url: str) -> Iterator[Repository]:
 
 def check_seeded(seeded: Seeded) -> None:
     """Every number is the seeded one, and repair leaves nothing lost."""
-    answer = verify(seeded.group, seeded.pipeline, seeded.repository, deep=True)
+    answer = verify(seeded.group, seeded.pipeline, seeded.repository, deep=True).to_dict()
     assert answer["classes"] == seeded.expected
     assert answer["lost_reasons"] == dict(seeded.reasons)
     assert answer["pending_gone"] == 2
     rows = {"rows": seeded.rows, "duplicate_rows": 0, "conflicting": 0, "rows_without_entry": 0}
     assert answer["rows"] == rows
     assert answer["columns_differing"] == {}
-    repaired = carry_out(
-        lambda: plan_repair(seeded.group, seeded.pipeline, seeded.repository, Scope()),
-        show=lambda plan: None,
-        confirm=lambda plan: None,
-    )
+    repaired = apply(lambda: plan_repair(seeded.group, seeded.pipeline, seeded.repository, Scope()))
     assert repaired["repaired"] == {"inserted": 7, "duplicates": 0, "dead_lettered": 4, "left": 0}
     assert (repaired["classes"]["lost"], repaired["classes"]["lost_invalid"]) == (0, 0)
 
@@ -83,7 +79,7 @@ def test_rows_on_every_database(stream: Stream, repository: Repository) -> None:
         f"UPDATE {name} SET status = 'failure' WHERE id = 7",
         f"UPDATE {name} SET device_id = 9 WHERE id = 8",
     ])  # fmt: skip
-    answer = verify(seeded.group, RESULTS, repository, deep=True)
+    answer = verify(seeded.group, RESULTS, repository, deep=True).to_dict()
     rows = {"rows": seeded.rows + 3, "duplicate_rows": 3, "conflicting": 2, "rows_without_entry": 4}
     assert answer["rows"] == rows
     assert answer["classes"] == seeded.expected
@@ -116,7 +112,7 @@ def test_rights_to_read_suffice(stream: Stream, redis_url: str, stream_key: str,
             closing(connect(f"redis://reader:reading@{parts.hostname}:{parts.port}{parts.path}")) as client,
             closing(open_repository(database, tables.RESULTS)) as repository,
         ):
-            answer = verify(Group(Stream(client, stream_key), GROUP), RESULTS, repository, deep=True)
+            answer = verify(Group(Stream(client, stream_key), GROUP), RESULTS, repository, deep=True).to_dict()
     finally:
         stream.call("ACL", "DELUSER", "reader")
         with psycopg.connect(postgres_url, autocommit=True) as connection:
@@ -135,7 +131,7 @@ def test_identities_that_a_collation_equates_are_told_apart(stream: Stream, repo
     seeded.add("lost", messages[1:])
     seeded.read()
     seeded.group.acknowledge([key for ids in seeded.ids.values() for key in ids])
-    assert verify(seeded.group, RESULTS, repository)["classes"] == seeded.expected
+    assert verify(seeded.group, RESULTS, repository).to_dict()["classes"] == seeded.expected
 
 
 def produce(redis_url: str, stream_key: str, stop: Stop) -> None:
@@ -187,7 +183,7 @@ def test_beside_consumers_at_work_nothing_is_called_lost(redis_url: str, stream_
             deadline = time.monotonic() + PATIENCE_S
             while runs < RUNS:
                 runs += 1
-                answer = verify(group, RESULTS, repository)
+                answer = verify(group, RESULTS, repository).to_dict()
                 persisted = answer["classes"]["persisted"]
                 if not answer["ok"]:
                     findings.append({name: answer[name] for name in ("classes", "rows", "pending_gone", "examples")})
@@ -237,15 +233,13 @@ def test_what_devicevault_eats_in_an_outage_is_named_and_brought_back(
     consume_as_devicevault(group, url)
     with closing(open_repository(url, tables.RESULTS)) as repository:
         named = [
-            row["id"]
+            str(found.id)
             for wanted in ("lost", "lost_invalid")
-            for row in listed(group, RESULTS, repository, Scope(), wanted, Verdict())
+            for found in list_findings(group, RESULTS, repository, Scope(), wanted, VerifyResult())
         ]
         assert sorted(named) == sorted(map(str, eaten))
-        repaired = carry_out(
-            lambda: plan_repair(group, RESULTS, repository, Scope()), show=lambda plan: None, confirm=lambda plan: None
-        )
+        repaired = apply(lambda: plan_repair(group, RESULTS, repository, Scope()))
         assert (repaired["repaired"]["inserted"], repaired["repaired"]["dead_lettered"]) == (15, len(bad))
-        answer = verify(group, RESULTS, repository)
+        answer = verify(group, RESULTS, repository).to_dict()
     assert answer["ok"] is True
     assert (answer["classes"]["persisted"], answer["classes"]["dead"]) == (37, len(bad))

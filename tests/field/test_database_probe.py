@@ -47,7 +47,7 @@ import devicevault_cli
 for found in pkgutil.walk_packages(devicevault_cli.__path__, "devicevault_cli."):
     if not found.name.endswith("__main__"):
         importlib.import_module(found.name)
-from devicevault_cli.cli.entry import answer
+from devicevault_cli.cli.app import run as answer
 database = os.environ["DEVICEVAULT_DATABASE_URL"]
 os.environ["DEVICEVAULT_DATABASE_URL"] = "sqlite:////absent.db"
 with contextlib.redirect_stdout(io.StringIO()), contextlib.redirect_stderr(io.StringIO()):

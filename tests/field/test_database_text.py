@@ -16,7 +16,7 @@ import pytest
 import redis
 
 from devicevault_cli.messages import Rejected
-from devicevault_cli.operations.save import save_apart
+from devicevault_cli.operations.save import save_bisecting
 from devicevault_cli.repository.repository import Repository, open_repository
 from devicevault_cli.repository.tables import RESULTS, STORAGE
 from tests.support import schema
@@ -104,7 +104,7 @@ def opened() -> Iterator[Callable[..., Repository]]:
 
 
 def outcomes(repository: Repository, *records: Any) -> list[str]:
-    saved = save_apart(repository, records)
+    saved = save_bisecting(repository, records)
     return [each.reason if isinstance(each, Rejected) else each.outcome for each in saved]
 
 
@@ -284,7 +284,7 @@ def test_a_database_in_sql_ascii_with_rows_in_another_encoding(
         verified = dvctl.run("verify", "--deep", "-o", "json").json()
         assert (verified["classes"]["persisted"], verified["rows"]["rows"]) == (2, 4)
         assert dvctl.run("db", "index", "--dry-run").code == 0
-        assert "surplus" in dvctl.ok("db", "dedupe", "--dry-run").stderr
+        assert "duplicate row" in dvctl.ok("db", "dedupe", "--dry-run").stderr
 
 
 # --- identifiers that a collation takes for equal

@@ -11,10 +11,10 @@ from pathlib import Path
 
 import pytest
 
-from devicevault_cli.cli.arguments import Option, Parameter
-from devicevault_cli.cli.table import TABLE, load
+from devicevault_cli.cli.app import COMMANDS
 from tests.cli.conftest import CLOSED, CLOSED_DATABASE, Answer, Cli
 from tests.cli.test_exit_codes import consent, line
+from tests.support.command_line import Taken, taken
 from tests.support.process import Dvctl
 from tests.support.redis_server import RedisServer
 from tests.support.sqlite_database import SqliteFiles
@@ -161,23 +161,23 @@ def test_no_consumer_is_made_of_a_name_that_nobody_typed_so(cli: Cli, redis_url:
 # --- numbers
 
 
-def _numbers(parameter: Parameter) -> tuple[str, ...]:
+def _numbers(parameter: Taken) -> tuple[str, ...]:
     """What is no number of the kind that this option takes."""
     everywhere = ("inf", "-inf", "nan", "NaN", "infinity", "1e400", "-1", "1_000", "٣", "9" * 400)
-    if not isinstance(parameter.spec, Option):
+    if not parameter.names:
         return ()
-    if "DURATION" in parameter.spec.metavar:
+    if "DURATION" in parameter.metavar:
         return ("infs", "nand", "1e9d", "-5s", "999999999d", "999999999w", "٣s", "1e400s", "1_0s", "s")
     if parameter.kind is float:
         return (*everywhere, "0")
-    if parameter.kind is int or parameter.spec.metavar == "[WARN:]N":
+    if parameter.kind is int or parameter.metavar == "[WARN:]N":
         return (*everywhere, "1.5")
-    return ("65536", "inf", "-1", "nan", "1e3") if "PORT" in parameter.spec.metavar else ()
+    return ("65536", "inf", "-1", "nan", "1e3") if "PORT" in parameter.metavar else ()
 
 
 def _typed() -> Iterator[tuple[str, str, str]]:
-    for words in TABLE:
-        for parameter in load(words).own:
+    for words in COMMANDS:
+        for parameter in taken(words, own=True):
             # A moment may lie any time back: `--since` with a number of years is right.
             if "TIME" not in parameter.metavar:
                 yield from ((words, parameter.label, text) for text in _numbers(parameter))

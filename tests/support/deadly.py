@@ -47,7 +47,7 @@ def die(*_: object) -> NoReturn:
 
 
 if __name__ == "__main__":
-    from devicevault_cli.cli.main import run
+    from devicevault_cli.cli.app import run
 
     if sys.argv[1] == ACKNOWLEDGING:
         dies_acknowledging()

@@ -7,7 +7,8 @@ from collections.abc import Callable, Iterator
 from contextlib import closing, contextmanager
 from typing import Any
 
-from devicevault_cli.operations.changes.plan import Answer, Plan, carry_out
+from devicevault_cli.operations.changes import journal
+from devicevault_cli.operations.changes.change import Change, answer_without_applying, carry_out
 from devicevault_cli.pipelines import RESULTS
 from devicevault_cli.repository.repository import Repository, open_repository
 from devicevault_cli.repository.tables import TABLES
@@ -45,13 +46,18 @@ def message(number: int, **fields: str) -> dict[bytes, bytes]:
     return {name.encode(): value.encode() for name, value in whole.items()}
 
 
-def apply(make: Callable[[], Plan], *, dry_run: bool = False, meanwhile: Callable[[], object] = lambda: None) -> Answer:
-    """Carry a plan out; `meanwhile` happens while the operator is being asked."""
-    return carry_out(make, show=lambda plan: None, confirm=lambda plan: _discard(meanwhile()), dry_run=dry_run)
-
-
-def _discard(value: object) -> None:
-    del value
+def apply(
+    make: Callable[[], Change[Any]], *, dry_run: bool = False, meanwhile: Callable[[], object] = lambda: None
+) -> dict[str, Any]:
+    """Carry a change out as the commands do; `meanwhile` happens while the operator is being asked. -> its answer"""
+    change = make()
+    answer = answer_without_applying(change, dry_run=dry_run)
+    if answer is None:
+        with journal.opened() as opened:
+            meanwhile()
+            answer = carry_out(change, opened)
+    whole: dict[str, Any] = answer.to_dict()
+    return whole
 
 
 def pending(group: Group) -> dict[EntryId, PendingEntry]:

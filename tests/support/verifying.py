@@ -9,6 +9,7 @@ from itertools import count
 
 from devicevault_cli.messages import Decoded
 from devicevault_cli.operations.entries.publish import Message
+from devicevault_cli.operations.verify.names import CLASSES
 from devicevault_cli.pipelines import RESULTS, STORAGE, Pipeline
 from devicevault_cli.records import Record
 from devicevault_cli.repository.repository import Repository
@@ -71,8 +72,7 @@ class Seeded:
     @property
     def expected(self) -> dict[str, int]:
         """The classes of `verify`."""
-        names = ("persisted", "dead", "discarded", "pending", "undelivered", "skipped", "lost", "lost_invalid")
-        return {name: len(self.ids.get(name, [])) for name in names}
+        return {name: len(self.ids.get(name, [])) for name in CLASSES}
 
 
 STORED = {b"operation": b"store"}

@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import subprocess
+import sys
+
 from hypothesis import given
 from hypothesis import strategies as st
 
@@ -19,6 +22,20 @@ def test_columns_are_aligned_and_numbers_stand_to_the_right() -> None:
         "1-0            7  3m 12s",
         "22-0          12     5ms",
     ]
+
+
+def test_what_fits_is_laid_out_without_rich() -> None:
+    program = (
+        "import sys; from devicevault_cli.output.table import table; "
+        "print(table([{'id': '1-0', 'state': 'held'}], ['id', 'state'], 80), 'rich' in sys.modules)"
+    )
+    done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=True)
+    assert done.stdout == "['ID   STATE', '1-0  held'] False\n"
+
+
+@given(st.lists(st.tuples(WORDS, WORDS), min_size=1, max_size=5))
+def test_what_fits_looks_the_same_with_and_without_rich(cells: list[tuple[str, str]]) -> None:
+    assert lines_of(cells, 200) == lines_of(cells, 200, colours=[{}, {}])
 
 
 def test_wide_characters_take_two_columns() -> None:

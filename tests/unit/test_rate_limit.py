@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from devicevault_cli.operations.rate_limit import Pace
+from devicevault_cli.operations.rate_limit import RateLimiter
 
 
 class Clock:
@@ -14,12 +14,12 @@ class Clock:
 
 def test_in_no_second_more_than_the_rate() -> None:
     clock = Clock()
-    pace = Pace(100, clock)
+    limiter = RateLimiter(100, clock)
     done: list[tuple[float, int]] = []
     for _ in range(40):
-        messages = pace.at_once(1000)
+        messages = limiter.at_once(1000)
         done.append((clock.now, messages))
-        clock.now += pace.after(messages)
+        clock.now += limiter.after(messages)
         if len(done) == 20:
             clock.now += 60
     assert sum(messages for _, messages in done) == 1000
@@ -28,11 +28,11 @@ def test_in_no_second_more_than_the_rate() -> None:
 
 
 def test_a_slow_rate_waits_after_each_message() -> None:
-    pace = Pace(0.5, Clock())
-    assert pace.at_once(1000) == 1
-    assert [pace.after(1), pace.after(1)] == [2.0, 4.0]
+    limiter = RateLimiter(0.5, Clock())
+    assert limiter.at_once(1000) == 1
+    assert [limiter.after(1), limiter.after(1)] == [2.0, 4.0]
 
 
 def test_without_a_rate_nothing_waits() -> None:
-    pace = Pace(None)
-    assert (pace.at_once(1000), pace.after(1000)) == (1000, 0.0)
+    limiter = RateLimiter(None)
+    assert (limiter.at_once(1000), limiter.after(1000)) == (1000, 0.0)

@@ -2,18 +2,17 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import pytest
 
 from devicevault_cli.errors import RecordRejected, StalePlan, Unavailable, Usage
-from devicevault_cli.operations.changes.plan import Answer
-from devicevault_cli.operations.dead_letters.letters import (
-    Letters,
-    letter_stats,
-    list_letters,
-    plan_drop,
-    show_letters,
-)
+from devicevault_cli.operations.dead_letters.drop import plan_drop
+from devicevault_cli.operations.dead_letters.list import list_letters
 from devicevault_cli.operations.dead_letters.retry import parse_repairs, plan_retry
+from devicevault_cli.operations.dead_letters.select import LetterFilter
+from devicevault_cli.operations.dead_letters.show import show_letters
+from devicevault_cli.operations.dead_letters.stats import letter_stats
 from devicevault_cli.pipelines import RESULTS
 from devicevault_cli.repository.repository import Repository
 from devicevault_cli.streams import keys
@@ -41,29 +40,27 @@ def letters(group: Group) -> dict[EntryId, DeadLetter]:
 
 
 def retry(
-    group: Group, table: Repository, *repairs: str, chosen: Letters | None = None, dry_run: bool = False
-) -> Answer:
+    group: Group, table: Repository, *repairs: str, chosen: LetterFilter | None = None, dry_run: bool = False
+) -> dict[str, Any]:
     of = DeadLetters(group.stream, group.name)
     fixes = parse_repairs(list(repairs))
-    return apply(lambda: plan_retry(of, chosen or Letters(), RESULTS, table, fixes), dry_run=dry_run)
+    return apply(lambda: plan_retry(of, chosen or LetterFilter(), RESULTS, table, fixes), dry_run=dry_run)
 
 
 def test_list_show_and_stats_count_by_reason(group: Group, table: Repository) -> None:
     ids = dead(group, table, message(1, device_id="abc"), message(2, device_id="99"), message(3, device_id="99"))
     of = DeadLetters(group.stream, group.name)
-    answer = list_letters(of, Letters(), 2)
-    assert (answer["total"], len(answer["entries"])) == (3, 2)
-    assert answer["reasons"] == {"unknown-device": 2, "invalid-device-id": 1}
-    assert [row["id"] for row in list_letters(of, Letters(reason="unknown-device"))["entries"]] == [
-        str(each) for each in ids[1:]
-    ]
-    assert list_letters(of, Letters(ids=frozenset()))["total"] == 0
-    assert list_letters(of, Letters(device=99))["total"] == 2
-    assert list_letters(of, Letters(since_ms=2**50))["total"] == 0
+    answer = list_letters(of, LetterFilter(), 2)
+    assert (answer.total, len(answer.entries)) == (3, 2)
+    assert answer.reasons == {"unknown-device": 2, "invalid-device-id": 1}
+    assert [row.id for row in list_letters(of, LetterFilter(reason="unknown-device")).entries] == ids[1:]
+    assert list_letters(of, LetterFilter(ids=frozenset())).total == 0
+    assert list_letters(of, LetterFilter(device=99)).total == 2
+    assert list_letters(of, LetterFilter(since_ms=2**50)).total == 0
     shown = show_letters(of, [ids[0], EntryId(5, 5)])
-    assert shown["entries"][0]["fields"]["device_id"] == "abc"
-    assert shown["unknown"] == ["5-5"]
-    assert letter_stats(of)["devices"] == {"99": 2, "abc": 1}
+    assert shown.entries[0].fields["device_id"] == "abc"
+    assert shown.to_dict()["unknown"] == ["5-5"]
+    assert letter_stats(of).devices == {"99": 2, "abc": 1}
 
 
 def test_a_secret_is_shown_only_when_asked_for(group: Group, table: Repository) -> None:
@@ -94,7 +91,7 @@ def test_more_than_a_plan_works_out_comes_to_the_same(group: Group, table: Repos
     """What stays dead is written anew behind the others, and is not tried again for that."""
     dead(group, table, *(message(number, device_id="99" if number % 10 else "98") for number in range(1200)))
     table._execute(["INSERT INTO devices_device (id, name, ip_address, enabled) VALUES (99, 'new', '192.0.2.9', 1)"])
-    plan = plan_retry(DeadLetters(group.stream, group.name), Letters(), RESULTS, table, most=1000)
+    plan = plan_retry(DeadLetters(group.stream, group.name), LetterFilter(), RESULTS, table, most=1000)
     assert plan.says == ("more than 1,000 dead letters are retried; each is removed once its row is committed",)
     done = apply(lambda: plan)
     assert (done["retried"], done["persisted"], done["still_dead"]) == (1200, 1080, 120)
@@ -175,7 +172,7 @@ def test_retrying_again_after_a_crash_between_row_and_letter(group: Group, table
 def test_drop_is_recorded_as_discarded(group: Group, table: Repository) -> None:
     ids = dead(group, table, message(1, device_id="abc"), message(2, device_id="99"))
     of = DeadLetters(group.stream, group.name)
-    answer = apply(lambda: plan_drop(of, Letters(reason="unknown-device")))
+    answer = apply(lambda: plan_drop(of, LetterFilter(reason="unknown-device")))
     assert answer["dropped"] == 1
     assert set(letters(group)) == {ids[0]}
     assert of.discarded_ids() == {ids[1]}
@@ -186,12 +183,12 @@ def test_dry_runs_change_nothing_and_stale_plans_are_refused(group: Group, table
     of = DeadLetters(group.stream, group.name)
     state = dump(group)
     assert retry(group, table, "device_id=12", dry_run=True)["persisted"] == 2
-    assert apply(lambda: plan_drop(of, Letters()), dry_run=True)["applied"] is False
+    assert apply(lambda: plan_drop(of, LetterFilter()), dry_run=True)["applied"] is False
     assert (dump(group), table.count()) == (state, 0)
     with pytest.raises(StalePlan):
         apply(
-            lambda: plan_drop(of, Letters()),
-            meanwhile=lambda: apply(lambda: plan_drop(of, Letters(ids=frozenset(ids[:1])))),
+            lambda: plan_drop(of, LetterFilter()),
+            meanwhile=lambda: apply(lambda: plan_drop(of, LetterFilter(ids=frozenset(ids[:1])))),
         )
     assert set(letters(group)) == {ids[1]}
 

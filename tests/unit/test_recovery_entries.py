@@ -4,15 +4,16 @@ from __future__ import annotations
 
 import json
 from pathlib import Path
+from typing import Any
 
 import pytest
 
 from devicevault_cli.errors import Damaged, StalePlan, Usage
-from devicevault_cli.operations.changes.plan import Answer
-from devicevault_cli.operations.entries.export import export_entries
+from devicevault_cli.operations.entries.export import ExportAnswer, export_entries
 from devicevault_cli.operations.entries.publish import read_messages
 from devicevault_cli.operations.entries.trim import Keep, plan_trim
-from devicevault_cli.operations.replay.replay import ReplayOptions, plan_replay, plan_republish
+from devicevault_cli.operations.replay.replay import ReplayOptions, plan_replay
+from devicevault_cli.operations.replay.republish import plan_republish
 from devicevault_cli.operations.replay.selection import Selection, from_file, from_stream
 from devicevault_cli.pipelines import RESULTS
 from devicevault_cli.repository.repository import Repository
@@ -24,7 +25,9 @@ from tests.support.consuming import drain
 from tests.support.recovering import apply, dump, message, table_at
 
 
-def replay(group: Group, table: Repository, selection: Selection, dry_run: bool = False, **options: bool) -> Answer:
+def replay(
+    group: Group, table: Repository, selection: Selection, dry_run: bool = False, **options: bool
+) -> dict[str, Any]:
     source = from_stream(group.stream, selection)
     return apply(lambda: plan_replay(source, RESULTS, table, ReplayOptions(**options)), dry_run=dry_run)
 
@@ -66,7 +69,7 @@ def test_more_than_a_plan_works_out_comes_to_the_same(group: Group, table: Repos
     ids = group.stream.add([*(message(number) for number in range(2500)), message(0), message(1, device_id="abc")])
     source = from_stream(group.stream, Selection(ids=ids))
     plan = plan_replay(source, RESULTS, table, ReplayOptions(), most=10)
-    assert plan.says == ("more than 10 entries are replayed; each is judged in the transaction that saves it",)
+    assert plan.says == ("more than 10 entries are replayed; each is looked up in the transaction that saves it",)
     done = apply(lambda: plan)
     assert (done["selected"], done["inserted"], done["duplicates"]) == (2502, 2500, 1)
     assert (done["rejected"], done["applied"]) == ({"invalid-device-id": 1}, True)
@@ -144,7 +147,7 @@ def test_an_export_replays_and_publishes(group: Group, table: Repository, tmp_pa
     group.stream.add([message(1, device_config="secret", log='["ü"]'), {**message(2), b"odd": b"\xff\x00"}])
     path = tmp_path / "x.jsonl"
     answer = export_entries(path, from_stream(group.stream, Selection())())
-    assert answer == {"exported": 2, "file": str(path)}
+    assert answer == ExportAnswer(2, str(path))
     assert path.stat().st_mode & 0o777 == 0o600
     assert "secret" not in path.read_text()
     entries = [entry for page in from_file(path, Selection())() for entry in page]
@@ -178,7 +181,9 @@ def test_a_damaged_export_is_refused(group: Group, tmp_path: Path, damage: str) 
 # --- trim
 
 
-def trim(group: Group, table: Repository, keep: Keep | None = None, *ignored: str, dry_run: bool = False) -> Answer:
+def trim(
+    group: Group, table: Repository, keep: Keep | None = None, *ignored: str, dry_run: bool = False
+) -> dict[str, Any]:
     letters = DeadLetters(group.stream, group.name)
     return apply(lambda: plan_trim(group.stream, letters, RESULTS, table, keep or Keep(), ignored), dry_run=dry_run)
 

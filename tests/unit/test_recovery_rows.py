@@ -3,16 +3,20 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Callable
+from dataclasses import dataclass
 from pathlib import Path
 
 import pytest
 
 from devicevault_cli.errors import Damaged, Usage
+from devicevault_cli.operations.answer import ChangeAnswer
 from devicevault_cli.operations.changes import journal
-from devicevault_cli.operations.changes.plan import Plan, some
+from devicevault_cli.operations.changes.change import Change
 from devicevault_cli.operations.database.dedupe import plan_dedupe
 from devicevault_cli.operations.entries import checksummed
 from devicevault_cli.operations.groups.reset import target
+from devicevault_cli.operations.wording import some
 from devicevault_cli.streams.model import ZERO, EntryId
 from tests.support.recovering import apply, table_at
 
@@ -54,33 +58,47 @@ def test_dedupe_keeps_one_row_of_each_contradicting_version(database_url: str) -
         assert answer["conflicting"] == [{"task_identifier": "a", "rows": list(kept)}]
 
 
-def plan(answer: dict[str, object], size: int = 1) -> Plan:
-    return Plan("test", (), {"n": 0}, size, lambda: answer, lambda: True)
+@dataclass(frozen=True, slots=True)
+class Count(ChangeAnswer):
+    n: int
+    ids: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Counting(Change[Count]):
+    result: Callable[[], Count]
+
+    def apply(self) -> Count:
+        return self.result()
+
+
+def counting(result: Callable[[], Count] = lambda: Count(1), size: int = 1) -> Counting:
+    return Counting(command="test", says=(), answer=Count(0), size=size, result=result)
 
 
 def test_the_journal_tells_who_did_what_and_shortens_lists() -> None:
-    apply(lambda: plan({"n": 1, "ids": list(map(str, range(100)))}))
+    apply(lambda: counting(lambda: Count(1, tuple(map(str, range(100))))))
     path = journal.journal_path()
     (line,) = [json.loads(text) for text in path.read_text().splitlines()]
     assert line["command"] == "test"
-    assert (line["plan"], line["result"]["n"]) == ({"n": 0}, 1)
+    assert (line["plan"], line["result"]["n"]) == ({"n": 0, "ids": []}, 1)
     assert line["result"]["ids"]["count"] == 100
     assert line["user"]
     assert path.stat().st_mode & 0o777 == 0o600
 
 
 def test_what_fails_half_way_stands_in_the_journal_too() -> None:
-    def fail() -> dict[str, object]:
+    def fail() -> Count:
         raise Damaged("broken")
 
     with pytest.raises(Damaged):
-        apply(lambda: Plan("test", (), {}, 1, fail, lambda: True))
+        apply(lambda: counting(fail))
     assert json.loads(journal.journal_path().read_text())["result"] == {"error": "broken"}
 
 
 def test_dry_runs_and_empty_plans_leave_no_line() -> None:
-    assert apply(lambda: plan({}), dry_run=True)["applied"] is False
-    assert apply(lambda: plan({}, size=0))["applied"] is True
+    assert apply(counting, dry_run=True)["applied"] is False
+    assert apply(lambda: counting(size=0))["applied"] is True
     assert not journal.journal_path().exists()
 
 

@@ -2,64 +2,63 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import Any
 
-from devicevault_cli.operations.monitoring.top import Point, Rates, rates
-from devicevault_cli.output.live import lines, trouble
+from devicevault_cli.operations.monitoring.status import ConsumerStatus
+from devicevault_cli.operations.monitoring.top import Rates, RecentDeadLetter, Sample, most_active_first, rates
+from devicevault_cli.output.live import GroupFigures, Page, lines, trouble
+from devicevault_cli.streams.model import EntryId
 
-GROUP = {"lag": 80, "lag_s": 1.5, "pending": 20, "oldest_pending_age_ms": 450}
-
-
-def look(**changes: Any) -> dict[str, Any]:
-    return {
-        "stream": {"length": 3032},
-        "group": GROUP,
-        "consumers": [
-            {"name": "gone", "pending": 0, "idle_ms": 90_000, "alive": False},
-            {"name": "vm-0\x1b[31m", "pending": 20, "idle_ms": 5, "alive": True},
-        ],
-        "dead": {"length": 31},
-        "discarded": 0,
-        "rates": Rates(100.0, 150.0, 2.0),
-        "failures": [{"id": "1-0", "reason": "malformed-log", "device_id": "7", "at": "", "detail": "log is not JSON"}],
-    } | changes
+GROUP = GroupFigures(
+    lag=80, lag_s=1.5, pending=20, oldest_pending_age_ms=450, arriving=100.0, processed=150.0, caught_up_s=2.0
+)
+CONSUMERS = most_active_first(
+    [
+        ConsumerStatus("devicevault", "gone", 0, 90_000, None, False),
+        ConsumerStatus("devicevault", "vm-0\x1b[31m", 20, 5, None, True),
+    ]
+)
+FAILURE = RecentDeadLetter(EntryId(1, 0), "malformed-log", "7", "", "log is not JSON")
+PAGE = Page(3032, GROUP, 31, 0, [consumer.to_dict() for consumer in CONSUMERS], [FAILURE.to_dict()])
 
 
 def page(**changes: Any) -> str:
-    return "\n".join(lines("device:results", "devicevault", look(**changes), 80, coloured=False))
+    return "\n".join(lines("device:results", "devicevault", replace(PAGE, **changes), 80, coloured=False))
 
 
 def test_rates_are_what_changed_between_two_looks() -> None:
-    assert rates(Point(0, 100, 50), Point(10, 200, 250), 100) == Rates(10.0, 20.0, 10.0)
-    assert rates(Point(0, 100, 50), Point(10, 200, 100), 100) == Rates(10.0, 5.0, None), "never caught up"
-    assert rates(Point(0, 100, 100), Point(10, 100, 100), 0) == Rates(0.0, 0.0, 0.0)
+    assert rates(Sample(0, 100, 50), Sample(10, 200, 250), 100) == Rates(10.0, 20.0, 10.0)
+    assert rates(Sample(0, 100, 50), Sample(10, 200, 100), 100) == Rates(10.0, 5.0, None), "never caught up"
+    assert rates(Sample(0, 100, 100), Sample(10, 100, 100), 0) == Rates(0.0, 0.0, 0.0)
 
 
 def test_what_cannot_be_told_is_no_rate() -> None:
-    assert rates(Point(0, 100, 50), Point(0, 100, 50), 50) == Rates()
-    assert rates(Point(0, 100, 50), Point(10, 90, 40), 50) == Rates(), "trimmed, or reset"
-    assert rates(Point(0, 100, None), Point(10, 200, None), None) == Rates(10.0, None)
+    assert rates(Sample(0, 100, 50), Sample(0, 100, 50), 50) == Rates()
+    assert rates(Sample(0, 100, 50), Sample(10, 90, 40), 50) == Rates(), "trimmed, or reset"
+    assert rates(Sample(0, 100, None), Sample(10, 200, None), None) == Rates(10.0, None)
 
 
 def test_the_page() -> None:
     shown = page()
     assert "80 of 3,032 entries, 1.5s behind" in shown
     assert "20, the oldest is 450ms old" in shown
-    assert "100.0/s arrive, 150.0/s are settled, caught up in 2.0s" in shown
+    assert "100.0/s arriving, 150.0/s processed, caught up in 2.0s" in shown
     assert shown.index("vm-0\\x1b[31m") < shown.index("gone"), "who works stands first"
     assert "malformed-log" in shown
     assert "\x1b" not in shown
 
 
 def test_the_page_says_what_is_not_known() -> None:
-    assert "there is no stream yet" in page(stream=None, group=None)
+    assert "there is no stream yet" in page(length=None, group=None)
     assert "there is no group yet" in page(group=None)
-    shown = page(group=GROUP | {"lag": None, "lag_s": None}, rates=Rates(), consumers=[], failures=[])
+    unknown = replace(GROUP, lag=None, lag_s=None, arriving=None, processed=None, caught_up_s=None)
+    shown = page(group=unknown, consumers=[], failures=[])
     assert "unknown of 3,032 entries, behind for an unknown time" in shown
     assert "measuring" in shown
     assert "no consumers" in shown
-    assert "not catching up" in page(rates=Rates(5.0, 1.0, None))
+    assert "not catching up" in page(group=replace(GROUP, caught_up_s=None))
 
 
 def test_trouble_is_told_in_place() -> None:
-    assert list(trouble("s", "g", "Redis is away\x07", coloured=False))[2:] == ["Redis is away\\x07", "trying again"]
+    assert list(trouble("s", "g", "Redis is away\x07", coloured=False))[2:] == ["Redis is away\\x07", "retrying"]

@@ -12,19 +12,19 @@ import fakeredis
 import pytest
 
 from devicevault_cli.operations.changes.journal import journal_path
-from devicevault_cli.operations.changes.plan import carry_out
 from devicevault_cli.operations.verify import scan
-from devicevault_cli.operations.verify.classes import CLASSES, Judge
+from devicevault_cli.operations.verify.classes import Classifier
+from devicevault_cli.operations.verify.names import CLASSES, Listed
 from devicevault_cli.operations.verify.repair import plan_repair
+from devicevault_cli.operations.verify.result import VerifyResult
 from devicevault_cli.operations.verify.rows import STEP, IdSet
 from devicevault_cli.operations.verify.scan import Scope
 from devicevault_cli.operations.verify.timeline import MOST, Timeline
-from devicevault_cli.operations.verify.verdict import Verdict
-from devicevault_cli.operations.verify.verify import counts, listed, verify
-from devicevault_cli.output.verification.html import html
-from devicevault_cli.output.verification.markdown import markdown
-from devicevault_cli.output.verification.text import told
-from devicevault_cli.output.verification.words import next_steps
+from devicevault_cli.operations.verify.verify import counts, list_findings, verify
+from devicevault_cli.output.report.content import next_steps
+from devicevault_cli.output.report.html import html
+from devicevault_cli.output.report.markdown import markdown
+from devicevault_cli.output.report.text import text_lines
 from devicevault_cli.pipelines import RESULTS, STORAGE
 from devicevault_cli.repository import tables
 from devicevault_cli.repository.repository import Repository, open_repository
@@ -35,6 +35,7 @@ from devicevault_cli.streams.settled import write_late_letter
 from devicevault_cli.streams.stream import Stream
 from devicevault_cli.times import iso
 from tests.support.consuming import GROUP, drain, good
+from tests.support.recovering import apply
 from tests.support.verifying import MINUTE, START, STORED, Seeded, seed
 
 
@@ -56,7 +57,12 @@ def seeded(stream: Stream, repository: Repository) -> Seeded:
 
 
 def look(seeded: Seeded, scope: Scope | None = None, **options: Any) -> dict[str, Any]:
-    return verify(seeded.group, seeded.pipeline, seeded.repository, scope, **options)
+    return verify(seeded.group, seeded.pipeline, seeded.repository, scope, **options).to_dict()
+
+
+def found_rows(seeded: Seeded, wanted: Listed, result: VerifyResult | None = None) -> list[dict[str, Any]]:
+    found = list_findings(seeded.group, RESULTS, seeded.repository, Scope(), wanted, result or VerifyResult())
+    return [row.to_dict() for row in found]
 
 
 def execute(repository: Repository, statement: str, *values: object) -> None:
@@ -85,18 +91,18 @@ def test_every_class_has_exactly_what_was_seeded(seeded: Seeded) -> None:
 def test_what_is_whole_is_ok(stream: Stream, repository: Repository) -> None:
     stream.add([*good(30), {b"hello": b"world"}])
     drain(stream, repository)
-    answer = verify(Group(stream, GROUP), RESULTS, repository)
+    answer = verify(Group(stream, GROUP), RESULTS, repository).to_dict()
     assert answer["ok"] is True
     assert (answer["classes"]["persisted"], answer["classes"]["dead"]) == (30, 1)
 
 
 def test_no_stream_and_no_group(stream: Stream, repository: Repository) -> None:
     group = Group(stream, GROUP)
-    nothing = verify(group, RESULTS, repository)
+    nothing = verify(group, RESULTS, repository).to_dict()
     assert nothing["ok"] is False
     assert nothing["stream"] == {"entries": 0, "first_id": None, "last_id": None}
     stream.add(good(3))
-    assert verify(group, RESULTS, repository)["classes"]["undelivered"] == 3
+    assert verify(group, RESULTS, repository).to_dict()["classes"]["undelivered"] == 3
 
 
 def test_storage_skips_other_operations(stream: Stream, sqlite_url: str) -> None:
@@ -141,7 +147,7 @@ def test_a_row_of_a_message_that_would_be_rejected_is_its_row(seeded: Seeded) ->
 def test_letters_and_discards_of_another_group_do_not_count(seeded: Seeded) -> None:
     other = Group(seeded.stream, "other")
     other.create(seeded.stream.info().last_generated_id)  # type: ignore[union-attr]
-    answer = verify(other, RESULTS, seeded.repository)
+    answer = verify(other, RESULTS, seeded.repository).to_dict()
     expected = seeded.expected
     assert answer["classes"]["dead"] == answer["classes"]["discarded"] == answer["classes"]["pending"] == 0
     assert answer["classes"]["persisted"] == expected["persisted"]
@@ -159,14 +165,13 @@ def test_a_part_of_the_stream(seeded: Seeded) -> None:
 
 
 def test_what_arrives_later_is_not_judged(seeded: Seeded) -> None:
-    judge = Judge(seeded.group, RESULTS, seeded.repository)
+    classifier = Classifier(seeded.group, RESULTS, seeded.repository)
     before = look(seeded)["stream"]["entries"]
     seeded.add("late", good(3))
-    assert sum(len(page.judged) for page in scan.scan(judge, Scope())) == before
+    assert sum(len(page.entries) for page in scan.scan(classifier, Scope())) == before
 
 
 def test_pages_of_any_size_give_the_same(seeded: Seeded, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(scan, "PAGE_BYTES", 1)
     monkeypatch.setattr(scan, "PAGE", 3)
     answer = look(seeded)
     assert answer["classes"] == seeded.expected
@@ -189,9 +194,9 @@ def test_pending_entries_of_a_trimmed_stream_are_gone(stream: Stream, repository
 
 def test_rate_is_kept(seeded: Seeded) -> None:
     naps: list[float] = []
-    judge = Judge(seeded.group, RESULTS, seeded.repository)
-    pages = list(scan.scan(judge, Scope(rate=10), naps.append))
-    assert sum(naps) == pytest.approx(sum(len(page.judged) for page in pages) / 10, abs=1.0)
+    classifier = Classifier(seeded.group, RESULTS, seeded.repository)
+    pages = list(scan.scan(classifier, Scope(rate=10), naps.append))
+    assert max(naps) == pytest.approx(sum(len(page.entries) for page in pages) / 10, abs=1.0), "the clock stands still"
 
 
 # --- against the living ----------------------------------------------------------------------------------------------
@@ -229,25 +234,25 @@ def test_what_moves_during_the_scan_is_not_called_lost(
     seeded: Seeded, move: Move, when: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """What was known before the scan is stale by the time an entry is judged: the second look finds it."""
-    judge = Judge(seeded.group, RESULTS, seeded.repository)
+    classifier = Classifier(seeded.group, RESULTS, seeded.repository)
     entries = list(seeded.stream.get(seeded.ids["pending"]).values())
     if when == "before the first look":
         move(seeded)
     else:
-        look_again = Judge._delivered_now
+        look_again = Classifier._delivered_now
 
-        def after_the_move(judge: Judge, ids: list[EntryId]) -> Any:
+        def after_the_move(classifier: Classifier, ids: list[EntryId]) -> Any:
             move(seeded)
-            return look_again(judge, ids)
+            return look_again(classifier, ids)
 
-        monkeypatch.setattr(Judge, "_delivered_now", after_the_move)
-    assert {each.state for each in judge.page(entries, ())}.isdisjoint(("lost", "lost_invalid"))
+        monkeypatch.setattr(Classifier, "_delivered_now", after_the_move)
+    assert {entry.entry_class for entry in classifier.page(entries, ())}.isdisjoint(("lost", "lost_invalid"))
 
 
 def test_what_became_pending_after_the_pending_list_was_read_is_pending(seeded: Seeded) -> None:
-    judge = Judge(seeded.group, RESULTS, seeded.repository)
+    classifier = Classifier(seeded.group, RESULTS, seeded.repository)
     entries = list(seeded.stream.get(seeded.ids["pending"]).values())
-    assert {each.state for each in judge.page(entries, ())} == {"pending"}
+    assert {entry.entry_class for entry in classifier.page(entries, ())} == {"pending"}
 
 
 def test_a_group_that_was_moved_back_still_holds_what_is_pending(seeded: Seeded) -> None:
@@ -259,10 +264,10 @@ def test_a_group_that_was_moved_back_still_holds_what_is_pending(seeded: Seeded)
 
 
 def test_what_is_acknowledged_and_trimmed_meanwhile_is_not_gone(seeded: Seeded) -> None:
-    suspects = [each for page in seeded.group.pending_pages() for each in page if each.id in seeded.ids["gone"]]
-    assert len(scan._really_gone(seeded.group, suspects)) == 2
+    candidates = [each for page in seeded.group.pending_pages() for each in page if each.id in seeded.ids["gone"]]
+    assert len(scan._still_gone(seeded.group, candidates)) == 2
     seeded.group.acknowledge(seeded.ids["gone"][:1])
-    assert [each.id for each in scan._really_gone(seeded.group, suspects)] == seeded.ids["gone"][1:]
+    assert [each.id for each in scan._still_gone(seeded.group, candidates)] == seeded.ids["gone"][1:]
 
 
 # --- rows ------------------------------------------------------------------------------------------------------------
@@ -281,7 +286,7 @@ def test_duplicate_and_conflicting_rows(seeded: Seeded) -> None:
     assert answer["rows"]["conflicting"] == 1
     assert sorted(each["ids"][0] for each in answer["duplicates"]) == [5, 6, 22]
     assert [each["row"] for each in answer["examples"] if each["class"] == "conflicting"] == [7]
-    rows = list(listed(seeded.group, RESULTS, seeded.repository, Scope(), "duplicate_rows", Verdict()))
+    rows = found_rows(seeded, "duplicate_rows")
     assert len(rows) == 3
     assert answer["classes"] == seeded.expected
 
@@ -294,7 +299,7 @@ def test_duplicate_rows_alone_are_a_finding(stream: Stream, repository: Reposito
         repository,
         f"INSERT INTO devices_devicebackupresult ({columns}) SELECT {columns} FROM devices_devicebackupresult LIMIT 1",
     )
-    answer = verify(Group(stream, GROUP), RESULTS, repository)
+    answer = verify(Group(stream, GROUP), RESULTS, repository).to_dict()
     assert answer["ok"] is False
     assert [each.command for each in next_steps(answer)] == ["dvctl db dedupe --dry-run"]
 
@@ -310,7 +315,7 @@ def test_deep_compares_columns_and_finds_rows_without_entry(seeded: Seeded) -> N
     answer = look(seeded, deep=True)
     assert answer["columns_differing"] == {"log": 1}
     assert answer["rows"]["rows_without_entry"] == 1
-    found = list(listed(seeded.group, RESULTS, seeded.repository, Scope(), "rows_without_entry", Verdict()))
+    found = found_rows(seeded, "rows_without_entry")
     assert found == [{"id": 9}]
 
 
@@ -329,14 +334,14 @@ def test_a_set_of_ids_grows() -> None:
 
 
 @pytest.mark.parametrize("name", [*CLASSES, "gone"])
-def test_a_class_is_listed_whole(seeded: Seeded, name: str) -> None:
-    rows = listed(seeded.group, RESULTS, seeded.repository, Scope(), name, verdict := Verdict())
+def test_a_class_is_listed_whole(seeded: Seeded, name: Listed) -> None:
+    rows = found_rows(seeded, name, result := VerifyResult())
     assert sorted(row["id"] for row in rows) == sorted(map(str, seeded.ids.get(name, [])))
-    assert (verdict.lost, verdict.gone) == (11, 2)
+    assert (result.lost, result.gone) == (11, 2)
 
 
 def test_counts_prove_nothing_and_say_so(seeded: Seeded) -> None:
-    answer = counts(seeded.group, seeded.repository)
+    answer = counts(seeded.group, seeded.repository).to_dict()
     assert answer["ok"] is None
     assert answer["stream"]["entries"] == sum(seeded.expected.values())
     assert answer["classes"] == {"dead": 4, "discarded": 6, "pending": 11, "undelivered": 10}
@@ -356,8 +361,11 @@ def test_a_terminal_shows_ten_lines_of_losses_at_most(seeded: Seeded, minutes: S
     timeline = Timeline()
     for number in minutes:
         timeline.add(START + number * MINUTE)
-    answer = look(seeded) | {"timeline": timeline.rows(), "timeline_span_s": timeline.span_ms // 1000}
-    shown = [line for line in told(answer) if "Z #" in line]
+    answer = look(seeded) | {
+        "timeline": [span.to_dict() for span in timeline.rows()],
+        "timeline_span_s": timeline.span_ms // 1000,
+    }
+    shown = [line for line in text_lines(answer) if "Z #" in line]
     assert 1 <= len(shown) <= 10
     assert sum(int(line.split()[-1]) for line in shown) == len(minutes)
     assert shown[0].split()[0] == iso(START)[:16] + "Z"
@@ -385,12 +393,7 @@ def test_reports_name_the_numbers_and_let_nothing_in(seeded: Seeded) -> None:
 
 
 def repair(seeded: Seeded, **options: Any) -> dict[str, Any]:
-    return carry_out(
-        lambda: plan_repair(seeded.group, RESULTS, seeded.repository, Scope()),
-        show=lambda plan: None,
-        confirm=lambda plan: None,
-        **options,
-    )
+    return apply(lambda: plan_repair(seeded.group, RESULTS, seeded.repository, Scope()), **options)
 
 
 def test_a_dry_run_changes_nothing(seeded: Seeded) -> None:

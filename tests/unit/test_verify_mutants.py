@@ -10,8 +10,8 @@ from typing import Any
 import fakeredis
 import pytest
 
-from devicevault_cli.operations.verify import classes, scan, verdict
-from devicevault_cli.operations.verify.classes import Judge
+from devicevault_cli.operations.verify import classes, scan
+from devicevault_cli.operations.verify.classes import ClassifiedEntry, Classifier
 from devicevault_cli.operations.verify.rows import IdSet
 from devicevault_cli.operations.verify.verify import verify
 from devicevault_cli.pipelines import STORAGE
@@ -45,7 +45,7 @@ def seeded(sqlite_url: str) -> Iterator[Seeded]:
 
 
 def found(seeded: Seeded) -> dict[str, Any]:
-    answer = verify(seeded.group, seeded.pipeline, seeded.repository, deep=True)
+    answer = verify(seeded.group, seeded.pipeline, seeded.repository, deep=True).to_dict()
     rest = {"gone": answer["pending_gone"], "reasons": answer["lost_reasons"]}
     return {**answer["classes"], **answer["rows"], **rest}
 
@@ -60,17 +60,17 @@ def test_without_a_mutant_the_numbers_are_the_seeded_ones(seeded: Seeded) -> Non
     assert all(count for name, count in wanted(seeded).items() if name != "reasons")
 
 
-def forgets(name: str, value: Callable[[Judge], object]) -> Break:
+def forgets(name: str, value: Callable[[Classifier], object]) -> Break:
     """What was known before the scan is forgotten."""
 
     def apply(patch: pytest.MonkeyPatch) -> None:
-        original = Judge.__init__
+        original = Classifier.__init__
 
-        def forgetful(judge: Judge, group: Group, pipeline: Any, repository: Repository) -> None:
-            original(judge, group, pipeline, repository)
-            setattr(judge, name, value(judge))
+        def forgetful(classifier: Classifier, group: Group, pipeline: Any, repository: Repository) -> None:
+            original(classifier, group, pipeline, repository)
+            setattr(classifier, name, value(classifier))
 
-        patch.setattr(Judge, "__init__", forgetful)
+        patch.setattr(Classifier, "__init__", forgetful)
 
     return apply
 
@@ -81,16 +81,18 @@ def replaces(where: object, name: str, by: object) -> Break:
 
 def not_pending(patch: pytest.MonkeyPatch) -> None:
     """In neither look."""
-    page = Judge.page
-    patch.setattr(Judge, "page", lambda judge, entries, _: page(judge, entries, ()))
-    patch.setattr(Judge, "_delivered_now", lambda judge, _: (judge.position, ()))
+    page = Classifier.page
+    patch.setattr(Classifier, "page", lambda classifier, entries, _: page(classifier, entries, ()))
+    patch.setattr(Classifier, "_delivered_now", lambda classifier, _: (classifier.position, ()))
 
 
 def everything_passed(patch: pytest.MonkeyPatch) -> None:
     """The group's position is taken for the end of the stream."""
-    forgets("position", lambda judge: judge.stream.last_generated_id if judge.stream else None)(patch)
-    delivered = Judge._delivered_now
-    patch.setattr(Judge, "_delivered_now", lambda judge, ids: (judge.position, delivered(judge, ids)[1]))
+    forgets("position", lambda classifier: classifier.stream.last_generated_id if classifier.stream else None)(patch)
+    delivered = Classifier._delivered_now
+    patch.setattr(
+        Classifier, "_delivered_now", lambda classifier, ids: (classifier.position, delivered(classifier, ids)[1])
+    )
 
 
 MUTANTS: dict[str, list[Break]] = {
@@ -100,10 +102,10 @@ MUTANTS: dict[str, list[Break]] = {
     "pending": [not_pending],
     "undelivered": [everything_passed],
     "skipped": [replaces(classes, "Skipped", type("Never", (), {}))],
-    "lost": [replaces(classes, "BAD", frozenset()), forgets("discarded", lambda _: AllIds())],
-    "lost_invalid": [replaces(classes, "_convicted", lambda judged, *_: judged._replace(state="lost"))],
-    "gone": [replaces(scan, "_really_gone", lambda group, suspects: [])],
-    "conflicting": [replaces(verdict, "conflicts", lambda judged: False)],
+    "lost": [replaces(classes, "LOST", frozenset()), forgets("discarded", lambda _: AllIds())],
+    "lost_invalid": [replaces(classes, "_check_valid", lambda entry, *_: entry._replace(entry_class="lost"))],
+    "gone": [replaces(scan, "_still_gone", lambda group, candidates: [])],
+    "conflicting": [replaces(ClassifiedEntry, "conflicts", False)],
     "duplicate_rows": [replaces(SqliteRepository, "surplus", lambda self: 0)],
     "rows_without_entry": [replaces(IdSet, "__contains__", lambda self, number: True)],
 }

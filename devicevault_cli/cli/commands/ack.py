@@ -1,13 +1,15 @@
 """dvctl ack: acknowledging by hand."""
 
-from __future__ import annotations
-
 from typing import Annotated
 
-from devicevault_cli.cli.arguments import Argument, Option
+import typer
+
+from devicevault_cli.cli import complete
 from devicevault_cli.cli.changes import change
+from devicevault_cli.cli.command import command
 from devicevault_cli.cli.context import Runtime
-from devicevault_cli.cli.options import IdsFrom, command, read_ids
+from devicevault_cli.cli.options import IdsFrom, read_ids
+from devicevault_cli.cli.values import parsed
 from devicevault_cli.errors import Usage
 from devicevault_cli.streams.model import EntryId
 
@@ -21,16 +23,19 @@ from devicevault_cli.streams.model import EntryId
 )
 def ack(
     run: Runtime,
-    ids: Annotated[list[EntryId] | None, Argument("ID...", "Entry ids.", EntryId.parse, "ids")] = None,
+    ids: Annotated[
+        list[EntryId] | None,
+        typer.Argument(help="Entry ids.", metavar="ID...", parser=parsed(EntryId.parse), autocompletion=complete.ids),
+    ] = None,
     ids_from: IdsFrom = None,
-    why: Annotated[str, Option("--why", "Reason to record.", "TEXT")] = "ack by hand",
+    why: Annotated[str, typer.Option("--why", help="Reason to record.", metavar="TEXT")] = "ack by hand",
 ) -> None:
-    """Acknowledge pending entries by hand, unprocessed; they are recorded as discarded.
+    """Acknowledge pending entries by hand, unprocessed.
 
-    The plan says which of them have a row already and which results would be lost. While an entry is on the stream,
-    `dvctl replay ID` brings it back.
+    They are recorded as discarded. The plan says which of them have a row already and which results would be lost.
+    While an entry is on the stream, `dvctl replay ID` brings it back.
     """
-    from devicevault_cli.operations.entries.claim import plan_ack
+    from devicevault_cli.operations.entries.ack import plan_ack
 
     chosen = read_ids(run, ids, ids_from)
     if not chosen and ids_from is None:

@@ -1,13 +1,15 @@
 """dvctl claim: taking pending entries over, or releasing them."""
 
-from __future__ import annotations
-
 from typing import Annotated
 
-from devicevault_cli.cli.arguments import Argument, Option
+import typer
+
+from devicevault_cli.cli import complete
 from devicevault_cli.cli.changes import change
+from devicevault_cli.cli.command import command
 from devicevault_cli.cli.context import Runtime
-from devicevault_cli.cli.options import CLAIM_IDLE_MS, ClaimIdle, IdsFrom, command, parse_name, read_ids
+from devicevault_cli.cli.options import CLAIM_IDLE_MS, ClaimIdle, IdsFrom, read_ids
+from devicevault_cli.cli.values import parse_name, parsed
 from devicevault_cli.errors import Usage
 from devicevault_cli.streams.model import EntryId
 from devicevault_cli.times import parse_duration
@@ -22,28 +24,48 @@ from devicevault_cli.times import parse_duration
 )
 def claim(
     run: Runtime,
-    ids: Annotated[list[EntryId] | None, Argument("ID...", "Only these entries.", EntryId.parse, "ids")] = None,
+    ids: Annotated[
+        list[EntryId] | None,
+        typer.Argument(
+            help="Only these entries.", metavar="ID...", parser=parsed(EntryId.parse), autocompletion=complete.ids
+        ),
+    ] = None,
     ids_from: IdsFrom = None,
     idle: Annotated[
-        int | None, Option("--idle", "Only entries idle for at least this long.", "DURATION", parse_duration)
+        int | None,
+        typer.Option(
+            "--idle",
+            help="Only entries idle for at least this long.",
+            metavar="DURATION",
+            parser=parsed(parse_duration),
+        ),
     ] = None,
     owner: Annotated[
-        str | None, Option("--from", "Only entries held by this consumer.", "NAME", complete="consumers")
+        str | None,
+        typer.Option(
+            "--from", help="Only entries held by this consumer.", metavar="NAME", autocompletion=complete.consumers
+        ),
     ] = None,
     to: Annotated[
         str | None,
-        Option(
-            "--to", "Consumer that takes the entries over; created if new.", "NAME", parse_name, complete="consumers"
+        typer.Option(
+            "--to",
+            help="Consumer that takes the entries over; created if new.",
+            metavar="NAME",
+            parser=parsed(parse_name),
+            autocompletion=complete.consumers,
         ),
     ] = None,
-    release: Annotated[bool, Option("--release", "Leave the entries to the next active consumer (default).")] = False,
+    release: Annotated[
+        bool, typer.Option("--release", help="Leave the entries to the next active consumer (default).")
+    ] = False,
     claim_idle: ClaimIdle = CLAIM_IDLE_MS,
 ) -> None:
-    """Move pending entries to a consumer, or release them; delivery counts stay.
+    """Move pending entries to a consumer, or release them.
 
-    Without --to the entries are released: owner and count stay, and the idle time is set beyond --claim-idle, so that
-    the next active consumer takes them. Entries that are no longer on the stream are cleared. Redis counts a claim as
-    activity of the consumer it names, also of the owner of released entries.
+    Delivery counts stay. Without --to the entries are released: owner and count stay, and the idle time is set beyond
+    --claim-idle, so that the next active consumer takes them. Entries that are no longer on the stream are cleared.
+    Redis counts a claim as activity of the consumer it names, also of the owner of released entries.
     """
     from devicevault_cli.operations.entries.claim import Chosen, plan_claim
 

@@ -1,18 +1,16 @@
 """dvctl config: every setting and where it came from."""
 
-from __future__ import annotations
-
+from devicevault_cli.cli.command import command
 from devicevault_cli.cli.context import Runtime
-from devicevault_cli.cli.options import command
 
 
 @command("dvctl config", "dvctl config --profile production -o json", redis=False)
 def config(run: Runtime) -> None:
-    """Show every setting, its value without passwords, and where it came from.
+    """Show every setting and where its value comes from.
 
-    Precedence, highest first: flag, profile named by --profile, environment variable, profile named by DVCTL_PROFILE,
-    DeviceVault's config.yaml, default. `detail` names the flag, variable, profile or file, and the variable that a
-    profile overrides.
+    Passwords are hidden. Precedence, highest first: flag, profile named by --profile, environment variable, profile
+    named by DVCTL_PROFILE, DeviceVault's config.yaml, default. `detail` names the flag, variable, profile or file, and
+    the variable that a profile overrides.
     """
     settings = [
         {"name": setting.name, "value": setting.shown, "source": setting.source}

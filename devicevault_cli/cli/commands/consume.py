@@ -1,7 +1,5 @@
 """dvctl consume: the daemon."""
 
-from __future__ import annotations
-
 import logging
 import os
 import signal
@@ -10,9 +8,12 @@ from contextlib import ExitStack, contextmanager
 from types import FrameType
 from typing import TYPE_CHECKING, Annotated, Any, Literal, NamedTuple
 
-from devicevault_cli.cli.arguments import Option
+import typer
+
+from devicevault_cli.cli.command import command
 from devicevault_cli.cli.context import Runtime
-from devicevault_cli.cli.options import CLAIM_IDLE_MS, ClaimIdle, Rate, command
+from devicevault_cli.cli.options import CLAIM_IDLE_MS, ClaimIdle, Rate
+from devicevault_cli.cli.values import parsed, whole
 from devicevault_cli.errors import DvctlError, Usage
 from devicevault_cli.times import parse_duration
 
@@ -52,53 +53,77 @@ def parse_address(text: str) -> Address:
 )
 def consume(
     run: Runtime,
-    drain: Annotated[bool, Option("--drain", "Exit once the group has no undelivered or pending entries.")] = False,
+    drain: Annotated[
+        bool, typer.Option("--drain", help="Exit once the group has no undelivered or pending entries.")
+    ] = False,
     max_wait: Annotated[
         int | None,
-        Option(
-            "--max-wait", "With --drain or --max-messages: stop after this time (exit 1).", "DURATION", parse_duration
+        typer.Option(
+            "--max-wait",
+            help="With --drain or --max-messages: stop after this time (exit 1).",
+            metavar="DURATION",
+            parser=parsed(parse_duration),
         ),
     ] = None,
-    max_messages: Annotated[int | None, Option("--max-messages", "Exit after this many messages.", least=1)] = None,
-    batch_size: Annotated[int, Option("--batch-size", "Maximum messages per transaction.", least=1)] = 1000,
+    max_messages: Annotated[
+        int | None,
+        typer.Option("--max-messages", help="Exit after this many messages.", metavar="N", parser=parsed(whole, 1)),
+    ] = None,
+    batch_size: Annotated[
+        int,
+        typer.Option("--batch-size", help="Maximum messages per transaction.", metavar="N", parser=parsed(whole, 1)),
+    ] = 1000,
     claim_idle: ClaimIdle = CLAIM_IDLE_MS,
     max_deliveries: Annotated[
         int,
-        Option(
+        typer.Option(
             "--max-deliveries",
-            "After N deliveries, process the message in its own transaction (0 disables this).",
-            least=0,
+            help="After N deliveries, process the message in its own transaction (0 disables this).",
+            metavar="N",
+            parser=parsed(whole, 0),
         ),
     ] = 10,
     max_rejected_batches: Annotated[
         int,
-        Option(
+        typer.Option(
             "--max-rejected-batches",
-            "Hold after N batches in a row in which the database rejects every message (0 disables this).",
-            least=0,
+            help="Hold after N batches in a row in which the database rejects every message (0 disables this).",
+            metavar="N",
+            parser=parsed(whole, 0),
         ),
     ] = 3,
     on_reject: Annotated[
-        Literal["dead-letter", "drop"], Option("--on-reject", "What to do with invalid messages.")
+        Literal["dead-letter", "drop"], typer.Option("--on-reject", help="What to do with invalid messages.")
     ] = "dead-letter",
     on_missing_group: Annotated[
         Literal["create", "fail"],
-        Option("--on-missing-group", "Create a missing group at the start of the stream, or exit."),
+        typer.Option("--on-missing-group", help="Create a missing group at the start of the stream, or exit."),
     ] = "create",
     instance: Annotated[
-        int | None, Option("--instance", "N in the consumer name HOST-N (default: the lowest that is free).", least=0)
+        int | None,
+        typer.Option(
+            "--instance",
+            help="N in the consumer name HOST-N (default: the lowest that is free).",
+            metavar="N",
+            parser=parsed(whole, 0),
+        ),
     ] = None,
     rate: Rate = None,
     metrics_port: Annotated[
         Address | None,
-        Option("--metrics-port", "Serve /metrics, /healthz and /readyz here.", "[HOST:]PORT", parse_address),
+        typer.Option(
+            "--metrics-port",
+            help="Serve /metrics, /healthz and /readyz here.",
+            metavar="[HOST:]PORT",
+            parser=parsed(parse_address),
+        ),
     ] = None,
-    log_format: Annotated[Literal["text", "json"], Option("--log-format", "Format of the log.")] = "text",
+    log_format: Annotated[Literal["text", "json"], typer.Option("--log-format", help="Format of the log.")] = "text",
 ) -> int:
-    """Turn messages into rows: each ends up as exactly one row or as one dead letter with the reason.
+    """Turn messages into rows.
 
-    Messages are acknowledged after COMMIT. If Redis or the database goes down, dvctl waits and retries. SIGTERM
-    finishes the current batch first.
+    Every message ends up as exactly one row, or as one dead letter with the reason. Messages are acknowledged after
+    COMMIT. If Redis or the database goes down, dvctl waits and retries. SIGTERM finishes the current batch first.
     """
     if max_wait is not None and not (drain or max_messages):
         raise Usage("--max-wait needs --drain or --max-messages", hint="add --drain; without it consume does not end")
@@ -151,7 +176,7 @@ def _no_bar(done: int, total: int | None, note: str) -> None:
 
 
 @contextmanager
-def _stopped_by_signals() -> Iterator[Stop]:
+def _stopped_by_signals() -> "Iterator[Stop]":
     """The first SIGTERM or SIGINT asks to stop; a second one ends the process at once, which loses nothing.
 
     A driver may be waiting for a server that is frozen, and go on with that after a signal: an alarm ends such waiting.

@@ -1,26 +1,30 @@
 """dvctl consumers: who consumes, and retiring those that will not come back."""
 
-from __future__ import annotations
-
 from typing import Annotated
 
-from devicevault_cli.cli.arguments import Argument, Option
+import typer
+
+from devicevault_cli.cli import complete
 from devicevault_cli.cli.changes import change
+from devicevault_cli.cli.command import command
 from devicevault_cli.cli.context import Runtime
 from devicevault_cli.cli.named import answered, typed_group
-from devicevault_cli.cli.options import command, parse_name
+from devicevault_cli.cli.values import parse_name, parsed
 from devicevault_cli.errors import Usage
 from devicevault_cli.times import parse_duration
 
 
 @command("dvctl consumers", "dvctl consumers list -o json")
 def list_(run: Runtime) -> None:
-    """List the consumers of the group, what they hold, and which are alive (idle under 10 s)."""
-    from devicevault_cli.operations.groups.retire import list_consumers
+    """List the consumers of the group.
+
+    Shows how many entries each holds, and which are active (idle for less than 10 s).
+    """
+    from devicevault_cli.operations.groups.consumers import list_consumers
 
     answer = list_consumers(run.group)
-    answered(run, answer, typed_group(run), "consumers")
-    if not answer["consumers"]:
+    answered(run, answer.to_dict(), typed_group(run), "consumers")
+    if not answer.consumers:
         run.printer.note(f"no consumers: group {run.group.name} of {run.stream.key} has none, or is not there yet")
 
 
@@ -33,25 +37,33 @@ def list_(run: Runtime) -> None:
 )
 def retire(
     run: Runtime,
-    names: Annotated[list[str] | None, Argument("NAME...", "Consumers.", complete="consumers")] = None,
+    names: Annotated[
+        list[str] | None, typer.Argument(help="Consumers.", metavar="NAME...", autocompletion=complete.consumers)
+    ] = None,
     dead_for: Annotated[
         int | None,
-        Option("--dead-for", "All consumers that have been idle for this long.", "DURATION", parse_duration),
+        typer.Option(
+            "--dead-for",
+            help="All consumers that have been idle for this long.",
+            metavar="DURATION",
+            parser=parsed(parse_duration),
+        ),
     ] = None,
     to: Annotated[
         str | None,
-        Option(
+        typer.Option(
             "--to",
-            "Consumer that takes over their entries (default: an active one, else HOST-0).",
-            "NAME",
-            parse_name,
-            complete="consumers",
+            help="Consumer that takes over their entries (default: an active one, else HOST-0).",
+            metavar="NAME",
+            parser=parsed(parse_name),
+            autocompletion=complete.consumers,
         ),
     ] = None,
 ) -> None:
-    """Delete consumers after moving their pending entries, atomically; delivery counts and idle times stay.
+    """Delete consumers after moving their pending entries.
 
-    Refused, unless --force, where one of them may be a client that waits for messages (CLIENT LIST).
+    Both happen atomically; delivery counts and idle times stay. Refused, unless --force, where one of them may be a
+    client that waits for messages (CLIENT LIST).
     """
     from devicevault_cli.operations.groups.retire import plan_retire
 

@@ -1,17 +1,16 @@
 """dvctl db dedupe: removing surplus rows."""
 
-from __future__ import annotations
-
 from devicevault_cli.cli.changes import change, ready_database
+from devicevault_cli.cli.command import command
 from devicevault_cli.cli.context import Runtime
-from devicevault_cli.cli.options import command
 
 
 @command("dvctl db dedupe --dry-run", "dvctl db dedupe --yes", redis=False, database=True, changes=True)
 def dedupe(run: Runtime) -> None:
-    """Remove rows equal to an older one in all but id, timestamp and overall duration.
+    """Remove duplicate rows.
 
-    Rows that contradict each other are only listed. A file with what is deleted is written first.
+    A row is removed if an older row is equal in all but id, timestamp and overall duration. Rows that contradict each
+    other are only listed. A file with what is deleted is written first.
     """
     from devicevault_cli.operations.database.dedupe import plan_dedupe
 

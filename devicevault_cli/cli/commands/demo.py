@@ -1,20 +1,21 @@
 """dvctl demo: the main job in small, without any server."""
 
-from __future__ import annotations
-
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
+from devicevault_cli.cli.command import command
 from devicevault_cli.cli.context import Runtime
-from devicevault_cli.cli.options import command
 from devicevault_cli.directories import temporary_directory
 from devicevault_cli.errors import DvctlError
 
 
 @command("dvctl demo", "dvctl demo -o json", redis=False, effect="in servers of its own")
 def demo(run: Runtime) -> int:
-    """Show the whole story on a private Redis and an SQLite file: publish, consume, dead letters, verify."""
+    """Show the whole pipeline on a private Redis and SQLite.
+
+    Publishes good and bad messages, consumes them, and shows dead letters and the result of verify.
+    """
     from devicevault_cli.consumer.demo import DEVICES, run_demo
     from devicevault_cli.repository.repository import open_repository
     from devicevault_cli.repository.tables import RESULTS

@@ -1,33 +1,54 @@
 """dvctl dlq: dead letters."""
 
-from __future__ import annotations
-
 from collections.abc import Iterator
-from typing import Annotated, Any, TypeAlias
+from typing import TYPE_CHECKING, Annotated, Any, TypeAlias
 
-from devicevault_cli.cli.arguments import Argument, Option
+import typer
+
+from devicevault_cli.cli import complete
 from devicevault_cli.cli.changes import change, planned, ready_database
+from devicevault_cli.cli.command import command
 from devicevault_cli.cli.context import Runtime
 from devicevault_cli.cli.named import answered, looked_up, typed_device, typed_group, unmatched
-from devicevault_cli.cli.options import Count, Device, IdsFrom, command, read_ids, say_if_missing
+from devicevault_cli.cli.options import Count, Device, IdsFrom, read_ids, say_if_missing
+from devicevault_cli.cli.values import parsed
 from devicevault_cli.errors import Usage
-from devicevault_cli.operations.dead_letters.letters import Letters
 from devicevault_cli.operations.entries.positions import parse_start
-from devicevault_cli.operations.named import NO_NAMES, Named
 from devicevault_cli.streams.model import EntryId
 from devicevault_cli.times import now_ms, parse_duration
 
+if TYPE_CHECKING:
+    from devicevault_cli.operations.dead_letters.select import LetterFilter
+    from devicevault_cli.operations.named import Named
+
 COLUMNS = ("id", "reason", "device_id", "attempts", "detail")
 
-Ids: TypeAlias = Annotated[list[EntryId] | None, Argument("ID...", "First ids of the messages.", EntryId.parse)]
-Reason: TypeAlias = Annotated[str | None, Option("--reason", "Only letters with this reason.", "REASON")]
+Ids: TypeAlias = Annotated[
+    list[EntryId] | None,
+    typer.Argument(
+        help="First ids of the messages.",
+        metavar="ID...",
+        parser=parsed(EntryId.parse),
+        autocompletion=complete.dead_ids,
+    ),
+]
+Reason: TypeAlias = Annotated[
+    str | None,
+    typer.Option("--reason", help="Only letters with this reason.", metavar="REASON", autocompletion=complete.reasons),
+]
 Since: TypeAlias = Annotated[
-    EntryId | None, Option("--since", "Only letters written since this time.", "TIME|-DURATION", parse_start)
+    EntryId | None,
+    typer.Option(
+        "--since", help="Only letters written since this time.", metavar="TIME|-DURATION", parser=parsed(parse_start)
+    ),
 ]
 OlderThan: TypeAlias = Annotated[
-    int | None, Option("--older-than", "Only letters older than this.", "DURATION", parse_duration)
+    int | None,
+    typer.Option(
+        "--older-than", help="Only letters older than this.", metavar="DURATION", parser=parsed(parse_duration)
+    ),
 ]
-Everything: TypeAlias = Annotated[bool, Option("--all", "All of the group's dead letters.")]
+Everything: TypeAlias = Annotated[bool, typer.Option("--all", help="All of the group's dead letters.")]
 
 
 def _chosen(
@@ -38,8 +59,10 @@ def _chosen(
     device: int | None,
     since: EntryId | None,
     older_than_ms: int | None,
-) -> Letters:
-    return Letters(
+) -> "LetterFilter":
+    from devicevault_cli.operations.dead_letters.select import LetterFilter
+
+    return LetterFilter(
         ids=frozenset(read_ids(run, ids, ids_from)) if ids or ids_from is not None else None,
         reason=reason,
         device=device,
@@ -48,15 +71,20 @@ def _chosen(
     )
 
 
-def _require(chosen: Letters, everything: bool) -> None:
-    if chosen == Letters() and not everything:
+def _require(chosen: "LetterFilter", everything: bool) -> None:
+    from devicevault_cli.operations.dead_letters.select import LetterFilter
+
+    if chosen == LetterFilter() and not everything:
         raise Usage("no dead letters are chosen", hint="give ids, --reason, --device, --since, --older-than, or --all")
     if chosen.ids is not None and everything:
         raise Usage("give either ids or --all")
 
 
-def _typed(run: Runtime, chosen: Letters) -> Named:
+def _typed(run: Runtime, chosen: "LetterFilter") -> "Named":
     """What was typed and does not exist, where nothing was found."""
+
+    from devicevault_cli.operations.named import NO_NAMES
+
     names = (typed_group(run), chosen.named_reason(run.dead_letters), typed_device(run, chosen.device))
     return next((each for each in names if each.unknown), NO_NAMES)
 
@@ -73,18 +101,23 @@ def list_(
     everything: Everything = False,
     count: Count = 100,
 ) -> None:
-    """List dead letters, oldest first; totals are of all that match (-o ids: all, not only a page)."""
-    from devicevault_cli.operations.dead_letters.letters import list_letters
+    """List dead letters, oldest first.
+
+    The totals count every letter that matches. With -o ids all letters are listed, not only one page.
+    """
+
+    from devicevault_cli.operations.dead_letters.list import list_letters
+    from devicevault_cli.operations.dead_letters.select import LetterFilter
 
     chosen = _chosen(run, ids, ids_from, reason, device, since, older_than)
     limit = None if everything or run.settings.output == "ids" else count
     answer = list_letters(run.dead_letters, chosen, limit)
-    named = chosen.named(run.dead_letters, map(EntryId.parse, answer.get("unknown", ())))
-    if not answer["total"] and not named.unknown:
+    named = chosen.named(run.dead_letters, answer.unknown or ())
+    if not answer.total and not named.unknown:
         named = _typed(run, chosen)
-    answered(run, answer, named, "entries", columns=COLUMNS)
-    if not answer["total"]:
-        if chosen != Letters():
+    answered(run, answer.to_dict(), named, "entries", columns=COLUMNS)
+    if not answer.total:
+        if chosen != LetterFilter():
             run.printer.note("nothing matched")
         say_if_missing(run)
 
@@ -94,21 +127,23 @@ def show(
     run: Runtime,
     ids: Ids = None,
     ids_from: IdsFrom = None,
-    reveal: Annotated[bool, Option("--reveal", "Show device_config instead of its size and hash.")] = False,
+    reveal: Annotated[bool, typer.Option("--reveal", help="Show device_config instead of its size and hash.")] = False,
 ) -> None:
-    """Show dead letters whole: the message, the reason, the history."""
-    from devicevault_cli.operations.dead_letters.letters import show_letters
+    """Show dead letters with message, reason and history."""
+
+    from devicevault_cli.operations.dead_letters.select import LetterFilter
+    from devicevault_cli.operations.dead_letters.show import show_letters
 
     wanted = read_ids(run, ids, ids_from)
     if not wanted and ids_from is None:
         raise Usage("missing argument ID...", hint="give ids; run `dvctl dlq list` to see them")
     answer = show_letters(run.dead_letters, wanted, reveal=reveal)
-    named = Letters(frozenset(wanted)).named(run.dead_letters, map(EntryId.parse, answer["unknown"]))
-    looked_up(run, answer, named, "entries", lines=_letters)
+    named = LetterFilter(frozenset(wanted)).named(run.dead_letters, answer.unknown)
+    looked_up(run, answer.to_dict(), named, "entries", lines=_letters)
 
 
 def _letters(answer: Any) -> Iterator[str]:
-    from devicevault_cli.operations.entries.show import field_lines
+    from devicevault_cli.operations.entries.fields import field_lines
 
     for letter in answer["entries"]:
         yield f"{letter['id']}  {letter['reason']}: {letter['detail']}"
@@ -120,12 +155,14 @@ def _letters(answer: Any) -> Iterator[str]:
 
 @command("dvctl dlq stats", "dvctl dlq stats -o json")
 def stats(run: Runtime) -> None:
-    """Count dead letters by reason and device, with the oldest and the newest."""
-    from devicevault_cli.operations.dead_letters.letters import letter_stats
+    """Count dead letters by reason and device."""
+
+    from devicevault_cli.operations.dead_letters.stats import letter_stats
+    from devicevault_cli.operations.named import NO_NAMES
 
     answer = letter_stats(run.dead_letters)
-    answered(run, answer, NO_NAMES if answer["total"] else typed_group(run))
-    if not answer["total"]:
+    answered(run, answer.to_dict(), NO_NAMES if answer.total else typed_group(run))
+    if not answer.total:
         say_if_missing(run)
 
 
@@ -146,13 +183,14 @@ def retry(
     older_than: OlderThan = None,
     everything: Everything = False,
     repairs: Annotated[
-        list[str] | None, Option("--set", "Repair a field on the way; repeatable.", "FIELD=VALUE")
+        list[str] | None, typer.Option("--set", help="Repair a field on the way; repeatable.", metavar="FIELD=VALUE")
     ] = None,
 ) -> None:
-    """Process dead letters again; a letter is removed once its row is committed.
+    """Process dead letters again.
 
-    What fails again stays, with its new reason and one more attempt; what --set replaced stays beside it as
-    _dvctl.original.FIELD. A repair that changes the identity records the original as discarded.
+    A letter is removed once its row is committed. What fails again stays, with its new reason and one more attempt;
+    what --set replaced stays beside it as _dvctl.original.FIELD. A repair that changes the identity records the
+    original as discarded.
     """
     from devicevault_cli.operations.dead_letters.retry import parse_repairs, plan_retry
 
@@ -180,11 +218,12 @@ def drop(
     older_than: OlderThan = None,
     everything: Everything = False,
 ) -> None:
-    """Remove dead letters and record their messages as discarded, so that verify does not report them as lost.
+    """Remove dead letters.
 
-    While its entry is on the stream, `dvctl replay ID` brings a message back.
+    Their messages are recorded as discarded, so that verify does not report them as lost. While its entry is on the
+    stream, `dvctl replay ID` brings a message back.
     """
-    from devicevault_cli.operations.dead_letters.letters import plan_drop
+    from devicevault_cli.operations.dead_letters.drop import plan_drop
 
     chosen = _chosen(run, ids, ids_from, reason, device, since, older_than)
     _require(chosen, everything)

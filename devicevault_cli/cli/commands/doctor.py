@@ -1,26 +1,22 @@
 """dvctl doctor: is everything around the consumer as it should be?"""
 
-from __future__ import annotations
-
 from collections.abc import Callable
 from typing import Any
 
+from devicevault_cli.cli.command import command
 from devicevault_cli.cli.context import Runtime
-from devicevault_cli.cli.options import command
 from devicevault_cli.directories import expanded
-from devicevault_cli.errors import DvctlError
-
-FOUND = 3
+from devicevault_cli.errors import DvctlError, ExitCode
 
 
 @command("dvctl doctor", "dvctl doctor -o json", "dvctl doctor --config /etc/devicevault/config.yaml")
 def doctor(run: Runtime) -> int:
-    """Examine Redis, the group, the database and the settings: small named checks, each with a fix.
+    """Check the environment and suggest fixes.
 
-    Only reads. Ends with 3 where something is to be repaired, and with 69 where Redis cannot be reached; the checks of
-    the database are made in any case.
+    Checks Redis, the group, the database and the settings, each with a fix. Only reads. Ends with 3 where something is
+    to be repaired, and with 69 where Redis cannot be reached; the checks of the database are made in any case.
     """
-    from devicevault_cli.operations.monitoring.doctor import diagnose, has_problem
+    from devicevault_cli.operations.monitoring.doctor import diagnose
 
     redis_error = _error(run.stream.ping)
     database_error = _error(lambda: run.repository) if run.settings.has_database else None
@@ -31,14 +27,16 @@ def doctor(run: Runtime) -> int:
         redis_error=redis_error,
         database_error=database_error,
     )
-    if redis_error is not None and _state(answer, "database") != "ok":
+    if redis_error is not None and answer.status_of("database") != "ok":
         raise redis_error  # nothing else is known either
-    shown = {"checks": _with_fixes_below(answer["checks"])} if run.printer.output == "table" else answer
+    shown = answer.to_dict()
+    if run.printer.output == "table":
+        shown["checks"] = _with_fixes_below(shown["checks"])
     run.printer.answer(shown, "checks", ("status", "name", "detail"))
     if redis_error is not None:
         run.printer.error(str(redis_error), redis_error.hint)
         return redis_error.exit_code
-    return FOUND if has_problem(answer) else 0
+    return ExitCode.FOUND if answer.has_problem else 0
 
 
 def _error(look: Callable[[], object]) -> DvctlError | None:
@@ -49,17 +47,13 @@ def _error(look: Callable[[], object]) -> DvctlError | None:
     return None
 
 
-def _state(answer: dict[str, Any], name: str) -> str:
-    return next(str(check["status"]) for check in answer["checks"] if check["name"] == name)
-
-
 def _with_fixes_below(checks: list[dict[str, Any]]) -> list[dict[str, Any]]:
     """For people: a command to type stands in one piece, in a line of its own."""
     rows = []
-    for each in checks:
-        rows.append(each)
-        if each["fix"]:
-            rows.append({"status": "", "name": "", "detail": f"fix: {each['fix']}"})
+    for check in checks:
+        rows.append(check)
+        if check["fix"]:
+            rows.append({"status": "", "name": "", "detail": f"fix: {check['fix']}"})
     return rows
 
 

@@ -1,13 +1,13 @@
 """dvctl export: messages or dead letters as a sealed file."""
 
-from __future__ import annotations
-
 from collections.abc import Callable, Iterator
 from itertools import chain
 from pathlib import Path
-from typing import Annotated, Any, NamedTuple
+from typing import TYPE_CHECKING, Annotated, Any, NamedTuple
 
-from devicevault_cli.cli.arguments import Argument, Option
+import typer
+
+from devicevault_cli.cli.command import command
 from devicevault_cli.cli.commands.replay import Task
 from devicevault_cli.cli.context import Runtime
 from devicevault_cli.cli.named import answered, conclude, typed_device
@@ -20,17 +20,17 @@ from devicevault_cli.cli.options import (
     Since,
     Start,
     Status,
-    command,
     read_ids,
     require_order,
     say_if_missing,
 )
 from devicevault_cli.errors import Usage
-from devicevault_cli.operations.changes.interruption import interruptible
-from devicevault_cli.operations.changes.plan import Answer, quietly
-from devicevault_cli.operations.named import Named
-from devicevault_cli.operations.replay.selection import Selection, from_stream
 from devicevault_cli.streams.model import Entry
+
+if TYPE_CHECKING:
+    from devicevault_cli.operations.entries.export import ExportAnswer
+    from devicevault_cli.operations.named import Named
+    from devicevault_cli.operations.replay.selection import Selection
 
 STDOUT = Path("-")
 
@@ -43,8 +43,10 @@ STDOUT = Path("-")
 )
 def export(
     run: Runtime,
-    file: Annotated[Path | None, Argument("FILE", "File to write; - is stdout.", complete="files")] = None,
-    to_file: Annotated[Path | None, Option("--file", "File to write; - is stdout.", "FILE|-", complete="files")] = None,
+    file: Annotated[Path | None, typer.Argument(help="File to write; - is stdout.", metavar="FILE")] = None,
+    to_file: Annotated[
+        Path | None, typer.Option("--file", help="File to write; - is stdout.", metavar="FILE|-")
+    ] = None,
     ids_from: IdsFrom = None,
     start: Start = START,
     end: End = END,
@@ -52,14 +54,20 @@ def export(
     device: Device = None,
     task: Task = None,
     status: Status = None,
-    dead: Annotated[bool, Option("--dead", "Export dead letters instead of messages.")] = False,
-    reveal: Annotated[bool, Option("--reveal", "Include device_config, which may hold secrets.")] = False,
-    replace: Annotated[bool, Option("--replace", "Replace the file if it exists.")] = False,
+    dead: Annotated[bool, typer.Option("--dead", help="Export dead letters instead of messages.")] = False,
+    reveal: Annotated[bool, typer.Option("--reveal", help="Include device_config, which may hold secrets.")] = False,
+    replace: Annotated[bool, typer.Option("--replace", help="Replace the file if it exists.")] = False,
 ) -> None:
-    """Write messages or dead letters to a file (0600, with a checksum) that replay and publish read.
+    """Write messages or dead letters to a file.
 
-    Without --reveal the field device_config is left out.
+    The file has mode 0600 and a checksum, and can be read by replay and publish. Without --reveal the field
+    device_config is left out.
     """
+
+    from devicevault_cli.operations.changes.change import quietly
+    from devicevault_cli.operations.changes.interruption import interruptible
+    from devicevault_cli.operations.replay.selection import Selection
+
     path = file or to_file
     if path is None:
         raise Usage("missing argument FILE", hint="type `dvctl export FILE`")
@@ -85,32 +93,34 @@ def export(
             answer = chosen.write(target, items, reveal=reveal, replace=replace, progress=progress)
     names = chosen.named()
     if to_stdout:
-        run.printer.note(f"exported: {answer['exported']:,}")
+        run.printer.note(f"exported: {answer.exported:,}")
         conclude(run, names)
     else:
-        answered(run, answer | {"unknown": list(names.unknown)}, names)
+        answered(run, answer.to_dict() | {"unknown": list(names.unknown)}, names)
 
 
 class _Chosen(NamedTuple):
     """What is to be exported, who writes it, and, once it was read, which of its ids do not exist."""
 
     items: Iterator[Any]
-    write: Callable[..., Answer]
-    named: Callable[[], Named]
+    write: "Callable[..., ExportAnswer]"
+    named: "Callable[[], Named]"
 
 
-def _entries(run: Runtime, selection: Selection) -> _Chosen:
+def _entries(run: Runtime, selection: "Selection") -> _Chosen:
     from devicevault_cli.operations.entries.export import export_entries
+    from devicevault_cli.operations.replay.selection import from_stream
 
     source = from_stream(run.stream, selection)
     return _Chosen(filter(None, source()), export_entries, source.named)
 
 
-def _letters(run: Runtime, selection: Selection) -> _Chosen:
-    from devicevault_cli.operations.dead_letters.letters import Found, Letters
+def _letters(run: Runtime, selection: "Selection") -> _Chosen:
+    from devicevault_cli.operations.dead_letters.select import LetterFilter, SelectedLetters
     from devicevault_cli.operations.entries.export import export_letters
 
-    found = Found(run.dead_letters, Letters(None if selection.ids is None else frozenset(selection.ids)))
-    letters = (letter for page in found.again() for letter in page)
+    ids = None if selection.ids is None else frozenset(selection.ids)
+    found = SelectedLetters(run.dead_letters, LetterFilter(ids))
+    letters = (letter for page in found.pages() for letter in page)
     chosen = (letter for letter in letters if selection.matches(Entry(letter.id, letter.fields)))
     return _Chosen(chosen, export_letters, found.named)

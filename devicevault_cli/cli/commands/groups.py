@@ -1,14 +1,14 @@
 """dvctl reset-group, destroy-group, restore-group: a group's position and existence."""
 
-from __future__ import annotations
-
 from pathlib import Path
 from typing import Annotated
 
-from devicevault_cli.cli.arguments import Argument, Option
+import typer
+
+from devicevault_cli.cli import complete
 from devicevault_cli.cli.changes import change, ready_database
+from devicevault_cli.cli.command import command
 from devicevault_cli.cli.context import Runtime
-from devicevault_cli.cli.options import command
 from devicevault_cli.errors import Usage
 from devicevault_cli.times import now_ms
 
@@ -24,13 +24,19 @@ from devicevault_cli.times import now_ms
 def reset_group(
     run: Runtime,
     to: Annotated[
-        str, Option("--to", "The first entry to deliver: the first at or after this.", "start|end|ID|TIME|-DURATION")
+        str,
+        typer.Option(
+            "--to",
+            help="Deliver from the first entry at or after this id or time, start, or end.",
+            metavar="ID|TIME|-DURATION",
+        ),
     ],
 ) -> None:
-    """Move the group's position back or forth; pending entries stay.
+    """Move the group's position back or forth.
 
-    The plan says how many entries come again, how many of these have rows already, and which would be skipped.
-    Refused while a consumer of the group is alive. A snapshot is written first; the undo line names it.
+    Pending entries stay. The plan says how many entries come again, how many of these have rows already, and which
+    would be skipped. Refused while a consumer of the group is alive. A snapshot is written first; the undo line names
+    it.
     """
     from devicevault_cli.operations.groups.reset import plan_reset, target
 
@@ -52,11 +58,12 @@ def reset_group(
     typed=True,
 )
 def destroy_group(run: Runtime) -> None:
-    """Delete the group after writing a snapshot that restore-group puts back.
+    """Delete the group after writing a snapshot of it.
 
-    Refused while a consumer of the group is alive. A consumer that runs, or starts, creates the group again at 0.
+    restore-group puts the snapshot back. Refused while a consumer of the group is alive. A consumer that runs, or
+    starts, creates the group again at 0.
     """
-    from devicevault_cli.operations.groups.reset import plan_destroy
+    from devicevault_cli.operations.groups.destroy import plan_destroy
 
     if run.confirm_name is not None and run.confirm_name != run.group.name:
         raise Usage(
@@ -71,19 +78,22 @@ def destroy_group(run: Runtime) -> None:
         )
 
 
-def _snapshots() -> str:
-    from devicevault_cli.operations.groups.snapshots import there
+def _given(file: Path | None) -> Path:
+    """Raises Usage, with the snapshots there are, where none is given."""
+    if file is None:
+        from devicevault_cli.operations.groups.snapshots import there
 
-    return there()
+        raise Usage(f"missing argument FILE; {there()}", hint="run `dvctl restore-group --help` to see every option")
+    return file
 
 
-def _require_snapshot(file: Path) -> None:
-    """Raises Usage, with the snapshots there are, for a file that does not exist."""
-    if file.exists():
-        return
+def _require_file(file: Path) -> None:
+    """Raises Usage, with the nearest of the snapshots there are, for a file that does not exist."""
     from devicevault_cli.nearest import nearest
     from devicevault_cli.operations.groups.snapshots import newest, there
 
+    if file.exists():
+        return
     paths = {path.name: path for path in newest(1000)}
     close = [str(paths[name]) for name in nearest(file.name, paths)]
     meant = f"did you mean {' or '.join(close)}?" if close else there()
@@ -99,25 +109,33 @@ def _require_snapshot(file: Path) -> None:
 def restore_group(
     run: Runtime,
     file: Annotated[
-        Path, Argument("FILE", "A snapshot of reset-group or destroy-group.", complete="files", there=_snapshots)
-    ],
+        Path | None,
+        typer.Argument(
+            help="A snapshot of reset-group or destroy-group.",
+            metavar="FILE",
+            callback=_given,
+            autocompletion=complete.snapshots,
+        ),
+    ] = None,
 ) -> None:
-    """Put a snapshot of a group back, also onto a group that is there again.
+    """Put a snapshot of a group back.
 
-    Position, consumers, pending entries with owner, delivery count and idle time; entries-read from Redis 7.0 on. Other
-    pending entries stay. What was deleted since cannot come back, nor can the idle times of consumers. Refused while a
-    client that is not dvctl waits for messages of the group.
+    The group may exist. Restored are position, consumers, pending entries with owner, delivery count and idle time;
+    entries-read from Redis 7.0 on. Other pending entries stay. What was deleted since cannot come back, nor can the
+    idle times of consumers. Refused while a client that is not dvctl waits for messages of the group.
     """
-    from devicevault_cli.operations.groups.reset import plan_restore
+    from devicevault_cli.operations.groups.restore import plan_restore
     from devicevault_cli.streams.group import Group
     from devicevault_cli.streams.stream import Stream
 
-    _require_snapshot(file)
+    assert file is not None  # noqa: S101 - see _given
+    path = file
+    _require_file(path)
     with run.printer.progress("restoring") as progress:
         change(
             run,
             lambda: plan_restore(
-                lambda key, name: Group(Stream(run.client, key), name), file, force=run.force, progress=progress
+                lambda key, name: Group(Stream(run.client, key), name), path, force=run.force, progress=progress
             ),
             "Restore this snapshot?",
             ids=lambda answer: answer["unrestorable"],

@@ -1,13 +1,13 @@
 """dvctl incidents: what happened to the stream, and acknowledging it."""
 
-from __future__ import annotations
-
 from typing import Annotated
 
-from devicevault_cli.cli.arguments import Argument, Option
+import typer
+
 from devicevault_cli.cli.changes import change
+from devicevault_cli.cli.command import command
 from devicevault_cli.cli.context import Runtime
-from devicevault_cli.cli.options import command
+from devicevault_cli.cli.values import parsed
 from devicevault_cli.errors import Usage
 
 
@@ -21,9 +21,9 @@ def parse_number(text: str) -> int:
 @command("dvctl incidents", "dvctl incidents --all -o json", ids=True)
 def list_(
     run: Runtime,
-    everything: Annotated[bool, Option("--all", "Also list acknowledged incidents.")] = False,
+    everything: Annotated[bool, typer.Option("--all", help="Also list acknowledged incidents.")] = False,
 ) -> None:
-    """List incidents: a stream that restarted, entries removed unread, a group that vanished.
+    """List incidents: restarted streams, entries removed unread.
 
     An incident is reported by status, check, doctor and top until it is acknowledged. An incident without an id was
     found by this command, and is not recorded yet.
@@ -32,23 +32,26 @@ def list_(
 
     answer = list_incidents(run.stream, run.repository if run.settings.has_database else None, everything=everything)
     run.printer.answer(
-        answer,
+        answer.to_dict(),
         "incidents",
         ("id", "at", "group", "detail", *(("acknowledged_at",) if everything else ())),
-        ids=lambda told: (incident["id"] for incident in told["incidents"] if incident["id"] is not None),
+        ids=lambda _: (incident.id for incident in answer.incidents if incident.id is not None),
     )
-    if answer["incidents"] and not everything:
+    if answer.incidents and not everything:
         run.printer.hint("once the cause is known: `dvctl incidents acknowledge`")
 
 
 @command("dvctl incidents acknowledge", "dvctl incidents acknowledge 3 --yes", changes=True)
 def acknowledge(
     run: Runtime,
-    ids: Annotated[list[int] | None, Argument("ID...", "Incident ids (all without any).", parse_number)] = None,
+    ids: Annotated[
+        list[int] | None,
+        typer.Argument(help="Incident ids (all without any).", metavar="ID...", parser=parsed(parse_number)),
+    ] = None,
 ) -> None:
-    """Acknowledge incidents: status, check, doctor and top no longer report them.
+    """Acknowledge incidents.
 
-    The stream as it is now is taken for granted from then on.
+    status, check, doctor and top no longer report them. The stream as it is now is taken for granted from then on.
     """
     from devicevault_cli.operations.monitoring.incidents import plan_acknowledge
 

@@ -1,15 +1,16 @@
 """dvctl pending: what is delivered and not acknowledged."""
 
-from __future__ import annotations
-
 from typing import Annotated
 
-from devicevault_cli.cli.arguments import Option
+import typer
+
+from devicevault_cli.cli import complete
+from devicevault_cli.cli.command import command
 from devicevault_cli.cli.context import Runtime
 from devicevault_cli.cli.named import answered, conclude, typed_consumer
 from devicevault_cli.cli.next_page import again
-from devicevault_cli.cli.options import CLAIM_IDLE_MS, END, START, ClaimIdle, End, Start, command, require_order
-from devicevault_cli.operations.entries import pending as operation
+from devicevault_cli.cli.options import CLAIM_IDLE_MS, END, START, ClaimIdle, End, Start, require_order
+from devicevault_cli.cli.values import parsed, whole
 from devicevault_cli.streams.model import EntryId
 from devicevault_cli.times import exact_duration, parse_duration
 
@@ -21,63 +22,70 @@ COLUMNS = ("id", "consumer", "idle_ms", "age_ms", "deliveries", "state", "device
 def pending(
     run: Runtime,
     owner: Annotated[
-        str | None, Option("--consumer", "Only what this consumer holds.", "NAME", complete="consumers")
+        str | None,
+        typer.Option(
+            "--consumer", help="Only what this consumer holds.", metavar="NAME", autocompletion=complete.consumers
+        ),
     ] = None,
     min_idle: Annotated[
-        int, Option("--min-idle", "Only entries idle for at least this long.", "DURATION", parse_duration)
+        int,
+        typer.Option(
+            "--min-idle",
+            help="Only entries idle for at least this long.",
+            metavar="DURATION",
+            parser=parsed(parse_duration),
+            show_default=False,
+        ),
     ] = 0,
     count: Annotated[
-        int | None, Option("-n/--count", f"At most this many ({PAGE}; -o ids: all).", "N", least=1)
+        int | None,
+        typer.Option(
+            "--count", "-n", help=f"At most this many ({PAGE}; -o ids: all).", metavar="N", parser=parsed(whole, 1)
+        ),
     ] = None,
     start: Start = START,
     end: End = END,
     claim_idle: ClaimIdle = CLAIM_IDLE_MS,
-    summary: Annotated[bool, Option("--summary", "Only how many, and whose.")] = False,
+    summary: Annotated[bool, typer.Option("--summary", help="Only how many, and whose.")] = False,
 ) -> None:
-    """List pending entries, oldest first, a page at a time.
+    """List pending entries, oldest first.
 
     The totals are of what the options select. The command for the next page stands below a page that is not the last
     one. With -o ids all entries are listed, for another command.
     """
+
+    from devicevault_cli.operations.entries import pending as operation
+
     require_order(start, end)
+    chosen = operation.PendingFilter(owner, min_idle, start, end)
     if run.settings.output == "ids" and count is None and not summary:
-        rows = operation.all_pending(run.group, consumer=owner, min_idle_ms=min_idle, start=start, end=end)
-        run.printer.stream(rows, {"id": 24})
+        run.printer.stream(({"id": str(key)} for key in operation.pending_ids(run.group, chosen)), {"id": 24})
         conclude(run, typed_consumer(run, owner))
         return
-    answer = operation.pending(
-        run.group,
-        consumer=owner,
-        min_idle_ms=min_idle,
-        count=count or PAGE,
-        start=start,
-        end=end,
-        claim_idle_ms=claim_idle,
-        summary_only=summary,
-    )
+    page = operation.pending(run.group, chosen, count=count or PAGE, claim_idle_ms=claim_idle, summary_only=summary)
+    answer = page.to_dict()
     names = typed_consumer(run, owner)
-    if not answer["total"] and not names.unknown and run.group.info() is None:
+    if not page.total and not names.unknown and run.group.info() is None:
         run.printer.note(f"there is no group {run.group.name} on {run.stream.key} yet")
     if summary and run.settings.output != "json":
         del answer["entries"], answer["next_from"]
         answered(run, answer, names)
         return
-    following = answer["next_from"]
     if run.printer.output == "table":
         del answer["next_from"]
     answered(run, answer, names, "entries", columns=COLUMNS)
-    if following:
+    if page.next_from:
         filters = {
             "--consumer": owner,
             "--min-idle": exact_duration(min_idle) if min_idle else None,
             "--count": count,
-            "--from": following,
+            "--from": page.next_from,
             "--to": _last(end) if end != END else None,
             "--claim-idle": exact_duration(claim_idle) if claim_idle != CLAIM_IDLE_MS else None,
         }
-        shown = f"{len(answer['entries']):,} of {answer['total']:,} shown"
+        shown = f"{len(page.entries):,} of {page.total:,} shown"
         run.printer.hint(f"{shown}; for the next page: {again(run, filters)}")
-    if any(each["state"] == "stuck" for each in answer["entries"]):
+    if any(entry.state == "stuck" for entry in page.entries):
         run.printer.hint("any running `dvctl consume` takes stuck entries over; `dvctl claim` lets it do so at once")
 
 

@@ -1,15 +1,20 @@
 """dvctl publish: messages as a worker would send them."""
 
-from __future__ import annotations
-
 from contextlib import ExitStack
 from pathlib import Path
-from typing import Annotated, Any
+from typing import TYPE_CHECKING, Annotated
 
-from devicevault_cli.cli.arguments import Option
+import typer
+
+from devicevault_cli.cli import complete
+from devicevault_cli.cli.command import command
 from devicevault_cli.cli.context import Runtime
-from devicevault_cli.cli.options import Rate, command
+from devicevault_cli.cli.options import Rate
+from devicevault_cli.cli.values import parsed, whole
 from devicevault_cli.errors import DvctlError, Usage
+
+if TYPE_CHECKING:
+    from devicevault_cli.operations.entries.publish import PublishAnswer
 
 
 @command(
@@ -19,21 +24,34 @@ from devicevault_cli.errors import DvctlError, Usage
 )
 def publish(
     run: Runtime,
-    device: Annotated[int, Option("--device", "Device id of the messages.", "ID", least=1)] = 1,
-    status: Annotated[str, Option("--status", "Status of the messages.")] = "success",
-    log: Annotated[str, Option("--log", "Entry of their log.")] = "published by dvctl",
-    count: Annotated[int, Option("-n/--count", "How many.", least=1)] = 1,
+    device: Annotated[
+        int,
+        typer.Option(
+            "--device",
+            help="Device id of the messages.",
+            metavar="ID",
+            parser=parsed(whole, 1),
+            autocompletion=complete.devices,
+        ),
+    ] = 1,
+    status: Annotated[str, typer.Option("--status", help="Status of the messages.", metavar="TEXT")] = "success",
+    log: Annotated[str, typer.Option("--log", help="Entry of their log.", metavar="TEXT")] = "published by dvctl",
+    count: Annotated[int, typer.Option("--count", "-n", help="How many.", metavar="N", parser=parsed(whole, 1))] = 1,
     rate: Rate = None,
     file: Annotated[
         Path | None,
-        Option("--file", "JSONL: wire fields, an object a line, or an export; - is stdin.", "FILE|-", complete="files"),
+        typer.Option(
+            "--file", help="JSONL: wire fields, an object a line, or an export; - is stdin.", metavar="FILE|-"
+        ),
     ] = None,
-    from_line: Annotated[int, Option("--from-line", "With --file: begin at this line.", "N", least=1)] = 1,
+    from_line: Annotated[
+        int, typer.Option("--from-line", help="With --file: begin at this line.", metavar="N", parser=parsed(whole, 1))
+    ] = 1,
 ) -> None:
-    """Put messages on the stream: made up, or from a file.
+    """Put messages on the stream, sample ones or from a file.
 
-    A file is read through before anything is published. From a pipe or stdin, messages are published as they come. What
-    ends before its end says up to which line messages were published; --from-line continues there.
+    A file is read through before anything is published. From a pipe or stdin, messages are published as they come. If
+    it ends early, the error says up to which line messages were published; --from-line continues there.
     """
     from devicevault_cli.operations.entries import publish as operation
 
@@ -46,10 +64,10 @@ def publish(
         messages = operation.numbered(make(count, device, status, log))
         with run.printer.progress("publishing", count) as progress:
             answer = operation.publish_all(run.stream, messages, rate, progress)
-    run.printer.answer(answer)
+    run.printer.answer(answer.to_dict())
 
 
-def _publish_file(run: Runtime, file: Path, from_line: int, rate: float | None) -> dict[str, Any]:
+def _publish_file(run: Runtime, file: Path, from_line: int, rate: float | None) -> "PublishAnswer":
     from devicevault_cli.operations.entries.message_files import opened
     from devicevault_cli.operations.entries.publish import publish_all
 

@@ -1,14 +1,15 @@
 """dvctl replay: chosen entries straight to the table, the group untouched."""
 
-from __future__ import annotations
-
 from contextlib import ExitStack
 from functools import partial
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
-from devicevault_cli.cli.arguments import Argument, Option
+import typer
+
+from devicevault_cli.cli import complete
 from devicevault_cli.cli.changes import change, planned, ready_database
+from devicevault_cli.cli.command import command
 from devicevault_cli.cli.context import Runtime
 from devicevault_cli.cli.named import typed_device, unmatched
 from devicevault_cli.cli.options import (
@@ -21,17 +22,20 @@ from devicevault_cli.cli.options import (
     Status,
     TypedEnd,
     TypedStart,
-    command,
     forbid,
     read_ids,
     require_order,
 )
+from devicevault_cli.cli.values import parsed, whole
 from devicevault_cli.errors import Usage
-from devicevault_cli.operations.entries.message_files import STDIN, readable_twice
-from devicevault_cli.operations.replay.selection import Selection, Source, from_file, from_stream
 from devicevault_cli.streams.model import EntryId
 
-Task = Annotated[str | None, Option("--task", "Only messages of this task id or task identifier.", "TEXT")]
+if TYPE_CHECKING:
+    from devicevault_cli.operations.replay.selection import Selection, Source
+
+Task = Annotated[
+    str | None, typer.Option("--task", help="Only messages of this task id or task identifier.", metavar="TEXT")
+]
 
 
 @command(
@@ -44,8 +48,16 @@ Task = Annotated[str | None, Option("--task", "Only messages of this task id or 
 )
 def replay(
     run: Runtime,
-    words: Annotated[list[EntryId] | None, Argument("ID...", "Only these entries.", EntryId.parse, "ids")] = None,
-    ids: Annotated[list[EntryId] | None, Option("--id", "Only this entry; repeatable.", "ID", EntryId.parse)] = None,
+    words: Annotated[
+        list[EntryId] | None,
+        typer.Argument(
+            help="Only these entries.", metavar="ID...", parser=parsed(EntryId.parse), autocompletion=complete.ids
+        ),
+    ] = None,
+    ids: Annotated[
+        list[EntryId] | None,
+        typer.Option("--id", help="Only this entry; repeatable.", metavar="ID", parser=parsed(EntryId.parse)),
+    ] = None,
     ids_from: IdsFrom = None,
     start: TypedStart = None,
     end: TypedEnd = None,
@@ -53,23 +65,33 @@ def replay(
     device: Device = None,
     task: Task = None,
     status: Status = None,
-    missing: Annotated[bool, Option("--missing", "Only entries without a row.")] = False,
+    missing: Annotated[bool, typer.Option("--missing", help="Only entries without a row.")] = False,
     file: Annotated[
         Path | None,
-        Option("--file", "Entries of a file of dvctl export; - is stdin.", "FILE|-", complete="files"),
+        typer.Option("--file", help="Entries of a file of dvctl export; - is stdin.", metavar="FILE|-"),
     ] = None,
-    overwrite: Annotated[bool, Option("--overwrite", "Replace rows of another device or status.")] = False,
-    republish: Annotated[bool, Option("--republish", "Put copies on the stream instead.")] = False,
+    overwrite: Annotated[bool, typer.Option("--overwrite", help="Replace rows of another device or status.")] = False,
+    republish: Annotated[bool, typer.Option("--republish", help="Put copies on the stream instead.")] = False,
     max_copies: Annotated[
-        int | None, Option("--max-copies", "With --republish: most copies of one message (3).", least=1)
+        int | None,
+        typer.Option(
+            "--max-copies",
+            help="With --republish: most copies of one message (3).",
+            metavar="N",
+            parser=parsed(whole, 1),
+        ),
     ] = None,
     rate: Rate = None,
 ) -> None:
-    """Persist chosen entries through the consumer's write path; existing rows are not duplicated.
+    """Persist selected entries through the consumer's write path.
 
-    Each row gets the time of its entry. No group is changed, nothing is dispatched to storage.
+    Existing rows are not duplicated. Each row gets the time of its entry. No group is changed, nothing is dispatched to
+    storage.
     """
-    from devicevault_cli.operations.replay.replay import MOST_COPIES, ReplayOptions, plan_replay, plan_republish
+
+    from devicevault_cli.operations.replay.replay import ReplayOptions, plan_replay
+    from devicevault_cli.operations.replay.republish import MOST_COPIES, plan_republish
+    from devicevault_cli.operations.replay.selection import Selection
 
     listed = [*(words or ()), *(ids or ())]
     selection = Selection(
@@ -111,7 +133,10 @@ def replay(
         )
 
 
-def _source(run: Runtime, selection: Selection, file: Path | None, files: ExitStack) -> Source:
+def _source(run: Runtime, selection: "Selection", file: Path | None, files: ExitStack) -> "Source":
+    from devicevault_cli.operations.entries.message_files import STDIN, readable_twice
+    from devicevault_cli.operations.replay.selection import from_file, from_stream
+
     if file is None:
         return from_stream(run.stream, selection)
     path = files.enter_context(readable_twice(file, run.terminal.stdin))

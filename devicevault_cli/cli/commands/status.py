@@ -1,43 +1,45 @@
 """dvctl status: one look at everything."""
 
-from __future__ import annotations
+from collections.abc import Sequence
+from typing import TYPE_CHECKING
 
-from typing import Any
-
+from devicevault_cli.cli.command import command
 from devicevault_cli.cli.context import Runtime
-from devicevault_cli.cli.options import command
+
+if TYPE_CHECKING:
+    from devicevault_cli.operations.monitoring.incidents import Incident
 
 
 @command("dvctl status", "dvctl status --pipeline storage -o json")
 def status(run: Runtime) -> int:
-    """Show the stream, its groups and consumers, the lag, the table and the dead letters.
+    """Show stream, groups, consumers, lag, table and dead letters.
 
     Where the database is away the rest is shown, and the exit code is that of the error: 69, 77 or 78.
     """
-    from devicevault_cli.operations.changes.plan import number
-    from devicevault_cli.operations.monitoring.status import status as look
-    from devicevault_cli.operations.monitoring.table_state import table_state
+    from devicevault_cli.operations.monitoring.status import status as read_status
+    from devicevault_cli.operations.monitoring.status import table_status
+    from devicevault_cli.plural import number
 
     run.stream.ping()  # where Redis is away too, nothing is worth waiting for the database
-    table = table_state(run.pipeline.table, lambda: run.repository) if run.settings.has_database else None
+    table = table_status(run.pipeline.table, lambda: run.repository) if run.settings.has_database else None
     known = run.repository if table and table.error is None else None
-    answer = look(run.stream, run.dead_letters, table and table.facts, repository=known)
-    if answer["stream"] is None:
+    answer = read_status(run.stream, run.dead_letters, table, repository=known)
+    if answer.stream is None:
         run.printer.note(f"there is no stream {run.stream.key} yet")
-    elif answer["stream"]["length"] and run.settings.group not in {group["name"] for group in answer["groups"]}:
-        waiting = number(answer["stream"]["length"], "entry waits", "entries wait")
+    elif answer.stream.length and run.settings.group not in {group.name for group in answer.groups}:
+        waiting = number(answer.stream.length, "entry waits", "entries wait")
         run.printer.warn(f"no group {run.settings.group}: {waiting}, start `dvctl consume`")
     if table is None:
         run.printer.hint("no database is configured, so rows are not counted; give --database-url")
-    shown = answer | {"table": table.summary} if table and run.printer.output == "table" else answer
+    shown = answer.to_dict()
     if run.printer.output == "table":
-        shown = shown | {"incidents": _sentences(answer["incidents"])}
+        shown |= {"table": table and table.summary, "incidents": _sentences(answer.incidents)}
     run.printer.answer(shown, "groups", ("name", "consumers", "pending", "lag", "lag_source", "lag_s"))
-    if answer["incidents"]:
+    if answer.incidents:
         run.printer.hint("once the cause is known: `dvctl incidents acknowledge`")
-    if answer["dead"]["length"]:
+    if answer.dead.length:
         run.printer.hint("`dvctl dlq list` shows the dead letters")
-    if any(each["pending"] and not each["alive"] for each in answer["consumers"]):
+    if any(consumer.pending and not consumer.alive for consumer in answer.consumers):
         run.printer.hint("`dvctl pending` shows what consumers hold that are not alive")
     if table is None or table.error is None:
         return 0
@@ -45,8 +47,8 @@ def status(run: Runtime) -> int:
     return table.error.exit_code
 
 
-def _sentences(incidents: list[dict[str, Any]] | None) -> str:
+def _sentences(incidents: "Sequence[Incident] | None") -> str:
     """For people: what happened, in one cell."""
     if incidents is None:
         return "unknown"
-    return "; ".join(f"{incident['at']} {incident['detail']}" for incident in incidents) or "none"
+    return "; ".join(f"{incident.at} {incident.detail}" for incident in incidents) or "none"

@@ -1,12 +1,13 @@
 """dvctl tail: follow the stream."""
 
-from __future__ import annotations
-
 from typing import Annotated
 
-from devicevault_cli.cli.arguments import Option
+import typer
+
+from devicevault_cli.cli.command import command
 from devicevault_cli.cli.context import Runtime
-from devicevault_cli.cli.options import Device, Since, Status, command
+from devicevault_cli.cli.options import Device, Since, Status
+from devicevault_cli.cli.values import parsed, whole
 
 COLUMNS = {"id": 20, "device_id": 9, "status": 8, "task_identifier": 39}
 
@@ -20,16 +21,23 @@ COLUMNS = {"id": 20, "device_id": 9, "status": 8, "task_identifier": 39}
 def tail(
     run: Runtime,
     since: Since = None,
-    last: Annotated[int, Option("-n/--lines", "Begin with the newest N entries.", "N", least=0)] = 10,
+    last: Annotated[
+        int,
+        typer.Option("--lines", "-n", help="Begin with the newest N entries.", metavar="N", parser=parsed(whole, 0)),
+    ] = 10,
     device: Device = None,
     status: Status = None,
-    no_follow: Annotated[bool, Option("--no-follow", "End after what is there now.")] = False,
+    no_follow: Annotated[bool, typer.Option("--no-follow", help="End after what is there now.")] = False,
 ) -> None:
-    """Follow the stream as messages come, read-only: no group is touched."""
-    from devicevault_cli.operations.entries.show import follow
+    """Follow the stream as messages arrive.
+
+    No consumer group is touched.
+    """
+    from devicevault_cli.operations.entries.tail import Filter
+    from devicevault_cli.operations.entries.tail import tail as read
 
     wanted = None if device is None else str(device)
     if run.stream.info() is None:
         run.printer.note(f"there is no stream {run.stream.key} yet")
-    rows = follow(run.stream, since, last, wanted, status, forever=not no_follow, tell=run.printer.warn)
-    run.printer.stream(rows, COLUMNS)
+    entries = read(run.stream, since, last, Filter(wanted, status), follow=not no_follow, warn=run.printer.warn)
+    run.printer.stream((entry.to_dict() for entry in entries), COLUMNS)

@@ -1,17 +1,19 @@
 """dvctl top: the group, live."""
 
-from __future__ import annotations
-
 from collections.abc import Callable, Iterator
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import TYPE_CHECKING, Annotated
 
-from devicevault_cli.cli.arguments import Option
+import typer
+
+from devicevault_cli.cli.command import command
 from devicevault_cli.cli.context import Runtime
-from devicevault_cli.cli.options import command
+from devicevault_cli.cli.values import parsed
 from devicevault_cli.errors import DvctlError, Usage
 from devicevault_cli.times import parse_pause
 
 if TYPE_CHECKING:
+    from devicevault_cli.operations.monitoring.top import TopAnswer
+    from devicevault_cli.output.live import Page
     from devicevault_cli.repository.repository import Repository
 
 FAILURES = 10
@@ -22,15 +24,21 @@ SHORTEST_MS = 200
 def top(
     run: Runtime,
     interval: Annotated[
-        int, Option("--interval", "Time between two looks.", "DURATION", parse_pause, least=SHORTEST_MS)
+        int,
+        typer.Option(
+            "--interval",
+            help="Time between two looks.",
+            metavar="DURATION",
+            parser=parsed(parse_pause, SHORTEST_MS),
+            show_default="2s",
+        ),
     ] = 2000,
 ) -> None:
-    """Watch the group live: lag, rates, consumers, newest dead letters.
+    """Watch lag, rates, consumers and new dead letters live.
 
     The key q ends it. An outage of Redis or of the database is shown and waited for.
     """
-    from devicevault_cli.operations.monitoring.table_state import DatabaseWatch
-    from devicevault_cli.operations.monitoring.top import Live
+    from devicevault_cli.operations.monitoring.top import DatabaseProbe, Top
 
     terminal = run.terminal
     if not (terminal.stdin_is_tty and terminal.stdout_is_tty) or terminal.environ.get("TERM") == "dumb":
@@ -38,32 +46,32 @@ def top(
             "top needs a terminal to draw on",
             hint="`dvctl status` and `dvctl check` answer once, `consume` serves metrics",
         )
-    live = Live(run.group)
+    state = Top(run.group)
     # Whether Redis answers at all is told as by every command, before the screen is taken.
-    looked: dict[str, Any] | DvctlError = live.look(FAILURES)
+    found: TopAnswer | DvctlError = state.read(FAILURES)
     from devicevault_cli.output.screen import screen
 
-    with screen(terminal) as page, DatabaseWatch(_opener(run)) as database:
+    with screen(terminal) as page, DatabaseProbe(_opener(run)) as database:
         while True:
             width, height = page.size
-            page.show(list(_lines(run, looked, database.error, width))[: height - 1])
+            page.show(list(_lines(run, found, database.error, width))[: height - 1])
             pressed = page.key(interval / 1000)
             if pressed == "\x03":
                 raise KeyboardInterrupt
             if pressed in ("q", "Q"):
                 return
             try:
-                looked = live.look(FAILURES)
+                found = state.read(FAILURES)
             except DvctlError as error:  # also a key that holds something else for now
-                looked = error
+                found = error
 
 
-def _opener(run: Runtime) -> Callable[[], Repository] | None:
+def _opener(run: Runtime) -> "Callable[[], Repository] | None":
     """What opens a repository of the thread's own; None where no database is configured."""
     if not run.settings.has_database:
         return None
 
-    def opened() -> Repository:
+    def opened() -> "Repository":
         from devicevault_cli.repository.repository import open_repository
         from devicevault_cli.repository.tables import TABLES
 
@@ -72,14 +80,31 @@ def _opener(run: Runtime) -> Callable[[], Repository] | None:
     return opened
 
 
-def _lines(run: Runtime, looked: dict[str, Any] | DvctlError, database: DvctlError | None, width: int) -> Iterator[str]:
-    """What a look gave, as lines."""
-    from devicevault_cli.operations.monitoring.table_state import state_of
+def _lines(run: Runtime, found: "TopAnswer | DvctlError", database: DvctlError | None, width: int) -> Iterator[str]:
+    """The page as lines."""
     from devicevault_cli.output.live import lines, trouble
 
     about = (run.settings.stream, run.settings.group)
     coloured = run.terminal.colour(run.terminal.stdout_is_tty)
-    if isinstance(looked, DvctlError):
-        return trouble(*about, str(looked), coloured)
-    away = f"{state_of(database)} ({database})" if database else None
-    return lines(*about, looked | {"database": away}, width, coloured)
+    if isinstance(found, DvctlError):
+        return trouble(*about, str(found), coloured)
+    return lines(*about, _page(found, database), width, coloured)
+
+
+def _page(found: "TopAnswer", database: DvctlError | None) -> "Page":
+    from devicevault_cli.operations.monitoring.status import database_state
+    from devicevault_cli.output.live import GroupFigures, Page
+
+    group = found.group
+    return Page(
+        found.stream.length if found.stream else None,
+        GroupFigures(group.lag, group.lag_s, group.pending, group.oldest_pending_age_ms, *found.rates)
+        if group
+        else None,
+        found.dead.length,
+        found.discarded,
+        [consumer.to_dict() for consumer in found.consumers],
+        [letter.to_dict() for letter in found.failures],
+        found.incidents,
+        f"{database_state(database)} ({database})" if database else None,
+    )

@@ -1,13 +1,14 @@
 """dvctl trim: removing what nobody needs."""
 
-from __future__ import annotations
-
 from typing import Annotated
 
-from devicevault_cli.cli.arguments import Option
+import typer
+
+from devicevault_cli.cli import complete
 from devicevault_cli.cli.changes import change, ready_database
+from devicevault_cli.cli.command import command
 from devicevault_cli.cli.context import Runtime
-from devicevault_cli.cli.options import command
+from devicevault_cli.cli.values import parsed, whole
 from devicevault_cli.streams.model import EntryId
 from devicevault_cli.times import now_ms, parse_duration
 
@@ -22,22 +23,32 @@ from devicevault_cli.times import now_ms, parse_duration
 def trim(
     run: Runtime,
     keep: Annotated[
-        int | None, Option("--keep", "Always keep entries newer than this.", "DURATION", parse_duration)
+        int | None,
+        typer.Option(
+            "--keep", help="Always keep entries newer than this.", metavar="DURATION", parser=parsed(parse_duration)
+        ),
     ] = None,
     max_length: Annotated[
-        int | None, Option("--max-length", "Always keep this many of the newest entries.", least=0)
+        int | None,
+        typer.Option(
+            "--max-length", help="Always keep this many of the newest entries.", metavar="N", parser=parsed(whole, 0)
+        ),
     ] = None,
     ignore_group: Annotated[
         list[str] | None,
-        Option(
-            "--ignore-group", "Trim although this group still needs entries; repeatable.", "NAME", complete="groups"
+        typer.Option(
+            "--ignore-group",
+            help="Trim although this group still needs entries; repeatable.",
+            metavar="NAME",
+            autocompletion=complete.groups,
         ),
     ] = None,
 ) -> None:
-    """Remove old entries that every group has passed and that are persisted, dead, discarded or skipped.
+    """Remove old entries that nobody needs.
 
-    Never further than the floor: the oldest entry that some group or the table still needs. The plan names what blocks.
-    Without --keep or --max-length every entry below the floor is removed.
+    Removed are entries that every group has passed and that are persisted, dead, discarded or skipped. Never further
+    than the floor: the oldest entry that some group or the table still needs. The plan names what blocks. Without
+    --keep or --max-length every entry below the floor is removed.
     """
     from devicevault_cli.operations.entries.trim import Keep, plan_trim
 

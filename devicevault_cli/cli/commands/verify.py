@@ -1,31 +1,24 @@
 """dvctl verify: every stream entry against every row."""
 
-from __future__ import annotations
-
 import shlex
 import time
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any
 
-from devicevault_cli.cli.arguments import Option
+import typer
+
+from devicevault_cli.cli.command import command
 from devicevault_cli.cli.context import Runtime
 from devicevault_cli.cli.named import conclude, typed_group
-from devicevault_cli.cli.options import Rate, Since, command, forbid, require_order
-from devicevault_cli.errors import DvctlError, Usage
+from devicevault_cli.cli.options import Rate, Since, forbid, require_order
+from devicevault_cli.cli.values import parsed
+from devicevault_cli.errors import DvctlError, ExitCode, Usage
 from devicevault_cli.operations.entries.positions import parse_end
-from devicevault_cli.output.escapes import visible
-from devicevault_cli.output.printer import not_confirmed
+from devicevault_cli.operations.verify.names import Listed
 from devicevault_cli.streams.model import LAST, ZERO, EntryId
 from devicevault_cli.times import parse_pause
 
-FOUND = 3
-"""The exit code where something is lost, gone or twice."""
-
-Shown = Literal[
-    "persisted", "dead", "discarded", "pending", "undelivered", "skipped", "lost", "lost_invalid", "gone",
-    "conflicting", "duplicate_rows", "rows_without_entry",
-]  # fmt: skip
 WHEN = {"id": 18, "time": 24}
 ENTRY = WHEN | {"device_id": 9, "task_identifier": 20}
 COLUMNS = {
@@ -50,29 +43,46 @@ ROUND = {"entries": 9, "persisted": 9, "pending": 8, "undelivered": 11, "lost": 
 )
 def verify(
     run: Runtime,
-    counts: Annotated[bool, Option("--counts", "Only count; at once, but proves nothing.")] = False,
-    show: Annotated[Shown | None, Option("--show", "List every entry of one class, or such rows.")] = None,
+    counts: Annotated[bool, typer.Option("--counts", help="Only count; at once, but proves nothing.")] = False,
+    show: Annotated[Listed | None, typer.Option("--show", help="List every entry of one class, or such rows.")] = None,
     since: Since = None,
-    until: Annotated[EntryId | None, Option("--until", "Only up to this time.", "TIME|-DURATION", parse_end)] = None,
-    deep: Annotated[bool, Option("--deep", "Also compare every column; find rows without an entry.")] = False,
-    repair: Annotated[bool, Option("--repair", "Insert what is lost; dead-letter what is lost and invalid.")] = False,
-    watch: Annotated[bool, Option("--watch", "Verify repeatedly, one line each, until interrupted.")] = False,
+    until: Annotated[
+        EntryId | None,
+        typer.Option("--until", help="Only up to this time.", metavar="TIME|-DURATION", parser=parsed(parse_end)),
+    ] = None,
+    deep: Annotated[
+        bool, typer.Option("--deep", help="Also compare every column; find rows without an entry.")
+    ] = False,
+    repair: Annotated[
+        bool, typer.Option("--repair", help="Insert what is lost; dead-letter what is lost and invalid.")
+    ] = False,
+    watch: Annotated[
+        bool, typer.Option("--watch", help="Verify repeatedly, one line each, until interrupted.")
+    ] = False,
     every: Annotated[
-        int | None, Option("--every", "With --watch: pause between two rounds (1m).", "DURATION", parse_pause)
+        int | None,
+        typer.Option(
+            "--every",
+            help="With --watch: pause between two rounds (1m).",
+            metavar="DURATION",
+            parser=parsed(parse_pause),
+        ),
     ] = None,
     rate: Rate = None,
     report: Annotated[
-        Path | None, Option("--report", "Also write a report, .md or .html.", "FILE", complete="files")
+        Path | None, typer.Option("--report", help="Also write a report, .md or .html.", metavar="FILE")
     ] = None,
-    dry_run: Annotated[bool, Option("--dry-run", "With --repair: show the plan, change nothing.")] = False,
-    yes: Annotated[bool, Option("-y/--yes", "With --repair: do not ask.")] = False,
+    dry_run: Annotated[bool, typer.Option("--dry-run", help="With --repair: show the plan, change nothing.")] = False,
+    yes: Annotated[bool, typer.Option("--yes", "-y", help="With --repair: do not ask.")] = False,
 ) -> int:
-    """Compare every entry of the stream with every row, by identity: what is there, and what is missing.
+    """Compare every entry of the stream with every row.
 
-    Only reads, in bounded memory, also beside consumers at work. Ends with 3 where something is lost, pending but
-    gone from the stream, or stands twice in the table.
+    Entries and rows are matched by identity. Only reads, in bounded memory, also beside consumers at work. Ends with 3
+    where something is lost, pending but gone from the stream, or stands twice in the table.
     """
+
     from devicevault_cli.operations.verify.scan import Scope
+    from devicevault_cli.output.printer import not_confirmed
 
     forbid(
         (sum((counts, show is not None, repair, watch)) > 1, "give one of --counts, --show, --repair and --watch"),
@@ -106,7 +116,7 @@ def _once(run: Runtime, scope: Any, *, deep: bool = False) -> dict[str, Any]:
     from devicevault_cli.operations.verify.verify import verify as look
 
     with run.printer.progress("verifying") as progress:
-        return look(run.group, run.pipeline, run.repository, scope, deep=deep, progress=progress)
+        return look(run.group, run.pipeline, run.repository, scope, deep=deep, progress=progress).to_dict()
 
 
 def _repair(run: Runtime, scope: Any, report: Path | None, *, deep: bool) -> int:
@@ -114,19 +124,19 @@ def _repair(run: Runtime, scope: Any, report: Path | None, *, deep: bool) -> int
     from devicevault_cli.operations.verify.repair import plan_repair
 
     with run.printer.progress("verifying") as progress:
-        answer, plan = carried_out(
+        planned, done = carried_out(
             run,
             lambda: plan_repair(run.group, run.pipeline, run.repository, scope, deep=deep, progress=progress),
             "Repair?",
         )
-    code = _told(run, answer, scope, report)
-    check_success(plan, answer)
+    code = _told(run, done.to_dict(), scope, report)
+    check_success(planned, done)
     return code
 
 
 def _told(run: Runtime, answer: dict[str, Any], scope: Any, report: Path | None) -> int:
-    from devicevault_cli.output.verification.text import told
-    from devicevault_cli.output.verification.words import next_steps
+    from devicevault_cli.output.report.content import next_steps
+    from devicevault_cli.output.report.text import text_lines
 
     if answer["problem"]:
         run.printer.warn(answer["problem"])
@@ -135,14 +145,14 @@ def _told(run: Runtime, answer: dict[str, Any], scope: Any, report: Path | None)
     for incident in answer["incidents"]:
         if incident["detail"] not in (answer["problem"] or ""):
             run.printer.warn(incident["detail"])
-    run.printer.answer(answer, lines=told)
+    run.printer.answer(answer, lines=text_lines)
     steps = next_steps(answer, _settings(run), _scope(scope))
     if report is not None:
         _write_report(run, report, answer, _about(run, scope), steps)
     if not answer["ok"]:
         for each in steps:
             run.printer.hint(f"{each.command}  # {each.why}")
-    return 0 if answer["ok"] else FOUND
+    return 0 if answer["ok"] else ExitCode.FOUND
 
 
 def _about(run: Runtime, scope: Any) -> dict[str, str]:
@@ -165,13 +175,12 @@ def _about(run: Runtime, scope: Any) -> dict[str, str]:
 
 
 def _write_report(run: Runtime, path: Path, answer: dict[str, Any], about: dict[str, str], steps: list[Any]) -> None:
-    from devicevault_cli.output.verification.html import html
-    from devicevault_cli.output.verification.markdown import markdown
+    from devicevault_cli.output.report.html import html
+    from devicevault_cli.output.report.markdown import markdown
 
     text = (html if path.suffix == ".html" else markdown)(answer, about, steps)
     try:
-        # Somebody will look at it on a terminal.
-        path.write_text("\n".join(map(visible, text.split("\n"))), "utf-8")
+        path.write_text(text, "utf-8")
     except OSError as error:
         raise DvctlError(f"{path} cannot be written: {error.strerror}") from error
     run.printer.note(f"report written to {path}")
@@ -181,8 +190,8 @@ def _counts(run: Runtime) -> int:
     from devicevault_cli.operations.verify.verify import counts
 
     answer = counts(run.group, run.repository)
-    run.printer.answer(answer)
-    if missing := _no_stream(run, answer["rows"]["rows"]):
+    run.printer.answer(answer.to_dict())
+    if missing := _no_stream(run, answer.rows["rows"]):
         return missing
     run.printer.hint("a loss and a duplicate cancel out in counts; `dvctl verify` compares identities")
     return 0
@@ -190,23 +199,23 @@ def _counts(run: Runtime) -> int:
 
 def _no_stream(run: Runtime, rows: int = 0) -> int:
     """Say that there is nothing to verify, where that is no good sign. -> exit code, 0 where there is something"""
-    from devicevault_cli.operations.verify.nothing import nothing_to_verify
+    from devicevault_cli.operations.verify.caveats import nothing_to_verify
 
     problem = nothing_to_verify(run.stream, run.stream.info(), rows)
     if problem:
         run.printer.warn(problem)
-    return FOUND if problem else 0
+    return ExitCode.FOUND if problem else 0
 
 
-def _show(run: Runtime, scope: Any, wanted: str) -> int:
-    from devicevault_cli.operations.verify.verdict import Verdict
-    from devicevault_cli.operations.verify.verify import listed
+def _show(run: Runtime, scope: Any, wanted: Listed) -> int:
+    from devicevault_cli.operations.verify.result import VerifyResult
+    from devicevault_cli.operations.verify.verify import list_findings
 
-    verdict = Verdict()
-    rows = listed(run.group, run.pipeline, run.repository, scope, wanted, verdict)
-    run.printer.stream(rows, COLUMNS.get(wanted, ENTRY))
+    result = VerifyResult()
+    found = list_findings(run.group, run.pipeline, run.repository, scope, wanted, result)
+    run.printer.stream((row.to_dict() for row in found), COLUMNS.get(wanted, ENTRY))
     missing = _no_stream(run, run.repository.count())
-    return FOUND if missing or verdict.lost or verdict.gone or run.repository.surplus() else 0
+    return ExitCode.FOUND if missing or result.lost or result.gone or run.repository.surplus() else 0
 
 
 def _watch(run: Runtime, scope: Any, pause_s: float) -> int:

@@ -34,7 +34,7 @@ class Journal:
     descriptor: int | None = None
 
     def record(self, command: str, plan: dict[str, Any], result: dict[str, Any]) -> None:
-        """Append a line. The change is made: a line that cannot be written goes to the log instead."""
+        """Append a line. The change is already made, so a line that cannot be written goes to the log instead."""
         if self.descriptor is None:
             return
         line = json.dumps(
@@ -96,10 +96,11 @@ def _user() -> str:
 
 
 def _shortened(answer: dict[str, Any]) -> dict[str, Any]:
-    """A list of a million ids does not belong into a line of a journal."""
+    """Long lists as their length and first items; without `applied`, which a plan and its result say themselves."""
     return {
         name: {"count": len(value), "first": value[:LONGEST_LIST]}
         if isinstance(value, list) and len(value) > LONGEST_LIST
         else value
         for name, value in answer.items()
+        if name != "applied"
     }

@@ -1,15 +1,19 @@
-"""Removing surplus rows: those equal to an older one in all that the message said."""
+"""db dedupe: remove duplicate rows, equal to an older one in all that the message said."""
 
 from __future__ import annotations
 
 from collections.abc import Iterator
+from dataclasses import dataclass, replace
 from typing import Any
 
-from devicevault_cli.operations.changes.plan import Answer, Plan, Progress, number, quietly, stale
+from devicevault_cli.operations.answer import ChangeAnswer
+from devicevault_cli.operations.changes.change import Change, Progress, quietly, says_refused, snapshot_refusal, stale
+from devicevault_cli.operations.database.index import IdentityRows
 from devicevault_cli.operations.entries import checksummed
 from devicevault_cli.operations.groups.snapshots import new_path
 from devicevault_cli.paging import paged
-from devicevault_cli.repository.repository import Duplicate, Repository, Row
+from devicevault_cli.plural import number
+from devicevault_cli.repository.repository import Repository, Row
 
 NOT_COMPARED = ("id", "timestamp", "overall_duration_ms")
 """DeviceVault writes the time of consumption into these, so two rows of one message differ in them."""
@@ -18,69 +22,101 @@ MOST = 100_000
 PAGE = 200
 
 
-def plan_dedupe(repository: Repository, progress: Progress = quietly) -> Plan:
-    """Remove rows equal in all but id, timestamp and overall duration; of equal ones the lowest id stays.
+@dataclass(frozen=True, slots=True)
+class DedupeAnswer(ChangeAnswer):
+    """The answer of `db dedupe`. `conflicting`: identities whose rows contradict each other, one row per version.
 
-    What differs in more is only listed: which of two contradicting rows is true is the operator's to say.
+    `snapshot`: the file with the removed rows.
     """
-    found = repository.duplicates(MOST)
-    surplus, conflicts = _judge(repository, found, progress)
 
-    def still_true() -> bool:
-        return _judge(repository, repository.duplicates(MOST), quietly)[0] == surplus
+    removed: int
+    conflicting: tuple[IdentityRows, ...]
+    snapshot: str | None
 
-    def apply() -> Answer:
-        path = new_path(repository.spec.name, "rows.jsonl")
-        if checksummed.write_sealed(path, _rows(repository, surplus)) != len(surplus):
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class RemoveDuplicates(Change[DedupeAnswer]):
+    """Removes rows by their ids, after writing them to a file."""
+
+    repository: Repository
+    ids: tuple[int, ...]
+    progress: Progress
+
+    def still_true(self) -> bool:
+        return _duplicate_rows(self.repository, quietly).ids == self.ids
+
+    def apply(self) -> DedupeAnswer:
+        path = new_path(self.repository.spec.name, "rows.jsonl")
+        if checksummed.write_sealed(path, _rows(self.repository, self.ids)) != len(self.ids):
             path.unlink()
             raise stale()
         removed = 0
-        for page in paged(surplus, PAGE):
-            repository.remove(page)
-            removed += len(page) - len(repository.fetch(page))
-            progress(removed)
-        return {"removed": removed, "snapshot": str(path)}
+        for page in paged(self.ids, PAGE):
+            self.repository.remove(page)
+            removed += len(page) - len(self.repository.fetch(page))
+            self.progress(removed)
+        return replace(self.answer, removed=removed, snapshot=str(path))
 
-    says = [f"{number(len(surplus), 'surplus row')} of {repository.spec.name} would be removed; the oldest stays"]
-    if conflicts:
-        says.append(f"{number(len(conflicts), 'identity', 'identities')} with rows that contradict each other stay")
-    if len(found) == MOST:
-        says.append(f"only the first {MOST:,} identities are looked at: run it again for the others")
-    if surplus:
-        says.append("a file with these rows is written first")
-    return Plan(
+
+@dataclass(frozen=True, slots=True)
+class _DuplicateRows:
+    """ids: rows that can go.  conflicting: as in the answer.  identities: how many were looked at."""
+
+    ids: tuple[int, ...]
+    conflicting: tuple[IdentityRows, ...]
+    identities: int
+
+
+def plan_dedupe(repository: Repository, progress: Progress = quietly) -> RemoveDuplicates:
+    """Remove rows equal in all but id, timestamp and overall duration; of equal ones the lowest id stays.
+
+    What differs in more is only listed: which of two contradicting rows is true is for the operator to say.
+    """
+    found = _duplicate_rows(repository, progress)
+    refused = snapshot_refusal(None, len(found.ids))
+    return RemoveDuplicates(
         command="db dedupe",
-        says=tuple(says),
-        answer={"removed": len(surplus), "conflicting": conflicts, "snapshot": None},
-        size=len(surplus),
-        apply=apply,
-        still_true=still_true,
-        snapshot=True,
+        says=(*_says(repository, found), *says_refused(refused)),
+        answer=DedupeAnswer(len(found.ids), found.conflicting, snapshot=None),
+        size=len(found.ids),
+        refusal=refused,
+        repository=repository,
+        ids=found.ids,
+        progress=progress,
     )
 
 
-def _judge(
-    repository: Repository, found: list[Duplicate], progress: Progress
-) -> tuple[list[int], list[dict[str, Any]]]:
-    """Ids of surplus rows, and the identities whose rows contradict each other."""
-    surplus: list[int] = []
-    conflicts: list[dict[str, Any]] = []
+def _says(repository: Repository, found: _DuplicateRows) -> Iterator[str]:
+    yield f"{number(len(found.ids), 'duplicate row')} of {repository.spec.name} would be removed; the oldest stays"
+    if found.conflicting:
+        identities = number(len(found.conflicting), "identity", "identities")
+        yield f"{identities} with rows that contradict each other stay"
+    if found.identities == MOST:
+        yield f"only the first {MOST:,} identities are looked at; run the command again for the others"
+    if found.ids:
+        yield "a file with these rows is written first"
+
+
+def _duplicate_rows(repository: Repository, progress: Progress) -> _DuplicateRows:
+    found = repository.duplicates(MOST)
+    ids: list[int] = []
+    conflicting: list[IdentityRows] = []
     for done, duplicate in enumerate(found, 1):
         rows = repository.fetch(duplicate.ids)
         kept: dict[object, int] = {}
-        said = {key: _said(rows[key]) for key in duplicate.ids if key in rows}
-        surplus += [key for key, what in said.items() if kept.setdefault(what, key) != key]
+        compared = {key: _compared(rows[key]) for key in duplicate.ids if key in rows}
+        ids += [key for key, values in compared.items() if kept.setdefault(values, key) != key]
         if len(kept) > 1:
-            conflicts.append({"task_identifier": str(duplicate.identity), "rows": list(kept.values())})
+            conflicting.append(IdentityRows(str(duplicate.identity), tuple(kept.values())))
         progress(done)
-    return surplus, conflicts
+    return _DuplicateRows(tuple(ids), tuple(conflicting), len(found))
 
 
-def _said(row: Row) -> object:
-    """What is equal in two rows of one message."""
+def _compared(row: Row) -> object:
+    """The values that are equal in two rows of one message."""
     return tuple(value for name, value in row.items() if name not in NOT_COMPARED)
 
 
-def _rows(repository: Repository, ids: list[int]) -> Iterator[dict[str, Any]]:
+def _rows(repository: Repository, ids: tuple[int, ...]) -> Iterator[dict[str, Any]]:
     for page in paged(ids, PAGE):
         yield from ({"row": row} for row in repository.fetch(page).values())

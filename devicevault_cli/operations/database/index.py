@@ -1,52 +1,72 @@
-"""What dvctl offers for the database: the unique index, and tables for a trial."""
+"""db index: the unique index on task_identifier."""
 
 from __future__ import annotations
 
-from typing import Any
+from dataclasses import dataclass
+from typing import Self
 
+from devicevault_cli.operations.answer import Answer, ChangeAnswer, optional
 from devicevault_cli.operations.changes import journal
+from devicevault_cli.plural import number
 from devicevault_cli.repository.repository import Duplicate, Repository
 
 
-def index_plan(repository: Repository) -> dict[str, Any]:
-    """What `db index` would do: `needed`, `possible`, the duplicates in its way, and a sentence."""
+@dataclass(frozen=True, slots=True)
+class IdentityRows(Answer):
+    """An identity and the ids of its rows."""
+
+    task_identifier: str
+    rows: tuple[int, ...]
+
+    @classmethod
+    def of(cls, duplicate: Duplicate) -> Self:
+        """An identity with more than one row."""
+        return cls(str(duplicate.identity), tuple(duplicate.ids))
+
+
+@dataclass(frozen=True, slots=True)
+class IndexAnswer(ChangeAnswer):
+    """The answer of `db index`. `index`: its name, once it was tried to create it."""
+
+    created: bool
+    index: str | None = optional()
+    duplicates: tuple[IdentityRows, ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
+class IndexPlan:
+    """What `db index` would do, in a sentence. `duplicates`: identities that prevent the index."""
+
+    says: str
+    needed: bool = True
+    possible: bool = False
+    duplicates: tuple[IdentityRows, ...] = ()
+
+
+def index_plan(repository: Repository) -> IndexPlan:
+    """Whether the index is needed, and whether it is possible."""
     repository.check(writing=False)
     name = repository.spec.index_name
     if repository.unique_index:
-        plan = f"a unique index stands on {repository.spec.name} already"
-        return {"needed": False, "possible": True, "duplicates": [], "plan": plan}
+        return IndexPlan(f"{repository.spec.name} already has a unique index", needed=False, possible=True)
     if repository.dialect == "mysql":
-        plan = "no unique index is possible on MySQL or MariaDB, and none is needed"
-        return {"needed": True, "possible": False, "duplicates": [], "plan": plan}
+        return IndexPlan("no unique index is possible on MySQL or MariaDB, and none is needed")
     if obstacle := repository.index_obstacle():
-        return {"needed": True, "possible": False, "duplicates": [], "plan": obstacle}
-    found = [each for each in repository.duplicates() if isinstance(each.identity, str)]
+        return IndexPlan(obstacle)
+    found = [duplicate for duplicate in repository.duplicates() if isinstance(duplicate.identity, str)]
     if found:
-        return {
-            "needed": True,
-            "possible": False,
-            "duplicates": _shown(found),
-            "plan": f"{name} cannot be created: {len(found)} identities stand more than once",
-        }
-    return {"needed": True, "possible": True, "duplicates": [], "plan": f"creates the unique index {name}"}
+        says = f"{name} cannot be created: {number(len(found), 'identity has', 'identities have')} more than one row"
+        return IndexPlan(says, duplicates=tuple(map(IdentityRows.of, found)))
+    return IndexPlan(f"creates the unique index {name}", possible=True)
 
 
-def create_index(repository: Repository) -> dict[str, Any]:
-    """The answer of `db index -o json`."""
+def create_index(repository: Repository) -> IndexAnswer:
+    """Create the index and journal it."""
     with journal.opened() as opened:
         done = repository.create_index()
-        answer = {"created": done.created, "index": done.name, "duplicates": _shown(done.duplicates)}
-        opened.record("db index", {"index": repository.spec.index_name, "table": repository.spec.name}, answer)
+        duplicates = tuple(map(IdentityRows.of, done.duplicates))
+        answer = IndexAnswer(done.created, index=done.name, duplicates=duplicates, applied=True)
+        opened.record(
+            "db index", {"index": repository.spec.index_name, "table": repository.spec.name}, answer.to_dict()
+        )
     return answer
-
-
-def init_tables(repository: Repository, devices: int) -> dict[str, Any]:
-    """The answer of `db init -o json`."""
-    repository.create_tables()
-    if devices:
-        repository.add_devices(devices)
-    return {"tables": 4, "devices": devices}
-
-
-def _shown(found: list[Duplicate]) -> list[dict[str, Any]]:
-    return [{"task_identifier": str(each.identity), "rows": each.ids} for each in found]

@@ -1,21 +1,25 @@
-"""Retrying dead letters: what then has its committed row loses its letter, the others get their new reason."""
+"""dlq retry: process dead letters again. A letter is removed once its row is committed, else it gets a new reason."""
 
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Mapping
+from collections.abc import Generator, Iterator, Mapping
 from contextlib import closing
 from dataclasses import dataclass, field
 from typing import NamedTuple
 
 from devicevault_cli.errors import Usage
 from devicevault_cli.messages import Decision, Decoded, Rejected
-from devicevault_cli.operations.changes.plan import Answer, Plan, Progress, chosen_number, number, quietly
-from devicevault_cli.operations.dead_letters.letters import Found, Letters
-from devicevault_cli.operations.entries.show import shown_fields
-from devicevault_cli.operations.replay.preview import Census
-from devicevault_cli.operations.save import Outcome, rejection, save_ahead
+from devicevault_cli.operations.answer import ChosenAnswer
+from devicevault_cli.operations.changes.change import Change, Progress, quietly
+from devicevault_cli.operations.dead_letters.select import LetterFilter, SelectedLetters
+from devicevault_cli.operations.entries.fields import shown_fields
+from devicevault_cli.operations.named import NO_NAMES
+from devicevault_cli.operations.replay.preview import ReplayPreview
+from devicevault_cli.operations.save import Outcome, rejection, save_batches
+from devicevault_cli.operations.wording import chosen_number
 from devicevault_cli.pipelines import Pipeline
+from devicevault_cli.plural import number
 from devicevault_cli.records import Record, identity
 from devicevault_cli.repository.repository import Repository
 from devicevault_cli.streams import admin
@@ -28,193 +32,225 @@ ORIGINAL = b"_dvctl.original."
 Repairs = Mapping[bytes, bytes]
 
 
-@dataclass(slots=True)
-class _Retried:
-    """What a retry did; retried = persisted + duplicates + skipped + still_dead."""
+@dataclass(frozen=True, slots=True)
+class RetryAnswer(ChosenAnswer):
+    """The answer of `dlq retry`; retried = persisted + duplicates + skipped + still_dead. `reasons`: of still_dead."""
 
-    retried: int = 0
-    persisted: int = 0
-    duplicates: int = 0
-    skipped: int = 0
-    still_dead: int = 0
-    reasons: Counter[str] = field(default_factory=Counter)
-
-    def answer(self) -> Answer:
-        return {
-            "retried": self.retried,
-            "persisted": self.persisted,
-            "duplicates": self.duplicates,
-            "skipped": self.skipped,
-            "still_dead": self.still_dead,
-            "reasons": dict(self.reasons),
-        }
+    retried: int
+    persisted: int
+    duplicates: int
+    skipped: int
+    still_dead: int
+    reasons: Mapping[str, int]
 
 
-class _Tried(NamedTuple):
-    """A letter whose record is on its way to the table; `given_up`: why its message as it came then is discarded."""
+class _Attempt(NamedTuple):
+    """A letter, without the fields of its message, and what they decode to now.
+
+    originals: fields that the repairs replace, to be kept as `_dvctl.original.FIELD`.  given_up: why the message as it
+    was sent is recorded as discarded once its row is committed; None: it is not.
+    """
 
     letter: DeadLetter
-    record: Record
+    decision: Decision
+    originals: list[tuple[bytes, bytes]]
     given_up: str | None
 
 
+@dataclass(slots=True)
+class _Done:
+    """Letters by what became of them, so far."""
+
+    outcomes: Counter[str] = field(default_factory=Counter)
+    reasons: Counter[str] = field(default_factory=Counter)
+
+
 @dataclass(frozen=True, slots=True)
-class _Page:
-    """Letters by what is to happen to them, without the fields that nobody needs any more."""
+class _Decoder:
+    """Decodes dead letters with their repairs: once for the plan, once to apply it."""
 
-    tried: list[_Tried]
-    bad: list[tuple[DeadLetter, Rejected]]
-    skipped: list[DeadLetter]
+    repairs: Repairs
+    pipeline: Pipeline
+    repository: Repository
 
-    @property
-    def size(self) -> int:
-        return len(self.tried) + len(self.bad) + len(self.skipped)
+    def attempts(self, page: list[DeadLetter]) -> list[_Attempt]:
+        return [self._attempt(letter) for letter in page]
+
+    def _attempt(self, letter: DeadLetter) -> _Attempt:
+        earlier = _earlier_originals(letter)
+        decision = self._decode(letter, self.repairs)
+        replaced = [
+            (ORIGINAL + name, value)
+            for name, value in pairs_of(letter.fields)
+            if name in self.repairs and ORIGINAL + name not in earlier
+        ]
+        given_up = self._given_up(letter, earlier, decision.record) if isinstance(decision, Decoded) else None
+        return _Attempt(letter._replace(fields={}), decision, replaced, given_up)
+
+    def _decode(self, letter: DeadLetter, changed: Repairs) -> Decision:
+        fields = {**letter.fields, **changed} if changed else letter.fields
+        return self.pipeline.decode_entry(Entry(letter.id, fields), self.repository.device_id_max)
+
+    def _given_up(self, letter: DeadLetter, earlier: Repairs, record: Record) -> str | None:
+        """A repaired message that now has another identity, or one at all."""
+        if not self.repairs and not earlier:
+            return None
+        sent = self._decode(letter, {name.removeprefix(ORIGINAL): value for name, value in earlier.items()})
+        if isinstance(sent, Decoded) and identity(sent.record) == identity(record):
+            return None
+        return f"repaired, saved as {record.task_identifier or 'another record'}"
+
+
+def _earlier_originals(letter: DeadLetter) -> dict[bytes, bytes]:
+    """What earlier repairs replaced; a letter that was never retried has none of these fields."""
+    if not letter.attempts:
+        return {}
+    return {name: value for name, value in letter.fields.items() if name.startswith(ORIGINAL)}
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class RetryLetters(Change[RetryAnswer]):
+    """Saves a page of letters in a transaction, then removes or rewrites each of them."""
+
+    selected: SelectedLetters
+    decoder: _Decoder
+    progress: Progress
+
+    def still_true(self) -> bool:
+        return not self.counted or self.selected.still_there(self.size)
+
+    def apply(self) -> RetryAnswer:
+        done = _Done()
+        with closing(read_ahead(self.selected.pages())) as pages:
+            for attempts, outcomes in save_batches(self.decoder.repository, self._batches(pages)):
+                self._conclude(attempts, outcomes, done)
+                self.progress(done.outcomes.total())
+        return _answer(done.outcomes, done.reasons, tuple(map(str, sorted(self.selected.unknown))))
+
+    def _batches(self, pages: Generator[list[DeadLetter], None, None]) -> Iterator[tuple[list[_Attempt], list[Record]]]:
+        for page in pages:
+            attempts = self.decoder.attempts(page)
+            yield attempts, [attempt.decision.record for attempt in attempts if isinstance(attempt.decision, Decoded)]
+
+    def _conclude(self, attempts: list[_Attempt], outcomes: list[Outcome], done: _Done) -> None:
+        """Remove or rewrite each letter of a page whose transaction is over."""
+        saved = iter(outcomes)
+        removed: list[tuple[DeadLetter, str | None]] = []
+        rewritten: list[tuple[DeadLetter, dict[bytes, bytes]]] = []
+        # Reasons in the order of the plan: first what cannot be decoded, then what the database refuses.
+        for attempt in sorted(attempts, key=lambda attempt: isinstance(attempt.decision, Decoded)):
+            outcome, why = _outcome(attempt.decision, saved)
+            done.outcomes[outcome] += 1
+            if why is None:
+                removed.append((attempt.letter, attempt.given_up))
+            else:
+                done.reasons[why.reason] += 1
+                rewritten.append((attempt.letter, self._new_fields(attempt, why)))
+        admin.drop_letters(self.selected.letters.stream, removed)
+        admin.rewrite_letters(self.selected.letters.stream, rewritten)
+
+    def _new_fields(self, attempt: _Attempt, why: Rejected) -> dict[bytes, bytes]:
+        """A letter's new reason and count; what `--set` replaced is kept as the original."""
+        letter = attempt.letter
+        changed = [*self.decoder.repairs.items(), *attempt.originals]
+        if changed and letter.packed and (packed := self.selected.letters.packed(letter.letter_id)) is not None:
+            changed = [(PACKED, pack(_with(unpack(packed), changed)))]
+        about = {
+            b"_dvctl.reason": why.reason.encode(),
+            b"_dvctl.detail": why.detail.encode("utf-8", "replace"),
+            b"_dvctl.at": now().encode(),
+            b"_dvctl.attempts": b"%d" % (letter.attempts + 1),
+        }
+        return fields_of([*changed, *about.items()])
+
+    def failure(self, done: RetryAnswer) -> str:
+        if done.persisted or done.duplicates or done.skipped:
+            return ""
+        reasons = ", ".join(f"{reason} {count:,}" for reason, count in done.reasons.items())
+        return f"nothing was persisted: {number(done.still_dead, 'dead letter')} still dead ({reasons})"
+
+
+def _outcome(decision: Decision, saved: Iterator[Outcome]) -> tuple[str, Rejected | None]:
+    """The key of the answer that counts a letter, and why it stays dead; takes the outcome of a record from `saved`."""
+    if isinstance(decision, Rejected):
+        return "still_dead", decision
+    if not isinstance(decision, Decoded):
+        return "skipped", None
+    outcome = next(saved)
+    why = rejection(outcome, decision.record)
+    if why is not None or isinstance(outcome, Rejected):
+        return "still_dead", why
+    return "persisted" if outcome.outcome == "inserted" else "duplicates", None
+
+
+def _answer(outcomes: Counter[str], reasons: Counter[str], unknown: tuple[str, ...]) -> RetryAnswer:
+    return RetryAnswer(
+        retried=outcomes.total(),
+        persisted=outcomes["persisted"],
+        duplicates=outcomes["duplicates"],
+        skipped=outcomes["skipped"],
+        still_dead=outcomes["still_dead"],
+        reasons=reasons,
+        unknown=unknown,
+    )
 
 
 def plan_retry(
     letters: DeadLetters,
-    chosen: Letters,
+    chosen: LetterFilter,
     pipeline: Pipeline,
     repository: Repository,
     repairs: Repairs | None = None,
     progress: Progress = quietly,
     *,
     most: int | None = None,
-) -> Plan:
-    """Process dead letters again; only what then has its committed row is removed, the others get their new reason.
-
-    Of more than `most` letters the plan has no numbers, as that of a replay.
-    """
-    fixes = dict(repairs or {})
-    found = Found(letters, chosen)
-
-    def apply() -> Answer:
-        done = _Retried()
-        with closing(read_ahead(found.again())) as chosen_letters:
-            pages = (_decided(page, fixes, pipeline, repository) for page in chosen_letters)
-            batches = ((page, [each.record for each in page.tried]) for page in pages)
-            for page, outcomes in save_ahead(repository, batches):
-                _settle(letters, page, outcomes, fixes, done)
-                progress(done.retried)
-        return done.answer() | {"unknown": [*map(str, sorted(found.unknown))]}
-
-    repaired = [f"with {name} = {value!r}" for name, value in shown_fields(fixes).items()]
-    census = Census()
-    for page in found.count_them():
-        census.add((Entry(letter.id, {**letter.fields, **fixes}) for letter in page), pipeline, repository)
-        progress(census.entries)
-        if most is not None and census.entries > most:
-            unjudged = f"more than {number(most, 'dead letter')} are retried; each is removed once its row is committed"
-            return Plan(
-                "dlq retry", (unjudged, *repaired), {}, census.entries, apply, still_true=lambda: True,
-                failure=_all_dead,
-            )  # fmt: skip
-    dead = census.rejected.total()
-    planned = _Retried(census.entries, census.inserts, census.present, census.skipped, dead, census.rejected)
-    says = (
-        f"{chosen_number(planned.retried, 'dead letter')} would be retried: {planned.persisted:,} persisted, "
-        f"{planned.duplicates:,} have their row already, {planned.still_dead:,} stay dead",
-        *(f"  {reason}: {count:,}" for reason, count in planned.reasons.most_common()),
-        *repaired,
+) -> RetryLetters:
+    """Process dead letters again. Of more than `most` letters the plan has no numbers, as that of a replay."""
+    selected = SelectedLetters(letters, chosen)
+    decoder = _Decoder(dict(repairs or {}), pipeline, repository)
+    preview = ReplayPreview(pipeline, repository)
+    for page in selected.pages():
+        preview.add_decisions(attempt.decision for attempt in decoder.attempts(page))
+        progress(preview.entries)
+        if most is not None and preview.entries > most:
+            break
+    counted = most is None or preview.entries <= most
+    named = selected.named() if counted else NO_NAMES
+    answer = RetryAnswer(
+        retried=preview.entries,
+        persisted=preview.inserts,
+        duplicates=preview.present,
+        skipped=preview.skipped,
+        still_dead=preview.rejected.total(),
+        reasons=preview.rejected,
+        unknown=named.unknown,
     )
-    named = found.named()
-    answer = planned.answer() | {"unknown": list(named.unknown)}
-    return Plan("dlq retry", says, answer, found.count, apply, found.still_there, named=named, failure=_all_dead)
+    return RetryLetters(
+        command="dlq retry",
+        says=(*_says(answer, most if not counted else None), *_says_repairs(decoder.repairs)),
+        answer=answer,
+        size=preview.entries,
+        named=named,
+        counted=counted,
+        selected=selected,
+        decoder=decoder,
+        progress=progress,
+    )
 
 
-def _all_dead(answer: Answer) -> str:
-    if answer["persisted"] or answer["duplicates"] or answer["skipped"]:
-        return ""
-    reasons = ", ".join(f"{reason} {count:,}" for reason, count in answer["reasons"].items())
-    return f"nothing was persisted: {number(answer['still_dead'], 'dead letter')} still dead ({reasons})"
+def _says(answer: RetryAnswer, more_than: int | None) -> Iterator[str]:
+    if more_than is not None:
+        yield f"more than {number(more_than, 'dead letter')} are retried; each is removed once its row is committed"
+        return
+    yield (
+        f"{chosen_number(answer.retried, 'dead letter')} would be retried: {answer.persisted:,} persisted, "
+        f"{answer.duplicates:,} have their row already, {answer.still_dead:,} stay dead"
+    )
+    yield from (f"  {reason}: {count:,}" for reason, count in Counter(answer.reasons).most_common())
 
 
-def _decided(page: list[DeadLetter], fixes: Repairs, pipeline: Pipeline, repository: Repository) -> _Page:
-    result = _Page([], [], [])
-    for letter in page:
-        decision = _decide(letter, fixes, pipeline, repository)
-        if isinstance(decision, Decoded):
-            given_up = _given_up(letter, decision.record, fixes, pipeline, repository)
-            result.tried.append(_Tried(_slim(letter, fixes), decision.record, given_up))
-        elif isinstance(decision, Rejected):
-            result.bad.append((_slim(letter, fixes), decision))
-        else:
-            result.skipped.append(_slim(letter, fixes))
-    return result
-
-
-def _decide(letter: DeadLetter, fixes: Repairs, pipeline: Pipeline, repository: Repository) -> Decision:
-    fields = {**letter.fields, **fixes} if fixes else letter.fields
-    return pipeline.decode(letter.id.ms, letter.id.seq, fields, repository.device_id_max)
-
-
-def _slim(letter: DeadLetter, fixes: Repairs) -> DeadLetter:
-    """Without a firmware image in it: two pages are in memory at once."""
-    kept = [pair for pair in pairs_of(letter.fields) if pair[0] in fixes or _is_original(pair[0], letter)]
-    letter.fields.clear()
-    return letter._replace(fields=fields_of(kept))
-
-
-def _is_original(name: bytes, letter: DeadLetter) -> bool:
-    """Whether an earlier repair kept a field; a letter that was never retried has none of them."""
-    return letter.attempts > 0 and name.startswith(ORIGINAL)
-
-
-def _originals(letter: DeadLetter) -> dict[bytes, bytes]:
-    """What earlier repairs replaced."""
-    return {name: value for name, value in letter.fields.items() if _is_original(name, letter)}
-
-
-def _given_up(
-    letter: DeadLetter, record: Record, fixes: Repairs, pipeline: Pipeline, repository: Repository
-) -> str | None:
-    """Why the message as it came is discarded: repaired, it has another identity than before (or one at all)."""
-    originals = {name.removeprefix(ORIGINAL): value for name, value in _originals(letter).items()}
-    if not fixes and not originals:
-        return None
-    sent = _decide(letter, originals, pipeline, repository)
-    if isinstance(sent, Decoded) and identity(sent.record) == identity(record):
-        return None
-    return f"repaired, saved as {record.task_identifier or 'another record'}"
-
-
-def _settle(letters: DeadLetters, page: _Page, outcomes: list[Outcome], fixes: Repairs, done: _Retried) -> None:
-    """Remove or rewrite each letter of a page whose transaction is over."""
-    settled: list[tuple[DeadLetter, str | None]] = [(letter, None) for letter in page.skipped]
-    bad = list(page.bad)
-    for (letter, record, given_up), outcome in zip(page.tried, outcomes, strict=True):
-        refused = rejection(outcome, record)
-        if refused is not None:
-            bad.append((letter, refused))
-            continue
-        settled.append((letter, given_up))
-        done.persisted += not isinstance(outcome, Rejected) and outcome.outcome == "inserted"
-    admin.drop_letters(letters.stream, settled)
-    admin.rewrite_letters(letters.stream, [(letter, _anew(letters, letter, why, fixes)) for letter, why in bad])
-    done.retried += page.size
-    done.skipped += len(page.skipped)
-    done.still_dead += len(bad)
-    done.duplicates = done.retried - done.persisted - done.skipped - done.still_dead
-    done.reasons.update(why.reason for _, why in bad)
-
-
-def _anew(letters: DeadLetters, letter: DeadLetter, why: Rejected, fixes: Repairs) -> dict[bytes, bytes]:
-    """A letter's new reason and count; what `--set` replaced stays beside it as the original."""
-    originals = [
-        (ORIGINAL + name, value)
-        for name, value in pairs_of(letter.fields)
-        if name in fixes and ORIGINAL + name not in letter.fields
-    ]
-    changed = [*fixes.items(), *originals]
-    if changed and letter.packed and (packed := letters.packed(letter.letter_id)) is not None:
-        changed = [(PACKED, pack(_with(unpack(packed), changed)))]
-    about = {
-        b"_dvctl.reason": why.reason.encode(),
-        b"_dvctl.detail": why.detail.encode("utf-8", "replace"),
-        b"_dvctl.at": now().encode(),
-        b"_dvctl.attempts": b"%d" % (letter.attempts + 1),
-    }
-    return fields_of([*changed, *about.items()])
+def _says_repairs(repairs: Repairs) -> Iterator[str]:
+    yield from (f"with {name} = {value!r}" for name, value in shown_fields(repairs).items())
 
 
 def _with(parts: list[bytes], changed: list[tuple[bytes, bytes]]) -> list[bytes]:

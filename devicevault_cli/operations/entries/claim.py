@@ -1,31 +1,41 @@
-"""Pending entries in an operator's hands: taking them over, releasing them, acknowledging them by hand."""
+"""dvctl claim: move pending entries to another consumer, or release them to the next one."""
 
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field, replace
 
-from devicevault_cli.messages import Decoded
-from devicevault_cli.operations.changes.plan import Answer, Plan, Progress, chosen_number, entries, quietly, some
+from devicevault_cli.operations.answer import ChosenAnswer
+from devicevault_cli.operations.changes.change import Change, Progress, quietly
 from devicevault_cli.operations.groups.snapshots import existing_group
-from devicevault_cli.operations.monitoring.liveness import liveness_of
-from devicevault_cli.operations.named import named_consumers, named_pending, new_consumer
+from devicevault_cli.operations.monitoring.liveness import Liveness, liveness_of
+from devicevault_cli.operations.named import Named, named_consumers, named_pending, new_consumer
+from devicevault_cli.operations.wording import chosen_number, entries, some
 from devicevault_cli.paging import paged
-from devicevault_cli.pipelines import Pipeline
-from devicevault_cli.repository.repository import Repository
 from devicevault_cli.streams import admin
 from devicevault_cli.streams.group import Group
-from devicevault_cli.streams.model import LAST, EntryId, PendingEntry
+from devicevault_cli.streams.model import LAST, ZERO, EntryId, PendingEntry
 from devicevault_cli.streams.snapshot import missing
 
-GONE = "no longer on the stream"
-_MOVED = "the entries were acknowledged or claimed by others in the meantime"
+MOVED = "the entries were acknowledged or claimed by others in the meantime"
+BEYOND_MS = 1000
+"""Released entries are idle longer than claim-idle by this much."""
+
+
+@dataclass(frozen=True, slots=True)
+class ClaimAnswer(ChosenAnswer):
+    """The answer of `claim`. `gone`: entries that no longer exist on the stream, cleared from the pending list."""
+
+    claimed: Sequence[EntryId] = ()
+    released: Sequence[EntryId] = ()
+    gone: Sequence[EntryId] = ()
+    selected: int = 0
 
 
 @dataclass(frozen=True, slots=True)
 class Chosen:
-    """Which pending entries: exactly these (`ids`), those of one owner, those idle so long; all must hold."""
+    """Which pending entries: with these ids, of this owner, idle for at least so long; all must apply."""
 
     ids: Sequence[EntryId] | None = None
     owner: str | None = None
@@ -34,7 +44,7 @@ class Chosen:
     def pages(
         self, group: Group, end: EntryId = LAST, unknown: list[EntryId] | None = None
     ) -> Iterator[list[PendingEntry]]:
-        """The entries a page at a time: a pending list of a million is never held. Ids not pending go to `unknown`."""
+        """The entries, a page at a time. Ids that are not pending are added to `unknown`."""
         if self.ids is None:
             yield from group.pending_pages(end=end, count=admin.PAGE, consumer=self.owner, min_idle_ms=self.min_idle_ms)
             return
@@ -43,163 +53,127 @@ class Chosen:
             if unknown is not None:
                 unknown += (key for key in some_ids if key not in found)
             yield [
-                each
-                for each in found.values()
-                if self.owner in (None, each.consumer) and each.idle_ms >= self.min_idle_ms
+                entry
+                for entry in found.values()
+                if self.owner in (None, entry.consumer) and entry.idle_ms >= self.min_idle_ms
             ]
 
 
 @dataclass(slots=True)
 class _Count:
-    owners: Counter[str]
-    last: EntryId
-    unknown: list[EntryId]
+    """The number of chosen entries of each consumer, and the last of them."""
 
-    @property
-    def total(self) -> int:
-        return self.owners.total()
+    owners: Counter[str] = field(default_factory=Counter)
+    last: EntryId = ZERO
+    unknown: list[EntryId] = field(default_factory=list)
 
 
 def _count(group: Group, chosen: Chosen, end: EntryId = LAST, progress: Progress = quietly) -> _Count:
-    count = _Count(Counter(), EntryId(0, 0), [])
+    count = _Count()
     for page in chosen.pages(group, end, count.unknown):
-        count.owners.update(each.consumer for each in page)
-        count.last = max([count.last, *(each.id for each in page)])
-        progress(count.total)
+        count.owners.update(entry.consumer for entry in page)
+        count.last = max([count.last, *(entry.id for entry in page)])
+        progress(count.owners.total())
     return count
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ClaimEntries(Change[ClaimAnswer]):
+    """Moves the chosen entries up to `last` to `to`, or (None) sets their idle time beyond claim-idle."""
+
+    group: Group
+    chosen: Chosen
+    to: str | None
+    claim_idle_ms: int
+    owners: Mapping[str, int]
+    last: EntryId
+    progress: Progress
+
+    def still_true(self) -> bool:
+        """Entries that have become idle since do not belong to the plan; fewer than planned means that they changed."""
+        now = _count(self.group, self.chosen, self.last)
+        return all(now.owners[name] >= count for name, count in self.owners.items())
+
+    def preview(self) -> ClaimAnswer:
+        done: list[EntryId] = []
+        gone: list[EntryId] = []
+        for page in self.chosen.pages(self.group, self.last):
+            ids = [entry.id for entry in page]
+            absent = set(missing(self.group.stream, ids))
+            gone += absent.intersection(ids)
+            done += (key for key in ids if key not in absent)
+        return self._answer(done, gone)
+
+    def apply(self) -> ClaimAnswer:
+        done: list[EntryId] = []
+        gone: list[EntryId] = []
+        for page in self.chosen.pages(self.group, self.last):
+            result = admin.claim(
+                self.group,
+                [entry.id for entry in page],
+                self.to,
+                owner=self.chosen.owner,
+                min_idle_ms=self.chosen.min_idle_ms,
+                idle_ms=0 if self.to else self.claim_idle_ms + BEYOND_MS,
+            )
+            done += result.ids
+            gone += result.gone
+            self.progress(len(done))
+        return self._answer(done, gone)
+
+    def _answer(self, done: Sequence[EntryId], gone: Sequence[EntryId]) -> ClaimAnswer:
+        return replace(self.answer, claimed=done if self.to else (), released=() if self.to else done, gone=gone)
+
+    def failure(self, done: ClaimAnswer) -> str:
+        if done.claimed or done.released or done.gone:
+            return ""
+        return f"nothing was {'claimed' if self.to else 'released'}: {MOVED}"
 
 
 def plan_claim(
     group: Group, chosen: Chosen, to: str | None, *, claim_idle_ms: int = 60_000, progress: Progress = quietly
-) -> Plan:
-    """Take entries over for `to`, or (None) release them: their idle time is set beyond claim-idle.
-
-    The delivery counts stay as they are: what an operator moves was not delivered. Raises MissingGroup.
-    """
+) -> ClaimEntries:
+    """Move entries to `to`, or (None) release them. Delivery counts stay. Raises MissingGroup."""
     existing_group(group)
     count = _count(group, chosen, progress=progress)
-    done_as = "claimed" if to else "released"
     liveness = liveness_of(group)
-    consumers = liveness.consumers
-    owner = named_consumers(group, [chosen.owner] if chosen.owner else [], (each.name for each in consumers))
-    named = owner if owner.nothing else named_pending(group, chosen.ids, count.unknown)
-    alive = {consumer.name for consumer in consumers if liveness.alive(consumer)}
-    held = {name: number for name, number in count.owners.items() if name in alive}
-
-    def still_true() -> bool:
-        """Entries that grew idle meanwhile are none of this plan's; fewer than planned means that somebody acted."""
-        now = _count(group, chosen, count.last)
-        return all(now.owners[name] >= number for name, number in count.owners.items())
-
-    def preview() -> Answer:
-        """The same lists as of what would happen."""
-        answer: Answer = {"claimed": [], "released": [], "gone": []}
-        for page in chosen.pages(group, count.last):
-            gone = set(missing(group.stream, [each.id for each in page]))
-            for each in page:
-                answer["gone" if each.id in gone else done_as].append(str(each.id))
-        return answer
-
-    def apply() -> Answer:
-        answer: Answer = {"claimed": [], "released": [], "gone": []}
-        done = answer[done_as]
-        for page in chosen.pages(group, count.last):
-            result = admin.claim(
-                group,
-                [each.id for each in page],
-                to,
-                owner=chosen.owner,
-                min_idle_ms=chosen.min_idle_ms,
-                idle_ms=0 if to else claim_idle_ms + 1000,
-            )
-            done += map(str, result.ids)
-            answer["gone"] += map(str, result.gone)
-            progress(len(done))
-        return answer
-
-    says = [
-        f"{chosen_number(count.total, 'entry', 'entries')} would go to {to}, delivery counts kept"
-        if to
-        else f"{chosen_number(count.total, 'entry', 'entries')} would be released to the next live consumer",
-    ]
-    says += new_consumer(group, to, (each.name for each in consumers)) if to and count.total else []
-    says += [f"  from {name}: {entries(number)}" for name, number in count.owners.most_common(10)]
-    if held:
-        says.append(f"{entries(sum(held.values()))} of these are held by active consumers: {some(sorted(held))}")
-    return Plan(
+    total = count.owners.total()
+    named = _named(group, chosen, count.unknown, liveness)
+    return ClaimEntries(
         command=f"claim --to {to}" if to else "claim --release",
-        says=tuple(says),
-        answer={"claimed": [], "released": [], "gone": [], "selected": count.total, "unknown": list(named.unknown)},
-        size=count.total,
-        apply=apply,
-        still_true=still_true,
-        preview=preview,
+        says=tuple(_says(group, count.owners, to, liveness)),
+        answer=ClaimAnswer(selected=total, unknown=named.unknown),
+        size=total,
         named=named,
-        failure=lambda done: "" if done[done_as] or done["gone"] else f"nothing was {done_as}: {_MOVED}",
+        group=group,
+        chosen=chosen,
+        to=to,
+        claim_idle_ms=claim_idle_ms,
+        owners=count.owners,
+        last=count.last,
+        progress=progress,
     )
 
 
-def plan_ack(
-    group: Group, ids: Sequence[EntryId], pipeline: Pipeline, repository: Repository | None, why: str = "ack by hand"
-) -> Plan:
-    """Acknowledge entries by hand, saying what is given up with them; without a repository that stays unsaid."""
-    existing_group(group)
-    pending: set[EntryId] = set()
-    fate: Counter[str] = Counter()
-    for page in paged(ids, admin.PAGE):
-        here = group.pending_ids(page)
-        pending.update(here)
-        fate += _fate(group, list(here), pipeline, repository)
-    planned = [each for each in ids if each in pending]
-    named = named_pending(group, ids, [each for each in ids if each not in pending])
-
-    def still_true() -> bool:
-        return all(len(group.pending_ids(page)) == len(page) for page in paged(sorted(pending), admin.PAGE))
-
-    def apply() -> Answer:
-        acked = []
-        # What the plan did not find pending stays, should it have been delivered meanwhile: nobody was told its fate.
-        for page in paged(planned, admin.PAGE):
-            acked += admin.acknowledge_by_hand(group, page, why)
-        done = set(acked)
-        return {"acked": [str(each) for each in acked], "unknown": [str(each) for each in ids if each not in done]}
-
-    says = [f"{chosen_number(len(pending), 'entry', 'entries')} would be acknowledged and recorded as discarded"]
-    says += [f"  {entries(number)}: {what}" for what, number in fate.most_common()]
-    if len(pending) > fate[GONE]:
-        says.append("to bring one back while its entry is on the stream: dvctl replay ID")
-    return Plan(
-        command="ack",
-        says=tuple(says),
-        answer={
-            "acked": list(map(str, planned)),
-            "unknown": list(named.unknown),
-            "selected": len(pending),
-            "given_up": dict(fate),
-        },
-        size=len(pending),
-        apply=apply,
-        still_true=still_true,
-        named=named,
-        failure=lambda done: "" if done["acked"] else f"nothing was acknowledged: {_MOVED}",
-    )
+def _named(group: Group, chosen: Chosen, unknown: Sequence[EntryId], liveness: Liveness) -> Named:
+    owners = [chosen.owner] if chosen.owner else []
+    owner = named_consumers(group, owners, _names(liveness))
+    return owner if owner.nothing else named_pending(group, chosen.ids, unknown)
 
 
-def _fate(group: Group, ids: list[EntryId], pipeline: Pipeline, repository: Repository | None) -> Counter[str]:
-    """What acknowledging entries unprocessed means, in words, counted."""
-    there = group.stream.get(ids)
-    fate: Counter[str] = Counter()
-    fate.update({GONE: len(ids) - len(there)} if len(there) < len(ids) else {})
-    if repository is None:
-        fate.update({"whether they have a row is unknown without a database": len(there)} if there else {})
-        return fate
-    records = []
-    for key, entry in there.items():
-        decision = pipeline.decode(key.ms, key.seq, entry.fields, repository.device_id_max)
-        if isinstance(decision, Decoded):
-            records.append(decision.record)
-        else:
-            fate["would be rejected or skipped"] += 1
-    for rows in repository.find(records) if records else []:
-        fate["have a row already" if rows else "have NO row: these results would be lost"] += 1
-    return fate
+def _names(liveness: Liveness) -> Iterable[str]:
+    return (consumer.name for consumer in liveness.consumers)
+
+
+def _says(group: Group, owners: Counter[str], to: str | None, liveness: Liveness) -> Iterator[str]:
+    selected = chosen_number(owners.total(), "entry", "entries")
+    if to is None:
+        yield f"{selected} would be released to the next active consumer"
+    else:
+        yield f"{selected} would move to {to}, delivery counts kept"
+        yield from new_consumer(group, to, _names(liveness)) if owners else []
+    for name, held in owners.most_common(10):
+        yield f"  from {name}: {entries(held)}"
+    alive = {consumer.name for consumer in liveness.consumers if liveness.alive(consumer)}
+    if active := sorted(alive.intersection(owners)):
+        yield f"{entries(sum(owners[name] for name in active))} of these are held by active consumers: {some(active)}"

@@ -1,18 +1,28 @@
-"""Messages and dead letters as a sealed JSONL file, which `replay --file` and `publish --file` read."""
+"""dvctl export: messages or dead letters as checksummed JSON Lines, which `replay --file` and `publish --file` read."""
 
 from __future__ import annotations
 
 import base64
 from collections.abc import Iterable, Iterator
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, TextIO
 
-from devicevault_cli.operations.changes.plan import Answer, Progress, quietly
+from devicevault_cli.operations.answer import Answer
+from devicevault_cli.operations.changes.change import Progress, quietly
 from devicevault_cli.operations.entries import checksummed
+from devicevault_cli.operations.entries.fields import SECRET_FIELDS
 from devicevault_cli.operations.entries.message_files import BASE64
-from devicevault_cli.operations.entries.show import SECRET_FIELDS
 from devicevault_cli.streams.dead_letters import DeadLetter
 from devicevault_cli.streams.model import Entry, EntryId, pairs_of
+
+
+@dataclass(frozen=True, slots=True)
+class ExportAnswer(Answer):
+    """The answer of `export`. `file`: `-` is stdout, None if nothing was exported."""
+
+    exported: int
+    file: str | None
 
 
 def export_entries(
@@ -22,8 +32,8 @@ def export_entries(
     reveal: bool = False,
     replace: bool = False,
     progress: Progress = quietly,
-) -> Answer:
-    """Write entries to a file or an open stream, secret fields only if revealed. -> `exported` and `file`"""
+) -> ExportAnswer:
+    """Write entries to a file or an open stream, secret fields only if revealed."""
     lines = (_line(entry.id, entry.fields, reveal) for page in pages for entry in page)
     return _written(target, counted(lines, progress), replace=replace)
 
@@ -35,8 +45,8 @@ def export_letters(
     reveal: bool = False,
     replace: bool = False,
     progress: Progress = quietly,
-) -> Answer:
-    """Write dead letters by their first ids, with why they are dead. -> `exported` and `file`"""
+) -> ExportAnswer:
+    """Write dead letters by their first ids, with their reasons."""
     lines = (
         _line(letter.id, letter.fields, reveal)
         | {"dead": {"reason": letter.reason, "detail": letter.detail, "at": letter.at, "attempts": letter.attempts}}
@@ -45,14 +55,14 @@ def export_letters(
     return _written(target, counted(lines, progress), replace=replace)
 
 
-def _written(target: Path | TextIO, lines: Iterable[dict[str, Any]], *, replace: bool) -> Answer:
+def _written(target: Path | TextIO, lines: Iterable[dict[str, Any]], *, replace: bool) -> ExportAnswer:
     if isinstance(target, Path):
-        return {"exported": checksummed.write_sealed(target, lines, replace=replace), "file": str(target)}
-    return {"exported": checksummed.write_sealed_text(target, lines), "file": "-"}
+        return ExportAnswer(checksummed.write_sealed(target, lines, replace=replace), str(target))
+    return ExportAnswer(checksummed.write_sealed_text(target, lines), "-")
 
 
 def _line(key: EntryId, fields: dict[bytes, bytes], reveal: bool) -> dict[str, Any]:
-    """`fields` as an object, or as a list of names and values where a name stands more than once."""
+    """`fields` as an object, or as a list of names and values if a name occurs more than once."""
     pairs = [(_name(name), _value(value)) for name, value in pairs_of(fields) if reveal or name not in SECRET_FIELDS]
     shown = dict(pairs)
     return {"id": str(key), "fields": shown if len(shown) == len(pairs) else pairs}
@@ -70,7 +80,7 @@ def _value(value: bytes) -> str | dict[str, str]:
 
 
 def counted(lines: Iterable[dict[str, Any]], progress: Progress) -> Iterator[dict[str, Any]]:
-    """Pass lines through, reporting how many there were."""
+    """The same lines, reporting how many there were so far."""
     for number, line in enumerate(lines, 1):
         yield line
         progress(number)

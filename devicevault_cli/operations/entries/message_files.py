@@ -15,7 +15,7 @@ from typing import Any, NamedTuple, TextIO
 from devicevault_cli.directories import needing_tmpdir, temporary_file
 from devicevault_cli.errors import Usage
 from devicevault_cli.messages import FIRST_ID
-from devicevault_cli.operations.changes.plan import Progress, quietly
+from devicevault_cli.operations.changes.change import Progress, quietly
 from devicevault_cli.operations.entries import checksummed
 from devicevault_cli.streams.model import EntryId, fields_of
 

@@ -1,93 +1,123 @@
-"""What is delivered and not acknowledged, page by page, with what the entries are about."""
+"""dvctl pending: entries that are delivered and not acknowledged, a page at a time, with their device and job."""
 
 from __future__ import annotations
 
-import time
 from collections import Counter
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import suppress
-from typing import Any
+from dataclasses import dataclass
+from typing import Literal
 
 from devicevault_cli.errors import MissingGroup
+from devicevault_cli.operations.answer import Answer
+from devicevault_cli.operations.entries.fields import field_text
 from devicevault_cli.streams.group import Group
 from devicevault_cli.streams.model import LAST, ZERO, EntryId, PendingEntry
+from devicevault_cli.times import now_ms
 
 COUNT_PAGE = 10_000
-"""Pending entries asked for at once where they are only counted."""
+"""Pending entries read at once if they are only counted."""
+
+
+@dataclass(frozen=True, slots=True)
+class PendingRow(Answer):
+    """An element of `entries[]`. `state`: `gone` from the stream, `stuck` (idle beyond claim-idle), or `held`."""
+
+    id: EntryId
+    consumer: str
+    idle_ms: int
+    age_ms: int
+    deliveries: int
+    state: Literal["held", "stuck", "gone"]
+    device_id: str | None
+    task_identifier: str | None
+
+
+@dataclass(frozen=True, slots=True)
+class PendingPage(Answer):
+    """The answer of `pending`. `total` and `consumers` count every match; `next_from` is None on the last page."""
+
+    group: str
+    total: int
+    consumers: Mapping[str, int]
+    entries: Sequence[PendingRow]
+    next_from: EntryId | None
+
+
+@dataclass(frozen=True, slots=True)
+class PendingFilter:
+    """Which pending entries are listed: of one consumer (None: all), idle for so long, with ids from start to end."""
+
+    consumer: str | None = None
+    min_idle_ms: int = 0
+    start: EntryId = ZERO
+    end: EntryId = LAST
+
+    def pages(self, group: Group, count: int = 1000) -> Iterator[list[PendingEntry]]:
+        """The entries, at most `count` at a time. Raises MissingGroup."""
+        return group.pending_pages(self.start, self.end, count, consumer=self.consumer, min_idle_ms=self.min_idle_ms)
+
+
+ALL = PendingFilter()
 
 
 def pending(
     group: Group,
+    chosen: PendingFilter = ALL,
     *,
-    consumer: str | None = None,
-    min_idle_ms: int = 0,
     count: int = 100,
-    start: EntryId = ZERO,
-    end: EntryId = LAST,
     claim_idle_ms: int = 60_000,
     summary_only: bool = False,
-) -> dict[str, Any]:
-    """The answer of `pending -o json`: totals of what matches, and its entries, oldest first, at most `count`.
-
-    `next_from` is where the next page begins, None on the last page.
-    """
+) -> PendingPage:
+    """The totals of the entries that match, and at most `count` of them, oldest first. Without a group: none."""
     page: list[PendingEntry] = []
     try:
-        owners = _owners(group, consumer, min_idle_ms, start, end)
+        owners = _owners(group, chosen)
         if not summary_only and owners:
-            page = group.pending(start, end, count + 1, consumer=consumer, min_idle_ms=min_idle_ms)
+            page = next(chosen.pages(group, count + 1), [])
     except MissingGroup:
         owners = Counter()
     more, page = len(page) > count, page[:count]
-    about = group.stream.get(each.id for each in page) if page else {}
-    now_ms = time.time_ns() // 1_000_000
+    next_from = page[-1].id.next() if more else None
+    return PendingPage(group.name, owners.total(), owners, _rows(group, page, claim_idle_ms), next_from)
+
+
+def _rows(group: Group, page: Sequence[PendingEntry], claim_idle_ms: int) -> list[PendingRow]:
+    found = group.stream.get(entry.id for entry in page) if page else {}
+    now = now_ms()
     rows = []
-    for each in page:
-        entry = about.get(each.id)
-        state = "gone" if entry is None else "stuck" if each.idle_ms >= claim_idle_ms else "held"
-        fields = entry.fields if entry else {}
+    for entry in page:
+        message = found.get(entry.id)
+        fields = message.fields if message else {}
         rows.append(
-            {
-                "id": str(each.id),
-                "consumer": each.consumer,
-                "idle_ms": each.idle_ms,
-                "age_ms": max(0, now_ms - each.id.ms),
-                "deliveries": each.deliveries,
-                "state": state,
-                "device_id": shown(fields, b"device_id"),
-                "task_identifier": shown(fields, b"task_identifier"),
-            }
+            PendingRow(
+                entry.id,
+                entry.consumer,
+                entry.idle_ms,
+                max(0, now - entry.id.ms),
+                entry.deliveries,
+                "gone" if message is None else "stuck" if entry.idle_ms >= claim_idle_ms else "held",
+                field_text(fields, b"device_id"),
+                field_text(fields, b"task_identifier"),
+            )
         )
-    return {
-        "group": group.name,
-        "total": owners.total(),
-        "consumers": dict(owners),
-        "entries": rows,
-        "next_from": str(page[-1].id.next()) if more else None,
-    }
+    return rows
 
 
-def _owners(group: Group, consumer: str | None, min_idle_ms: int, start: EntryId, end: EntryId) -> Counter[str]:
-    """How many pending entries match, by who holds them. Redis has these numbers at hand only without a filter."""
-    if not min_idle_ms and (start, end) == (ZERO, LAST):
+def _owners(group: Group, chosen: PendingFilter) -> Counter[str]:
+    """The number of matching entries of each consumer. Redis has these numbers ready only without other filters."""
+    owner = chosen.consumer
+    if not chosen.min_idle_ms and (chosen.start, chosen.end) == (ZERO, LAST):
         owners = Counter(group.summary().consumers)
-        return owners if consumer is None else Counter({consumer: owners[consumer]} if owners[consumer] else {})
+        return owners if owner is None else Counter({owner: owners[owner]} if owners[owner] else {})
     counted: Counter[str] = Counter()
-    for page in group.pending_pages(start, end, COUNT_PAGE, consumer=consumer, min_idle_ms=min_idle_ms):
+    for page in chosen.pages(group, COUNT_PAGE):
         counted.update(entry.consumer for entry in page)
     return counted
 
 
-def all_pending(
-    group: Group, *, consumer: str | None, min_idle_ms: int, start: EntryId, end: EntryId
-) -> Iterator[dict[str, Any]]:
-    """The ids of all of them, for another command's `--ids -`: a page of them would repair a page."""
+def pending_ids(group: Group, chosen: PendingFilter) -> Iterator[EntryId]:
+    """The ids of all entries that match, for `--ids -` of another command. Without a group: none."""
     with suppress(MissingGroup):
-        for page in group.pending_pages(start, end, consumer=consumer, min_idle_ms=min_idle_ms):
-            yield from ({"id": str(each.id)} for each in page)
-
-
-def shown(fields: dict[bytes, bytes], name: bytes) -> str | None:
-    """A field's value as text; bytes that are not UTF-8 become backslash escapes."""
-    value = fields.get(name)
-    return None if value is None else value.decode("utf-8", "backslashreplace")
+        for page in chosen.pages(group):
+            yield from (entry.id for entry in page)

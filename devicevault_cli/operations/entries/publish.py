@@ -1,4 +1,4 @@
-"""Putting messages on a stream as a worker would: made up, or from a file."""
+"""dvctl publish: add messages to a stream as a worker would, made up or from a file."""
 
 from __future__ import annotations
 
@@ -11,9 +11,10 @@ from datetime import UTC, datetime
 from itertools import islice
 
 from devicevault_cli.errors import DvctlError, Usage
+from devicevault_cli.operations.answer import Answer
 from devicevault_cli.operations.changes.interruption import interruptible
-from devicevault_cli.operations.changes.plan import Answer, number
 from devicevault_cli.operations.entries.message_files import Message, Numbered, parse_line, read_messages
+from devicevault_cli.plural import number
 from devicevault_cli.streams.model import EntryId
 from devicevault_cli.streams.stream import Stream
 
@@ -23,8 +24,17 @@ PAGE = 500
 INTERRUPTED = 130
 
 
+@dataclass(frozen=True, slots=True)
+class PublishAnswer(Answer):
+    """The answer of `publish`."""
+
+    published: int
+    first_id: EntryId | None
+    last_id: EntryId | None
+
+
 class PublishStopped(DvctlError):
-    """Publishing ended before its end; the message says how far it came."""
+    """Publishing stopped early; the message says how many messages were published."""
 
     def __init__(self, message: str, exit_code: int, hint: str | None) -> None:
         super().__init__(message, hint=hint)
@@ -62,13 +72,13 @@ def sample_storage_messages(count: int, device_id: int, status: str, log: str) -
 
 
 def numbered(messages: Iterable[Message]) -> Iterator[Numbered]:
-    """Messages that come from no file, numbered from 1."""
+    """Made-up messages, numbered from 1."""
     return (Numbered(line, message) for line, message in enumerate(messages, 1))
 
 
 @dataclass(slots=True)
 class _Published:
-    """How far it came. `line`: all up to this one are on the stream; `sending`: what is on its way there."""
+    """Progress. `line`: all messages up to this line were published; `sending`: first and last line being sent."""
 
     count: int = 0
     first: EntryId | None = None
@@ -77,7 +87,7 @@ class _Published:
     sending: tuple[int, int] | None = None
 
     def add(self, page: list[Numbered], ids: list[EntryId], failed: int | None) -> None:
-        """A page was sent, up to the message that failed."""
+        """Count a page that was sent, up to the message that failed."""
         self.count += len(ids)
         if ids:
             self.first, self.last = self.first or ids[0], ids[-1]
@@ -85,15 +95,8 @@ class _Published:
         self.line = taken[-1].line if taken else self.line
         self.sending = None
 
-    def answer(self) -> Answer:
-        return {
-            "published": self.count,
-            "first_id": str(self.first) if self.first else None,
-            "last_id": str(self.last) if self.last else None,
-        }
-
     def sentence(self, *, of_file: bool) -> str:
-        """For the message of an error."""
+        """The progress, for the message of an error."""
         said = f"{number(self.count, 'message')} {'was' if self.count == 1 else 'were'} published"
         if of_file and self.count:
             said += f", up to line {self.line}"
@@ -111,10 +114,10 @@ def publish_all(
     show: Callable[[int], None],
     *,
     of_file: bool = False,
-) -> Answer:
-    """XADD, a page at a time, no faster than `rate` messages a second. -> the answer of `publish -o json`
+) -> PublishAnswer:
+    """Add messages, a page at a time, at most `rate` a second.
 
-    Raises PublishStopped, also where a signal comes: after the page that is being sent.
+    Raises PublishStopped, also after SIGINT or SIGTERM: once the current page is sent.
     """
     done = _Published()
     try:
@@ -132,7 +135,7 @@ def publish_all(
         raise _stopped(done, str(error), error.exit_code, hint, of_file=of_file) from error
     except KeyboardInterrupt as error:
         raise _stopped(done, "interrupted", INTERRUPTED, None, of_file=of_file) from error
-    return done.answer()
+    return PublishAnswer(done.count, done.first, done.last)
 
 
 def _paced(messages: Iterable[Numbered], rate: float | None) -> Iterator[list[Numbered]]:

@@ -1,15 +1,17 @@
-"""Trimming a stream no further than its floor: what some group or the table still needs stays."""
+"""dvctl trim: remove old entries that no group and not the table needs any more."""
 
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
-from typing import NamedTuple
+from dataclasses import dataclass, field, replace
+from typing import Any
 
-from devicevault_cli.messages import Decoded, Rejected, first_id
+from devicevault_cli.messages import Decoded, Rejected
 from devicevault_cli.nearest import quoted, suggestion
-from devicevault_cli.operations.changes.plan import Answer, Plan, Progress, entries, quietly
-from devicevault_cli.pipelines import Pipeline
+from devicevault_cli.operations.answer import Answer, ChangeAnswer
+from devicevault_cli.operations.changes.change import Change, Progress, quietly
+from devicevault_cli.operations.wording import entries
+from devicevault_cli.pipelines import Pipeline, original_id
 from devicevault_cli.records import Record
 from devicevault_cli.repository.repository import Repository
 from devicevault_cli.streams import admin
@@ -19,27 +21,88 @@ from devicevault_cli.streams.model import ZERO, Entry, EntryId, StreamInfo
 from devicevault_cli.streams.stream import Stream
 
 
-class Block(NamedTuple):
-    """An entry that must stay, and for whom."""
+@dataclass(frozen=True, slots=True)
+class Block(Answer):
+    """An element of `blocked_by[]`: the first entry that must stay, by whom it is needed, and why."""
 
     by: str
     id: EntryId
     why: str
 
-    def answer(self) -> dict[str, str]:
-        return {"by": self.by, "id": str(self.id), "why": self.why}
+
+@dataclass(frozen=True, slots=True)
+class TrimAnswer(ChangeAnswer):
+    """The answer of `trim`. `first_id`: of the trimmed stream, None if it is empty; a key only once it was trimmed."""
+
+    floor: EntryId
+    would_remove: int
+    removed: int
+    blocked_by: Sequence[Block]
+    first_id: EntryId | None = None
+    trimmed: bool = field(default=False, kw_only=True)
+
+    def to_dict(self) -> dict[str, Any]:
+        facts = ChangeAnswer.to_dict(self)
+        if not facts.pop("trimmed"):
+            del facts["first_id"]
+        return facts
 
 
 @dataclass(frozen=True, slots=True)
 class Keep:
-    """What stays in any case: what is younger than an id, the newest so many."""
+    """What is kept in any case: entries from an id on, and so many of the newest."""
 
     since: EntryId | None = None
     newest: int | None = None
 
 
+@dataclass(frozen=True, slots=True, kw_only=True)
+class TrimStream(Change[TrimAnswer]):
+    """Removes the entries below the floor."""
+
+    stream: Stream
+    ignored: Sequence[str]
+
+    def still_true(self) -> bool:
+        """Whether no group needs an entry below the floor, as when its position was moved back."""
+        return all(block.id >= self.answer.floor for block in group_blocks(self.stream, self.ignored))
+
+    def apply(self) -> TrimAnswer:
+        removed = admin.trim(self.stream, self.answer.floor)
+        now = self.stream.info()
+        return replace(self.answer, removed=removed, first_id=now.first_id if now else None, trimmed=True)
+
+
+def plan_trim(
+    stream: Stream,
+    letters: DeadLetters,
+    pipeline: Pipeline,
+    repository: Repository,
+    keep: Keep,
+    ignored: Sequence[str] = (),
+    progress: Progress = quietly,
+) -> TrimStream:
+    """Remove the entries below the floor, which is computed from all groups and the table."""
+    info = stream.info()
+    blocks = group_blocks(stream, ignored)
+    limit = _limit(info, blocks, keep)
+    spare = max(0, info.length - keep.newest) if info and keep.newest is not None else None
+    floor, would_remove, block = _floor(stream, limit, spare, _Table(letters, pipeline, repository), progress)
+    blocked_by = ([block] if block else []) + blocks
+    says = list(_says(stream, info, would_remove, floor, keep, ignored))
+    says += [f"blocked by {block.by}: entry {block.id} and later: {block.why}" for block in blocked_by]
+    return TrimStream(
+        command=f"trim {stream.key}",
+        says=tuple(says),
+        answer=TrimAnswer(floor, would_remove, 0, blocked_by),
+        size=would_remove,
+        stream=stream,
+        ignored=ignored,
+    )
+
+
 def group_blocks(stream: Stream, ignored: Sequence[str] = ()) -> list[Block]:
-    """For each group the oldest entry that it has not passed or still holds."""
+    """For each group the oldest entry that it still holds, or that was not delivered to it yet."""
     blocks = []
     for info in stream.groups():
         if info.name in ignored:
@@ -54,85 +117,68 @@ def group_blocks(stream: Stream, ignored: Sequence[str] = ()) -> list[Block]:
 
 
 def _oldest_held(group: Group) -> EntryId | None:
-    """Entries that are pending but gone block nothing."""
+    """The oldest pending entry that exists on the stream."""
     for page in group.pending_pages():
-        there = group.stream.get([each.id for each in page[:1]]) or group.stream.get([each.id for each in page])
-        if there:
-            return min(there)
+        ids = [entry.id for entry in page]
+        found = group.stream.get(ids[:1]) or group.stream.get(ids)
+        if found:
+            return min(found)
     return None
 
 
 class _Table:
-    """Which entries are accounted for: persisted, dead, discarded or skipped."""
+    """Which entries the table still needs: valid ones without a row, and bad ones that are not dead or discarded."""
 
     def __init__(self, letters: DeadLetters, pipeline: Pipeline, repository: Repository) -> None:
-        self.settled = letters.ids() | letters.discarded_ids()
+        self.given_up = letters.ids() | letters.discarded_ids()
         self.pipeline = pipeline
         self.repository = repository
 
-    def first_open(self, page: list[Entry]) -> Block | None:
-        """The first entry of a page that is not."""
-        open_ids: list[tuple[EntryId, str]] = []
+    def first_needed(self, page: list[Entry]) -> Block | None:
+        """The first such entry of a page."""
+        needed: list[tuple[EntryId, str]] = []
         records: list[tuple[EntryId, Record]] = []
         for entry in page:
-            if entry.id in self.settled or EntryId(*(first_id(entry.fields) or entry.id)) in self.settled:
+            if entry.id in self.given_up or original_id(entry) in self.given_up:
                 continue
-            decision = self.pipeline.decode(entry.id.ms, entry.id.seq, entry.fields, self.repository.device_id_max)
+            decision = self.pipeline.decode_entry(entry, self.repository.device_id_max)
             if isinstance(decision, Decoded):
                 records.append((entry.id, decision.record))
             elif isinstance(decision, Rejected):
-                open_ids.append((entry.id, f"neither persisted nor dead ({decision.reason})"))
+                needed.append((entry.id, f"neither persisted nor dead ({decision.reason})"))
         rows = self.repository.find([record for _, record in records]) if records else []
-        open_ids += [
+        needed += [
             (key, "neither persisted nor dead") for (key, _), found in zip(records, rows, strict=True) if not found
         ]
-        return Block(f"table {self.pipeline.table}", *min(open_ids)) if open_ids else None
+        return Block(f"table {self.pipeline.table}", *min(needed)) if needed else None
 
 
-def plan_trim(
-    stream: Stream,
-    letters: DeadLetters,
-    pipeline: Pipeline,
-    repository: Repository,
-    keep: Keep,
-    ignored: Sequence[str] = (),
-    progress: Progress = quietly,
-) -> Plan:
-    """Remove what nobody needs: the floor is computed over all groups and the table."""
-    info = stream.info()
+def _limit(info: StreamInfo | None, blocks: Sequence[Block], keep: Keep) -> EntryId:
+    """The id up to which the groups and `keep` allow trimming."""
     end = info.last_id.next() if info and info.length else ZERO
-    blocks = group_blocks(stream, ignored)
-    limits = [end, *(block.id for block in blocks)]
-    if keep.since is not None:
-        limits.append(keep.since)
-    spare = max(0, info.length - keep.newest) if info and keep.newest is not None else None
-    floor, would_remove, block = _floor(stream, min(limits), spare, _Table(letters, pipeline, repository), progress)
-    if block is not None:
-        blocks.insert(0, block)
+    return min([end, *(block.id for block in blocks), *([] if keep.since is None else [keep.since])])
 
-    def still_true() -> bool:
-        return all(each.id >= floor for each in group_blocks(stream, ignored))
 
-    def apply() -> Answer:
-        removed = admin.trim(stream, floor)
-        now = stream.info()
-        return {"removed": removed, "first_id": str(now.first_id) if now and now.first_id else None}
+def _floor(
+    stream: Stream, limit: EntryId, spare: int | None, table: _Table, progress: Progress
+) -> tuple[EntryId, int, Block | None]:
+    """The first entry that must stay, the number of entries before it, and what blocks, if the table does.
 
-    says = list(_says(stream, info, would_remove, floor, keep, ignored))
-    says += [f"blocked by {each.by}: entry {each.id} and later: {each.why}" for each in blocks]
-    return Plan(
-        command=f"trim {stream.key}",
-        says=tuple(says),
-        answer={
-            "floor": str(floor),
-            "would_remove": would_remove,
-            "removed": 0,
-            "blocked_by": [each.answer() for each in blocks],
-        },
-        size=would_remove,
-        apply=apply,
-        still_true=still_true,
-    )
+    Goes up from the oldest entry to the limit, to the first entry that the table needs, or past `spare` entries.
+    """
+    passed = 0
+    if limit == ZERO:
+        return ZERO, 0, None
+    for page in stream.pages(ZERO, limit.previous()):
+        removable = page if spare is None else page[: spare - passed]
+        block = table.first_needed(removable)
+        if block is not None:
+            return block.id, passed + sum(entry.id < block.id for entry in removable), block
+        passed += len(removable)
+        progress(passed)
+        if len(removable) < len(page):
+            return page[len(removable)].id, passed, None
+    return limit, passed, None
 
 
 def _says(
@@ -148,22 +194,3 @@ def _says(
     for name in ignored:
         if name not in groups:
             yield f"--ignore-group: {stream.key} has no group {quoted(name)}; {suggestion(name, groups, 'groups')}"
-
-
-def _floor(
-    stream: Stream, limit: EntryId, spare: int | None, table: _Table, progress: Progress
-) -> tuple[EntryId, int, Block | None]:
-    """Go up from the oldest entry to the limit, to the first one the table lacks, or until `spare` were passed."""
-    passed = 0
-    if limit == ZERO:
-        return ZERO, 0, None
-    for page in stream.pages(ZERO, limit.previous()):
-        whole = page if spare is None else page[: spare - passed]
-        block = table.first_open(whole)
-        if block is not None:
-            return block.id, passed + sum(entry.id < block.id for entry in whole), block
-        passed += len(whole)
-        progress(passed)
-        if len(whole) < len(page):
-            return page[len(whole)].id, passed, None
-    return limit, passed, None

@@ -1,15 +1,19 @@
-"""Consumers of a group: who they are, and retiring those that will not come back without losing what they hold."""
+"""consumers retire: delete consumers that will not return, after moving what they hold."""
 
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, replace
 
-from devicevault_cli.errors import MissingGroup, Usage
-from devicevault_cli.operations.changes.plan import Answer, Plan, Progress, entries, number, quietly, some
+from devicevault_cli.errors import DvctlError, Usage
+from devicevault_cli.operations.answer import ChangeAnswer, optional
+from devicevault_cli.operations.changes.change import Change, Progress, quietly, says_refused
 from devicevault_cli.operations.groups.consumer_name import lowest_free
 from devicevault_cli.operations.groups.snapshots import existing_group
 from devicevault_cli.operations.monitoring.liveness import ALIVE_MS, Liveness, liveness_of, refusal
 from devicevault_cli.operations.named import named_consumers, new_consumer
+from devicevault_cli.operations.wording import entries, some
+from devicevault_cli.plural import number
 from devicevault_cli.streams import admin
 from devicevault_cli.streams.group import Group
 from devicevault_cli.streams.model import ConsumerInfo
@@ -17,25 +21,54 @@ from devicevault_cli.streams.model import ConsumerInfo
 NAMES_A_STEP = 500
 
 
-def list_consumers(group: Group) -> Answer:
-    """The answer of `consumers -o json`; no consumers where there is no group."""
-    try:
-        liveness = liveness_of(group)
-    except MissingGroup:
-        liveness = Liveness(group, [])
-    return {
-        "group": group.name,
-        "consumers": [
-            {
-                "name": each.name,
-                "pending": each.pending,
-                "idle_ms": each.idle_ms,
-                "inactive_ms": each.inactive_ms,
-                "alive": liveness.alive(each),
-            }
-            for each in liveness.consumers
-        ],
-    }
+@dataclass(frozen=True, slots=True)
+class RetireAnswer(ChangeAnswer):
+    """The answer of `consumers retire`. `spared`: active again when it was their turn; `gone`: entries deleted since.
+
+    Both only once consumers are retired.
+    """
+
+    retired: tuple[str, ...]
+    moved: int
+    to: str
+    unknown: tuple[str, ...]
+    refused: str | None
+    gone: int | None = optional()
+    spared: tuple[str, ...] | None = optional()
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class RetireConsumers(Change[RetireAnswer]):
+    """Moves what consumers hold and deletes them, a few hundred consumers per step."""
+
+    group: Group
+    chosen: tuple[ConsumerInfo, ...]
+    dead_for_ms: int | None
+    progress: Progress
+
+    def still_true(self) -> bool:
+        """Whether the consumers still hold as much as they did."""
+        pending = {info.name: info.pending for info in self.group.consumers()}
+        return all(pending.get(info.name) == info.pending for info in self.chosen)
+
+    def apply(self) -> RetireAnswer:
+        names = [info.name for info in self.chosen]
+        retired: list[str] = []
+        spared: list[str] = []
+        moved = gone = 0
+        while names:
+            step = admin.retire(self.group, names[:NAMES_A_STEP], self.answer.to, self.dead_for_ms)
+            retired += step.retired
+            spared += [name for name in step.spared if name not in spared]
+            moved += step.moved
+            gone += step.gone
+            names = names[step.done :]
+            self.progress(moved)
+        return replace(self.answer, retired=tuple(retired), moved=moved, gone=gone, spared=tuple(spared))
+
+    def failure(self, done: RetireAnswer) -> str:
+        spared = some([*(done.spared or ())]) or "none"
+        return "" if done.retired else f"no consumer was retired: active again: {spared}"
 
 
 def plan_retire(
@@ -46,12 +79,12 @@ def plan_retire(
     to: str | None = None,
     force: bool = False,
     progress: Progress = quietly,
-) -> Plan:
+) -> RetireConsumers:
     """Delete consumers after moving what they hold to `to`; `dead_for_ms` chooses and alone decides.
 
-    Without `to`: the liveliest consumer that stays, if it is alive, else the name that the next `dvctl consume` on this
-    host takes.  Each step asks again, in Redis, whether a consumer still is dead for so long.  Refused, unless `force`,
-    where one of them may be waiting for messages.
+    Without `to`: the most recently active consumer that stays, if it is alive, else the name that the next `dvctl
+    consume` on this host takes.  Each step checks again, in Redis, whether a consumer has been idle for so long.
+    Refused, unless `force`, where one of them may be waiting for messages.
     """
     if bool(names) == (dead_for_ms is not None):
         raise Usage("give either names of consumers or --dead-for")
@@ -59,85 +92,66 @@ def plan_retire(
         raise Usage(f"--to {to} is one of the consumers to retire", hint="name another consumer with --to")
     existing_group(group)
     liveness = liveness_of(group)
-    everyone = {each.name: each for each in liveness.consumers}
-    if dead_for_ms is None:
-        chosen = [everyone[name] for name in dict.fromkeys(names) if name in everyone]
-    else:
-        chosen = [each for each in everyone.values() if each.idle_ms >= dead_for_ms and each.name != to]
-    leaving = {each.name for each in chosen}
-    heir = to or _heir(group, [each for name, each in everyone.items() if name not in leaving])
-    if heir in leaving and any(each.pending for each in chosen):
-        chosen = [each for each in chosen if each.name != heir]
-
-    def still_true() -> bool:
-        now = {each.name: each.pending for each in group.consumers()}
-        return all(now.get(each.name) == each.pending for each in chosen)
-
-    def apply() -> Answer:
-        return _retire(group, [each.name for each in chosen], heir, dead_for_ms, progress)
-
-    held = sum(each.pending for each in chosen)
-    waits = any(each in liveness.candidates for each in chosen)
-    refused = refusal(liveness, recent=False) if waits and not force else None
-    named = named_consumers(group, names, everyone)
-    says = [
-        *_says(chosen, held, heir),
-        *(new_consumer(group, heir, everyone) if held else []),
-        *([f"this would be REFUSED: {refused}; {refused.hint}"] if refused else []),
-    ]
-    return Plan(
+    known = {info.name: info for info in liveness.consumers}
+    chosen, receiver = _chosen(group, known, names, dead_for_ms, to)
+    refused = None if force else _refusal(liveness, chosen)
+    named = named_consumers(group, names, known)
+    held = sum(info.pending for info in chosen)
+    new = new_consumer(group, receiver, known) if held else []
+    return RetireConsumers(
         command="consumers retire",
-        says=tuple(says),
-        answer={
-            "retired": [each.name for each in chosen],
-            "moved": held,
-            "to": heir,
-            "unknown": list(named.unknown),
-            "refused": str(refused) if refused else None,
-        },
+        says=(*_says(chosen, held, receiver), *new, *says_refused(refused)),
+        answer=RetireAnswer(
+            retired=tuple(info.name for info in chosen),
+            moved=held,
+            to=receiver,
+            unknown=named.unknown,
+            refused=str(refused) if refused else None,
+        ),
         size=len(chosen),
-        apply=apply,
-        still_true=still_true,
         refusal=refused,
         named=named,
-        failure=_none_retired,
+        group=group,
+        chosen=chosen,
+        dead_for_ms=dead_for_ms,
+        progress=progress,
     )
 
 
-def _none_retired(answer: Answer) -> str:
-    return "" if answer["retired"] else f"no consumer was retired: active again: {some(answer['spared']) or 'none'}"
-
-
-def _says(chosen: list[ConsumerInfo], held: int, heir: str) -> Iterator[str]:
-    if chosen:
-        yield f"{number(len(chosen), 'consumer')} would be retired: {some([each.name for each in chosen])}"
+def _chosen(
+    group: Group, known: dict[str, ConsumerInfo], names: Sequence[str], dead_for_ms: int | None, to: str | None
+) -> tuple[tuple[ConsumerInfo, ...], str]:
+    """The consumers to retire, and the one that receives what they hold."""
+    if dead_for_ms is None:
+        chosen = [known[name] for name in dict.fromkeys(names) if name in known]
     else:
-        yield "nothing matched: no consumer would be retired"
-    if held:
-        yield f"{entries(held)} would move to {heir}, delivery counts and idle times kept"
-    if alive := [each.name for each in chosen if each.idle_ms < ALIVE_MS]:
-        yield f"warning: active in the last {ALIVE_MS // 1000} s; may rejoin the group: {some(alive)}"
+        chosen = [info for info in known.values() if info.idle_ms >= dead_for_ms and info.name != to]
+    receiver = to or _receiver(group, [info for info in known.values() if info not in chosen])
+    if any(info.pending for info in chosen):
+        chosen = [info for info in chosen if info.name != receiver]
+    return tuple(chosen), receiver
 
 
-def _heir(group: Group, staying: list[ConsumerInfo]) -> str:
-    liveliest = min(staying, key=lambda each: each.idle_ms, default=None)
-    if liveliest is not None and liveliest.idle_ms < ALIVE_MS:
-        return liveliest.name
+def _receiver(group: Group, staying: list[ConsumerInfo]) -> str:
+    latest = min(staying, key=lambda info: info.idle_ms, default=None)
+    if latest is not None and latest.idle_ms < ALIVE_MS:
+        return latest.name
     name, lock = lowest_free(group.stream.key, group.name)
     lock.close()
     return name
 
 
-def _retire(group: Group, names: list[str], to: str, dead_for_ms: int | None, progress: Progress) -> Answer:
-    retired: list[str] = []
-    spared: list[str] = []
-    moved = gone = 0
-    while names:
-        step = admin.retire(group, names[:NAMES_A_STEP], to, dead_for_ms)
-        retired += step.retired
-        spared += [name for name in step.spared if name not in spared]
-        moved += step.moved
-        gone += step.gone
-        names = names[step.done :]
-        progress(moved)
-    return {"retired": retired, "moved": moved, "gone": gone, "spared": spared, "to": to}
+def _refusal(liveness: Liveness, chosen: Sequence[ConsumerInfo]) -> DvctlError | None:
+    waits = any(info in liveness.candidates for info in chosen)
+    return refusal(liveness, recent=False) if waits else None
+
+
+def _says(chosen: Sequence[ConsumerInfo], held: int, receiver: str) -> Iterator[str]:
+    if chosen:
+        yield f"{number(len(chosen), 'consumer')} would be retired: {some([info.name for info in chosen])}"
+    else:
+        yield "nothing matched: no consumer would be retired"
+    if held:
+        yield f"{entries(held)} would move to {receiver}, delivery counts and idle times kept"
+    if active := [info.name for info in chosen if info.idle_ms < ALIVE_MS]:
+        yield f"warning: active in the last {ALIVE_MS // 1000} s; may rejoin the group: {some(active)}"

@@ -1,9 +1,10 @@
-"""Snapshots of a group as files: what destroy-group and reset-group leave behind, and restore-group reads."""
+"""Snapshots of a group as files: destroy-group and reset-group write them, restore-group reads them."""
 
 from __future__ import annotations
 
 import os
 import re
+import shlex
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -13,7 +14,7 @@ from typing import Any
 
 from devicevault_cli.directories import snapshot_directory
 from devicevault_cli.errors import Damaged, DvctlError, MissingGroup, Usage
-from devicevault_cli.operations.changes.plan import Progress, quietly
+from devicevault_cli.operations.changes.change import Progress, quietly
 from devicevault_cli.operations.entries import checksummed
 from devicevault_cli.operations.named import no_group
 from devicevault_cli.streams.delivery import now
@@ -27,7 +28,7 @@ VERSION = 1
 
 @dataclass(frozen=True, slots=True)
 class Snapshot:
-    """A snapshot file whose seal holds; its pending entries are read when asked for."""
+    """A snapshot file whose checksum is right; its pending entries are read when they are needed."""
 
     path: Path
     state: GroupState
@@ -53,7 +54,7 @@ class Snapshot:
 
 @contextmanager
 def _expected(path: Path) -> Iterator[None]:
-    """Raises Damaged where a file with a true seal holds something else than dvctl writes."""
+    """Raises Damaged where a file with the right checksum holds something else than dvctl writes."""
     try:
         yield
     except (LookupError, TypeError, ValueError, Usage) as error:
@@ -61,14 +62,14 @@ def _expected(path: Path) -> Iterator[None]:
 
 
 def write_snapshot(group: Group, info: GroupInfo, progress: Progress = quietly) -> Path:
-    """Write the group's whole state below the state folder. Raises DvctlError when the disk does not take it."""
+    """Write the group's whole state below the state directory. Raises DvctlError where it cannot be written."""
     path = new_path(group.name)
     checksummed.write_sealed(path, _lines(group, info, progress))
     return path
 
 
 def newest(most: int = 5) -> list[Path]:
-    """The snapshots of groups there are, the newest first; none where nobody may look."""
+    """Snapshots of groups, the newest first; none where the directory cannot be read."""
     try:
         files = list(snapshot_directory().glob("*.jsonl"))
         return sorted((file for file in files if not file.name.endswith(".rows.jsonl")), key=_age)[:most]
@@ -81,12 +82,12 @@ def _age(file: Path) -> float:
 
 
 def there() -> str:
-    """Which snapshots there are, for whoever names none."""
+    """The newest snapshots, as part of an error message."""
     return f"snapshots: {', '.join(map(str, newest())) or 'none'}"
 
 
 def new_path(name: str, suffix: str = "jsonl") -> Path:
-    """A name that no other snapshot has: what it is of, when, by which process."""
+    """A unique file name: what the snapshot is of, the time, the process."""
     safe = re.sub(r"[^A-Za-z0-9._-]+", "_", name)[:60] or "group"
     moment = datetime.now(UTC).strftime("%Y%m%dT%H%M%S.%f")
     return snapshot_directory() / f"{safe}-{moment}-{os.getpid()}.{suffix}"
@@ -109,11 +110,11 @@ def _lines(group: Group, info: GroupInfo, progress: Progress) -> Iterator[dict[s
         yield {"consumer": name}
     done = 0
     for page in held_pages(group):
-        for each in page:
-            if each.consumer not in numbers:
-                numbers[each.consumer] = len(numbers)
-                yield {"consumer": each.consumer}
-            yield {"entry": [str(each.id), numbers[each.consumer], each.delivered_at_ms, each.deliveries]}
+        for held in page:
+            if held.consumer not in numbers:
+                numbers[held.consumer] = len(numbers)
+                yield {"consumer": held.consumer}
+            yield {"entry": [str(held.id), numbers[held.consumer], held.delivered_at_ms, held.deliveries]}
         done += len(page)
         progress(done)
 
@@ -145,6 +146,18 @@ def existing_group(group: Group) -> GroupInfo:
     info = group.info()
     if info is None:
         raise MissingGroup(
-            no_group(group, (each.name for each in group.stream.groups())), hint="run `dvctl status` to list the groups"
+            no_group(group, (known.name for known in group.stream.groups())),
+            hint="run `dvctl status` to list the groups",
         )
     return info
+
+
+def as_planned(group: Group, planned: GroupInfo) -> bool:
+    """Whether the position and the number of pending entries are as planned. Raises MissingGroup."""
+    now = existing_group(group)
+    return (now.last_delivered_id, now.pending) == (planned.last_delivered_id, planned.pending)
+
+
+def restore_command(path: Path) -> str:
+    """The command that takes a change of a group back."""
+    return f"dvctl restore-group {shlex.quote(str(path))}"

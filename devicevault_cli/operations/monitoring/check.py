@@ -1,35 +1,37 @@
-"""What monitoring asks: is the group keeping up? A few values against their limits."""
+"""dvctl check: a few values against their limits, as a state for monitoring."""
 
 from __future__ import annotations
 
-import time
-from typing import Any, Literal, NamedTuple, TypeAlias
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any, TypeAlias
 
+from devicevault_cli.errors import DvctlError, Refused, WrongType
+from devicevault_cli.operations.answer import Answer, optional
+from devicevault_cli.operations.monitoring.incidents import (
+    Incident,
+    all_of,
+    missing_group,
+    of_group,
+    open_ones,
+    sentence,
+    severity,
+    table_ahead,
+)
 from devicevault_cli.operations.monitoring.lag import lag_of
-from devicevault_cli.operations.monitoring.stream_checks import Opened, for_check, nothing
+from devicevault_cli.operations.monitoring.limits import Limit, State
+from devicevault_cli.repository.repository import Repository
 from devicevault_cli.streams.dead_letters import DeadLetters
 from devicevault_cli.streams.group import Group
-from devicevault_cli.streams.model import EntryId
+from devicevault_cli.streams.model import EntryId, StreamInfo
+from devicevault_cli.times import now_ms
 
-State: TypeAlias = Literal["ok", "warning", "critical", "unknown"]
 CODES: dict[State, int] = {"ok": 0, "warning": 1, "critical": 2, "unknown": 3}
-"""Exit codes as monitoring plugins have them."""
+"""Exit codes of monitoring plugins."""
 SEVERITY: tuple[State, ...] = ("ok", "unknown", "warning", "critical")
 
-
-class Limit(NamedTuple):
-    """Above `warning` (None: never) a value is a warning, above `critical` critical."""
-
-    warning: float | None
-    critical: float
-
-    def judge(self, value: float | None) -> State:
-        """The state of a value; None is one that nobody knows."""
-        if value is None:
-            return "unknown"
-        if value > self.critical:
-            return "critical"
-        return "warning" if self.warning is not None and value > self.warning else "ok"
+OpenDatabase: TypeAlias = Callable[[], Repository | None]
+"""Opens the database; None if none is configured. Raises DvctlError."""
 
 
 DEFAULTS = {
@@ -38,36 +40,60 @@ DEFAULTS = {
     "age_s": Limit(300, 3600),
     "dead": Limit(0, 100),
 }
-"""Where no limit is given at all."""
+"""The limits if no limit is given."""
 
 
-def watch(group: Group, limits: dict[str, Limit], opened: Opened = nothing) -> dict[str, Any]:
-    """The answer of `check -o json`. Without a stream everything is 0; values without a limit are ok.
+@dataclass(frozen=True, slots=True)
+class Check(Answer):
+    """An element of `checks[]`: a value (None: unknown) and its limits. Only checks without limits have a `detail`."""
 
-    The database is opened only for an empty stream: rows beside it tell that the stream was not always empty.
+    name: str
+    status: State
+    value: float | None
+    warning: float | None = None
+    critical: float | None = None
+    detail: str | None = optional()
+
+
+@dataclass(frozen=True, slots=True)
+class CheckAnswer(Answer):
+    """The answer of `check`. `error` is why nothing could be checked; it is a key instead of `note`."""
+
+    status: State
+    stream: str
+    group: str
+    checks: Sequence[Check]
+    note: str = ""
+    error: str | None = None
+
+    def to_dict(self) -> dict[str, Any]:
+        facts = Answer.to_dict(self)
+        del facts["error" if self.error is None else "note"]
+        return facts
+
+
+def check_group(group: Group, limits: Mapping[str, Limit], open_database: OpenDatabase = lambda: None) -> CheckAnswer:
+    """Check a group. Without a stream every value is 0; a value without a limit is ok.
+
+    The database is opened only if the stream is empty: rows in the table show that it was not always empty.
     """
     values, note = _values(group)
-    checks = []
-    for name, value in values.items():
-        limit = limits.get(name)
-        checks.append(
-            {
-                "name": name,
-                "status": limit.judge(value) if limit else "ok",
-                "value": value,
-                "warning": limit.warning if limit else None,
-                "critical": limit.critical if limit else None,
-            }
-        )
-    checks += for_check(group, opened)
-    status = max((str(each["status"]) for each in checks), key=[*SEVERITY].index)  # type: ignore[arg-type]
-    return {"status": status, "stream": group.stream.key, "group": group.name, "checks": checks, "note": note}
+    checks = [_check(name, value, limits.get(name)) for name, value in values.items()]
+    checks += _checks_without_limits(group, open_database)
+    status = max((check.status for check in checks), key=SEVERITY.index)
+    return CheckAnswer(status, group.stream.key, group.name, checks, note)
+
+
+def _check(name: str, value: float | None, limit: Limit | None) -> Check:
+    if limit is None:
+        return Check(name, "ok", value)
+    return Check(name, limit.state_of(value), value, limit.warning, limit.critical)
 
 
 def _values(group: Group) -> tuple[dict[str, float | None], str]:
-    """The values, and what is to be said of them.
+    """The values and a note about them.
 
-    lag: entries not delivered; pending: delivered, not acknowledged; age_s: of the oldest of both; dead: letters."""
+    lag: undelivered entries; pending: pending entries; age_s: age of the oldest of both; dead: dead letters."""
     dead = sum(len(page) for page in DeadLetters(group.stream, group.name).pages())
     info = group.stream.info()
     if info is None:
@@ -77,41 +103,67 @@ def _values(group: Group) -> tuple[dict[str, float | None], str]:
         return {"lag": info.length, "pending": 0, "age_s": _age_s(info.first_id), "dead": dead}, "there is no group yet"
     lag = lag_of(group.stream, info, about)
     summary = group.summary()
-    oldest = min((each for each in (lag.oldest, summary.first_id) if each is not None), default=None)
+    oldest = min((key for key in (lag.oldest, summary.first_id) if key is not None), default=None)
     return {"lag": lag.entries, "pending": summary.total, "age_s": _age_s(oldest), "dead": dead}, ""
 
 
 def _age_s(oldest: EntryId | None) -> float:
-    return 0 if oldest is None else max(0.0, round(time.time() - oldest.ms / 1000, 1))
+    return 0 if oldest is None else max(0.0, round((now_ms() - oldest.ms) / 1000, 1))
 
 
-def nagios(answer: dict[str, Any]) -> list[str]:
-    """One line: the verdict, what is not ok, and performance data; `error` is why nothing is known. Names are inert."""
-    bad = [
-        each.get("detail") or f"{each['name']} is {_shown(each['value'])}"
-        for each in answer["checks"]
-        if each["status"] != "ok"
-    ]
+def _checks_without_limits(group: Group, open_database: OpenDatabase) -> list[Check]:
+    """`group` and `incidents`, which no limit can switch off."""
+    info = group.stream.info()
+    found: list[Incident] = []
+    try:
+        found = _incidents(group, info, open_database)
+        incidents = Check("incidents", severity(found), len(found), detail=sentence(found))
+    except (Refused, WrongType) as error:
+        incidents = Check("incidents", "unknown", None, detail=f"incidents cannot be read: {error}")
+    if info is None or not info.length or group.info() is not None:
+        return [Check("group", "ok", 1, detail=""), incidents]
+    return [Check("group", "critical", 0, detail=missing_group(group.name, info, found)), incidents]
+
+
+def _incidents(group: Group, info: StreamInfo | None, open_database: OpenDatabase) -> list[Incident]:
+    """Unacknowledged incidents of the group; of an empty stream also that the table has newer rows."""
+    known = all_of(group.stream)
+    found = of_group(open_ones(known), group.name)
+    if found or (info is not None and info.length):
+        return found
+    try:
+        repository = open_database()
+        return table_ahead(group.stream.key, info, repository, known) if repository is not None else []
+    except DvctlError:
+        return []  # an unreachable database is not what is checked
+
+
+# --- formats ---------------------------------------------------------------------------------------------------------
+
+
+def nagios(answer: CheckAnswer) -> list[str]:
+    """One line: the state, the reasons, and performance data. Control characters in names must be escaped already."""
+    bad = [check.detail or f"{check.name} is {_shown(check.value)}" for check in answer.checks if check.status != "ok"]
     data = " ".join(
-        f"{each['name']}={_shown(each['value'])};{_shown(each['warning'])};{_shown(each['critical'])};0"
-        for each in answer["checks"]
+        f"{check.name}={_shown(check.value)};{_shown(check.warning)};{_shown(check.critical)};0"
+        for check in answer.checks
     )
-    about = f"{answer['group']} of {answer['stream']}"
-    why = answer.get("error") or ", ".join(bad) or answer.get("note") or "keeping up"
-    said = f"DVCTL {answer['status'].upper()} - {about}: {why}"
+    about = f"{answer.group} of {answer.stream}"
+    why = answer.error or ", ".join(bad) or answer.note or "keeping up"
+    line = f"DVCTL {answer.status.upper()} - {about}: {why}"
     # The first bar begins the performance data.
-    return [said.replace("|", "/") + (f" | {data}" if data else "")]
+    return [line.replace("|", "/") + (f" | {data}" if data else "")]
 
 
-def prometheus(answer: dict[str, Any]) -> list[str]:
-    """The text format, e.g. for the textfile collector of a node exporter. Names are inert."""
-    labels = f'stream="{_escaped(answer["stream"])}",group="{_escaped(answer["group"])}"'
+def prometheus(answer: CheckAnswer) -> list[str]:
+    """The text format, e.g. for the textfile collector of a node exporter. Control characters: see `nagios`."""
+    labels = f'stream="{_escaped(answer.stream)}",group="{_escaped(answer.group)}"'
     lines = []
-    for each in answer["checks"]:
-        name = f"dvctl_check_{each['name'].replace('age_s', 'age_seconds')}"
-        value = "NaN" if each["value"] is None else _shown(each["value"])
+    for check in answer.checks:
+        name = f"dvctl_check_{check.name.replace('age_s', 'age_seconds')}"
+        value = "NaN" if check.value is None else _shown(check.value)
         lines += [f"# TYPE {name} gauge", f"{name}{{{labels}}} {value}"]
-    lines += ["# TYPE dvctl_check_status gauge", f"dvctl_check_status{{{labels}}} {CODES[answer['status']]}"]
+    lines += ["# TYPE dvctl_check_status gauge", f"dvctl_check_status{{{labels}}} {CODES[answer.status]}"]
     return lines
 
 

@@ -1,4 +1,4 @@
-"""Running named checks so that a server that is away is reported once, and waited for once."""
+"""Running the checks of one server, so that an unreachable server is reported and waited for only once."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ State: TypeAlias = Literal["ok", "warning", "problem", "unknown"]
 
 
 class Finding(NamedTuple):
-    """What a check found. `fix` is empty where nothing needs one."""
+    """What a check found. `fix` is empty if there is nothing to fix."""
 
     status: State
     detail: str
@@ -19,38 +19,40 @@ class Finding(NamedTuple):
 
 
 Check: TypeAlias = Callable[[], Finding]
+"""Raises DvctlError if the check cannot be made."""
 
 
-def examine(
+def run_checks(
     checks: Iterable[tuple[str, Check]], server: str, error: DvctlError | None = None
 ) -> Iterator[tuple[str, Finding]]:
-    """Make the checks of one server. Once it is found to be away, the checks after that are `unknown` unmade.
+    """Run the checks of one server. -> the name of each check and what it found
 
-    The first check says whether the server can be used at all: if that is a problem, the others depend on it.
-    `error`: what is known to be the matter with the server already.
+    The first check is whether the server can be used at all. If that is a problem, or once the server is unreachable,
+    the other checks are skipped and `unknown`. `error`: why the server cannot be used, if that is known already.
     """
-    why = ""
+    skipped = ""
     for number, (name, check) in enumerate(checks):
-        if why:
-            yield name, Finding("unknown", why)
+        if skipped:
+            yield name, Finding("unknown", skipped)
             continue
-        finding, away = _made(check) if error is None else (_failed(error), isinstance(error, Unavailable))
+        finding, unreachable = _run(check) if error is None else (problem(error), isinstance(error, Unavailable))
         yield name, finding
-        if away:
-            why = f"{server} is unreachable"
+        if unreachable:
+            skipped = f"{server} is unreachable"
         elif number == 0 and finding.status == "problem":
-            why = f"not examined: see {name}"
+            skipped = f"not examined: see {name}"
 
 
-def _made(check: Check) -> tuple[Finding, bool]:
-    """A finding, and whether it is that the server is away."""
+def _run(check: Check) -> tuple[Finding, bool]:
+    """Run a check. -> what it found, and whether the server is unreachable"""
     try:
         return check(), False
     except Unavailable as error:
-        return _failed(error), True
+        return problem(error), True
     except DvctlError as error:
         return Finding("unknown", str(error), error.hint or ""), False
 
 
-def _failed(error: DvctlError) -> Finding:
+def problem(error: DvctlError) -> Finding:
+    """An error as a problem, with its hint as the fix."""
     return Finding("problem", str(error), error.hint or "")

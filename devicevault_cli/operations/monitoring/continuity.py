@@ -1,21 +1,28 @@
-"""Whether a stream is what it was: what changed between two looks that must not happen. Pure, no I/O."""
+"""Whether a stream is still the one that was observed before: restarts, entries removed unread, deleted groups."""
 
 from __future__ import annotations
 
+import time
+from dataclasses import replace
 from typing import Literal, NamedTuple, TypeAlias
 
-from devicevault_cli.streams.marker import Seen
-from devicevault_cli.streams.model import ZERO
-from devicevault_cli.times import iso
+from devicevault_cli.operations.wording import entries_were
+from devicevault_cli.streams.marker import Seen, seen_now
+from devicevault_cli.streams.model import ZERO, EntryId, StreamInfo
+from devicevault_cli.streams.stream import Stream
+from devicevault_cli.times import iso, now_ms
 
 Kind: TypeAlias = Literal["stream-restarted", "stream-replaced", "group-gone", "entries-removed", "table-ahead"]
 
 RESTARTS: tuple[Kind, ...] = ("stream-restarted", "stream-replaced")
-"""After these an entry id no longer means the same entry."""
+"""After these, an entry id no longer means the same entry."""
+
+CHECK_S = 1.0
+"""How often a follower checks its stream."""
 
 
 class Change(NamedTuple):
-    """What happened, in a sentence. `unread`: entries that the group never read and cannot read any more."""
+    """An event and a sentence about it. `unread`: number of entries the group can no longer read (None: unknown)."""
 
     kind: Kind
     detail: str
@@ -25,15 +32,15 @@ class Change(NamedTuple):
 def compare(
     stream: str, group: str, before: Seen | None, now: Seen, taken: int = 0, *, sole: bool = True
 ) -> Change | None:
-    """What is wrong with `now`, given what was seen before; None where nothing is.
+    """Compare two observations of a stream and a group. -> what happened, or None if it is still the same stream
 
-    taken: entries that the caller itself read in between. sole: nobody else of the group read any meanwhile, so that
-    what was left before is a lower bound.
+    taken: entries that the caller itself read in between. sole: no other consumer of the group read any in between, so
+    that the number of entries left before is a lower bound.
     """
     if before is None or before.kind != "stream":
         return None
     if before.last_id == ZERO and now.kind != "other":
-        return None  # nothing had ever stood on the stream
+        return None  # the stream had never had an entry
     if restarted(before, now):
         return _restart(stream, group, before, now, taken, sole=sole)
     removed = removed_unread(before, now)
@@ -47,18 +54,18 @@ def compare(
 
 
 def restarted(before: Seen, now: Seen) -> bool:
-    """Whether this is no longer the stream that was seen: Redis never lowers its counters, and adds at the end."""
+    """Whether this is no longer the same stream: Redis never lowers its counters and adds entries only at the end."""
     if now.kind != "stream" or now.last_id < before.last_id:
         return True
     nothing_left = now.first_id is not None and now.first_id > before.last_id
     if before.added is not None and now.added is not None:
         return now.added < before.added or (nothing_left and now.added - before.added < now.length)
-    # Redis 6.2 counts nothing. Whoever trims a stream leaves its groups alone.
+    # Redis 6.2 has no counter. Trimming keeps the groups of a stream.
     return nothing_left and before.length > 0 and before.position is not None and now.position is None
 
 
 def removed_unread(before: Seen, now: Seen) -> int:
-    """Entries removed since then that the group had not read: at least so many."""
+    """Entries removed between two observations before the group read them: a lower bound."""
     if before.position is None:
         return 0
     old, new = before.removed_unread, now.removed_unread
@@ -68,7 +75,7 @@ def removed_unread(before: Seen, now: Seen) -> int:
     position, following = now.position or before.position, before.next_id
     if following is None or position >= following or (now.first_id is not None and now.first_id <= following):
         return 0
-    # The oldest entry that was waiting is gone, and nothing was delivered.
+    # The oldest undelivered entry is gone, and nothing was delivered.
     if before.added is not None and now.added is not None:
         return max(1, (before.left or 0) + now.added - before.added - now.length)
     nothing_left = now.first_id is None or now.first_id > before.last_id
@@ -76,14 +83,14 @@ def removed_unread(before: Seen, now: Seen) -> int:
 
 
 def never_read(before: Seen, now: Seen, taken: int) -> int | None:
-    """Entries that a restart took from the group: at least so many; None where nobody counted them."""
+    """Entries that were lost unread in a restart: a lower bound; None if they were not counted."""
     if before.position is None:
         return before.length
     if before.left is None:
         return None
     left = max(0, before.left - taken)
     if left and now.left and now.first_id is not None and now.first_id <= before.last_id:
-        return max(0, left - now.left)  # an older copy of the stream: what is there can still be read
+        return max(0, left - now.left)  # an older copy of the stream: its entries can still be read
     return left
 
 
@@ -98,7 +105,7 @@ def _restart(stream: str, group: str, before: Seen, now: Seen, taken: int, *, so
 
 
 def what_happened(stream: str, before: Seen, now: Seen) -> str:
-    """A restart in a few words."""
+    """A restart in one sentence."""
     if now.kind == "other":
         return f"stream {stream} was replaced by another type of value: its last id was {before.last_id}"
     if now.kind == "none":
@@ -126,6 +133,45 @@ def _group_gone(stream: str, group: str, before: Seen, removed: int) -> Change:
     )
 
 
-def entries_were(count: int) -> str:
-    """The subject and verb of a sentence: `1 entry was`, `2,000 entries were`."""
-    return "1 entry was" if count == 1 else f"{count:,} entries were"
+# --- a reader without a group ----------------------------------------------------------------------------------------
+
+
+class Restart(NamedTuple):
+    """A sentence about a restart, and the id after which to continue reading."""
+
+    detail: str
+    resume_after: EntryId
+
+
+class Followed:
+    """A stream followed without a group: detects that the stream restarted between two observations."""
+
+    def __init__(self, stream: Stream, info: StreamInfo | None) -> None:
+        self._stream = stream
+        self._seen = seen_now(info, None, now_ms())
+        self._next_check = time.monotonic() + CHECK_S
+
+    def restart(self, position: EntryId) -> Restart | None:
+        """Check at most once a second, given that everything up to `position` was read."""
+        if time.monotonic() < self._next_check:
+            return None
+        self._next_check = time.monotonic() + CHECK_S
+        return self.compare(self._stream.info(), position)
+
+    def compare(self, info: StreamInfo | None, position: EntryId = ZERO) -> Restart | None:
+        """Compare an observation with the one before."""
+        before, now = self._seen, seen_now(info, None, now_ms())
+        self._seen = now
+        if position > now.last_id:
+            before = replace(before, last_id=max(before.last_id, position))
+        if before.kind != "stream" or before.last_id == ZERO or not restarted(before, now):
+            return None
+        detail = what_happened(self._stream.key, before, now)
+        if now.kind == "stream" and now.added is not None and _entries_of(now) == _entries_of(before):
+            return Restart(detail, now.last_id)  # XSETID lowered the last id, the entries are the same
+        # Entries above the position were shown already, or will be.
+        return Restart(f"{detail}; following it from its start", position if ZERO < position <= now.last_id else ZERO)
+
+
+def _entries_of(seen: Seen) -> tuple[object, ...]:
+    return seen.added, seen.length, seen.first_id

@@ -1,4 +1,4 @@
-"""Incidents of a stream: recorded ones, those that only looking shows, and acknowledging them."""
+"""dvctl incidents: what happened to a stream that must not happen, as recorded or as found now; acknowledging it."""
 
 from __future__ import annotations
 
@@ -6,12 +6,14 @@ import json
 import logging
 from collections.abc import Iterable, Sequence
 from contextlib import suppress
-from dataclasses import asdict, dataclass, replace
-from typing import Any
+from dataclasses import dataclass, replace
+from typing import Literal
 
 from devicevault_cli.errors import DvctlError, Refused, Usage, WrongType
-from devicevault_cli.operations.changes.plan import Answer, Plan, number
+from devicevault_cli.operations.answer import Answer, ChangeAnswer
+from devicevault_cli.operations.changes.change import Change as PlannedChange
 from devicevault_cli.operations.monitoring.continuity import RESTARTS, Change, Kind, compare
+from devicevault_cli.plural import number
 from devicevault_cli.repository.repository import Repository
 from devicevault_cli.streams import marker
 from devicevault_cli.streams.group import Group
@@ -25,14 +27,14 @@ log = logging.getLogger("dvctl.incidents")
 NEWEST = 100
 """Rows that are compared with the end of the stream."""
 WRITTEN_BY_DEVICEVAULT = frozenset({"missed_window"})
-"""Statuses of rows that DeviceVault's scheduler writes by itself: no entry ever stood for them."""
+"""Statuses of rows that DeviceVault's scheduler writes itself: these rows never had an entry."""
 
 
 @dataclass(frozen=True, slots=True)
-class Incident:
-    """Something that happened to a stream. `id` is None for what only looking shows: nobody has recorded it yet.
+class Incident(Answer):
+    """An element of `incidents[]`. `id` is None for an incident that was found now and is not recorded yet.
 
-    `unread`: entries that the group never read and cannot read any more (None: unknown).
+    `unread`: entries that the group can no longer read (None: unknown). Times are ISO 8601 UTC.
     """
 
     id: int | None
@@ -50,20 +52,16 @@ class Incident:
 
     @property
     def severity(self) -> str:
-        """`critical`; `warning` where the evidence is only that rows are newer than the stream."""
+        """`critical`; `warning` if only newer rows in the table indicate the incident."""
         return "warning" if self.kind == "table-ahead" else "critical"
 
-    def to_dict(self) -> dict[str, Any]:
-        """An element of `incidents[]`."""
-        return asdict(self)
-
     def to_json(self) -> str:
-        """As it is recorded: without the number, which is its key."""
+        """The record: JSON without the id, which is the key of the record."""
         return json.dumps({name: value for name, value in self.to_dict().items() if name != "id"})
 
 
 def incident_of(change: Change, stream: str, group: str, before: Seen, now: Seen) -> Incident:
-    """The record of a change that was noticed between two looks."""
+    """The incident for a change between two observations."""
     return Incident(
         None,
         iso(now.at_ms),
@@ -80,7 +78,7 @@ def incident_of(change: Change, stream: str, group: str, before: Seen, now: Seen
 
 
 def read(records: dict[int, bytes]) -> list[Incident]:
-    """Recorded incidents, oldest first; what dvctl did not write is passed over."""
+    """Recorded incidents, oldest first; records that dvctl did not write are skipped."""
     found = []
     for key, record in sorted(records.items()):
         try:
@@ -96,9 +94,9 @@ def all_of(
     groups: Sequence[GroupInfo] | None = None,
     repository: Repository | None = None,
 ) -> list[Incident]:
-    """Every incident of the stream: recorded ones, and those that nobody has recorded yet.
+    """Every incident of the stream, recorded or found now. Pass `info` and `groups` if they were read already.
 
-    `info` and `groups` are what the caller knows already.  With a repository the newest rows are compared too.
+    With a repository, its newest rows are compared with the end of the stream.
     """
     recorded = read(marker.recorded(stream))
     try:
@@ -106,40 +104,40 @@ def all_of(
             info, groups = stream.info(), stream.groups()
         found = _noticed(stream, info, groups)
         if found:
-            # The looks before were several: a stream may have been deleted between them.
+            # Not read at one moment: the stream may have been deleted in between.
             info = stream.info()
             found = _noticed(stream, info, stream.groups())
     except WrongType:
         return [*recorded, *_noticed(stream, None, (), kind="other")]
     if repository is not None and not found:
-        with suppress(DvctlError):  # whether the database answers is not what is asked here
+        with suppress(DvctlError):  # an unreachable database is reported elsewhere
             found = table_ahead(stream.key, info, repository, recorded)
     return [*recorded, *found]
 
 
 def open_ones(incidents: Iterable[Incident]) -> list[Incident]:
-    """Those that nobody has acknowledged."""
+    """Unacknowledged incidents."""
     return [incident for incident in incidents if incident.acknowledged_at is None]
 
 
-def shown_open(
+def unacknowledged(
     stream: Stream, info: StreamInfo | None, groups: Sequence[GroupInfo], repository: Repository | None
-) -> list[dict[str, Any]] | None:
-    """`incidents[]` of status; None where the user may not read them, or their key holds something else."""
+) -> list[Incident] | None:
+    """Unacknowledged incidents; None, with a warning, if this user may not read them or their key has another type."""
     try:
-        return [incident.to_dict() for incident in open_ones(all_of(stream, info, groups, repository))]
+        return open_ones(all_of(stream, info, groups, repository))
     except (Refused, WrongType) as error:
         log.warning("incidents cannot be read: %s%s", error, f" ({error.hint})" if error.hint else "")
         return None
 
 
 def of_group(incidents: Iterable[Incident], group: str) -> list[Incident]:
-    """Those that concern a group: its own, and what befell the whole stream."""
+    """Incidents that concern a group: its own, and those of the whole stream."""
     return [incident for incident in incidents if incident.group in (group, "") or incident.kind in RESTARTS]
 
 
 def _noticed(stream: Stream, info: StreamInfo | None, groups: Sequence[GroupInfo], kind: str = "") -> list[Incident]:
-    """What the markers tell: the stream or a group is not what a consumer saw last. `kind`: what it is instead."""
+    """Incidents that the markers show. `kind`: of a value that is no stream."""
     there = {group.name: group for group in groups}
     found = []
     for name, before in marker.markers(stream).items():
@@ -152,9 +150,9 @@ def _noticed(stream: Stream, info: StreamInfo | None, groups: Sequence[GroupInfo
 def table_ahead(
     stream: str, info: StreamInfo | None, repository: Repository, recorded: Sequence[Incident]
 ) -> list[Incident]:
-    """Rows that are newer than the last entry that ever stood on the stream, unless a recorded incident explains them.
+    """An incident if rows are newer than the last entry ever added, unless a recorded incident explains them.
 
-    For a Redis that was flushed or restored while no consumer ran: nothing in Redis tells of it.
+    Finds a Redis that was flushed or restored while no consumer ran, which leaves no trace in Redis.
     """
     last = info.last_generated_id if info else ZERO
     rows = [moment for moment, status in repository.newest(NEWEST) if status not in WRITTEN_BY_DEVICEVAULT]
@@ -176,9 +174,9 @@ def table_ahead(
 
 
 def _times_of_entries(moments: Sequence[int]) -> bool:
-    """Whether rows carry the times of entries: milliseconds, and a small sequence number as microseconds.
+    """Whether the times of rows are those of entries: milliseconds, with a small sequence number as microseconds.
 
-    DeviceVault's own consumer writes the time of consumption, which always is later than the entry's.
+    DeviceVault's own consumer writes the time of consumption, which is always later than that of the entry.
     """
     most = 20 if len(moments) < 3 else 250
     return sum(moment % 1000 < most for moment in moments) >= 0.9 * len(moments)
@@ -192,57 +190,96 @@ def _explains(incident: Incident, newest: EntryId) -> bool:
 
 
 def sentence(found: Sequence[Incident]) -> str:
-    """The incidents in one line: the newest, and how many there are besides."""
+    """The incidents in one line: the newest, and how many more there are."""
     more = f" (and {number(len(found) - 1, 'more incident')})" if len(found) > 1 else ""
     return f"{found[-1].detail}{more}" if found else "none"
 
 
-# --- acknowledging ---------------------------------------------------------------------------------------------------
+def severity(found: Sequence[Incident]) -> Literal["critical", "warning", "ok"]:
+    """The highest severity of some incidents."""
+    if not found:
+        return "ok"
+    return "critical" if any(incident.severity == "critical" for incident in found) else "warning"
 
 
-def list_incidents(stream: Stream, repository: Repository | None, *, everything: bool) -> Answer:
-    """The answer of `incidents -o json`."""
+def missing_group(group: str, info: StreamInfo, found: Sequence[Incident]) -> str:
+    """A sentence about a stream that has entries but not this group."""
+    waiting = number(info.length, "entry waits", "entries wait")
+    known = next((incident for incident in reversed(found) if incident.kind == "group-gone"), None)
+    said = f"no group {group}: {waiting}, start `dvctl consume`"
+    return f"{said}; {known.detail}" if known else said
+
+
+# --- dvctl incidents -------------------------------------------------------------------------------------------------
+
+
+@dataclass(frozen=True, slots=True)
+class IncidentsAnswer(Answer):
+    """The answer of `incidents list`."""
+
+    incidents: Sequence[Incident]
+
+
+def list_incidents(stream: Stream, repository: Repository | None, *, everything: bool) -> IncidentsAnswer:
+    """Unacknowledged incidents; with `everything` also acknowledged ones."""
     found = all_of(stream, repository=repository)
-    return {"incidents": [incident.to_dict() for incident in (found if everything else open_ones(found))]}
+    return IncidentsAnswer(found if everything else open_ones(found))
 
 
-def plan_acknowledge(stream: Stream, ids: Sequence[int], repository: Repository | None) -> Plan:
-    """Acknowledge incidents (no ids: all, also those that nobody has recorded). Raises DvctlError for unknown ids."""
+@dataclass(frozen=True, slots=True)
+class AcknowledgeAnswer(ChangeAnswer):
+    """The answer of `incidents acknowledge`. `unrecorded`: number of incidents found now, which get an id."""
+
+    acknowledged: Sequence[int]
+    unknown: Sequence[int]
+    unrecorded: int
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class AcknowledgeIncidents(PlannedChange[AcknowledgeAnswer]):
+    """Records incidents as acknowledged."""
+
+    stream: Stream
+    incidents: Sequence[Incident]
+
+    def still_true(self) -> bool:
+        """Whether the incidents that were recorded still are."""
+        return {incident.id for incident in read(marker.recorded(self.stream))}.issuperset(self.answer.acknowledged)
+
+    def apply(self) -> AcknowledgeAnswer:
+        at = iso(now_ms())
+        done = [replace(incident, acknowledged_at=at) for incident in self.incidents]
+        recorded = {incident.id: incident.to_json() for incident in done if incident.id is not None}
+        marker.rewrite(self.stream, recorded)
+        new = [key for incident in done if incident.id is None for key in record(self.stream, incident)]
+        return replace(self.answer, acknowledged=[*recorded, *new])
+
+
+def plan_acknowledge(stream: Stream, ids: Sequence[int], repository: Repository | None) -> AcknowledgeIncidents:
+    """Acknowledge incidents; without ids all, also those not recorded yet. Raises DvctlError if no id is known."""
     found = open_ones(all_of(stream, repository=repository))
     chosen = [incident for incident in found if not ids or incident.id in ids]
-    unknown = [each for each in dict.fromkeys(ids) if each not in {incident.id for incident in found}]
+    unknown = [key for key in dict.fromkeys(ids) if key not in {incident.id for incident in found}]
     if ids and not chosen:
         raise DvctlError(
             f"no unacknowledged incident {', '.join(map(str, unknown))} of stream {stream.key}",
             hint="list them with `dvctl incidents`",
         )
-    names = [incident.id for incident in chosen if incident.id is not None]
-
-    def still_true() -> bool:
-        there = {incident.id for incident in read(marker.recorded(stream))}
-        return there.issuperset(names)
-
-    def apply() -> Answer:
-        at = iso(now_ms())
-        done = [replace(incident, acknowledged_at=at) for incident in chosen]
-        marker.rewrite(stream, {each.id: each.to_json() for each in done if each.id is not None})
-        new = [record(stream, each) for each in done if each.id is None]
-        return {"acknowledged": [*names, *(key for keys in new for key in keys)]}
-
+    known = [incident.id for incident in chosen if incident.id is not None]
     says = [f"{number(len(chosen), 'incident')} of stream {stream.key} would be acknowledged:"] if chosen else []
     says += [f"  {incident.at} {incident.kind}: {incident.detail}" for incident in chosen]
-    return Plan(
+    return AcknowledgeIncidents(
         command="incidents acknowledge",
         says=tuple(says or [f"no unacknowledged incident of stream {stream.key}"]),
-        answer={"acknowledged": names, "unknown": unknown, "unrecorded": len(chosen) - len(names)},
+        answer=AcknowledgeAnswer(known, unknown, len(chosen) - len(known)),
         size=len(chosen),
-        apply=apply,
-        still_true=still_true,
+        stream=stream,
+        incidents=chosen,
     )
 
 
 def record(stream: Stream, incident: Incident) -> list[int]:
-    """Record what nobody has recorded, and take the stream as it is now for granted. -> its number"""
+    """Record an incident that was found now, and the present state of the stream as the known one. -> its number"""
     group = Group(stream, incident.group)
     looked = marker.look(group, now_ms())
     before = Seen.from_json(looked.marker) if looked.marker else None

@@ -1,26 +1,31 @@
-"""How far a group is behind: a figure only with its source, checked against the entries that exist."""
+"""The lag of a group: Redis's figure checked against the entries that exist, or a count of them."""
 
 from __future__ import annotations
 
-from typing import Literal, NamedTuple
+from dataclasses import replace
+from typing import Literal, NamedTuple, TypeAlias
 
+from devicevault_cli.streams.marker import seen_now
 from devicevault_cli.streams.model import EntryId, GroupInfo, StreamInfo
 from devicevault_cli.streams.stream import Stream
 
 COUNT_LIMIT = 100_000
+"""Undelivered entries that are counted at most where Redis's figure cannot be used."""
 CHECK_BYTES = 8 * 1024 * 1024
-"""How much of what waits is read to check Redis's figure, in some 50 ms; beyond that it has to be plausible only."""
+"""Bytes of undelivered entries that are read at most to check Redis's figure (about 50 ms)."""
+
+LagSource: TypeAlias = Literal["redis", "counted", "unknown"]
 
 
 class Lag(NamedTuple):
-    """Undelivered entries that exist (None: unknown), where the figure is from, and the oldest of them."""
+    """Number of undelivered entries that exist (None: unknown), where it comes from, and the oldest of them."""
 
     entries: int | None
-    source: Literal["redis", "counted", "unknown"]
+    source: LagSource
     oldest: EntryId | None
 
     def seconds(self, now_ms: int) -> float | None:
-        """Age of the oldest undelivered entry; 0 without one."""
+        """Age of the oldest undelivered entry in seconds; 0 without one, None if unknown."""
         if self.entries == 0:
             return 0.0
         return None if self.oldest is None else max(0.0, (now_ms - self.oldest.ms) / 1000)
@@ -33,11 +38,11 @@ def lag_of(
     limit: int = COUNT_LIMIT,
     check_bytes: int = CHECK_BYTES,
 ) -> Lag:
-    """Redis's own figure where it agrees with what exists, else a count up to `limit`, else unknown.
+    """Redis's figure if it agrees with the entries that exist, else a count up to `limit`, else unknown.
 
-    Redis derives its figure from entries-read, which `XGROUP CREATE` and `SETID ... ENTRIESREAD` set to anything, and
-    which is wrong once entries were trimmed unread or deleted behind the position. So the figure has to be plausible,
-    and has to agree with a count as far as `check_bytes` of entries allow one.
+    Redis derives its figure from entries-read, which `XGROUP CREATE` and `SETID ... ENTRIESREAD` set to any value, and
+    which is wrong once entries were trimmed unread or deleted behind the position. Therefore the figure must be
+    plausible and must agree with a count of the first `check_bytes` of undelivered entries.
     """
     position = group.last_delivered_id
     first = stream.range(position.next(), count=1) if info.has_entries_after(position) else []
@@ -61,7 +66,7 @@ def lag_of(
 
 
 def _plausible(info: StreamInfo, group: GroupInfo) -> int | None:
-    """Redis's figure, or None where it cannot be right: an entry is behind the position, and one is not."""
+    """Redis's figure, or None if it cannot be right: entries exist before and after the position."""
     position, figure = group.last_delivered_id, group.lag
     if figure is None or info.max_deleted_id is None or info.first_id is None:
         return None
@@ -70,14 +75,12 @@ def _plausible(info: StreamInfo, group: GroupInfo) -> int | None:
 
 
 def trimmed_unread(info: StreamInfo, group: GroupInfo, lag: Lag) -> int | None:
-    """Entries that left the stream before the group read them; None where Redis cannot tell.
+    """Entries that were removed from the stream before the group read them; None if Redis cannot tell.
 
-    Redis 6.2 counts nothing. From 7.2 on (and Valkey) a group that reads past a gap counts what is missing as read: so
-    0 is certain only where nothing ever left the stream.
+    Redis 6.2 does not count. From 7.2 on (and Valkey), a group that reads past a gap counts the missing entries as
+    read: 0 is certain only if nothing was ever removed from the stream.
     """
-    if info.entries_added is None or group.entries_read is None or lag.entries is None:
+    if lag.entries is None:
         return None
-    # Entries-read may have been set to anything: no more can be missing than ever left the stream.
-    left = info.entries_added - info.length
-    unread = max(0, min(left, info.entries_added - group.entries_read - lag.entries))
-    return None if unread == 0 and left > 0 else unread
+    unread = replace(seen_now(info, group, 0), left=lag.entries).removed_unread
+    return None if unread == 0 and info.entries_added != info.length else unread

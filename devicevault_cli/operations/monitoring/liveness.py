@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from functools import cached_property
 
 from devicevault_cli.errors import ConsumerAlive, DvctlError
-from devicevault_cli.operations.changes.plan import some
+from devicevault_cli.operations.wording import some
 from devicevault_cli.pipelines import PIPELINES, is_devicevaults_own
 from devicevault_cli.streams.clients import Clients, clients_of
 from devicevault_cli.streams.group import Group

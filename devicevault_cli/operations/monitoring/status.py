@@ -1,98 +1,188 @@
-"""One look at everything: stream, groups, consumers, table, dead letters."""
+"""The state of a stream, its groups and consumers, the table and the dead letters, at one moment."""
 
 from __future__ import annotations
 
-import time
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
 from typing import Any
 
-from devicevault_cli.operations.monitoring.incidents import shown_open
-from devicevault_cli.operations.monitoring.lag import COUNT_LIMIT, lag_of, trimmed_unread
+from devicevault_cli.errors import DvctlError, Refused, Unavailable
+from devicevault_cli.operations.answer import Answer
+from devicevault_cli.operations.monitoring.incidents import Incident, unacknowledged
+from devicevault_cli.operations.monitoring.lag import COUNT_LIMIT, LagSource, lag_of, trimmed_unread
 from devicevault_cli.operations.monitoring.liveness import liveness_of
-from devicevault_cli.records import LATEST, Micros
 from devicevault_cli.repository.repository import Repository
 from devicevault_cli.streams.dead_letters import DeadLetters
 from devicevault_cli.streams.group import Group
-from devicevault_cli.streams.model import GroupInfo, StreamInfo
+from devicevault_cli.streams.model import EntryId, GroupInfo, StreamInfo
 from devicevault_cli.streams.stream import Stream
+from devicevault_cli.times import iso_micros, now_ms
 
 
-def iso(micros: Micros | None) -> str | None:
-    """ISO 8601 UTC; a year past 9999 is shown as the last moment of 9999."""
-    if micros is None:
-        return None
-    seconds, fraction = divmod(min(micros, LATEST), 1_000_000)
-    return f"{time.strftime('%Y-%m-%dT%H:%M:%S', time.gmtime(seconds))}.{fraction:06d}Z"
+@dataclass(frozen=True, slots=True)
+class StreamStatus(Answer):
+    """`stream` of `status -o json`. `entries_added` is None before Redis 7.0, `bytes` without the right to ask."""
+
+    key: str
+    length: int
+    first_id: EntryId | None
+    last_id: EntryId | None
+    last_generated_id: EntryId
+    entries_added: int | None
+    bytes: int | None
+
+
+@dataclass(frozen=True, slots=True)
+class GroupStatus(Answer):
+    """An element of `groups`. `lag`, `lag_s` and `trimmed_unread` are None where they are unknown."""
+
+    name: str
+    consumers: int
+    pending: int
+    lag: int | None
+    lag_source: LagSource
+    lag_s: float | None
+    last_delivered_id: EntryId
+    oldest_pending_id: EntryId | None
+    oldest_pending_age_ms: int | None
+    trimmed_unread: int | None
+
+
+@dataclass(frozen=True, slots=True)
+class ConsumerStatus(Answer):
+    """An element of `consumers`. `inactive_ms` is None before Redis 7.2, `alive` where it is unknown."""
+
+    group: str
+    name: str
+    pending: int
+    idle_ms: int
+    inactive_ms: int | None
+    alive: bool | None
+
+
+@dataclass(frozen=True, slots=True)
+class TableStatus(Answer):
+    """`table` of `status -o json`. `error` is why the table could not be read; only then is it among the keys."""
+
+    name: str
+    rows: int | None = None
+    latest_timestamp: str | None = None
+    error: DvctlError | None = None
+
+    def to_dict(self) -> dict[str, Any]:
+        facts = {"name": self.name, "rows": self.rows, "latest_timestamp": self.latest_timestamp}
+        return facts if self.error is None else {**facts, "error": str(self.error)}
+
+    @property
+    def summary(self) -> dict[str, Any]:
+        """The same for people, who are told the error beside it."""
+        return self.to_dict() if self.error is None else {"name": self.name, "state": database_state(self.error)}
+
+
+@dataclass(frozen=True, slots=True)
+class DeadLettersStatus(Answer):
+    """`dead` of `status -o json`: the stream of dead letters."""
+
+    key: str
+    length: int
+    bytes: int
+
+
+@dataclass(frozen=True, slots=True)
+class StatusAnswer(Answer):
+    """The answer of `status`. `stream` is None if it does not exist, `incidents` if they cannot be read."""
+
+    stream: StreamStatus | None
+    groups: Sequence[GroupStatus]
+    consumers: Sequence[ConsumerStatus]
+    table: TableStatus | None
+    dead: DeadLettersStatus
+    discarded: int
+    incidents: Sequence[Incident] | None
 
 
 def status(
     stream: Stream,
     letters: DeadLetters,
-    table: dict[str, Any] | None = None,
+    table: TableStatus | None = None,
     lag_limit: int = COUNT_LIMIT,
     repository: Repository | None = None,
-) -> dict[str, Any]:
-    """The answer of `status -o json`; `stream` is None where there is none; `table` is passed on.
+) -> StatusAnswer:
+    """Read the state of everything; `table` is passed on.
 
-    lag_limit: how many entries are counted where Redis does not know the lag. With a repository its newest rows are
+    lag_limit: how many entries are counted where Redis does not know the lag. With a repository, its newest rows are
     compared with the end of the stream.
     """
     info = stream.info()
     groups = stream.groups() if info else []
-    length = letters.length()
-    return {
-        "stream": _stream(stream, info),
-        "groups": [_group(stream, info, group, lag_limit) for group in groups if info],
-        "consumers": [
-            {
-                "group": group.name,
-                "name": each.name,
-                "pending": each.pending,
-                "idle_ms": each.idle_ms,
-                "inactive_ms": each.inactive_ms,
-                "alive": liveness.alive(each),
-            }
-            for group in groups
-            for liveness in [liveness_of(Group(stream, group.name))]
-            for each in liveness.consumers
-        ],
-        "table": table,
-        "dead": {
-            "key": letters.letters.key,
-            "length": length,
-            "bytes": (letters.letters.bytes_used() or 0) if length else 0,
-        },
-        "discarded": letters.discarded_count(),
-        "incidents": shown_open(stream, info, groups, repository),
-    }
+    return StatusAnswer(
+        _stream_status(stream, info) if info else None,
+        [_group_status(stream, info, group, lag_limit) for group in groups if info],
+        [consumer for group in groups for consumer in _consumer_statuses(Group(stream, group.name))],
+        table,
+        _dead_letters_status(letters),
+        letters.discarded_count(),
+        unacknowledged(stream, info, groups, repository),
+    )
 
 
-def _stream(stream: Stream, info: StreamInfo | None) -> dict[str, Any] | None:
-    if info is None:
-        return None
-    return {
-        "key": info.key,
-        "length": info.length,
-        "first_id": str(info.first_id) if info.first_id else None,
-        "last_id": str(info.last_id) if info.length else None,
-        "last_generated_id": str(info.last_generated_id),
-        "entries_added": info.entries_added,
-        "bytes": stream.bytes_used(),
-    }
+def _stream_status(stream: Stream, info: StreamInfo) -> StreamStatus:
+    last = info.last_id if info.length else None
+    return StreamStatus(
+        info.key, info.length, info.first_id, last, info.last_generated_id, info.entries_added, stream.bytes_used()
+    )
 
 
-def _group(stream: Stream, info: StreamInfo, group: GroupInfo, lag_limit: int) -> dict[str, Any]:
-    now_ms = time.time_ns() // 1_000_000
+def _group_status(stream: Stream, info: StreamInfo, group: GroupInfo, lag_limit: int) -> GroupStatus:
+    now = now_ms()
     lag = lag_of(stream, info, group, lag_limit)
     oldest = Group(stream, group.name).summary().first_id
-    return {
-        "name": group.name,
-        "consumers": group.consumers,
-        "pending": group.pending,
-        "lag": lag.entries,
-        "lag_source": lag.source,
-        "lag_s": lag.seconds(now_ms),
-        "last_delivered_id": str(group.last_delivered_id),
-        "oldest_pending_id": str(oldest) if oldest else None,
-        "oldest_pending_age_ms": max(0, now_ms - oldest.ms) if oldest else None,
-        "trimmed_unread": trimmed_unread(info, group, lag),
-    }
+    return GroupStatus(
+        group.name,
+        group.consumers,
+        group.pending,
+        lag.entries,
+        lag.source,
+        lag.seconds(now),
+        group.last_delivered_id,
+        oldest,
+        max(0, now - oldest.ms) if oldest else None,
+        trimmed_unread(info, group, lag),
+    )
+
+
+def _consumer_statuses(group: Group) -> list[ConsumerStatus]:
+    liveness = liveness_of(group)
+    return [
+        ConsumerStatus(
+            group.name,
+            consumer.name,
+            consumer.pending,
+            consumer.idle_ms,
+            consumer.inactive_ms,
+            liveness.alive(consumer),
+        )
+        for consumer in liveness.consumers
+    ]
+
+
+def _dead_letters_status(letters: DeadLetters) -> DeadLettersStatus:
+    length = letters.length()
+    return DeadLettersStatus(letters.letters.key, length, (letters.letters.bytes_used() or 0) if length else 0)
+
+
+def table_status(name: str, opened: Callable[[], Repository]) -> TableStatus:
+    """Read the table; if the database is unreachable or refuses, that is its status."""
+    try:
+        repository = opened()
+        rows, latest = repository.count(), repository.latest_timestamp()
+    except DvctlError as error:
+        return TableStatus(name, error=error)
+    return TableStatus(name, rows, None if latest is None else iso_micros(latest))
+
+
+def database_state(error: DvctlError) -> str:
+    """What is wrong with a database, in a word or two."""
+    if isinstance(error, Unavailable):
+        return "unreachable"
+    return "refused" if isinstance(error, Refused) else "not usable"

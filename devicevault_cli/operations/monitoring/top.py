@@ -1,94 +1,131 @@
-"""A group as it works: what `status` knows, looked at again and again, and what changed between the looks."""
+"""dvctl top: the state of one group, its rates, and its newest dead letters, read periodically."""
 
 from __future__ import annotations
 
 import time
 from collections import deque
-from typing import Any, NamedTuple
+from collections.abc import Callable, Iterable, Sequence
+from dataclasses import dataclass
+from threading import Event, Thread
+from typing import NamedTuple
 
-from devicevault_cli.operations.entries.pending import shown
-from devicevault_cli.operations.monitoring.followed import Followed
-from devicevault_cli.operations.monitoring.status import status
+from devicevault_cli.errors import DvctlError
+from devicevault_cli.operations.answer import Answer
+from devicevault_cli.operations.entries.fields import field_text
+from devicevault_cli.operations.monitoring.continuity import Followed
+from devicevault_cli.operations.monitoring.status import (
+    ConsumerStatus,
+    DeadLettersStatus,
+    GroupStatus,
+    StreamStatus,
+    status,
+)
+from devicevault_cli.repository.repository import Repository
 from devicevault_cli.streams.dead_letters import DeadLetters, read_letter
 from devicevault_cli.streams.group import Group
 from devicevault_cli.streams.model import EntryId
 from devicevault_cli.times import iso, now_ms
 
 WINDOW_S = 15.0
-"""Over how long a rate is taken: short enough to follow a change, long enough to be calm."""
-FAILURES = 30
-"""Dead letters that are looked through for this group's newest: each holds a whole message."""
+"""The period over which a rate is averaged."""
+LETTERS_READ = 30
+"""Newest dead letters that are read to find those of the group: each contains a whole message."""
 LAG_LIMIT = 10_000
-NOTICES = 3
+RESTARTS_SHOWN = 3
+PROBE_S = 5.0
+"""How often the database is checked."""
 
 
-class Point(NamedTuple):
-    """What was counted at one moment; None where Redis cannot tell."""
+class Sample(NamedTuple):
+    """Counters at one moment of time.monotonic(); None if Redis cannot tell."""
 
     at: float
     added: int | None
-    settled: int | None
+    processed: int | None
 
 
 class Rates(NamedTuple):
-    """Messages a second; and how long until nothing is left at this pace (None: unknown, or never)."""
+    """Messages a second, and the time until nothing is left at these rates (None: unknown, or never)."""
 
     arriving: float | None = None
-    settling: float | None = None
+    processed: float | None = None
     caught_up_s: float | None = None
 
 
-class Live:
-    """Looks at one group; the rates are those of the last seconds."""
+@dataclass(frozen=True, slots=True)
+class RecentDeadLetter(Answer):
+    """A dead letter of the group. `at`: ISO 8601 UTC."""
+
+    id: EntryId
+    reason: str
+    device_id: str | None
+    at: str
+    detail: str
+
+
+@dataclass(frozen=True, slots=True)
+class TopAnswer(Answer):
+    """What `top` shows, the most active consumers first. `stream` and `group` are None if they do not exist."""
+
+    stream: StreamStatus | None
+    group: GroupStatus | None
+    consumers: Sequence[ConsumerStatus]
+    dead: DeadLettersStatus
+    discarded: int
+    rates: Rates
+    failures: Sequence[RecentDeadLetter]
+    incidents: Sequence[str]
+
+
+class Top:
+    """Reads the state of one group periodically; rates are averages over the last seconds."""
 
     def __init__(self, group: Group) -> None:
         self.group = group
         self._letters = DeadLetters(group.stream, group.name)
-        self._points: deque[Point] = deque()
-        self._newest: tuple[tuple[EntryId, int] | None, list[dict[str, Any]]] = (None, [])
+        self._samples: deque[Sample] = deque()
+        self._newest: tuple[tuple[EntryId, int] | None, list[RecentDeadLetter]] = (None, [])
         self._followed: Followed | None = None
-        self._notices: deque[str] = deque(maxlen=NOTICES)
+        self._restarts: deque[str] = deque(maxlen=RESTARTS_SHOWN)
 
-    def look(self, failures: int) -> dict[str, Any]:
-        """One look: stream, group (None: there is none), consumers, dead, rates, and the newest dead letters."""
-        answer = status(self.group.stream, self._letters, lag_limit=LAG_LIMIT)
-        self._notice()
-        (group,) = [each for each in answer["groups"] if each["name"] == self.group.name] or [None]
-        return {
-            "stream": answer["stream"],
-            "group": group,
-            "consumers": [each for each in answer["consumers"] if each["group"] == self.group.name],
-            "dead": answer["dead"],
-            "discarded": answer["discarded"],
-            "rates": self._rates(answer["stream"], group),
-            "failures": self._failures(failures),
-            "incidents": [incident["detail"] for incident in answer["incidents"] or ()] or [*self._notices],
-        }
+    def read(self, failures: int) -> TopAnswer:
+        """Read the present state, with at most so many dead letters."""
+        found = status(self.group.stream, self._letters, lag_limit=LAG_LIMIT)
+        self._detect_restart()
+        group = next((group for group in found.groups if group.name == self.group.name), None)
+        return TopAnswer(
+            found.stream,
+            group,
+            most_active_first(consumer for consumer in found.consumers if consumer.group == self.group.name),
+            found.dead,
+            found.discarded,
+            self._rates(found.stream, group),
+            self._failures(failures),
+            [incident.detail for incident in found.incidents or ()] or [*self._restarts],
+        )
 
-    def _notice(self) -> None:
-        """What was counted before a restart says nothing about the stream that there is now."""
+    def _detect_restart(self) -> None:
+        """After a restart, earlier samples say nothing about the present stream."""
         info = self.group.stream.info()
         if self._followed is None:
             self._followed = Followed(self.group.stream, info)
         elif restart := self._followed.compare(info):
-            self._points.clear()
+            self._samples.clear()
             self._newest = (None, [])
-            self._notices.append(f"{iso(now_ms())} {restart.detail}")
+            self._restarts.append(f"{iso(now_ms())} {restart.detail}")
 
-    def _rates(self, stream: dict[str, Any] | None, group: dict[str, Any] | None) -> Rates:
-        left = None if group is None or group["lag"] is None else group["lag"] + group["pending"]
-        # Before Redis 7.0 nobody counts what was added; the length does, as long as nothing is trimmed.
-        added = (
-            None if stream is None else stream["length"] if stream["entries_added"] is None else stream["entries_added"]
-        )
-        settled = None if added is None or left is None else added - left
-        self._points.append(Point(time.monotonic(), added, settled))
-        while self._points[-1].at - self._points[0].at > WINDOW_S:
-            self._points.popleft()
-        return rates(self._points[0], self._points[-1], left)
+    def _rates(self, stream: StreamStatus | None, group: GroupStatus | None) -> Rates:
+        left = None if group is None or group.lag is None else group.lag + group.pending
+        # Redis before 7.0 does not count added entries; the length is the same as long as nothing is trimmed.
+        added = None if stream is None else stream.length if stream.entries_added is None else stream.entries_added
+        processed = None if added is None or left is None else added - left
+        self._samples.append(Sample(time.monotonic(), added, processed))
+        while self._samples[-1].at - self._samples[0].at > WINDOW_S:
+            self._samples.popleft()
+        return rates(self._samples[0], self._samples[-1], left)
 
-    def _failures(self, count: int) -> list[dict[str, Any]]:
-        """Read again only where something was added or removed."""
+    def _failures(self, count: int) -> list[RecentDeadLetter]:
+        """The newest dead letters of the group, read again only if any was added or removed."""
         info = self._letters.letters.info()
         if info is None:
             return []
@@ -97,30 +134,61 @@ class Live:
             self._newest = (state, self._read_failures(count))
         return self._newest[1]
 
-    def _read_failures(self, count: int) -> list[dict[str, Any]]:
-        letters = [read_letter(entry) for entry in reversed(self._letters.letters.last(FAILURES))]
+    def _read_failures(self, count: int) -> list[RecentDeadLetter]:
+        letters = map(read_letter, reversed(self._letters.letters.last(LETTERS_READ)))
         return [
-            {
-                "id": str(letter.id),
-                "reason": letter.reason,
-                "device_id": shown(letter.fields, b"device_id"),
-                "at": letter.at,
-                "detail": letter.detail,
-            }
+            RecentDeadLetter(
+                letter.id, letter.reason, field_text(letter.fields, b"device_id"), letter.at, letter.detail
+            )
             for letter in letters
             if letter is not None and letter.group == self.group.name
         ][:count]
 
 
-def rates(first: Point, last: Point, left: int | None) -> Rates:
-    """What happened between two points. A count that went back (a trim, a reset) gives no rate."""
+def most_active_first(consumers: Iterable[ConsumerStatus]) -> list[ConsumerStatus]:
+    """Consumers that are alive first, then those that hold the most entries."""
+    return sorted(consumers, key=lambda consumer: (not consumer.alive, -consumer.pending, consumer.name))
+
+
+def rates(first: Sample, last: Sample, left: int | None) -> Rates:
+    """The rates between two samples. A counter that decreased (after a trim or reset) gives no rate."""
     seconds = last.at - first.at
-    arriving, settling = _rate(first.added, last.added, seconds), _rate(first.settled, last.settled, seconds)
-    if left is None or settling is None or arriving is None:
-        return Rates(arriving, settling)
-    gaining = settling - arriving
-    return Rates(arriving, settling, 0.0 if left == 0 else left / gaining if gaining > 0 else None)
+    arriving, processed = _rate(first.added, last.added, seconds), _rate(first.processed, last.processed, seconds)
+    if left is None or processed is None or arriving is None:
+        return Rates(arriving, processed)
+    gaining = processed - arriving
+    return Rates(arriving, processed, 0.0 if left == 0 else left / gaining if gaining > 0 else None)
 
 
 def _rate(before: int | None, now: int | None, seconds: float) -> float | None:
     return None if before is None or now is None or now < before or seconds <= 0 else (now - before) / seconds
+
+
+class DatabaseProbe:
+    """Checks the database periodically in its own thread, so that a database that hangs does not stop the screen."""
+
+    def __init__(self, opened: Callable[[], Repository] | None) -> None:
+        self._opened = opened
+        self._ended = Event()
+        self.error: DvctlError | None = None
+
+    def __enter__(self) -> DatabaseProbe:
+        if self._opened is not None:
+            Thread(target=self._run, args=(self._opened,), name="database-probe", daemon=True).start()
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._ended.set()
+
+    def _run(self, opened: Callable[[], Repository]) -> None:
+        repository: Repository | None = None
+        while not self._ended.is_set():
+            try:
+                repository = repository or opened()
+                repository.check(writing=False)
+                self.error = None
+            except DvctlError as error:
+                self.error = error
+            self._ended.wait(PROBE_S)
+        if repository is not None:
+            repository.close()

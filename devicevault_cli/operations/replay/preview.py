@@ -1,4 +1,4 @@
-"""What persisting entries would do, in numbers: the part of a plan that knows the database."""
+"""What a replay would do, in numbers: the part of a plan that asks the database."""
 
 from __future__ import annotations
 
@@ -6,11 +6,11 @@ from collections import Counter
 from collections.abc import Iterable
 from dataclasses import dataclass, field
 
-from devicevault_cli.messages import Decoded, Rejected
+from devicevault_cli.messages import Decision, Decoded, Rejected
 from devicevault_cli.operations.save import UNENCODABLE, conflicting
 from devicevault_cli.pipelines import Pipeline
 from devicevault_cli.records import Record, identity
-from devicevault_cli.repository.repository import Repository, Saved
+from devicevault_cli.repository.repository import Repository
 from devicevault_cli.streams.model import Entry
 
 REMEMBERED = 1_000_000
@@ -18,24 +18,34 @@ REMEMBERED = 1_000_000
 
 
 @dataclass(slots=True)
-class Census:
-    """Entries by what would become of them; every entry is in exactly one of inserts, present, rejected, skipped."""
+class ReplayPreview:
+    """Entries by outcome: each is in exactly one of inserts, present, rejected, skipped. Only reads.
 
+    present: has a row, or repeats an identity that is inserted.  conflicting: those of `present` whose row has another
+    device or status.
+    """
+
+    pipeline: Pipeline
+    repository: Repository
     entries: int = 0
     inserts: int = 0
     present: int = 0
     conflicting: int = 0
     skipped: int = 0
     rejected: Counter[str] = field(default_factory=Counter)
-    _seen: set[int] = field(default_factory=set)
-    _devices: dict[int, bool] = field(default_factory=dict)
+    _inserted: set[int] = field(default_factory=set)
+    _known_devices: dict[int, bool] = field(default_factory=dict)
 
-    def add(self, page: Iterable[Entry], pipeline: Pipeline, repository: Repository) -> None:
-        """Judge a page of entries. Only reads; an identity that comes twice is inserted once."""
+    def add(self, page: Iterable[Entry]) -> None:
+        """Count a page of entries."""
+        device_id_max = self.repository.device_id_max
+        self.add_decisions(self.pipeline.decode_entry(entry, device_id_max) for entry in page)
+
+    def add_decisions(self, decisions: Iterable[Decision]) -> None:
+        """Count a page of decoded entries."""
         records: list[Record] = []
-        for entry in page:
+        for decision in decisions:
             self.entries += 1
-            decision = pipeline.decode(entry.id.ms, entry.id.seq, entry.fields, repository.device_id_max)
             if isinstance(decision, Decoded):
                 records.append(decision.record)
             elif isinstance(decision, Rejected):
@@ -44,29 +54,28 @@ class Census:
                 self.skipped += 1
         if not records:
             return
-        self._ask_for_devices(records, repository)
-        encodable = repository.encodable(records)
-        for record, rows, fits in zip(records, repository.find(records), encodable, strict=True):
-            self._judge(record, bool(rows), self._devices[record.device_id], fits)
-            if rows and conflicting(Saved("duplicate", rows[0]), record):
-                self.conflicting += 1
+        self._look_up_devices(records)
+        encodable = self.repository.encodable(records)
+        for record, rows, fits in zip(records, self.repository.find(records), encodable, strict=True):
+            self._count(record, bool(rows), fits)
+            self.conflicting += bool(rows) and conflicting(rows[0], record)
 
-    def _ask_for_devices(self, records: list[Record], repository: Repository) -> None:
-        """Each device once: they are few, and a plan may age anyway."""
-        new = {record.device_id for record in records} - self._devices.keys()
+    def _look_up_devices(self, records: list[Record]) -> None:
+        """Look up each device once: they are few, and a plan may age anyway."""
+        new = {record.device_id for record in records} - self._known_devices.keys()
         if new:
-            known = repository.known_devices(new)
-            self._devices.update((device, device in known) for device in new)
+            known = self.repository.known_devices(new)
+            self._known_devices.update((device, device in known) for device in new)
 
-    def _judge(self, record: Record, there: bool, device_known: bool, encodable: bool) -> None:
+    def _count(self, record: Record, has_row: bool, encodable: bool) -> None:
         key = hash(identity(record))
-        if there or key in self._seen:
+        if has_row or key in self._inserted:
             self.present += 1
-        elif not device_known:
+        elif not self._known_devices[record.device_id]:
             self.rejected["unknown-device"] += 1
         elif not encodable:
             self.rejected[UNENCODABLE.reason] += 1
         else:
             self.inserts += 1
-            if len(self._seen) < REMEMBERED:
-                self._seen.add(key)
+            if len(self._inserted) < REMEMBERED:
+                self._inserted.add(key)

@@ -1,51 +1,55 @@
-"""Replaying: chosen entries go straight to the table, or as copies onto the stream; no group is touched."""
+"""replay: save chosen entries straight to the table; no group is touched."""
 
 from __future__ import annotations
 
 import logging
 import time
 from collections import Counter
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Mapping
 from contextlib import closing
 from dataclasses import dataclass, field
 
 from devicevault_cli.errors import RecordRejected
-from devicevault_cli.messages import Decision, Decoded, Rejected
-from devicevault_cli.operations.changes.interruption import interruptible
-from devicevault_cli.operations.changes.plan import Answer, Plan, Progress, chosen_number, entries, number, quietly
-from devicevault_cli.operations.rate_limit import Pace
-from devicevault_cli.operations.replay.preview import Census
+from devicevault_cli.messages import Decoded, Rejected
+from devicevault_cli.operations.answer import ChosenAnswer
+from devicevault_cli.operations.changes.change import Change, Progress, quietly
+from devicevault_cli.operations.named import NO_NAMES
+from devicevault_cli.operations.rate_limit import RateLimiter
+from devicevault_cli.operations.replay.preview import ReplayPreview
 from devicevault_cli.operations.replay.selection import Source
-from devicevault_cli.operations.save import Outcome, conflicting, rejection, save_ahead
-from devicevault_cli.paging import paged
+from devicevault_cli.operations.save import Outcome, conflicting, rejection, save_batches
+from devicevault_cli.operations.wording import chosen_number, entries, entries_were
 from devicevault_cli.pipelines import Pipeline
+from devicevault_cli.plural import number
 from devicevault_cli.records import Record
 from devicevault_cli.repository.repository import Repository
-from devicevault_cli.streams import admin
-from devicevault_cli.streams.model import Entry, EntryId
+from devicevault_cli.streams.model import Entry
 from devicevault_cli.streams.prefetch import read_ahead
-from devicevault_cli.streams.stream import Stream
 
 log = logging.getLogger("dvctl.replay")
 
 BATCH, BATCH_BYTES = 1000, 16 * 1024 * 1024
-"""Records in one transaction, and what their logs may take together."""
-MOST_COPIES = 3
-"""A message republished so often already is not republished again: somebody feeds a loop."""
+"""Records in one transaction, and the bytes of their logs together."""
 
 
 @dataclass(frozen=True, slots=True)
 class ReplayOptions:
-    """`missing`: only what has no row. `overwrite`: replace a row that speaks of another device or status."""
+    """missing: only entries without a row.  overwrite: replace a row that has another device or status.
+
+    rate: at most so many entries per second.
+    """
 
     missing: bool = False
     overwrite: bool = False
     rate: float | None = None
 
 
-@dataclass(slots=True)
-class Replayed:
-    """What a replay did; selected = inserted + duplicates + skipped + the sum of rejected."""
+@dataclass(frozen=True, slots=True)
+class ReplayAnswer(ChosenAnswer):
+    """The answer of `replay`; selected = inserted + duplicates + skipped + the sum of rejected.
+
+    `overwritten` and `conflicting` are among the duplicates.
+    """
 
     selected: int = 0
     inserted: int = 0
@@ -53,24 +57,116 @@ class Replayed:
     overwritten: int = 0
     conflicting: int = 0
     skipped: int = 0
+    rejected: Mapping[str, int] = field(default_factory=dict)
+
+
+@dataclass(slots=True)
+class _Done:
+    """Entries by what became of them, so far; `counts` by the names of the answer."""
+
+    counts: Counter[str] = field(default_factory=Counter)
     rejected: Counter[str] = field(default_factory=Counter)
 
     @property
     def saved(self) -> int:
-        """Entries whose transaction is over."""
-        return self.inserted + self.duplicates
+        """Entries whose transaction is committed."""
+        return self.counts["inserted"] + self.counts["duplicates"]
 
-    def answer(self) -> Answer:
-        """The keys of `replay -o json`; an overwritten row is one of the duplicates."""
-        return {
-            "selected": self.selected,
-            "inserted": self.inserted,
-            "duplicates": self.duplicates,
-            "overwritten": self.overwritten,
-            "conflicting": self.conflicting,
-            "skipped": self.skipped,
-            "rejected": dict(self.rejected),
-        }
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Replay(Change[ReplayAnswer]):
+    """Saves the entries of a source.
+
+    The plan's numbers may age: each record is looked up again in the transaction that saves it.
+    """
+
+    source: Source
+    pipeline: Pipeline
+    repository: Repository
+    options: ReplayOptions
+    progress: Progress
+
+    def apply(self) -> ReplayAnswer:
+        done = _Done()
+        try:
+            self._save(done)
+        except BaseException:
+            log.warning(
+                "at least %s replayed; run the command again to continue: existing rows are not duplicated",
+                entries_were(done.saved),
+            )
+            raise
+        return ReplayAnswer(
+            selected=done.counts["selected"],
+            inserted=done.counts["inserted"],
+            duplicates=done.counts["duplicates"],
+            overwritten=done.counts["overwritten"],
+            conflicting=done.counts["conflicting"],
+            skipped=done.counts["skipped"],
+            rejected=done.rejected,
+            unknown=tuple(map(str, self.source.unknown)),
+        )
+
+    def _save(self, done: _Done) -> None:
+        limiter = RateLimiter(self.options.rate)
+        limited = 0
+        with closing(read_ahead(self.source())) as pages:
+            wanted = (_wanted(page, self.pipeline, self.repository, self.options) for page in pages)
+            batches = self._batches(wanted, done, limiter.at_once(BATCH))
+            for records, outcomes in save_batches(self.repository, batches):
+                for record, outcome in zip(records, outcomes, strict=True):
+                    self._count(record, outcome, done)
+                selected = done.counts["selected"]
+                self.progress(selected)
+                time.sleep(limiter.after(selected - limited))
+                limited = selected
+
+    def _batches(
+        self, pages: Iterable[list[Entry]], done: _Done, most: int
+    ) -> Iterator[tuple[list[Record], list[Record]]]:
+        """Batches of records, each twice: what `save_batches` saves and the value that belongs to it."""
+        records: list[Record] = []
+        size = 0
+        for page in pages:
+            for entry in page:
+                done.counts["selected"] += 1
+                decision = self.pipeline.decode_entry(entry, self.repository.device_id_max)
+                if isinstance(decision, Decoded):
+                    records.append(decision.record)
+                    size += len(decision.record.log)
+                    if len(records) >= most or size > BATCH_BYTES:
+                        yield records, records
+                        records, size = [], 0
+                elif isinstance(decision, Rejected):
+                    done.rejected[decision.reason] += 1
+                else:
+                    done.counts["skipped"] += 1
+        yield records, records
+
+    def _count(self, record: Record, outcome: Outcome, done: _Done) -> None:
+        bad = rejection(outcome, record)
+        if bad is not None or isinstance(outcome, Rejected):
+            done.rejected[bad.reason if bad else ""] += 1
+        elif outcome.outcome == "inserted":
+            done.counts["inserted"] += 1
+        else:
+            conflicts = conflicting(outcome.existing, record)
+            if conflicts and self.options.overwrite and outcome.existing is not None:
+                try:
+                    done.counts["overwritten"] += self.repository.overwrite(outcome.existing, record)
+                except RecordRejected:  # the row stays as it was
+                    done.rejected["database-rejected"] += 1
+                    return
+            done.counts["duplicates"] += 1
+            done.counts["conflicting"] += conflicts
+
+    def failure(self, done: ReplayAnswer) -> str:
+        if done.inserted or done.duplicates or done.skipped:
+            return ""
+        if not done.selected:
+            return "nothing was persisted: the entries are no longer on the stream"
+        reasons = ", ".join(f"{reason} {count:,}" for reason, count in done.rejected.items())
+        return f"nothing was persisted: {entries(done.selected)} rejected ({reasons})"
 
 
 def plan_replay(
@@ -81,205 +177,64 @@ def plan_replay(
     progress: Progress = quietly,
     *,
     most: int | None = None,
-) -> Plan:
-    """Persist entries by the code that consume uses, with the entry's own time.
+) -> Replay:
+    """Save entries through the consumer's write path, with the time of each entry.
 
-    The plan's numbers may age: each record is judged anew in the transaction that saves it, so nothing comes twice.
-    Of more than `most` entries there are none: to work them out costs nearly as much as the replay.
+    Of more than `most` entries the plan has no numbers: to work them out costs nearly as much as the replay.
     """
-    census = Census()
-
-    def apply() -> Answer:
-        done = Replayed()
-        try:
-            _replay(source, pipeline, repository, options, progress, done)
-        except BaseException:
-            log.warning(
-                "at least %s replayed; run the command again to continue: existing rows are not duplicated",
-                _were(done.saved),
-            )
-            raise
-        return done.answer() | {"unknown": [*map(str, source.unknown)]}
-
+    preview = ReplayPreview(pipeline, repository)
     for page in source():
-        census.add(_wanted(page, pipeline, repository, options), pipeline, repository)
-        progress(census.entries)
-        if most is not None and census.entries > most:
-            says: tuple[str, ...] = (
-                f"more than {entries(most)} are replayed; each is judged in the transaction that saves it",
-            )
-            return Plan("replay", says, {}, census.entries, apply, still_true=lambda: True, failure=_all_rejected)
-    planned = Replayed(
-        census.entries,
-        census.inserts,
-        census.present,
-        census.conflicting if options.overwrite else 0,
-        census.conflicting,
-        census.skipped,
-        census.rejected,
+        preview.add(_wanted(page, pipeline, repository, options))
+        progress(preview.entries)
+        if most is not None and preview.entries > most:
+            break
+    counted = most is None or preview.entries <= most
+    named = source.named() if counted else NO_NAMES
+    answer = ReplayAnswer(
+        selected=preview.entries,
+        inserted=preview.inserts,
+        duplicates=preview.present,
+        overwritten=preview.conflicting if options.overwrite else 0,
+        conflicting=preview.conflicting,
+        skipped=preview.skipped,
+        rejected=preview.rejected,
+        unknown=named.unknown,
     )
-    named = source.named()
-    answer = planned.answer() | {"unknown": list(named.unknown)}
-    says = tuple(_says(census, options))
-    return Plan(
-        "replay", says, answer, census.entries, apply, still_true=lambda: True, named=named, failure=_all_rejected
+    return Replay(
+        command="replay",
+        says=tuple(_says(answer, options, None if counted else most)),
+        answer=answer,
+        size=preview.entries,
+        named=named,
+        counted=counted,
+        source=source,
+        pipeline=pipeline,
+        repository=repository,
+        options=options,
+        progress=progress,
     )
 
 
-def _all_rejected(answer: Answer) -> str:
-    if answer["inserted"] or answer["duplicates"] or answer["skipped"]:
-        return ""
-    if not answer["selected"]:
-        return "nothing was persisted: the entries are no longer on the stream"
-    reasons = ", ".join(f"{reason} {count:,}" for reason, count in answer["rejected"].items())
-    return f"nothing was persisted: {entries(answer['selected'])} rejected ({reasons})"
-
-
-def _says(census: Census, options: ReplayOptions) -> Iterator[str]:
+def _says(answer: ReplayAnswer, options: ReplayOptions, more_than: int | None) -> Iterator[str]:
+    if more_than is not None:
+        yield f"more than {entries(more_than)} are replayed; each is looked up in the transaction that saves it"
+        return
     yield (
-        f"{chosen_number(census.entries, 'entry', 'entries')} would be replayed: {census.inserts:,} inserted, "
-        f"{census.present:,} have their row already, {census.rejected.total():,} rejected"
+        f"{chosen_number(answer.selected, 'entry', 'entries')} would be replayed: {answer.inserted:,} inserted, "
+        f"{answer.duplicates:,} have their row already, {sum(answer.rejected.values()):,} rejected"
     )
-    for reason, count in census.rejected.most_common():
+    for reason, count in Counter(answer.rejected).most_common():
         yield f"  {reason}: {count:,}"
-    if census.conflicting:
+    if answer.conflicting:
         fate = "would be OVERWRITTEN" if options.overwrite else "stay as they are (--overwrite replaces them)"
-        yield f"{number(census.conflicting, 'row')} of another device or status {fate}"
-
-
-def _replay(
-    source: Source,
-    pipeline: Pipeline,
-    repository: Repository,
-    options: ReplayOptions,
-    progress: Progress,
-    done: Replayed,
-) -> None:
-    paced = 0
-    pace = Pace(options.rate)
-    with closing(read_ahead(source())) as pages:
-        wanted = (_wanted(page, pipeline, repository, options) for page in pages)
-        batches = _decoded(wanted, pipeline, repository, done, pace.at_once(BATCH))
-        for records, outcomes in save_ahead(repository, batches):
-            for record, outcome in zip(records, outcomes, strict=True):
-                _count(record, outcome, repository, options, done)
-            progress(done.selected)
-            time.sleep(pace.after(done.selected - paced))
-            paced = done.selected
-
-
-def _were(count: int) -> str:
-    return f"{entries(count)} {'was' if count == 1 else 'were'}"
+        yield f"{number(answer.conflicting, 'row')} of another device or status {fate}"
 
 
 def _wanted(page: list[Entry], pipeline: Pipeline, repository: Repository, options: ReplayOptions) -> list[Entry]:
-    """With `missing`: what has no row; messages that no row can have are none of these."""
+    """With `missing`: valid entries without a row."""
     if not options.missing:
         return page
-    decided = [(entry, _decide(entry, pipeline, repository)) for entry in page]
+    decided = [(entry, pipeline.decode_entry(entry, repository.device_id_max)) for entry in page]
     records = [(entry, decision.record) for entry, decision in decided if isinstance(decision, Decoded)]
     found = repository.find([record for _, record in records]) if records else []
     return [entry for (entry, _), rows in zip(records, found, strict=True) if not rows]
-
-
-def _decide(entry: Entry, pipeline: Pipeline, repository: Repository) -> Decision:
-    return pipeline.decode(entry.id.ms, entry.id.seq, entry.fields, repository.device_id_max)
-
-
-def _decoded(
-    pages: Iterable[list[Entry]], pipeline: Pipeline, repository: Repository, done: Replayed, most: int
-) -> Iterator[tuple[list[Record], list[Record]]]:
-    """Records in batches, as what is to be saved and what that is about; the messages themselves are let go."""
-    records: list[Record] = []
-    size = 0
-    for page in pages:
-        for entry in page:
-            done.selected += 1
-            decision = _decide(entry, pipeline, repository)
-            if isinstance(decision, Decoded):
-                records.append(decision.record)
-                size += len(decision.record.log)
-                if len(records) >= most or size > BATCH_BYTES:
-                    yield records, records
-                    records, size = [], 0
-            elif isinstance(decision, Rejected):
-                done.rejected[decision.reason] += 1
-            else:
-                done.skipped += 1
-    yield records, records
-
-
-def _count(record: Record, outcome: Outcome, repository: Repository, options: ReplayOptions, done: Replayed) -> None:
-    bad = rejection(outcome, record)
-    if bad is not None or isinstance(outcome, Rejected):
-        done.rejected[bad.reason if bad else ""] += 1
-    elif outcome.outcome == "inserted":
-        done.inserted += 1
-    else:
-        conflicts = conflicting(outcome, record)
-        if conflicts and options.overwrite and outcome.existing is not None:
-            try:
-                done.overwritten += repository.overwrite(outcome.existing, record)
-            except RecordRejected:  # the row stays as it was
-                done.rejected["database-rejected"] += 1
-                return
-        done.duplicates += 1
-        done.conflicting += conflicts
-
-
-def plan_republish(
-    stream: Stream, source: Source, *, rate: float | None = None, most: int = MOST_COPIES, progress: Progress = quietly
-) -> Plan:
-    """Put copies of entries at the end of the stream, for every group; each knows its first id and keeps its time."""
-    ids: list[EntryId] = []
-    often = 0
-    for page in source():
-        ids += [entry.id for entry in page]
-        often += sum(_copies(entry) >= most for entry in page)
-
-    def apply() -> Answer:
-        copies = refused = 0
-        pace = Pace(rate)
-        done: EntryId | None = None
-        try:
-            with interruptible() as interruption:
-                for some in paged(ids, pace.at_once(100)):
-                    with interruption.held():
-                        made = admin.republish(stream, some, most)
-                        copies, refused, done = copies + len(made.ids), refused + len(made.gone), some[-1]
-                    progress(copies)
-                    time.sleep(pace.after(len(made.ids)))
-        except BaseException:
-            log.warning("%s copied%s", _were(copies), f"; continue with --from {done.next()}" if done else "")
-            raise
-        return {"republished": copies, "refused": refused}
-
-    # Nothing goes to the table here, so these numbers are as of a replay that did nothing yet.
-    named = source.named()
-    answer = Replayed(selected=len(ids)).answer() | {
-        "republished": len(ids) - often,
-        "refused": often,
-        "unknown": list(named.unknown),
-    }
-    copies = chosen_number(len(ids) - often, "entry", "entries")
-    says = [f"{copies} would be copied to the end of {stream.key}, where every group gets them"]
-    if often:
-        says.append(f"{entries(often)} left out: republished {most} times already")
-    return Plan(
-        "replay --republish", tuple(says), answer, len(ids), apply, still_true=lambda: True, named=named,
-        failure=_none_copied,
-    )  # fmt: skip
-
-
-def _none_copied(answer: Answer) -> str:
-    if answer["republished"]:
-        return ""
-    refused = answer["refused"]
-    why = f"{entries(refused)} republished too often already" if refused else "the entries are no longer on the stream"
-    return f"nothing was republished: {why}"
-
-
-def _copies(entry: Entry) -> int:
-    """The how manieth copy an entry is; what nobody can read counts as none, as it does in Redis."""
-    number = entry.fields.get(b"_dvctl.republished", b"")
-    return int(number) if number.isdigit() and len(number) < 10 else 0

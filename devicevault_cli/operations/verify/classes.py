@@ -1,4 +1,4 @@
-"""Which class an entry belongs to: the first that fits, judged a page at a time, with a second look before `lost`."""
+"""The class of an entry: the first that fits, worked out a page at a time, and checked again before it is `lost`."""
 
 from __future__ import annotations
 
@@ -6,9 +6,10 @@ from collections.abc import Collection, Mapping, Sequence
 from typing import NamedTuple
 
 from devicevault_cli.errors import MissingGroup
-from devicevault_cli.messages import FIRST_ID, Decision, Decoded, Fields, Rejected, Skipped, first_id
-from devicevault_cli.operations.save import UNENCODABLE
-from devicevault_cli.pipelines import Pipeline
+from devicevault_cli.messages import Decision, Decoded, Fields, Rejected, Skipped
+from devicevault_cli.operations.save import UNENCODABLE, conflicting
+from devicevault_cli.operations.verify.names import EntryClass
+from devicevault_cli.pipelines import Pipeline, original_id
 from devicevault_cli.records import DeviceResult, Record
 from devicevault_cli.repository.repository import Existing, Repository
 from devicevault_cli.streams.dead_letters import DeadLetters
@@ -16,36 +17,74 @@ from devicevault_cli.streams.group import Group
 from devicevault_cli.streams.model import Entry, EntryId
 from devicevault_cli.streams.settled import given_up, with_letter
 
-CLASSES = ("persisted", "dead", "discarded", "pending", "undelivered", "skipped", "lost", "lost_invalid")
-BAD = frozenset(("lost", "lost_invalid"))
+LOST: frozenset[EntryClass] = frozenset(("lost", "lost_invalid"))
 
 
-class Judged(NamedTuple):
-    """An entry, its class, what consuming it would make of it, and the rows with its identity, lowest id first."""
+class GroupState(NamedTuple):
+    """What the class of an entry without a row depends on. `position` is None where there is no group."""
+
+    position: EntryId | None
+    dead: Collection[EntryId]
+    discarded: Collection[EntryId]
+    pending: Collection[EntryId]
+
+    def class_of(self, key: EntryId, first: EntryId, decision: Decision, *, has_row: bool) -> EntryClass:
+        """The first class that fits. `first`: the id that the message had first."""
+        if has_row:
+            return "persisted"
+        if first in self.dead or key in self.dead:
+            return "dead"
+        if first in self.discarded or key in self.discarded:
+            return "discarded"
+        if key in self.pending:
+            return "pending"
+        if self.position is None or key > self.position:
+            return "undelivered"
+        if isinstance(decision, Skipped):
+            return "skipped"
+        return "lost" if isinstance(decision, Decoded) else "lost_invalid"
+
+
+class ClassifiedEntry(NamedTuple):
+    """An entry, its class, what consuming it would do, and the rows with its identity, lowest id first.
+
+    refused: why its record would be rejected, where that is known and is not its device.
+    """
 
     id: EntryId
     first: EntryId
-    state: str
+    entry_class: EntryClass
     decision: Decision
     rows: Sequence[Existing]
     refused: Rejected | None = None
-    """Why its record would be rejected, where that is known and is not its device."""
+
+    @property
+    def record(self) -> Record | None:
+        """The record, where the message can be decoded."""
+        return self.decision.record if isinstance(self.decision, Decoded) else None
 
     @property
     def device_id(self) -> int | None:
-        """The device, where the message names one."""
+        """The device, where the message can be decoded."""
         return self.decision.record.device_id if isinstance(self.decision, Decoded) else None
 
     @property
-    def task_identifier(self) -> str | None:
-        """The logical job, where the message could be decoded."""
-        return self.decision.record.task_identifier if isinstance(self.decision, Decoded) else None
+    def conflicts(self) -> bool:
+        """Whether its row has another device or status."""
+        return self.record is not None and bool(self.rows) and conflicting(self.rows[0], self.record)
+
+    @property
+    def rejection(self) -> Rejected:
+        """Why a `lost_invalid` entry would be rejected."""
+        if isinstance(self.decision, Rejected):
+            return self.decision
+        return self.refused or Rejected("unknown-device", f"no device has the id {self.device_id}")
 
 
-class Judge:
-    """Knows the group's position and its dead letters and discards as they were when it was made.
+class Classifier:
+    """Classifies entries by the group's position, dead letters and discards as they were when it was made.
 
-    Position decides, not delivery: what a group passed over is the group's to answer for.
+    The position decides, not delivery: entries that a group passed over count as the group's.
     """
 
     def __init__(self, group: Group, pipeline: Pipeline, repository: Repository) -> None:
@@ -60,66 +99,46 @@ class Judge:
         self.dead = letters.ids()
         self.discarded = letters.discarded_ids()
 
-    def page(self, entries: Sequence[Entry], pending: Collection[EntryId]) -> list[Judged]:
-        """Judge entries. `pending` are those of them that were pending after the entries were read."""
-        decode, device_id_max = self.pipeline.decode, self.repository.device_id_max
-        decisions = [decode(each.id.ms, each.id.seq, each.fields, device_id_max) for each in entries]
-        found = iter(self.repository.find([each.record for each in decisions if isinstance(each, Decoded)]))
-        judged = []
-        for entry, decision in zip(entries, decisions, strict=True):
-            rows = next(found) if isinstance(decision, Decoded) else ()
-            first = EntryId(*(first_id(entry.fields) or entry.id)) if FIRST_ID in entry.fields else entry.id
-            state = "persisted" if rows else self._state(entry.id, first, decision, pending)
-            judged.append(Judged(entry.id, first, state, decision, rows))
-        suspects = [each for each in judged if each.state in BAD]
-        if not suspects:
-            return judged
-        fields = {entry.id: entry.fields for entry in entries}
-        again = {each.id: each for each in self._second_look(suspects, fields)}
-        return [again.get(each.id, each) for each in judged]
+    def page(self, entries: Sequence[Entry], pending: Collection[EntryId]) -> list[ClassifiedEntry]:
+        """Classify entries. `pending`: those of them that were pending after the entries were read."""
+        device_id_max = self.repository.device_id_max
+        decisions = [self.pipeline.decode_entry(entry, device_id_max) for entry in entries]
+        rows = self._rows([decision.record if isinstance(decision, Decoded) else None for decision in decisions])
+        state = GroupState(self.position, self.dead, self.discarded, pending)
+        classified = []
+        for entry, decision, found in zip(entries, decisions, rows, strict=True):
+            first = original_id(entry)
+            entry_class = state.class_of(entry.id, first, decision, has_row=bool(found))
+            classified.append(ClassifiedEntry(entry.id, first, entry_class, decision, found))
+        if not any(entry.entry_class in LOST for entry in classified):
+            return classified
+        return self._check_lost(classified, {entry.id: entry.fields for entry in entries})
 
-    def _state(self, key: EntryId, first: EntryId, decision: Decision, pending: Collection[EntryId]) -> str:
-        """The class of an entry without a row, as far as the first look tells."""
-        if first in self.dead or key in self.dead:
-            return "dead"
-        if first in self.discarded or key in self.discarded:
-            return "discarded"
-        if key in pending:
-            return "pending"
-        if self.position is None or key > self.position:
-            return "undelivered"
-        if isinstance(decision, Skipped):
-            return "skipped"
-        return "lost" if isinstance(decision, Decoded) else "lost_invalid"
+    def _rows(self, records: Sequence[Record | None]) -> list[Sequence[Existing]]:
+        """The rows of each record; none for None."""
+        found = iter(self.repository.find([record for record in records if record is not None]))
+        return [() if record is None else next(found) for record in records]
 
-    def _second_look(self, suspects: list[Judged], fields: Mapping[EntryId, Fields]) -> list[Judged]:
-        """Everything anew, in the order in which entries move: pending, then a letter, then (retried) a row."""
-        ids = [each.id for each in suspects]
-        names = sorted({*ids, *(each.first for each in suspects)})
+    def _check_lost(self, classified: list[ClassifiedEntry], fields: Mapping[EntryId, Fields]) -> list[ClassifiedEntry]:
+        """The same entries, the lost ones classified again by the state as it is now."""
+        lost = [entry for entry in classified if entry.entry_class in LOST]
+        checked = {entry.id: entry for entry in self._second_look(lost, fields)}
+        return [checked.get(entry.id, entry) for entry in classified]
+
+    def _second_look(self, lost: list[ClassifiedEntry], fields: Mapping[EntryId, Fields]) -> list[ClassifiedEntry]:
+        """Read everything again, in the order in which entries move: pending, then a letter, then (retried) a row."""
+        ids = [entry.id for entry in lost]
+        names = sorted({*ids, *(entry.first for entry in lost)})
         position, pending = self._delivered_now(ids)
-        dead = with_letter(self.group, names)
-        discarded = given_up(self.group, names)
-        records = [_sought(each, fields[each.id]) for each in suspects]
-        found = iter(self.repository.find([record for record in records if record]))
-        known = self.repository.known_devices({each.device_id for each in suspects if each.device_id is not None})
-        looked = []
-        for each, record in zip(suspects, records, strict=True):
-            rows = next(found) if record else ()
-            if rows:
-                state = "persisted"
-            elif not dead.isdisjoint((each.id, each.first)):
-                state = "dead"
-            elif not discarded.isdisjoint((each.id, each.first)):
-                state = "discarded"
-            elif each.id in pending:
-                state = "pending"
-            elif position is None or each.id > position:
-                state = "undelivered"
-            else:
-                looked.append(_convicted(each, known, self.repository))
-                continue
-            looked.append(each._replace(state=state, rows=rows))
-        return looked
+        state = GroupState(position, with_letter(self.group, names), given_up(self.group, names), pending)
+        rows = self._rows([_record_to_find(entry, fields[entry.id]) for entry in lost])
+        known = self.repository.known_devices({entry.device_id for entry in lost if entry.device_id is not None})
+        checked = []
+        for entry, found in zip(lost, rows, strict=True):
+            entry_class = state.class_of(entry.id, entry.first, entry.decision, has_row=bool(found))
+            again = entry._replace(entry_class=entry_class, rows=found)
+            checked.append(_check_valid(again, known, self.repository) if entry_class == "lost" else again)
+        return checked
 
     def _delivered_now(self, ids: list[EntryId]) -> tuple[EntryId | None, Collection[EntryId]]:
         """The group's position and which of the ids are pending: a group may be moved back, or destroyed, meanwhile."""
@@ -132,13 +151,13 @@ class Judge:
             return None, ()
 
 
-def _sought(judged: Judged, fields: Fields) -> Record | None:
-    """What a row is looked for by; None where nothing could be found.
+def _record_to_find(entry: ClassifiedEntry, fields: Fields) -> Record | None:
+    """The record whose row is looked for; None where no row can be found.
 
-    DeviceVault's own consumer is laxer: a message that would be rejected may have its row, known by its identifier.
+    DeviceVault's own consumer is laxer: a message that would be rejected may have a row, known by its identifier.
     """
-    if isinstance(judged.decision, Decoded):
-        return judged.decision.record
+    if isinstance(entry.decision, Decoded):
+        return entry.decision.record
     try:
         name = fields.get(b"task_identifier", b"").decode()
     except UnicodeDecodeError:
@@ -148,21 +167,10 @@ def _sought(judged: Judged, fields: Fields) -> Record | None:
     return DeviceResult("", name, 0, "", 0, "", None, None, None)
 
 
-def _convicted(judged: Judged, known_devices: Collection[int], repository: Repository) -> Judged:
-    """Lost: an entry that would become a row, or one that would be rejected."""
-    if not isinstance(judged.decision, Decoded):
-        return judged
-    if judged.device_id not in known_devices:
-        return judged._replace(state="lost_invalid")
-    if not all(repository.encodable([judged.decision.record])):
-        return judged._replace(state="lost_invalid", refused=UNENCODABLE)
-    return judged
-
-
-def reason(judged: Judged) -> Rejected:
-    """Why a `lost_invalid` entry would be rejected."""
-    if isinstance(judged.decision, Rejected):
-        return judged.decision
-    if judged.refused is not None:
-        return judged.refused
-    return Rejected("unknown-device", f"no device has the id {judged.device_id}")
+def _check_valid(entry: ClassifiedEntry, known_devices: Collection[int], repository: Repository) -> ClassifiedEntry:
+    """A lost entry; `lost_invalid` where the database would reject its record."""
+    if entry.device_id not in known_devices:
+        return entry._replace(entry_class="lost_invalid")
+    if entry.record is not None and not all(repository.encodable([entry.record])):
+        return entry._replace(entry_class="lost_invalid", refused=UNENCODABLE)
+    return entry

@@ -1,18 +1,19 @@
-"""The rows' side: duplicates, and with `--deep` every stored column and the rows that no entry accounts for."""
+"""The rows: duplicates, and with `--deep` every stored column and the rows without an entry."""
 
 from __future__ import annotations
 
 import mmap
 from collections import Counter
 from collections.abc import Iterator, Sequence
-from typing import Any
+from dataclasses import dataclass
 
 from devicevault_cli.directories import reserve, temporary_file
-from devicevault_cli.messages import Decoded
-from devicevault_cli.operations.verify.classes import Judged
+from devicevault_cli.operations.answer import Answer
+from devicevault_cli.operations.verify.classes import ClassifiedEntry
+from devicevault_cli.records import Identity
 from devicevault_cli.repository.repository import Repository
 
-APART = frozenset(("timestamp", "overall_duration_ms"))
+TIMES = frozenset(("timestamp", "overall_duration_ms"))
 """DeviceVault writes the time of consumption, so these differ in every row that its own consumer wrote."""
 STEP = 1 << 16
 
@@ -46,52 +47,59 @@ class IdSet:
         self._file.close()
 
 
+@dataclass(frozen=True, slots=True)
+class IdentityIds(Answer):
+    """An identity and the ids of its rows; the first is the one that counts."""
+
+    identity: Identity
+    ids: tuple[int, ...]
+
+
 class Deep:
-    """What `--deep` looks at besides. Rows inserted after it was made are not judged."""
+    """What `--deep` compares as well: columns, and rows without an entry. Later rows are left out."""
 
     def __init__(self, repository: Repository) -> None:
         self.repository = repository
         self.last_id = repository.last_id()
         self.differing: Counter[str] = Counter()
-        self._accounted = IdSet()
+        self._with_entry = IdSet()
 
-    def add(self, page: Sequence[Judged]) -> None:
+    def add(self, page: Sequence[ClassifiedEntry]) -> None:
         """Note the rows of the entries, and compare the first row of each with its entry, column by column."""
-        for each in page:
-            for row in each.rows:
-                self._accounted.add(row.id)
-        rows = self.repository.fetch([each.rows[0].id for each in page if each.rows])
-        for each in page:
-            stored = rows.get(each.rows[0].id) if each.rows else None
-            if stored is not None and isinstance(each.decision, Decoded):
-                for column, value in each.decision.record._asdict().items():
+        for entry in page:
+            for row in entry.rows:
+                self._with_entry.add(row.id)
+        rows = self.repository.fetch([entry.rows[0].id for entry in page if entry.rows])
+        for entry in page:
+            stored = rows.get(entry.rows[0].id) if entry.rows else None
+            if stored is not None and entry.record is not None:
+                for column, value in entry.record._asdict().items():
                     self.differing[column] += stored[column] != value
 
     def without_entry(self) -> Iterator[int]:
-        """The ids of rows whose identity no judged entry has."""
+        """The ids of rows whose identity no entry of the added pages has."""
         after = 0
         while page := self.repository.ids_after(after):
-            yield from (each for each in page if each not in self._accounted and each <= self.last_id)
+            yield from (row for row in page if row not in self._with_entry and row <= self.last_id)
             after = page[-1]
             if after >= self.last_id:
                 return
 
-    def answer(self) -> dict[str, Any]:
-        """Which columns differ how often; times apart."""
-        found = {column: count for column, count in self.differing.items() if count}
-        return {
-            "columns_differing": {column: count for column, count in found.items() if column not in APART},
-            "times_differing": {column: count for column, count in found.items() if column in APART},
-        }
+    @property
+    def columns_differing(self) -> dict[str, int]:
+        """How many entries differ from their row in a column, without the times."""
+        return {column: count for column, count in self.differing.items() if count and column not in TIMES}
+
+    @property
+    def times_differing(self) -> dict[str, int]:
+        """The same of the times."""
+        return {column: count for column, count in self.differing.items() if count and column in TIMES}
 
     def close(self) -> None:
         """Remove the temporary file."""
-        self._accounted.close()
+        self._with_entry.close()
 
 
-def surplus_ids(repository: Repository, limit: int) -> list[dict[str, Any]]:
-    """Identities that stand more than once, with the ids of their rows: the first one's row is the one that counts."""
-    return [
-        {"identity": each.identity if isinstance(each.identity, str) else list(each.identity), "ids": each.ids}
-        for each in repository.duplicates(limit)
-    ]
+def duplicate_identities(repository: Repository, limit: int) -> tuple[IdentityIds, ...]:
+    """Identities with more than one row."""
+    return tuple(IdentityIds(duplicate.identity, tuple(duplicate.ids)) for duplicate in repository.duplicates(limit))

@@ -9,20 +9,18 @@ from dataclasses import dataclass
 from typing import NamedTuple
 
 from devicevault_cli.errors import MissingGroup
-from devicevault_cli.operations.verify.classes import Judge, Judged
+from devicevault_cli.operations.rate_limit import RateLimiter
+from devicevault_cli.operations.verify.classes import ClassifiedEntry, Classifier
 from devicevault_cli.streams.group import Group
-from devicevault_cli.streams.model import LAST, ZERO, Entry, EntryId, PendingEntry
+from devicevault_cli.streams.model import LAST, ZERO, EntryId, PendingEntry
 from devicevault_cli.streams.prefetch import read_ahead
-from devicevault_cli.streams.stream import Stream
 
 PAGE = 1000
-PAGE_BYTES = 8 * 1024 * 1024
-"""About so much of a stream is held at once; it may carry firmware images of 1.4 MB each."""
 
 
 @dataclass(frozen=True, slots=True)
 class Scope:
-    """Which entries are judged, and at most how many a second."""
+    """Which entries are verified, and at most how many per second."""
 
     start: EntryId = ZERO
     end: EntryId = LAST
@@ -30,48 +28,36 @@ class Scope:
 
 
 class Page(NamedTuple):
-    """Entries with their classes, and what is pending though it is on the stream no more."""
+    """Entries with their classes, and pending entries that are no longer on the stream."""
 
-    judged: list[Judged]
+    entries: list[ClassifiedEntry]
     gone: list[PendingEntry]
 
 
-def scan(judge: Judge, scope: Scope, sleep: Callable[[float], None] = time.sleep) -> Iterator[Page]:
-    """Judge every entry of the scope that was there when the judge was made. Only reads."""
-    if judge.stream is None:
+def scan(classifier: Classifier, scope: Scope, sleep: Callable[[float], None] = time.sleep) -> Iterator[Page]:
+    """Classify every entry of the scope that existed when the classifier was made. Only reads."""
+    if classifier.stream is None:
         return
-    end = min(scope.end, judge.stream.last_generated_id)
-    held = _Held(judge.group, scope.start, end)
-    started, done = time.monotonic(), 0
-    with closing(read_ahead(_pages(judge.group.stream, scope.start, end))) as pages:
+    group = classifier.group
+    end = min(scope.end, classifier.stream.last_generated_id)
+    pending = _PendingList(group, scope.start, end)
+    limiter = RateLimiter(scope.rate)
+    with closing(read_ahead(group.stream.pages(scope.start, end, PAGE))) as pages:
         for entries in pages:
-            for behind in held.below(entries[0].id):
-                yield Page([], _really_gone(judge.group, behind))
-            within = held.upto(entries[-1].id)
-            there = {each.id for each in entries}
-            missing = [each for key, each in within.items() if key not in there]
-            yield Page(judge.page(entries, within), _really_gone(judge.group, missing))
-            done += len(entries)
+            for before in pending.below(entries[0].id):
+                yield Page([], _still_gone(group, before))
+            within = pending.upto(entries[-1].id)
+            there = {entry.id for entry in entries}
+            missing = [held for key, held in within.items() if key not in there]
+            yield Page(classifier.page(entries, within), _still_gone(group, missing))
             if scope.rate:
-                sleep(max(0.0, done / scope.rate - (time.monotonic() - started)))
-    for behind in held.below(end.next()):
-        yield Page([], _really_gone(judge.group, behind))
+                sleep(limiter.after(len(entries)))
+    for behind in pending.below(end.next()):
+        yield Page([], _still_gone(group, behind))
 
 
-def _pages(stream: Stream, start: EntryId, end: EntryId) -> Iterator[list[Entry]]:
-    """Pages of at most 1000 entries and about PAGE_BYTES, going by the size of the entries before."""
-    count = min(100, PAGE)
-    while page := stream.range(start, end, count):
-        mean = sum(len(entry.fields.get(b"device_config", b"")) for entry in page) // len(page) + 1
-        count = max(4, min(PAGE, count * 2, PAGE_BYTES // mean))
-        yield page
-        if page[-1].id >= end:
-            return
-        start = page[-1].id.next()
-
-
-class _Held:
-    """The pending list, taken off in id order."""
+class _PendingList:
+    """The pending entries of a range, taken in id order."""
 
     def __init__(self, group: Group, start: EntryId, end: EntryId) -> None:
         self._pages = group.pending_pages(start, end, PAGE)
@@ -86,7 +72,7 @@ class _Held:
         """What is pending up to an id."""
         held = {}
         while taken := self._take(key):
-            held.update({each.id: each for each in taken})
+            held.update({pending.id: pending for pending in taken})
         return held
 
     def _take(self, key: EntryId) -> list[PendingEntry]:
@@ -95,19 +81,22 @@ class _Held:
                 self._page = next(self._pages, [])
             except MissingGroup:
                 self._page = []
-        taken = [each for each in self._page if each.id <= key]
+        taken = [pending for pending in self._page if pending.id <= key]
         self._page = self._page[len(taken) :]
         return taken
 
 
-def _really_gone(group: Group, suspects: list[PendingEntry]) -> list[PendingEntry]:
-    """First the entry, then whether it is pending still: what was acknowledged and trimmed meanwhile is not gone."""
-    if not suspects:
+def _still_gone(group: Group, candidates: list[PendingEntry]) -> list[PendingEntry]:
+    """Pending entries that are not on the stream: first the entry is looked for, then whether it is still pending.
+
+    An entry that was acknowledged and trimmed meanwhile is not gone.
+    """
+    if not candidates:
         return []
-    there = group.stream.get(each.id for each in suspects)
-    missing = [each for each in suspects if each.id not in there]
+    there = group.stream.get(pending.id for pending in candidates)
+    missing = [pending for pending in candidates if pending.id not in there]
     try:
-        pending = group.pending_ids([each.id for each in missing])
+        still_pending = group.pending_ids([pending.id for pending in missing])
     except MissingGroup:
         return []
-    return [each for each in missing if each.id in pending]
+    return [pending for pending in missing if pending.id in still_pending]

@@ -5,10 +5,19 @@ from __future__ import annotations
 from collections import Counter
 from dataclasses import dataclass, field
 
+from devicevault_cli.operations.answer import Answer
 from devicevault_cli.times import Milliseconds, iso
 
 SPANS_MS = (60_000, 600_000, 3_600_000, 86_400_000, 7 * 86_400_000, 365 * 86_400_000)
 MOST = 240
+
+
+@dataclass(frozen=True, slots=True)
+class LossSpan(Answer):
+    """The entries lost in one span of time. `start`: ISO 8601."""
+
+    start: str
+    lost: int
 
 
 @dataclass(slots=True)
@@ -31,6 +40,6 @@ class Timeline:
             merged[number * self.span_ms // wider] += count
         self.span_ms, self.counts = wider, merged
 
-    def rows(self) -> list[dict[str, object]]:
-        """`{start, lost}` each, oldest first; spans without a loss are left out."""
-        return [{"start": iso(number * self.span_ms), "lost": count} for number, count in sorted(self.counts.items())]
+    def rows(self) -> tuple[LossSpan, ...]:
+        """The spans with a loss, oldest first."""
+        return tuple(LossSpan(iso(number * self.span_ms), count) for number, count in sorted(self.counts.items()))

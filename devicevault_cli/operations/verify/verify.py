@@ -1,30 +1,66 @@
-"""The use case: scan, sum up, look at the rows; or list one class; or only count."""
+"""verify: scan, sum up, look at the rows; or list one class; or only count."""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
-from contextlib import closing
-from typing import Any, TypeAlias
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import closing, nullcontext
+from dataclasses import dataclass, replace
+from typing import TypeAlias
 
 from devicevault_cli.errors import MissingGroup
+from devicevault_cli.operations.answer import Answer
 from devicevault_cli.operations.monitoring.lag import lag_of
-from devicevault_cli.operations.verify.classes import CLASSES, Judge
-from devicevault_cli.operations.verify.nothing import caveats
-from devicevault_cli.operations.verify.rows import Deep, surplus_ids
-from devicevault_cli.operations.verify.scan import Scope, scan
-from devicevault_cli.operations.verify.verdict import EXAMPLES, Verdict, conflicts, described, described_gone
+from devicevault_cli.operations.verify.caveats import caveats
+from devicevault_cli.operations.verify.classes import Classifier
+from devicevault_cli.operations.verify.names import Listed
+from devicevault_cli.operations.verify.result import (
+    EXAMPLES,
+    FoundEntry,
+    GoneEntry,
+    RowCounts,
+    VerifiedStream,
+    VerifyAnswer,
+    VerifyResult,
+)
+from devicevault_cli.operations.verify.rows import Deep, duplicate_identities
+from devicevault_cli.operations.verify.scan import Page, Scope, scan
 from devicevault_cli.pipelines import Pipeline
+from devicevault_cli.records import Identity
 from devicevault_cli.repository.repository import Repository
 from devicevault_cli.streams.dead_letters import DeadLetters
 from devicevault_cli.streams.group import Group
 
 Progress: TypeAlias = Callable[[int, int], object]
-"""Told how many entries are judged, of how many."""
+"""Called with the number of entries verified so far, and of all."""
 
-ROW_CLASSES = ("duplicate_rows", "rows_without_entry")
-SHOWN = (*CLASSES, "gone", "conflicting", *ROW_CLASSES)
 LISTED = 100_000
 """Duplicate identities that are listed, at most."""
+
+
+@dataclass(frozen=True, slots=True)
+class FoundRow(Answer):
+    """A row without an entry."""
+
+    id: int
+
+
+@dataclass(frozen=True, slots=True)
+class DuplicateRow(Answer):
+    """A duplicate row; the one with the lowest id of its identity is none."""
+
+    id: int
+    identity: Identity
+
+
+@dataclass(frozen=True, slots=True)
+class CountsAnswer(Answer):
+    """The answer of `verify --counts`. `ok` is None: a loss and a duplicate cancel out in counts."""
+
+    stream: VerifiedStream
+    classes: Mapping[str, int | None]
+    rows: Mapping[str, int]
+    difference: int | None
+    ok: None = None
 
 
 def quietly(done: int, total: int) -> None:
@@ -39,94 +75,86 @@ def verify(
     *,
     deep: bool = False,
     progress: Progress = quietly,
-) -> dict[str, Any]:
-    """The answer of `verify -o json`. Raises what the libraries raise; changes nothing."""
+) -> VerifyAnswer:
+    """Compare every entry of the scope with every row. Only reads. Raises what the libraries raise."""
     return examine(group, pipeline, repository, scope or Scope(), deep=deep, progress=progress)[1]
 
 
 def examine(
     group: Group, pipeline: Pipeline, repository: Repository, scope: Scope, *, deep: bool, progress: Progress
-) -> tuple[Verdict, dict[str, Any]]:
+) -> tuple[VerifyResult, VerifyAnswer]:
     """What was found, and the answer made of it."""
-    judge = Judge(group, pipeline, repository)
-    verdict = Verdict()
-    looking = Deep(repository) if deep else None
-    total = judge.stream.length if judge.stream else 0
-    try:
-        for page in scan(judge, scope):
-            verdict.add(page)
-            if looking:
-                looking.add(page.judged)
-            progress(verdict.entries, total)
-        rows = _rows(repository, verdict, looking)
-        answer = verdict.answer(rows, repository.device_names)
-        answer |= caveats(group, judge.stream, rows["rows"], repository)
-        answer["ok"] = answer["ok"] and answer["problem"] is None
-        if rows["duplicate_rows"]:
-            answer["duplicates"] = surplus_ids(repository, EXAMPLES)
-        if looking:
-            answer |= looking.answer()
-    finally:
-        if looking:
-            looking.close()
-    return verdict, answer
+    classifier = Classifier(group, pipeline, repository)
+    result = VerifyResult()
+    total = classifier.stream.length if classifier.stream else 0
+    with closing(Deep(repository)) if deep else nullcontext() as columns:
+        for _ in _scanned(classifier, scope, result, columns):
+            progress(result.entries, total)
+        rows = RowCounts(
+            rows=repository.count(),
+            duplicate_rows=repository.surplus(),
+            conflicting=result.conflicting,
+            rows_without_entry=sum(1 for _ in columns.without_entry()) if columns else None,
+        )
+        problem, incidents = caveats(group, classifier.stream, rows.rows, repository)
+        answer = result.answer(rows, repository.device_names, problem, incidents)
+        return result, replace(
+            answer,
+            duplicates=duplicate_identities(repository, EXAMPLES) if rows.duplicate_rows else None,
+            columns_differing=columns.columns_differing if columns else None,
+            times_differing=columns.times_differing if columns else None,
+        )
 
 
-def _rows(repository: Repository, verdict: Verdict, looking: Deep | None) -> dict[str, Any]:
-    return {
-        "rows": repository.count(),
-        "duplicate_rows": repository.surplus(),
-        "conflicting": verdict.conflicting,
-        "rows_without_entry": sum(1 for _ in looking.without_entry()) if looking else None,
-    }
+def _scanned(classifier: Classifier, scope: Scope, result: VerifyResult, columns: Deep | None) -> Iterator[Page]:
+    """The pages of a scan, counted."""
+    for page in scan(classifier, scope):
+        result.add(page)
+        if columns:
+            columns.add(page.entries)
+        yield page
 
 
-def listed(
-    group: Group, pipeline: Pipeline, repository: Repository, scope: Scope, wanted: str, verdict: Verdict
-) -> Iterator[dict[str, Any]]:
-    """Everything of one class, as it is found; what else is found goes into `verdict`."""
-    judge = Judge(group, pipeline, repository)
-    looking = Deep(repository) if wanted == "rows_without_entry" else None
-    for page in scan(judge, scope):
-        verdict.add(page)
-        if looking:
-            looking.add(page.judged)
-        if wanted == "gone":
-            yield from map(described_gone, page.gone)
-        elif wanted == "conflicting":
-            yield from (described(each) | {"row": each.rows[0].id} for each in page.judged if conflicts(each))
-        else:
-            yield from (described(each) for each in page.judged if each.state == wanted)
+def list_findings(
+    group: Group, pipeline: Pipeline, repository: Repository, scope: Scope, wanted: Listed, result: VerifyResult
+) -> Iterator[FoundEntry | GoneEntry | DuplicateRow | FoundRow]:
+    """Everything of one kind, as it is found; whatever else is found is counted in `result`."""
+    classifier = Classifier(group, pipeline, repository)
+    with closing(Deep(repository)) if wanted == "rows_without_entry" else nullcontext() as columns:
+        for page in _scanned(classifier, scope, result, columns):
+            if wanted == "gone":
+                yield from map(GoneEntry.of, page.gone)
+            elif wanted == "conflicting":
+                yield from (FoundEntry.of(entry, entry.rows[0].id) for entry in page.entries if entry.conflicts)
+            else:
+                yield from (FoundEntry.of(entry) for entry in page.entries if entry.entry_class == wanted)
+        if columns:
+            yield from map(FoundRow, columns.without_entry())
     if wanted == "duplicate_rows":
-        yield from ({"id": row, "identity": each["identity"]} for each in surplus_ids(repository, LISTED)
-                    for row in each["ids"][1:])  # fmt: skip
-    if looking:
-        with closing(looking):
-            yield from ({"id": each} for each in looking.without_entry())
+        for duplicate in duplicate_identities(repository, LISTED):
+            yield from (DuplicateRow(row, duplicate.identity) for row in duplicate.ids[1:])
 
 
-def counts(group: Group, repository: Repository) -> dict[str, Any]:
-    """Only numbers, at once: a loss and a duplicate cancel out in them, so that they prove nothing (`ok` is null)."""
+def counts(group: Group, repository: Repository) -> CountsAnswer:
+    """Only numbers, at once. They prove nothing, since a loss and a duplicate cancel out."""
     repository.check(writing=False)
-    info = group.stream.info()
-    about = group.info()
+    stream = group.stream.info()
+    info = group.info()
     letters = DeadLetters(group.stream, group.name)
     try:
-        pending = group.summary().total if about else 0
+        pending = group.summary().total if info else 0
     except MissingGroup:
         pending = 0
-    entries = info.length if info else 0
-    lag = lag_of(group.stream, info, about).entries if info and about else entries
+    entries = stream.length if stream else 0
+    lag = lag_of(group.stream, stream, info).entries if stream and info else entries
     rows, dead, discarded = repository.count(), letters.length(), letters.discarded_count()
-    known = rows + dead + discarded + pending
-    return {
-        "stream": {
-            "entries": entries,
-            "first_id": str(info.first_id) if info and info.first_id else None,
-            "last_id": str(info.last_id) if info and entries else None,
-        },
-        "classes": {"dead": dead, "discarded": discarded, "pending": pending, "undelivered": lag},
-        "rows": {"rows": rows},
-        "difference": None if lag is None else entries - known - lag,
-        "ok": None,
-    }
+    return CountsAnswer(
+        stream=VerifiedStream(
+            entries,
+            first_id=stream.first_id if stream else None,
+            last_id=stream.last_id if stream and entries else None,
+        ),
+        classes={"dead": dead, "discarded": discarded, "pending": pending, "undelivered": lag},
+        rows={"rows": rows},
+        difference=None if lag is None else entries - rows - dead - discarded - pending - lag,
+    )

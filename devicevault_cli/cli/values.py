@@ -1,0 +1,64 @@
+"""Parsers of option values: text from a command line in, a value out, refused in one sentence."""
+
+from __future__ import annotations
+
+import math
+import re
+from collections.abc import Callable
+from typing import Any
+
+import typer
+
+from devicevault_cli.errors import Usage
+
+
+def parsed(read: Callable[[str], Any], least: float | None = None) -> Callable[[Any], Any]:
+    """A `parser=` for typer.Option around `read`, which raises Usage or ValueError; `least` is for numbers.
+
+    A value that is no text is a default, and is passed through.
+    """
+
+    def parse(value: Any) -> Any:
+        if not isinstance(value, str):
+            return value
+        try:
+            result = read(value)
+        except Usage as error:
+            raise typer.BadParameter(str(error)) from error
+        except ValueError:
+            raise typer.BadParameter(f"{value[:60]!r} is not {_EXPECTED.get(read, 'usable')}") from None
+        if least is not None and result < least:
+            raise typer.BadParameter(f"{value[:60]} is less than {least:g}")
+        return result
+
+    return parse
+
+
+def whole(text: str) -> int:
+    """A whole number of at most 64 bits, as Redis and the databases hold it. Raises Usage, ValueError."""
+    if not re.fullmatch(r"[+-]?[0-9]+", text, re.ASCII):  # int() also takes 1_000, spaces and other scripts' digits
+        raise ValueError
+    if len(text) > 20 or not -(2**63) <= int(text) < 2**63:
+        raise Usage(f"{text[:60]} is out of range")
+    return int(text)
+
+
+def finite(text: str) -> float:
+    """A finite decimal number. Raises Usage where it overflows, ValueError for anything else."""
+    if not re.fullmatch(r"[+-]?(?:[0-9]+\.?[0-9]*|\.[0-9]+)(?:[eE][+-]?[0-9]+)?", text, re.ASCII):
+        raise ValueError
+    if not math.isfinite(float(text)):
+        raise Usage(f"{text[:60]} is out of range")
+    return float(text)
+
+
+_EXPECTED: dict[Callable[[str], Any], str] = {whole: "a whole number", finite: "a number"}
+
+
+def parse_name(text: str) -> str:
+    """A name that Redis makes a consumer of. Raises Usage."""
+    from devicevault_cli.settings import name_problem
+
+    if problem := name_problem(text):
+        raise Usage(f"the name {problem}")
+    return text

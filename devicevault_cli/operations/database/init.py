@@ -1,0 +1,26 @@
+"""db init: DeviceVault's tables in an empty database, for tests and trials."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from devicevault_cli.operations.answer import ChangeAnswer
+from devicevault_cli.repository.repository import Repository
+
+TABLES = 4
+
+
+@dataclass(frozen=True, slots=True)
+class InitAnswer(ChangeAnswer):
+    """The answer of `db init`: how many tables and devices were created."""
+
+    tables: int = 0
+    devices: int = 0
+
+
+def init_tables(repository: Repository, devices: int) -> InitAnswer:
+    """Create the tables and some devices."""
+    repository.create_tables()
+    if devices:
+        repository.add_devices(devices)
+    return InitAnswer(TABLES, devices, applied=True)

@@ -1,0 +1,79 @@
+"""dlq drop: remove dead letters and record their messages as discarded."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, replace
+
+from devicevault_cli.operations.answer import ChosenAnswer
+from devicevault_cli.operations.changes.change import Change, Progress, quietly
+from devicevault_cli.operations.dead_letters.select import LetterFilter, SelectedLetters
+from devicevault_cli.operations.wording import chosen_number, some
+from devicevault_cli.streams import admin
+from devicevault_cli.streams.dead_letters import DeadLetters
+from devicevault_cli.streams.snapshot import missing
+
+
+@dataclass(frozen=True, slots=True)
+class DropAnswer(ChosenAnswer):
+    """The answer of `dlq drop`. `reasons`: of the letters that were planned to be dropped."""
+
+    dropped: int
+    reasons: Mapping[str, int]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class DropLetters(Change[DropAnswer]):
+    """Removes letters and records them as discarded, each page in one step."""
+
+    selected: SelectedLetters
+    progress: Progress
+
+    def still_true(self) -> bool:
+        return self.selected.still_there(self.size)
+
+    def apply(self) -> DropAnswer:
+        dropped = 0
+        for page in self.selected.pages():
+            dropped += admin.drop_letters(self.selected.letters.stream, [(letter, "dlq drop") for letter in page])
+            self.progress(dropped)
+        return replace(self.answer, dropped=dropped)
+
+    def failure(self, done: DropAnswer) -> str:
+        return "" if done.dropped else "no dead letter was dropped: they were removed in the meantime"
+
+
+def plan_drop(letters: DeadLetters, chosen: LetterFilter, progress: Progress = quietly) -> DropLetters:
+    """Give dead letters up: each is recorded as discarded in the step that removes it."""
+    selected = SelectedLetters(letters, chosen)
+    reasons: Counter[str] = Counter()
+    only_copies = 0
+    first_only: list[str] = []
+    for page in selected.pages():
+        reasons.update(letter.reason for letter in page)
+        gone = missing(letters.stream, [letter.id for letter in page])
+        only_copies += len(gone)
+        first_only = first_only or [*map(str, gone)]
+    named = selected.named()
+    return DropLetters(
+        command="dlq drop",
+        says=tuple(_says(reasons, only_copies, first_only)),
+        answer=DropAnswer(reasons.total(), dict(reasons), unknown=named.unknown),
+        size=reasons.total(),
+        named=named,
+        selected=selected,
+        progress=progress,
+    )
+
+
+def _says(reasons: Counter[str], only_copies: int, first_only: list[str]) -> Iterator[str]:
+    yield f"{chosen_number(reasons.total(), 'dead letter')} would be dropped and recorded as discarded"
+    yield from (f"  {reason}: {count:,}" for reason, count in reasons.most_common())
+    if only_copies:
+        yield (
+            f"{only_copies:,} of their messages are nowhere else and cannot be brought back: "
+            f"{some(first_only, total=only_copies)}; `dvctl export FILE --dead --reveal` keeps a copy"
+        )
+    if reasons.total() > only_copies:
+        yield "to bring one back while its entry is on the stream: dvctl replay ID"

@@ -1,0 +1,110 @@
+"""dvctl ack: acknowledge pending entries by hand, unprocessed, recorded as discarded."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, replace
+
+from devicevault_cli.messages import Decoded
+from devicevault_cli.operations.answer import ChangeAnswer
+from devicevault_cli.operations.changes.change import Change
+from devicevault_cli.operations.entries.claim import MOVED
+from devicevault_cli.operations.groups.snapshots import existing_group
+from devicevault_cli.operations.named import named_pending
+from devicevault_cli.operations.wording import chosen_number, entries
+from devicevault_cli.paging import paged
+from devicevault_cli.pipelines import Pipeline
+from devicevault_cli.repository.repository import Repository
+from devicevault_cli.streams import admin
+from devicevault_cli.streams.group import Group
+from devicevault_cli.streams.model import EntryId
+
+GONE = "no longer on the stream"
+
+
+@dataclass(frozen=True, slots=True)
+class AckAnswer(ChangeAnswer):
+    """The answer of `ack`. `given_up`: number of entries by what acknowledging them unprocessed means."""
+
+    acked: Sequence[EntryId]
+    unknown: Sequence[str | EntryId]
+    selected: int
+    given_up: Mapping[str, int]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class AcknowledgeEntries(Change[AckAnswer]):
+    """Acknowledges those of the ids that were pending when the change was planned."""
+
+    group: Group
+    ids: Sequence[EntryId]
+    why: str
+
+    def still_true(self) -> bool:
+        """Whether all of them still are pending."""
+        planned = sorted(set(self.answer.acked))
+        return all(len(self.group.pending_ids(page)) == len(page) for page in paged(planned, admin.PAGE))
+
+    def apply(self) -> AckAnswer:
+        # An entry that was delivered since the plan was made stays pending: the plan did not say what it means.
+        pages = paged(self.answer.acked, admin.PAGE)
+        acked = [key for page in pages for key in admin.acknowledge_by_hand(self.group, page, self.why)]
+        done = set(acked)
+        return replace(self.answer, acked=acked, unknown=[key for key in self.ids if key not in done])
+
+    def failure(self, done: AckAnswer) -> str:
+        return "" if done.acked else f"nothing was acknowledged: {MOVED}"
+
+
+def plan_ack(
+    group: Group, ids: Sequence[EntryId], pipeline: Pipeline, repository: Repository | None, why: str = "ack by hand"
+) -> AcknowledgeEntries:
+    """Acknowledge entries by hand; without a repository the plan cannot say which have a row. Raises MissingGroup."""
+    existing_group(group)
+    pending: set[EntryId] = set()
+    given_up: Counter[str] = Counter()
+    for page in paged(ids, admin.PAGE):
+        here = group.pending_ids(page)
+        pending.update(here)
+        given_up += _given_up(group, list(here), pipeline, repository)
+    named = named_pending(group, ids, [key for key in ids if key not in pending])
+    acked = [key for key in ids if key in pending]
+    return AcknowledgeEntries(
+        command="ack",
+        says=tuple(_says(len(pending), given_up)),
+        answer=AckAnswer(acked, named.unknown, len(pending), given_up),
+        size=len(pending),
+        named=named,
+        group=group,
+        ids=ids,
+        why=why,
+    )
+
+
+def _says(count: int, given_up: Counter[str]) -> Iterator[str]:
+    yield f"{chosen_number(count, 'entry', 'entries')} would be acknowledged and recorded as discarded"
+    for meaning, number in given_up.most_common():
+        yield f"  {entries(number)}: {meaning}"
+    if count > given_up[GONE]:
+        yield "to bring one back while its entry is on the stream: dvctl replay ID"
+
+
+def _given_up(group: Group, ids: list[EntryId], pipeline: Pipeline, repository: Repository | None) -> Counter[str]:
+    """Number of entries by what acknowledging them unprocessed means, in words."""
+    found = group.stream.get(ids)
+    meanings: Counter[str] = Counter()
+    meanings.update({GONE: len(ids) - len(found)} if len(found) < len(ids) else {})
+    if repository is None:
+        meanings.update({"whether they have a row is unknown without a database": len(found)} if found else {})
+        return meanings
+    records = []
+    for entry in found.values():
+        decision = pipeline.decode_entry(entry, repository.device_id_max)
+        if isinstance(decision, Decoded):
+            records.append(decision.record)
+        else:
+            meanings["would be rejected or skipped"] += 1
+    for rows in repository.find(records) if records else []:
+        meanings["have a row already" if rows else "have NO row: these results would be lost"] += 1
+    return meanings

@@ -1,0 +1,85 @@
+"""dvctl tail: the newest entries of a stream, and those that are added."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Iterator
+from dataclasses import dataclass
+
+from devicevault_cli.operations.answer import Answer
+from devicevault_cli.operations.entries.fields import field_text
+from devicevault_cli.operations.monitoring.continuity import Followed
+from devicevault_cli.streams.model import ZERO, Entry, EntryId
+from devicevault_cli.streams.stream import Stream
+from devicevault_cli.times import iso_micros
+
+LOG_SHOWN = 500
+"""Characters of the log."""
+BLOCK_MS = 1000
+
+
+@dataclass(frozen=True, slots=True)
+class TailedEntry(Answer):
+    """An entry in brief, without its configuration. Fields that are absent are None; `bytes`: size of the values."""
+
+    id: EntryId
+    time: str
+    device_id: str | None
+    task_identifier: str | None
+    status: str | None
+    log: str
+    bytes: int
+
+
+def tailed(entry: Entry) -> TailedEntry:
+    """An entry in brief."""
+    return TailedEntry(
+        entry.id,
+        iso_micros(entry.id.ms * 1000),
+        field_text(entry.fields, b"device_id"),
+        field_text(entry.fields, b"task_identifier"),
+        field_text(entry.fields, b"status"),
+        (field_text(entry.fields, b"log") or "")[:LOG_SHOWN],
+        sum(map(len, entry.fields.values())),
+    )
+
+
+@dataclass(frozen=True, slots=True)
+class Filter:
+    """Which entries are shown (None: all). An absent or empty status is `failure`, as consuming takes it."""
+
+    device: str | None = None
+    status: str | None = None
+
+    def select(self, entries: Iterable[Entry]) -> Iterator[TailedEntry]:
+        """Those of the entries that are shown."""
+        for entry in entries:
+            shown = tailed(entry)
+            if self.device in (None, shown.device_id) and self.status in (None, shown.status or "failure"):
+                yield shown
+
+
+def tail(
+    stream: Stream,
+    since: EntryId | None,
+    last: int,
+    chosen: Filter,
+    *,
+    follow: bool = True,
+    warn: Callable[[str], None] = lambda text: None,
+) -> Iterator[TailedEntry]:
+    """Entries from `since` (else the newest `last`), then those that are added; read-only.
+
+    A stream that restarted is followed from its new start, after a warning.
+    """
+    info = stream.info()
+    position = info.last_id if info else ZERO
+    for page in stream.pages(since, position) if since is not None else iter([stream.last(last)] if last else []):
+        yield from chosen.select(page)
+    followed = Followed(stream, info)
+    while follow:
+        for entry in stream.wait_for(position, BLOCK_MS):
+            position = entry.id
+            yield from chosen.select([entry])
+        if (restart := followed.restart(position)) is not None:
+            warn(restart.detail)
+            position = restart.resume_after

@@ -1,0 +1,78 @@
+"""destroy-group: delete a group after writing a snapshot of it."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import suppress
+from dataclasses import dataclass, replace
+
+from devicevault_cli.errors import DvctlError
+from devicevault_cli.operations.answer import ChangeAnswer, optional
+from devicevault_cli.operations.changes.change import Change, Progress, quietly, says_refused, snapshot_refusal, stale
+from devicevault_cli.operations.groups import snapshots
+from devicevault_cli.operations.monitoring.liveness import liveness_of, not_known, refusal
+from devicevault_cli.operations.wording import entries, some
+from devicevault_cli.streams import admin, marker
+from devicevault_cli.streams.group import Group
+from devicevault_cli.streams.model import GroupInfo
+
+
+@dataclass(frozen=True, slots=True)
+class DestroyAnswer(ChangeAnswer):
+    """The answer of `destroy-group`; `gone` and `undo` only once it is deleted."""
+
+    group: str
+    pending_lost: int
+    snapshot: str | None
+    refused: str | None
+    gone: bool | None = optional()
+    undo: str | None = optional()
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class DestroyGroup(Change[DestroyAnswer]):
+    """Deletes the group, after writing a snapshot."""
+
+    group: Group
+    info: GroupInfo
+    progress: Progress
+
+    def still_true(self) -> bool:
+        """The script that deletes the group checks once more."""
+        return snapshots.as_planned(self.group, self.info)
+
+    def apply(self) -> DestroyAnswer:
+        path = snapshots.write_snapshot(self.group, self.info, self.progress)
+        if not admin.destroy_group(self.group, self.info):
+            path.unlink()
+            raise stale()
+        with suppress(DvctlError):
+            marker.forget(self.group)  # deleted on purpose, which is no incident
+        gone = self.group.info() is None
+        return replace(self.answer, snapshot=str(path), gone=gone, undo=snapshots.restore_command(path))
+
+
+def plan_destroy(group: Group, *, force: bool = False, progress: Progress = quietly) -> DestroyGroup:
+    """Delete the group after writing a snapshot. Raises MissingGroup."""
+    info = snapshots.existing_group(group)
+    liveness = liveness_of(group)
+    refused = snapshot_refusal(None if force else refusal(liveness), size=1)
+    return DestroyGroup(
+        command=f"destroy-group {group.name}",
+        says=(*_says(group, info), *not_known(liveness), *says_refused(refused)),
+        answer=DestroyAnswer(group.name, info.pending, snapshot=None, refused=str(refused) if refused else None),
+        size=1,
+        refusal=refused,
+        typed=group.name,
+        group=group,
+        info=info,
+        progress=progress,
+    )
+
+
+def _says(group: Group, info: GroupInfo) -> Iterator[str]:
+    yield f"the group {group.name} of {group.stream.key}, at {info.last_delivered_id.shown}, would be deleted"
+    owners = [f"{name} ({count:,})" for name, count in group.summary().consumers.items()]
+    yield f"{entries(info.pending)} pending would be lost" + (f", held by {some(owners)}" if owners else "")
+    yield "a running or new consumer creates the group again at 0, and every entry is delivered again"
+    yield "a snapshot is written first; restore-group puts all of this back"

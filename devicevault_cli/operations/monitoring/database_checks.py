@@ -1,0 +1,84 @@
+"""Checks of `dvctl doctor` on the database: rights, table, row-level security, unique index, duplicates."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+from devicevault_cli.errors import DvctlError, TableAtFault, Unavailable
+from devicevault_cli.operations.monitoring.checks import Check, Finding, problem
+from devicevault_cli.plural import number
+from devicevault_cli.repository.repository import Repository
+
+
+def database_checks(repository: Repository | None) -> Iterator[tuple[str, Check]]:
+    """The checks of the database (None: not configured, or unusable), by name."""
+    if repository is None:
+        missing = Finding("unknown", "no database is configured", "give --database-url")
+        yield "database", lambda: missing
+        return
+    yield "database", lambda: _database(repository)
+    yield "database-rights", lambda: _rights(repository)
+    yield "table", lambda: _table(repository)
+    if repository.dialect == "postgresql":
+        yield "row-level-security", lambda: _row_security(repository)
+    yield "unique-index", lambda: _unique_index(repository)
+    yield "duplicates", lambda: _duplicates(repository)
+
+
+def _database(repository: Repository) -> Finding:
+    try:
+        repository.check(writing=False)
+    except Unavailable:
+        raise
+    except DvctlError as error:
+        return problem(error)
+    return Finding("ok", f"{repository.where} has {repository.spec.name} with every column")
+
+
+def _rights(repository: Repository) -> Finding:
+    try:
+        repository.check()
+    except TableAtFault:
+        return Finding("ok", "the rights are sufficient; for why no row can be written, see `table`")
+    except Unavailable:
+        raise
+    except DvctlError as error:
+        return problem(error)
+    return Finding("ok", "reading and writing are allowed")
+
+
+def _table(repository: Repository) -> Finding:
+    repository.check(writing=False)
+    for fault in repository.faults():
+        finding = problem(fault.error)
+        return finding if fault.refuses else finding._replace(status="warning")
+    return Finding("ok", f"{repository.spec.name} accepted a test row, which was rolled back")
+
+
+def _row_security(repository: Repository) -> Finding:
+    policies = repository.row_security()
+    if policies:
+        fix = "as the owner: change the policies, or ALTER ROLE ... BYPASSRLS;"
+        return Finding("problem", "; ".join(policies), fix)
+    return Finding("ok", "no policy hides or refuses rows")
+
+
+def _unique_index(repository: Repository) -> Finding:
+    repository.check(writing=False)
+    if name := repository.equating_index:
+        detail = f"the unique index {name} takes different identifiers for equal: messages may become dead letters"
+        return Finding("warning", detail, f"DROP INDEX {name}; then `dvctl db index`")
+    if repository.unique_index:
+        return Finding("ok", "task_identifier is unique: the fast path is used")
+    if repository.dialect == "mysql":
+        return Finding("ok", "not possible on MySQL or MariaDB, and not needed")
+    return Finding(
+        "warning", "no unique index: a lock around each batch prevents duplicate rows", "dvctl db index --dry-run"
+    )
+
+
+def _duplicates(repository: Repository) -> Finding:
+    surplus = repository.surplus()
+    if surplus:
+        return Finding("problem", number(surplus, "duplicate row"), "dvctl db dedupe --dry-run")
+    return Finding("ok", "no duplicate rows")

@@ -1,0 +1,180 @@
+"""Checks of `dvctl doctor` on the group: consumers, pending entries, entries lost unread, dead letters, incidents."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from itertools import islice
+
+from devicevault_cli.operations.monitoring.checks import Check, Finding
+from devicevault_cli.operations.monitoring.incidents import (
+    Incident,
+    all_of,
+    missing_group,
+    of_group,
+    open_ones,
+    sentence,
+    severity,
+)
+from devicevault_cli.operations.monitoring.lag import lag_of, trimmed_unread
+from devicevault_cli.operations.monitoring.liveness import Liveness, devicevaults, liveness_of, who_waits
+from devicevault_cli.operations.wording import entries, entries_were, some
+from devicevault_cli.plural import number
+from devicevault_cli.repository.repository import Repository
+from devicevault_cli.streams.dead_letters import DeadLetters
+from devicevault_cli.streams.group import Group
+from devicevault_cli.streams.model import PendingEntry, StreamInfo
+
+STUCK_MS = 60_000
+"""Idle time from which a consumer that holds entries is stuck."""
+INACTIVE_MS = 3_600_000
+"""Idle time from which a consumer that holds nothing should be retired."""
+MANY_DELIVERIES = 5
+"""Deliveries from which an entry may be what ends its consumers."""
+EXAMINED_PAGES = 10
+"""Pages of 1,000 pending entries that are examined, oldest first."""
+RUNBOOK = "follow docs/runbooks/redis-flushed.md, then run `dvctl incidents acknowledge`"
+
+
+def group_checks(group: Group) -> Iterator[tuple[str, Check]]:
+    """The checks of the group, by name."""
+    yield "group", lambda: _group(group)
+    yield "consumers", lambda: _consumers(group)
+    yield "devicevault-consumer", lambda: _devicevaults_consumer(group)
+    yield "dangling-pending", lambda: _dangling(group)
+    yield "poison", lambda: _many_deliveries(group)
+    yield "trimmed-unread", lambda: _trimmed_unread(group)
+    yield "dead-letters", lambda: _dead_letters(group)
+
+
+def _group(group: Group) -> Finding:
+    info = group.stream.info()
+    if info is None:
+        return Finding("warning", f"there is no stream {group.stream.key} yet", "it appears with the first message")
+    about = group.info()
+    if about is not None:
+        return Finding("ok", f"{group.name} is at {about.last_delivered_id.shown}, {about.pending:,} pending")
+    fix = "start `dvctl consume`, which creates it"
+    if not info.length:
+        return Finding("warning", f"there is no group {group.name} yet", fix)
+    return Finding("problem", missing_group(group.name, info, _incidents(group)), fix)
+
+
+def _consumers(group: Group) -> Finding:
+    if group.info() is None:
+        return Finding("ok", "none")
+    liveness = liveness_of(group)
+    consumers = liveness.consumers
+    stuck = [consumer for consumer in consumers if consumer.pending and consumer.idle_ms >= STUCK_MS]
+    if stuck:
+        held = entries(sum(consumer.pending for consumer in stuck))
+        detail = f"dead or stuck consumers hold {held}: {some([consumer.name for consumer in stuck])}"
+        return Finding("problem", detail, "start `dvctl consume` to take them over, or run `dvctl consumers retire`")
+    inactive = [
+        consumer.name for consumer in consumers if consumer.idle_ms >= INACTIVE_MS and not liveness.alive(consumer)
+    ]
+    if inactive:
+        detail = f"{number(len(inactive), 'consumer')} idle for more than an hour without entries: {some(inactive)}"
+        return Finding("warning", detail, "dvctl consumers retire --dead-for 1h")
+    alive = sum(liveness.alive(consumer) is True for consumer in consumers)
+    return Finding("ok" if alive else "warning", f"{alive} alive", "" if alive else "start `dvctl consume`")
+
+
+def _devicevaults_consumer(group: Group) -> Finding:
+    if group.info() is None:
+        return Finding("ok", "not running")
+    liveness = liveness_of(group)
+    named = devicevaults(liveness)
+    alive = [consumer.name for consumer in named if liveness.alive(consumer)]
+    fix = "stop it; until then `dvctl db index` prevents duplicate rows"
+    if alive:
+        detail = f"DeviceVault's own consumer is alive in this group: {alive[0]}; it acknowledges messages that failed"
+        return Finding("problem", detail, fix)
+    if waits := who_waits(liveness):
+        certain = liveness.candidates and all(candidate in named for candidate in liveness.candidates)
+        remove = "remove inactive consumers with `dvctl consumers retire NAME --force`"
+        fix = f"if that is DeviceVault's consumer, {fix}; {remove}"
+        return Finding("problem" if certain else "unknown", waits, fix)
+    return _no_devicevaults_consumer(liveness, len(named))
+
+
+def _no_devicevaults_consumer(liveness: Liveness, inactive: int) -> Finding:
+    if liveness.clients is None:
+        return Finding("unknown", "CLIENT LIST is not permitted: waiting consumers cannot be detected")
+    return Finding("ok", f"not running ({number(inactive, 'inactive consumer')} left)" if inactive else "not running")
+
+
+def _examined(group: Group) -> Iterator[list[PendingEntry]]:
+    return islice(group.pending_pages(), EXAMINED_PAGES)
+
+
+def _dangling(group: Group) -> Finding:
+    if group.info() is None:
+        return Finding("ok", "nothing is pending")
+    examined = gone = 0
+    for page in _examined(group):
+        examined += len(page)
+        gone += len(page) - len(group.stream.get(entry.id for entry in page))
+    if gone:
+        detail = f"{gone:,} of {examined:,} pending entries no longer exist on the stream"
+        return Finding("problem", detail, "run `dvctl claim --release --idle 0` to clear them; trim with `dvctl trim`")
+    return Finding("ok", f"{examined:,} pending entries, all on the stream")
+
+
+def _many_deliveries(group: Group) -> Finding:
+    if group.info() is None:
+        return Finding("ok", "nothing is pending")
+    found = [entry.id for page in _examined(group) for entry in page if entry.deliveries >= MANY_DELIVERIES]
+    if found:
+        detail = f"{entries_were(len(found))} delivered {MANY_DELIVERIES} times or more, e.g. {found[0]}"
+        return Finding("warning", detail, f"dvctl show {found[0]}")
+    return Finding("ok", f"no entry was delivered {MANY_DELIVERIES} times or more")
+
+
+def _trimmed_unread(group: Group) -> Finding:
+    info, about = group.stream.info(), group.info()
+    if info is None or about is None:
+        return _removed_without_group(group, info)
+    unread = trimmed_unread(info, about, lag_of(group.stream, info, about))
+    if unread is None:
+        return Finding("unknown", "Redis does not record whether removed entries had been read")
+    if unread:
+        detail = f"{entries_were(unread)} removed from the stream before the group read them"
+        return Finding("problem", detail, "they are lost; trim with `dvctl trim`, which keeps unread entries")
+    return Finding("ok", "no entry was removed unread")
+
+
+def _removed_without_group(group: Group, info: StreamInfo | None) -> Finding:
+    """The same without a group, from the incidents and the number of removed entries."""
+    if info is None:
+        return Finding("unknown", f"there is no stream {group.stream.key}")
+    known = next((incident for incident in reversed(_incidents(group)) if incident.unread), None)
+    if known is not None:
+        return Finding("problem", known.detail, RUNBOOK)
+    if info.entries_added is None:
+        return Finding("unknown", "Redis before 7.0 does not count removed entries, and there is no group")
+    removed = info.entries_added - info.length
+    if not removed:
+        return Finding("ok", "no entry was removed")
+    detail = f"{entries_were(removed)} removed; without a group dvctl cannot tell how many were unread"
+    return Finding("unknown", detail)
+
+
+def _dead_letters(group: Group) -> Finding:
+    count = sum(len(page) for page in DeadLetters(group.stream, group.name).pages())
+    if not count:
+        return Finding("ok", "none")
+    return Finding(
+        "warning", number(count, "dead letter needs attention", "dead letters need attention"), "dvctl dlq stats"
+    )
+
+
+def incidents(group: Group, repository: Repository | None) -> Finding:
+    """Unacknowledged incidents; with a database also whether rows are newer than the stream."""
+    found = _incidents(group, repository)
+    if not found:
+        return Finding("ok", "none")
+    return Finding("problem" if severity(found) == "critical" else "warning", sentence(found), RUNBOOK)
+
+
+def _incidents(group: Group, repository: Repository | None = None) -> list[Incident]:
+    return of_group(open_ones(all_of(group.stream, repository=repository)), group.name)

@@ -1,0 +1,12 @@
+"""The names of what `verify` finds, each once, in the order in which it lists them."""
+
+from __future__ import annotations
+
+from typing import Literal, TypeAlias, get_args
+
+EntryClass: TypeAlias = Literal[
+    "persisted", "dead", "discarded", "pending", "undelivered", "skipped", "lost", "lost_invalid"
+]
+CLASSES: tuple[EntryClass, ...] = get_args(EntryClass)
+Listed: TypeAlias = Literal[EntryClass, "gone", "conflicting", "duplicate_rows", "rows_without_entry"]
+"""What `verify --show` lists: a class of entries, pending entries that are gone, conflicting entries, or rows."""

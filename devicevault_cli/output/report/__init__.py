@@ -1,0 +1,1 @@
+"""The report of `verify`: on a terminal, as an HTML page, as Markdown."""

@@ -1,1 +1,0 @@
-"""How a verification is told: on a terminal, as an HTML page, as Markdown."""
