@@ -27,6 +27,11 @@ def now_ms() -> Milliseconds:
     return time.time_ns() // 1_000_000
 
 
+def now_iso() -> str:
+    """The present time: ISO 8601 UTC with milliseconds."""
+    return iso(now_ms())
+
+
 def parse_duration(text: str) -> Milliseconds:
     """Read `500ms`, `90s`, `5m`, `1d12h`, `1d3h5m2s`, or plain `0`, up to 10,000 years. Raises Usage."""
     milliseconds = _duration(text)

@@ -4,59 +4,43 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from typing import get_type_hints
 
-from devicevault_cli.consumer.progress import Watch
-from devicevault_cli.output.metrics import Metrics, Signs, served
+from devicevault_cli.consumer.progress import ConsumerProgress
+from devicevault_cli.output.metrics import Health, Metrics, Sample, served
+
+DROPPED = "Log lines that stderr did not take, because of a full disk or a reader that is gone."
 
 
 @contextmanager
 def monitored(
-    host: str, port: int, watch: Watch, stream: str, group: str, log_lines_dropped: Callable[[], int]
+    host: str, port: int, progress: ConsumerProgress, stream: str, group: str, log_lines_dropped: Callable[[], int]
 ) -> Iterator[int]:
-    """Serve what `watch` sees. -> the port"""
-    metrics = Metrics(lambda: signs(watch, log_lines_dropped()), {"stream": stream, "group": group})
-    watch.on_batch = metrics.observe
+    """Serve what `progress` holds. -> the port"""
+
+    def samples() -> Iterator[Sample]:
+        yield from samples_of(progress)
+        yield Sample("counter", "log_lines_dropped", DROPPED, log_lines_dropped())
+
+    def health() -> Health:
+        return Health(progress.alive, progress.ready)
+
+    metrics = Metrics(samples, health, {"stream": stream, "group": group})
+    progress.on_batch = metrics.observe
     with served(metrics, host, port) as bound:
         yield bound
 
 
-def signs(watch: Watch, log_lines_dropped: int) -> Signs:
-    """One look."""
-    tally, backlog = watch.tally, watch.backlog
-    outcomes = {
-        "persisted": tally.persisted,
-        "duplicate": tally.duplicates,
-        "dead_lettered": tally.dead_lettered,
-        "skipped": tally.skipped,
-        "dropped": tally.dropped,
-        "gone": tally.gone,
-    }
-    return Signs(
-        counters={
-            "conflicting": tally.conflicting,
-            "reclaimed": tally.reclaimed,
-            "dispatched": tally.dispatched,
-            "deferred_retries": tally.deferred_retries,
-            "log_lines_dropped": log_lines_dropped,
-            "stream_restarts": tally.stream_restarts,
-            "entries_never_read": tally.entries_never_read,
-        },
-        gauges={
-            "stream_length": backlog.length,
-            "stream_group_lag": backlog.lag,
-            "stream_group_lag_seconds": backlog.lag_s,
-            "stream_group_messages_pending": backlog.pending,
-            "stream_group_oldest_pending_seconds": backlog.oldest_pending_s,
-            "in_hand": tally.in_hand,
-            "table_refuses_rows": float(tally.table_refuses),
-            "incidents_unacknowledged": tally.incidents,
-            "loop_moved_timestamp_seconds": watch.moved,
-        },
-        by_label={
-            "messages": ("outcome", outcomes),
-            "rejected": ("reason", dict(tally.reasons)),
-            "unusable_fields": ("field", dict(tally.notes)),
-        },
-        alive=watch.alive,
-        ready=watch.ready,
-    )
+def samples_of(progress: ConsumerProgress) -> Iterator[Sample]:
+    """The metrics that the fields of counters and backlog declare, and those that are computed."""
+    for values in (progress.counters, progress.backlog):
+        for field, declared in get_type_hints(type(values), include_extras=True).items():
+            for metric in getattr(declared, "__metadata__", ()):
+                value = getattr(values, field)
+                yield Sample(metric.kind, metric.name or field, metric.help, value, metric.label)
+    outcomes = progress.counters.outcomes()
+    yield Sample("counter", "messages", "Messages that reached an outcome.", outcomes, "outcome")
+    moved = "When the consumer's loop moved last, also while it waits for a server."
+    yield Sample("gauge", "loop_moved_timestamp_seconds", moved, progress.moved_timestamp)
+    ready = "1 while the consumer does its work, 0 while it waits for a server."
+    yield Sample("gauge", "ready", ready, float(progress.ready))

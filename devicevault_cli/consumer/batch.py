@@ -1,83 +1,113 @@
-"""Entries in hand: what their messages turned out to be, and the transaction that saves them."""
+"""A batch: what the messages of some entries are, decoded and ready to be saved."""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
+from itertools import chain
 from typing import NamedTuple
 
 from devicevault_cli.messages import FIRST_ID, Decoded, Decoder, Rejected, first_id
 from devicevault_cli.records import Record
-from devicevault_cli.repository.repository import Save
 from devicevault_cli.streams.model import Entry, EntryId
 
 
-class Judged(NamedTuple):
-    """A bad message: its entry id, the id it had first, and why."""
+class RejectedEntry(NamedTuple):
+    """A bad message: the id of its entry, the id it had first, and the reason."""
 
     id: EntryId
     first: EntryId
     rejected: Rejected
 
 
-@dataclass(slots=True)
-class Work:
-    """A batch on its way from the stream to the table. What is kept of a message is small: itself it is let go.
+class Note(NamedTuple):
+    """A field of an entry that was replaced by NULL or clamped."""
 
-    `deliveries`: every entry in hand, with the count to put back if it is deferred. `gone`: what was pending but is on
-    the stream no more. `suspect`: an entry that is processed alone, after so many deaths alone.
+    id: EntryId
+    field: str
+
+
+@dataclass(frozen=True, slots=True)
+class Batch:
+    """Entries between stream and table. Of a message only the record is kept.
+
+    `counts`: every entry, with the delivery count to restore if the batch is deferred. `record_ids`: the entry of each
+    record, in the same order. `first_ids`: of re-published messages, the ids they had first. `gone`: entries that were
+    pending but no longer exist on the stream. `reclaimed`: how many entries belonged to other consumers. `generation`:
+    of the stream when the batch was read.
     """
 
-    deliveries: dict[EntryId, int] = field(default_factory=dict)
-    records: list[Record] = field(default_factory=list)
-    record_ids: list[EntryId] = field(default_factory=list)
-    rejected: list[tuple[EntryId, Rejected]] = field(default_factory=list)
-    first_ids: dict[EntryId, EntryId] = field(default_factory=dict)
-    """Of entries that were re-published: the id the message had first."""
-    skipped: list[EntryId] = field(default_factory=list)
-    gone: list[EntryId] = field(default_factory=list)
+    counts: Mapping[EntryId, int] = field(default_factory=dict)
+    records: Sequence[Record] = ()
+    record_ids: Sequence[EntryId] = ()
+    rejected: Sequence[RejectedEntry] = ()
+    skipped: Sequence[EntryId] = ()
+    first_ids: Mapping[EntryId, EntryId] = field(default_factory=dict)
+    notes: Sequence[Note] = ()
+    gone: Sequence[EntryId] = ()
     reclaimed: int = 0
-    bytes: int = 0
-    suspect: EntryId | None = None
-    deaths_alone: int = 0
-    save: Save | None = None
-    begun: float = 0.0
     generation: int = 0
-    """Of the stream, when it was read: after a restart the ids may mean other entries."""
 
     def __bool__(self) -> bool:
-        return bool(self.deliveries or self.gone)
-
-    def judged(self, key: EntryId, rejected: Rejected) -> Judged:
-        """A bad message of this batch."""
-        return Judged(key, self.first_ids.get(key, key), rejected)
+        return bool(self.counts)
 
 
-class Decoding(NamedTuple):
-    """Makes work of entries. `device_id_max` is asked each time: the database may have been another one before.
+@dataclass(frozen=True, slots=True)
+class Quarantined:
+    """An entry that was delivered too often, to be processed alone. Its content has not been read yet.
 
-    `note` is told of each field that became NULL or was clamped.
+    `count`: its deliveries. `attempts`: how often it was processed alone before without coming to an end.
     """
 
-    decode: Decoder
-    device_id_max: Callable[[], int]
-    note: Callable[[str, EntryId], None]
+    id: EntryId
+    count: int
+    attempts: int
+    reclaimed: bool
+    generation: int
 
-    def into(self, work: Work, entries: list[Entry], deliveries: Mapping[EntryId, int] | None = None) -> None:
-        """Add entries; without `deliveries` they were delivered for the first time."""
-        decode, device_id_max = self.decode, self.device_id_max()
-        records, record_ids = work.records, work.record_ids
-        for key, fields in entries:
-            work.deliveries[key] = 1 if deliveries is None else deliveries[key]
-            decision = decode(*key, fields, device_id_max)
-            if FIRST_ID in fields and (first := first_id(fields)):
-                work.first_ids[key] = EntryId(*first)
-            if isinstance(decision, Decoded):
-                records.append(decision.record)
-                record_ids.append(key)
-                for name in decision.notes:
-                    self.note(name, key)
-            elif isinstance(decision, Rejected):
-                work.rejected.append((key, decision))
-            else:
-                work.skipped.append(key)
+
+def decode(
+    page: Sequence[Entry], decoder: Decoder, device_id_max: int, counts: Mapping[EntryId, int] | None = None
+) -> Batch:
+    """Decode entries. Without `counts` they were delivered for the first time."""
+    records: list[Record] = []
+    record_ids: list[EntryId] = []
+    rejected: list[RejectedEntry] = []
+    skipped: list[EntryId] = []
+    notes: list[Note] = []
+    first_ids: dict[EntryId, EntryId] = {}
+    for key, fields in page:
+        if FIRST_ID in fields and (first := first_id(fields)):
+            first_ids[key] = EntryId(*first)
+        decision = decoder(*key, fields, device_id_max)
+        if isinstance(decision, Decoded):
+            records.append(decision.record)
+            record_ids.append(key)
+            notes += [Note(key, name) for name in decision.notes]
+        elif isinstance(decision, Rejected):
+            rejected.append(RejectedEntry(key, first_ids.get(key, key), decision))
+        else:
+            skipped.append(key)
+    found = {key: 1 if counts is None else counts[key] for key, _ in page}
+    return Batch(found, records, record_ids, rejected, skipped, first_ids, notes)
+
+
+def joined(parts: Sequence[Batch], *, gone: Sequence[EntryId], reclaimed: int, generation: int) -> Batch:
+    """One batch of several that were decoded page by page."""
+    counts: dict[EntryId, int] = {}
+    first_ids: dict[EntryId, EntryId] = {}
+    for part in parts:
+        counts.update(part.counts)
+        first_ids.update(part.first_ids)
+    return Batch(
+        counts=counts,
+        records=list(chain.from_iterable(part.records for part in parts)),
+        record_ids=list(chain.from_iterable(part.record_ids for part in parts)),
+        rejected=list(chain.from_iterable(part.rejected for part in parts)),
+        skipped=list(chain.from_iterable(part.skipped for part in parts)),
+        first_ids=first_ids,
+        notes=list(chain.from_iterable(part.notes for part in parts)),
+        gone=gone,
+        reclaimed=reclaimed,
+        generation=generation,
+    )

@@ -4,10 +4,11 @@ from __future__ import annotations
 
 import logging
 from collections import deque
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from datetime import UTC, datetime
 from typing import NamedTuple
 
+from devicevault_cli.consumer.options import ConsumeOptions
 from devicevault_cli.errors import DvctlError, TableAtFault
 from devicevault_cli.messages import Rejected
 from devicevault_cli.operations.save import DATABASE_REJECTED, Outcome
@@ -38,14 +39,15 @@ class Earlier(NamedTuple):
 class Breaker:
     """Counts whole batches that were rejected with one error, without a message that was accepted among them.
 
-    `most`: as many open it (0: it never opens). `earlier(detail)`: dead letters of an earlier run for the same error.
-    `drops`: rejected messages are dropped and not dead-lettered.
+    `max_rejected_batches` of them open it. Dead letters that an earlier run wrote to `group` for the same error count
+    too, if no row was saved since.
     """
 
-    def __init__(self, most: int, earlier: Callable[[str], Earlier | None], *, drops: bool = False) -> None:
-        self._most = most
-        self._earlier = earlier
-        self._drops = drops
+    def __init__(self, group: Group, repository: Repository, options: ConsumeOptions) -> None:
+        self._group = group
+        self._repository = repository
+        self._most = options.max_rejected_batches
+        self._drops = options.on_reject == "drop"
         self._accepted = False
         self.close()
 
@@ -78,7 +80,7 @@ class Breaker:
         if detail != self._detail:
             self.close()
             self._detail = detail
-            earlier = None if self._accepted or self._drops else self._earlier(detail)
+            earlier = None if self._accepted or self._drops else _earlier(self._group, self._repository, detail)
             if earlier is not None and earlier.letters >= self._most - 1:
                 self._batches = self._most - 1
                 self._messages = self._given_up = earlier.letters
@@ -103,7 +105,7 @@ class Breaker:
         return TableAtFault(said, hint=hint)
 
 
-def earlier_letters(group: Group, repository: Repository, detail: str) -> Earlier | None:
+def _earlier(group: Group, repository: Repository, detail: str) -> Earlier | None:
     """The newest dead letters of the group where all are for one error, and no row was saved after the first of them.
 
     So a restart does not begin to count anew.

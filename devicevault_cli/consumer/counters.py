@@ -1,45 +1,84 @@
-"""What a run of the consumer did, in numbers: the keys of its summary."""
+"""What a run of the consumer did, in numbers: the keys of its summary, and its metrics."""
 
 from __future__ import annotations
 
 import time
 from dataclasses import dataclass, field
+from typing import Annotated, Literal, NamedTuple
+
+SUMMARY = (
+    *("read", "persisted", "duplicates", "conflicting", "dead_lettered", "skipped", "dropped", "gone", "reclaimed"),
+    *("dispatched", "deferred_retries", "stream_restarts", "entries_never_read", "reasons", "notes"),
+)
+IF_ANY = ("duplicates", "conflicting", "dead_lettered", "skipped", "dropped", "gone", "deferred_retries")
+
+
+class Metric(NamedTuple):
+    """Declares a field a metric too, as `dvctl_` and the name of the field, unless `name` says another one.
+
+    `label`: of a dict, what its keys are.
+    """
+
+    kind: Literal["counter", "gauge"]
+    help: str
+    name: str = ""
+    label: str = ""
 
 
 @dataclass(slots=True)
-class Tally:
-    """Counts of entries by outcome; `read` is their sum, so that nothing can fall between two of them."""
+class Counters:
+    """Counts of entries by outcome, changed by the loop alone; other threads read them.
+
+    `taken`: entries read from the stream, with or without an outcome. `waiting`: nothing was read yet, or not since the
+    last outage. `lag`: as it was looked up last.
+    """
 
     persisted: int = 0
     duplicates: int = 0
-    conflicting: int = 0
     dead_lettered: int = 0
     skipped: int = 0
     dropped: int = 0
     gone: int = 0
-    reclaimed: int = 0
-    dispatched: int = 0
-    deferred_retries: int = 0
-    in_hand: int = 0
-    """Read and not settled yet."""
+    taken: int = 0
     waiting: bool = True
-    """Nothing was read yet, or not since the last outage."""
-    table_refuses: bool = False
-    """The last attempt failed because the table refuses rows, for a reason that is not in the messages."""
-    stream_restarts: int = 0
-    entries_never_read: int = 0
-    """Entries that left the stream before the group read them, as far as that was noticed."""
-    incidents: int | None = None
-    """Incidents of the stream that nobody has acknowledged; None before the first look."""
     lag: int | None = None
-    """As it was looked up last."""
-    notes: dict[str, int] = field(default_factory=dict)
-    reasons: dict[str, int] = field(default_factory=dict)
     started: float = field(default_factory=time.monotonic)
+    conflicting: Annotated[int, Metric("counter", "Duplicates whose row has another device or status.")] = 0
+    reclaimed: Annotated[int, Metric("counter", "Entries taken over from consumers that died.")] = 0
+    dispatched: Annotated[int, Metric("counter", "Configurations handed to the storage task.")] = 0
+    deferred_retries: Annotated[
+        int, Metric("counter", "Attempts that failed because Redis or the database was away, and were repeated.")
+    ] = 0
+    stream_restarts: Annotated[
+        int, Metric("counter", "Times that the stream was found flushed, deleted, replaced or fallen back.")
+    ] = 0
+    entries_never_read: Annotated[
+        int, Metric("counter", "Entries that left the stream before the group read them, as far as that was noticed.")
+    ] = 0
+    reasons: Annotated[
+        dict[str, int], Metric("counter", "Dead letters written, by reason.", name="rejected", label="reason")
+    ] = field(default_factory=dict)
+    notes: Annotated[
+        dict[str, int],
+        Metric(
+            "counter",
+            "Fields stored as NULL or clamped, because their value is unusable or implausible.",
+            name="unusable_fields",
+            label="field",
+        ),
+    ] = field(default_factory=dict)
+    in_hand: Annotated[int, Metric("gauge", "Entries that this process has read and not settled yet.")] = 0
+    table_refuses_rows: Annotated[
+        bool,
+        Metric("gauge", "1 while the table refuses rows for a reason that is not in the messages: it needs repair."),
+    ] = False
+    incidents_unacknowledged: Annotated[
+        int | None, Metric("gauge", "Incidents of the stream that nobody has acknowledged: `dvctl incidents`.")
+    ] = None
 
     @property
     def read(self) -> int:
-        """Entries that reached an outcome."""
+        """Entries that reached an outcome: their sum, so that none is missing from it."""
         return self.persisted + self.duplicates + self.dead_lettered + self.skipped + self.dropped + self.gone
 
     @property
@@ -47,26 +86,29 @@ class Tally:
         """Seconds since the start."""
         return time.monotonic() - self.started
 
-    def summary(self, stopped_by: str) -> dict[str, object]:
-        """The answer of `consume -o json`."""
-        elapsed = self.elapsed_s
+    def outcomes(self) -> dict[str, int]:
+        """Entries by outcome, as the metrics name it."""
         return {
-            "read": self.read,
             "persisted": self.persisted,
-            "duplicates": self.duplicates,
-            "conflicting": self.conflicting,
+            "duplicate": self.duplicates,
             "dead_lettered": self.dead_lettered,
             "skipped": self.skipped,
             "dropped": self.dropped,
             "gone": self.gone,
-            "reclaimed": self.reclaimed,
-            "dispatched": self.dispatched,
-            "deferred_retries": self.deferred_retries,
-            "stream_restarts": self.stream_restarts,
-            "entries_never_read": self.entries_never_read,
-            "reasons": self.reasons,
-            "notes": self.notes,
+        }
+
+    def summary(self, stopped_by: str) -> dict[str, object]:
+        """The answer of `consume -o json`."""
+        elapsed = self.elapsed_s
+        return {
+            **{name: getattr(self, name) for name in SUMMARY},
             "elapsed_s": round(elapsed, 3),
             "rate_per_s": round(self.read / elapsed, 1) if elapsed else 0.0,
             "stopped_by": stopped_by,
         }
+
+    def line(self) -> str:
+        """The counts for people, without those that are 0."""
+        parts = [f"read {self.read}", f"persisted {self.persisted}"]
+        parts += [f"{name.replace('_', ' ')} {count}" for name in IF_ANY if (count := getattr(self, name))]
+        return ", ".join(parts)

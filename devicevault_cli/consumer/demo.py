@@ -5,15 +5,16 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator
 from typing import Any
 
+from devicevault_cli.consumer.options import ConsumeOptions
 from devicevault_cli.consumer.shutdown import Stop
-from devicevault_cli.consumer.worker import ConsumeOptions, Consumer
+from devicevault_cli.consumer.worker import Worker
 from devicevault_cli.operations.entries.pending import pending
 from devicevault_cli.operations.entries.publish import Message, sample_messages
 from devicevault_cli.operations.verify.verify import verify
 from devicevault_cli.pipelines import RESULTS
 from devicevault_cli.repository.repository import Repository
+from devicevault_cli.streams.consumer import GroupConsumer
 from devicevault_cli.streams.dead_letters import DeadLetters
-from devicevault_cli.streams.delivery import Delivery
 from devicevault_cli.streams.group import Group
 from devicevault_cli.streams.stream import Stream
 
@@ -58,20 +59,23 @@ def run_demo(stream: Stream, repository: Repository, tell: Tell) -> dict[str, An
     )
     group = Group(stream, RESULTS.group)
     group.create()
-    consumer = Consumer(Delivery(group, "demo-0"), repository, RESULTS, ConsumeOptions(drain=True), Stop())
-    stopped_by = consumer.run()
-    tally = consumer.tally
+    worker = Worker(GroupConsumer(group, "demo-0"), repository, RESULTS, ConsumeOptions(drain=True), Stop())
+    stopped_by = worker.run()
+    counters = worker.counters
     tell(
-        f"The consumer read {tally.read} messages in {tally.elapsed_s:.1f} s and stopped ({stopped_by}): "
-        f"{tally.persisted} rows, {tally.duplicates} recognised as duplicates, {tally.dead_lettered} dead letters.",
+        f"The consumer read {counters.read} messages in {counters.elapsed_s:.1f} s and stopped ({stopped_by}): "
+        f"{counters.persisted} rows, {counters.duplicates} recognised as duplicates, "
+        f"{counters.dead_lettered} dead letters.",
         None,
     )
-    tell(f"Pending: {pending(group).total} - nothing is left in anybody's hands.", None)
+    tell(f"Pending: {pending(group).total} entries.", None)
     letters = DeadLetters(stream, group.name)
     rows = [
-        {"id": str(each.id), "reason": each.reason, "detail": each.detail} for page in letters.pages() for each in page
+        {"id": str(letter.id), "reason": letter.reason, "detail": letter.detail}
+        for page in letters.pages()
+        for letter in page
     ]
     tell("Dead letters: what could not become a row, and why.", rows)
     verified = verify(group, RESULTS, repository).to_dict()
     tell("Verified: every entry of the stream against every row.", [verified["classes"]])
-    return {"persisted": tally.persisted, "dead_lettered": tally.dead_lettered, "verify": verified}
+    return {"persisted": counters.persisted, "dead_lettered": counters.dead_lettered, "verify": verified}

@@ -3,42 +3,40 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Callable
-from typing import Literal
 
+from devicevault_cli.consumer.options import OnMissingGroup
 from devicevault_cli.consumer.shutdown import Stopped
+from devicevault_cli.consumer.stream_watch import StreamWatch
 from devicevault_cli.errors import DvctlError, MissingGroup
 from devicevault_cli.operations.monitoring.liveness import devicevaults, liveness_of, who_waits
 from devicevault_cli.operations.wording import entries
-from devicevault_cli.streams.delivery import Delivery
+from devicevault_cli.streams.consumer import GroupConsumer
 from devicevault_cli.streams.model import ZERO
 
 log = logging.getLogger("dvctl.consume")
 
-OnMissingGroup = Literal["create", "fail"]
 
+class GroupMember:
+    """One consumer of one group."""
 
-class Membership:
-    """Of one consumer in one group. `look` compares the stream with what was known of it."""
-
-    def __init__(self, delivery: Delivery, on_missing_group: OnMissingGroup, look: Callable[[], object]) -> None:
-        self._delivery = delivery
-        self._look = look
-        self._group = delivery.group
+    def __init__(self, consumer: GroupConsumer, watch: StreamWatch, on_missing_group: OnMissingGroup) -> None:
+        self._consumer = consumer
+        self._watch = watch
+        self._group = consumer.group
         self._on_missing_group = on_missing_group
 
     def join(self) -> None:
         """See that the group is there. Raises MissingGroup where it is not, and not to be made."""
-        self._look()  # once the group is made, nobody can tell any more what it was
+        self._watch.look()  # once the group is made, nobody can tell any more what it was
         if self._on_missing_group == "fail":
             if self._group.info() is None:
-                raise MissingGroup(f"no group {self._group.name} on {self._delivery.stream.key}")
+                raise MissingGroup(f"no group {self._group.name} on {self._consumer.stream.key}")
         elif self._group.create():
             self._warn_of_creation()
 
     def _warn_of_creation(self) -> None:
-        info = self._delivery.stream.info()
-        names = self._group.name, self._delivery.stream.key
+        info = self._consumer.stream.info()
+        names = self._group.name, self._consumer.stream.key
         if info is None or not info.length:
             log.warning('created consumer group "%s" on stream "%s", which is empty', *names)
         else:
@@ -51,16 +49,16 @@ class Membership:
 
     def take_part(self) -> None:
         """Use the rights that consuming needs, before anything depends on them: make the group, read past its end."""
-        self._delivery.stream.check_scripts()
+        self._consumer.stream.check_scripts()
         self.join()
-        self._delivery.show_life()
-        self._delivery.hold({})
+        self._consumer.show_life()
+        self._consumer.renew({})
         self._group.pending(count=1)
         self._group.acknowledge([ZERO])
 
     def warn_of_others(self, *, unique_index: bool) -> None:
         """Of what is dangerous beside this consumer: DeviceVault's own, and a Redis that forgets."""
-        if self._delivery.stream.eviction_policy().startswith("allkeys"):
+        if self._consumer.stream.eviction_policy().startswith("allkeys"):
             log.warning("Redis may evict the whole stream (maxmemory-policy allkeys-*); set it to noeviction")
         if not unique_index and (danger := self._beside()):
             log.warning("%s; stop it, or run `dvctl db index`: only a unique index prevents duplicate rows", danger)
@@ -68,7 +66,7 @@ class Membership:
     def _beside(self) -> str:
         """DeviceVault's own consumer in this group, as far as it can be seen; empty where it is not running."""
         liveness = liveness_of(self._group)
-        found = [other for other in devicevaults(liveness) if other.name != self._delivery.consumer]
+        found = [other for other in devicevaults(liveness) if other.name != self._consumer.consumer]
         alive = [other.name for other in found if liveness.alive(other)]
         if alive:
             return f"DeviceVault's own consumer {alive[0]} is alive in this group"
@@ -77,7 +75,7 @@ class Membership:
 
     def leave(self) -> bool:
         """Delete the consumer if it holds nothing. -> whether Redis answered"""
-        name = self._delivery.consumer
+        name = self._consumer.consumer
         try:
             if not self._group.retire_if_empty(name):
                 log.info("consumer %s keeps its pending entries and its name", name)

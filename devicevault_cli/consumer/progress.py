@@ -1,16 +1,18 @@
-"""What others see of a running consumer: its progress, a line in the log now and then, its vital signs."""
+"""What others see of a running consumer: how far it is, a line in the log now and then, whether it is alive."""
 
 from __future__ import annotations
 
 import logging
 import time
 from collections.abc import Callable
-from typing import NamedTuple
+from dataclasses import dataclass
+from typing import Annotated
 
-from devicevault_cli.consumer.counters import Tally
+from devicevault_cli.consumer.counters import Counters, Metric
 from devicevault_cli.errors import DvctlError
 from devicevault_cli.operations.monitoring.lag import lag_of
 from devicevault_cli.streams.group import Group
+from devicevault_cli.times import now_ms
 
 log = logging.getLogger("dvctl.consume")
 
@@ -21,90 +23,103 @@ CHECK_BYTES = 512 * 1024
 """What a look at the lag may read beside the work."""
 SHARE = 20
 """A look that takes long (before Redis 7.0 the lag is counted) is taken so much more seldom."""
-STANDSTILL_S = 60.0
-"""A loop that did not move for so long is dead: no call of it waits that long."""
+STANDSTILL_S = 90.0
+"""A loop that did not move for so long is dead: no call waits that long, not even for a silent database (75 s)."""
 
 ShowProgress = Callable[[int, int | None, str], None]
 """(done, total, note)"""
 
 
-class Backlog(NamedTuple):
+@dataclass(frozen=True, slots=True)
+class Backlog:
     """What the group has before it; None where it is not known."""
 
-    length: int | None = None
-    lag: int | None = None
-    lag_s: float | None = None
-    pending: int | None = None
-    oldest_pending_s: float | None = None
+    stream_length: Annotated[int | None, Metric("gauge", "Entries on the stream.")] = None
+    stream_group_lag: Annotated[int | None, Metric("gauge", "Entries not delivered to the group yet.")] = None
+    stream_group_lag_seconds: Annotated[float | None, Metric("gauge", "Age of the oldest entry not delivered yet.")] = (
+        None
+    )
+    stream_group_messages_pending: Annotated[
+        int | None, Metric("gauge", "Entries delivered to the group and not acknowledged.")
+    ] = None
+    stream_group_oldest_pending_seconds: Annotated[
+        float | None, Metric("gauge", "Age of the oldest pending entry.")
+    ] = None
 
     @property
     def left(self) -> int | None:
         """Undelivered and pending."""
-        return None if self.lag is None or self.pending is None else self.lag + self.pending
+        lag, pending = self.stream_group_lag, self.stream_group_messages_pending
+        return None if lag is None or pending is None else lag + pending
 
 
-class Watch:
-    """Called about once a second or oftener by the consumer's loop; read by other threads, which see plain numbers."""
+class ConsumerProgress:
+    """The loop writes it, other threads read plain numbers. `moved` and `last_read` are by the monotonic clock.
 
-    def __init__(self, group: Group, show: ShowProgress, wanted: int | None = None) -> None:
-        self.tally = Tally()
+    Without a group nothing is looked up. `wanted`: how many messages the run is for. `on_batch(messages, seconds)` is
+    called after each batch.
+    """
+
+    def __init__(self, group: Group | None = None, show: ShowProgress | None = None, wanted: int | None = None) -> None:
+        self.counters = Counters()
         self.backlog = Backlog()
-        self.moved = time.time()
-        self._moved = time.monotonic()
+        self.moved = self.last_read = time.monotonic()
         self.on_batch: Callable[[int, float], None] = lambda messages, seconds: None
         self._group = group
         self._show = show
         self._wanted = wanted
         self._total: int | None = None
         self._next_look = 0.0
-        self._wrote = self._moved
+        self._wrote = self.moved
         self._read = 0
 
-    def __call__(self, tally: Tally) -> None:
+    def update(self) -> None:
         """The loop moves: show how far the consumer is."""
-        now = self._moved = time.monotonic()
-        self.moved = time.time()
-        self.tally = tally
-        if now >= self._next_look:
-            self.backlog = self._look()
+        now = self.moved = time.monotonic()
+        counters = self.counters
+        if self._group is not None and now >= self._next_look:
+            self.backlog = _look(self._group)
             self._next_look = now + min(LONGEST_LOOK_S, max(LOOK_S, SHARE * (time.monotonic() - now)))
-            left, tally.lag = self.backlog.left, self.backlog.lag
-            self._total = None if left is None else tally.read + left
-            if self._wanted is not None:
-                self._total = self._wanted if self._total is None else min(self._wanted, self._total)
+            self._count()
         if now - self._wrote > SUMMARY_S:
-            if tally.read != self._read:
-                log.info("%s, lag %s", sentence(tally), "unknown" if self.backlog.left is None else self.backlog.left)
-            self._wrote, self._read = now, tally.read
-        self._show(tally.read, self._total, "" if self._total is None else f"lag {max(0, self._total - tally.read):,}")
+            if counters.read != self._read:
+                log.info("%s, lag %s", counters.line(), "unknown" if self.backlog.left is None else self.backlog.left)
+            self._wrote, self._read = now, counters.read
+        if self._show is not None:
+            note = "" if self._total is None else f"lag {max(0, self._total - counters.read):,}"
+            self._show(counters.read, self._total, note)
+
+    def _count(self) -> None:
+        left, self.counters.lag = self.backlog.left, self.backlog.stream_group_lag
+        self._total = None if left is None else self.counters.read + left
+        if self._wanted is not None:
+            self._total = self._wanted if self._total is None else min(self._wanted, self._total)
+
+    @property
+    def moved_timestamp(self) -> float:
+        """When the loop moved last, in seconds since 1970."""
+        return time.time() - (time.monotonic() - self.moved)
 
     @property
     def alive(self) -> bool:
         """Whether the loop moves, be it that it waits for a server that is away."""
-        return time.monotonic() - self._moved < STANDSTILL_S
+        return time.monotonic() - self.moved < STANDSTILL_S
 
     @property
     def ready(self) -> bool:
         """Whether it does its work: it read since the start, and since the last outage."""
-        return self.alive and not self.tally.waiting
+        return self.alive and not self.counters.waiting
 
-    def _look(self) -> Backlog:
-        try:
-            info, position = self._group.stream.info(), self._group.info()
-            if info is None or position is None:
-                return Backlog()
-            lag = lag_of(self._group.stream, info, position, limit=10_000, check_bytes=CHECK_BYTES)
-            oldest = self._group.summary().first_id
-        except DvctlError:
+
+def _look(group: Group) -> Backlog:
+    try:
+        info, position = group.stream.info(), group.info()
+        if info is None or position is None:
             return Backlog()
-        now_ms = time.time_ns() // 1_000_000
-        age = 0.0 if oldest is None else max(0.0, (now_ms - oldest.ms) / 1000)
-        return Backlog(info.length, lag.entries, lag.seconds(now_ms), position.pending, age)
-
-
-def sentence(tally: Tally) -> str:
-    """What was done so far, for people."""
-    parts = [f"read {tally.read}", f"persisted {tally.persisted}"]
-    optional = ("duplicates", "conflicting", "dead_lettered", "skipped", "dropped", "gone", "deferred_retries")
-    parts += [f"{name.replace('_', ' ')} {getattr(tally, name)}" for name in optional if getattr(tally, name)]
-    return ", ".join(parts)
+        lag = lag_of(group.stream, info, position, limit=10_000, check_bytes=CHECK_BYTES)
+        oldest = group.summary().first_id
+    except DvctlError:
+        return Backlog()
+    now = now_ms()
+    age = 0.0 if oldest is None else max(0.0, (now - oldest.ms) / 1000)
+    return Backlog(info.length, lag.entries, lag.seconds(now), position.pending, age)

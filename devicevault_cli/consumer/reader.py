@@ -1,186 +1,206 @@
-"""Where the consumer's next work comes from: its own pending entries, abandoned ones, suspects, new ones."""
+"""What the consumer reads next: its own pending entries, abandoned ones, quarantined ones, new ones."""
 
 from __future__ import annotations
 
 import logging
 import time
 from collections import deque
+from collections.abc import Mapping
+from dataclasses import dataclass, field, replace
 
-from devicevault_cli.consumer.batch import Decoding, Work
+from devicevault_cli.consumer.batch import Batch, Quarantined, decode, joined
+from devicevault_cli.consumer.in_hand import InHand
+from devicevault_cli.consumer.options import ConsumeOptions
 from devicevault_cli.errors import MissingGroup, WrongType
-from devicevault_cli.streams.delivery import Delivery
+from devicevault_cli.messages import Decoder
+from devicevault_cli.repository.repository import Repository
+from devicevault_cli.streams.consumer import GroupConsumer
 from devicevault_cli.streams.model import ZERO, Entry, EntryId, PendingEntry
 
 log = logging.getLogger("dvctl.consume")
 
 BATCH_BYTES = 16 * 1024 * 1024
 PER_READ, PER_READ_OF_SMALL, SMALL = 64, 128, 16 * 1024
-"""Entries asked for at once, and where all were small (in bytes) lately: sizes are known only after reading, and should
-all of them turn out to be firmware images, memory still has to hold them."""
-DEATHS_ALONE = 3
+"""Entries per read, and where all were small (in bytes) lately: sizes are known only after reading, and if all of them
+turn out to be firmware images, memory still has to hold them."""
+MAX_ATTEMPTS_ALONE = 3
+"""After so many attempts alone that did not come to an end, a quarantined entry is given up."""
 
 
-class Intake:
-    """Decides what is read next, in this order: own pending, abandoned, suspects, new.
+@dataclass(slots=True)
+class _Pages:
+    """What was read for one batch so far."""
 
-    Entries are decoded as they are read, a few at a time: their bytes are warm, and firmware images do not pile up.
-    `in_hand` is the consumer's dict of what this process holds already.
+    limit: int
+    decoded: list[Batch] = field(default_factory=list)
+    gone: list[EntryId] = field(default_factory=list)
+    entries: int = 0
+    bytes: int = 0
+    reclaimed: int = 0
+
+    def __bool__(self) -> bool:
+        return bool(self.entries or self.gone)
+
+
+class EntryReader:
+    """Reads batches, decoding them page by page, so that messages of megabytes do not pile up.
+
+    Entries that are in hand already are left alone.
     """
 
     def __init__(
         self,
-        delivery: Delivery,
-        decoding: Decoding,
-        in_hand: dict[EntryId, int],
-        *,
-        batch_size: int,
-        claim_idle_s: float,
-        max_deliveries: int,
+        consumer: GroupConsumer,
+        decoder: Decoder,
+        repository: Repository,
+        in_hand: InHand,
+        options: ConsumeOptions,
     ) -> None:
-        self.delivery = delivery
-        self._decoding = decoding
+        self._consumer = consumer
+        self._decoder = decoder
+        self._repository = repository
         self._in_hand = in_hand
-        self._batch_size = batch_size
-        self._claim_idle_ms = max(1, int(claim_idle_s * 1000))
-        self._max_deliveries = max_deliveries
+        self._generation = in_hand.generation
+        self._batch_size = options.batch_size
+        self._claim_idle_ms = max(1, int(options.claim_idle_s * 1000))
+        self._max_deliveries = options.max_deliveries
         self._own_cursor: EntryId | None = ZERO
-        self._own_is_evidence = True
+        self._count_own = True
         self._claim_cursor: EntryId | None = ZERO
         self._next_claim = 0.0
-        self._suspects: deque[EntryId] = deque()
-        self._largest, self._known = 1024, False
-        # Held until the next ones are read: with all of it free, malloc gives the memory of large messages back to the
-        # system, and taking it again, page by page, costs as much as reading them.
-        self._last_read: list[Entry] = []
+        self._quarantine: deque[EntryId] = deque()
+        self._largest, self._largest_known = 1024, False
 
     def recover(self) -> None:
         """After an error of Redis: a reply may be lost, so look at the own pending entries first."""
         if self._own_cursor is None:
-            self._own_is_evidence = False
+            # These were not pending before the error: their delivery is no sign of a crash.
+            self._count_own = False
         self._own_cursor = ZERO
 
-    def restart(self) -> None:
-        """The stream is another one: what is known of entries is no longer true."""
-        self._suspects.clear()
-        self.recover()
+    def next(self, limit: int, block_ms: int | None) -> Batch | Quarantined:
+        """Read at most `limit` entries, waiting at most `block_ms` for new ones. The batch may be empty."""
+        if self._generation != self._in_hand.generation:
+            self._generation = self._in_hand.generation
+            self._quarantine.clear()
+            self.recover()
+        pages = _Pages(min(limit, self._batch_size))
+        self._read_pending(pages)
+        while self._quarantine and not pages:
+            quarantined = self._take_quarantined(pages, self._quarantine.popleft())
+            if quarantined is not None:
+                return quarantined
+        if not pages:
+            self._read_new(pages, block_ms)
+        return joined(pages.decoded, gone=pages.gone, reclaimed=pages.reclaimed, generation=self._generation)
 
-    def next(self, limit: int, block_ms: int | None) -> Work:
-        """The next work, at most `limit` entries; empty where there is nothing."""
-        limit = min(limit, self._batch_size)
-        work = Work()
+    def read(self, quarantined: Quarantined) -> Batch | None:
+        """Read and decode a quarantined entry. -> None if it no longer exists"""
+        found = list(self._consumer.stream.get([quarantined.id]).values())
+        if not found:
+            return None
+        return replace(self._decode(found, {quarantined.id: quarantined.count}), generation=quarantined.generation)
+
+    # --- pending entries
+
+    def _read_pending(self, pages: _Pages) -> None:
         if self._own_cursor is not None:
-            self._own_cursor = self._from_pending(work, limit, self._own_cursor, own=True)
-            if work:
-                return work
+            self._own_cursor = self._take_pages(pages, self._own_cursor, own=True)
+            if pages:
+                return
         if self._claim_cursor is None and time.monotonic() >= self._next_claim:
             self._claim_cursor = ZERO
         if self._claim_cursor is not None:
-            self._claim_cursor = self._from_pending(work, limit, self._claim_cursor, own=False)
+            self._claim_cursor = self._take_pages(pages, self._claim_cursor, own=False)
             if self._claim_cursor is None:
                 self._next_claim = time.monotonic() + min(15.0, self._claim_idle_ms / 2000)
-            if work:
-                return work
-        while self._suspects and not work:
-            self._take_suspect(work, self._suspects.popleft())
-        if not work:
-            self._read_new(work, limit, block_ms)
-        return work
 
-    def _read_new(self, work: Work, limit: int, block_ms: int | None) -> None:
-        room = self._room(work, limit)
-        while room > 0:
+    def _take_pages(self, pages: _Pages, cursor: EntryId | None, *, own: bool) -> EntryId | None:
+        """Take pending entries at or above the cursor. -> where to go on, None at the end"""
+        while cursor is not None and (room := self._room(pages)) > 0:
             try:
-                fresh = self.delivery.read_new(room, None if work.deliveries else block_ms)
-            except MissingGroup:
-                if work:
-                    return  # deleted in this moment: what was read before has nobody else
-                raise
-            self._learn(work, fresh)
-            room = self._room(work, limit - len(fresh)) if len(fresh) == room else 0
-            if room > 0:
-                self.delivery.ask_new(room)  # Redis works on it while these are decoded
-            self._decode(work, fresh)
-
-    def _from_pending(self, work: Work, limit: int, cursor: EntryId | None, *, own: bool) -> EntryId | None:
-        """Fill the work from pending entries at or above the cursor. -> where to go on, None at the end"""
-        while cursor is not None and (room := self._room(work, limit)) > 0:
-            try:
-                page = self.delivery.group.pending(
+                page = self._consumer.group.pending(
                     cursor,
                     count=room,
-                    consumer=self.delivery.consumer if own else None,
+                    consumer=self._consumer.consumer if own else None,
                     min_idle_ms=0 if own else self._claim_idle_ms,
                 )
                 cursor = page[-1].id.next() if len(page) == room else None
-                self._take(work, [each for each in page if each.id not in self._in_hand], own=own)
+                self._take(pages, [entry for entry in page if entry.id not in self._in_hand], own=own)
             except MissingGroup:
-                if work:
-                    return cursor  # as in _read_new
+                if pages:
+                    return cursor  # deleted in this moment: what was read before has nobody else
                 raise
         return cursor
 
-    def _take(self, work: Work, candidates: list[PendingEntry], *, own: bool) -> None:
-        trusted = []
-        for each in candidates:
-            if self._max_deliveries and each.deliveries >= self._max_deliveries:
-                if each.id not in self._suspects:
-                    self._suspects.append(each.id)
-            else:
-                trusted.append(each.id)
-        if not trusted:
+    def _take(self, pages: _Pages, candidates: list[PendingEntry], *, own: bool) -> None:
+        wanted = []
+        for entry in candidates:
+            if not self._max_deliveries or entry.deliveries < self._max_deliveries:
+                wanted.append(entry.id)
+            elif entry.id not in self._quarantine:
+                self._quarantine.append(entry.id)
+        if not wanted:
             return
-        taken = self.delivery.take(
-            trusted,
+        taken = self._consumer.claim(
+            wanted,
             own=own,
             min_idle_ms=0 if own else self._claim_idle_ms,
-            raise_count=self._own_is_evidence if own else True,
+            raise_count=self._count_own if own else True,
         )
-        found = self.delivery.stream.get(taken.deliveries)
-        self._add(work, list(found.values()), taken.deliveries)
-        work.gone += taken.gone
+        found = list(self._consumer.stream.get(taken.deliveries).values())
+        self._learn(pages, found)
+        pages.decoded.append(self._decode(found, taken.deliveries))
+        pages.gone += taken.gone
         if not own:
-            work.reclaimed += len(found)
+            pages.reclaimed += len(found)
 
-    def _take_suspect(self, work: Work, key: EntryId) -> None:
-        """One entry that may kill the process: noted before its content is looked at."""
+    def _take_quarantined(self, pages: _Pages, key: EntryId) -> Quarantined | None:
+        """Take an entry that may kill the process; the attempt is counted before its content is read."""
         try:
-            begun = self.delivery.begin_alone(key)
+            attempts = self._consumer.begin_alone(key)
         except WrongType as error:
             log.error("entry %s stays pending, its attempts cannot be counted: %s", key, error)
-            return
-        mine = self.delivery.group.pending(key, key, 1, consumer=self.delivery.consumer)
-        taken = self.delivery.take([key], own=bool(mine), min_idle_ms=0 if mine else self._claim_idle_ms)
-        work.gone += taken.gone
+            return None
+        mine = self._consumer.group.pending(key, key, 1, consumer=self._consumer.consumer)
+        taken = self._consumer.claim([key], own=bool(mine), min_idle_ms=0 if mine else self._claim_idle_ms)
+        pages.gone += taken.gone
         if not taken.deliveries:
-            self.delivery.end_alone(key, begun=begun)
-            return
-        work.suspect, work.deaths_alone = key, begun
-        work.reclaimed += not mine
-        work.deliveries.update(taken.deliveries)
+            self._consumer.end_alone(key, begun=attempts)
+            return None
+        return Quarantined(key, taken.deliveries[key], attempts, not mine, self._generation)
 
-    def fetch(self, work: Work) -> bool:
-        """Read and decode the suspect. -> whether it is still there"""
-        found = list(self.delivery.stream.get(work.deliveries).values())
-        self._add(work, found, dict(work.deliveries))
-        return bool(found)
+    # --- new entries
 
-    def _room(self, work: Work, limit: int) -> int:
-        """How many entries to ask for next: bounded by the work and by bytes, judged by the largest seen lately."""
-        fitting = (BATCH_BYTES - work.bytes) // self._largest if work.bytes else max(1, BATCH_BYTES // self._largest)
-        at_once = PER_READ_OF_SMALL if self._known and self._largest <= SMALL else PER_READ
-        return min(limit - len(work.deliveries), at_once, fitting)
+    def _read_new(self, pages: _Pages, block_ms: int | None) -> None:
+        room = self._room(pages)
+        while room > 0:
+            try:
+                page = self._consumer.read_new(room, None if pages else block_ms)
+            except MissingGroup:
+                if pages:
+                    return  # as in _take_pages
+                raise
+            self._learn(pages, page)
+            room = self._room(pages) if len(page) == room else 0
+            if room > 0:
+                self._consumer.ask_new(room)  # Redis works on it while these are decoded
+            pages.decoded.append(self._decode(page))
 
-    def _add(self, work: Work, entries: list[Entry], deliveries: dict[EntryId, int]) -> None:
-        self._learn(work, entries)
-        self._decode(work, entries, deliveries)
+    def _room(self, pages: _Pages) -> int:
+        """How many entries to ask for next: bounded by the limit and by bytes, by the largest seen lately."""
+        fitting = max(0 if pages.bytes else 1, (BATCH_BYTES - pages.bytes) // self._largest)
+        per_read = PER_READ_OF_SMALL if self._largest_known and self._largest <= SMALL else PER_READ
+        return min(pages.limit - pages.entries, per_read, fitting)
 
-    def _decode(self, work: Work, entries: list[Entry], deliveries: dict[EntryId, int] | None = None) -> None:
-        self._decoding.into(work, entries, deliveries)
-        self._last_read = entries
-
-    def _learn(self, work: Work, entries: list[Entry]) -> None:
-        """How large entries are."""
-        sizes = [sum(map(len, fields.values())) for _, fields in entries]
-        work.bytes += sum(sizes)
+    def _learn(self, pages: _Pages, page: list[Entry]) -> None:
+        """Count entries and their bytes."""
+        sizes = [sum(map(len, fields.values())) for _, fields in page]
+        pages.entries += len(page)
+        pages.bytes += sum(sizes)
         self._largest = max(1024, self._largest * 3 // 4, *sizes)
-        self._known = True
+        self._largest_known = True
+
+    def _decode(self, page: list[Entry], counts: Mapping[EntryId, int] | None = None) -> Batch:
+        # The largest id is asked for each time: a database that came back may be another one.
+        return decode(page, self._decoder, self._repository.device_id_max, counts)

@@ -1,4 +1,4 @@
-"""The retry policy: the world is bad, so wait and try again, for ever, and stay responsive meanwhile."""
+"""The retry policy: retry indefinitely with exponential backoff and jitter while a server is away."""
 
 from __future__ import annotations
 
@@ -8,7 +8,8 @@ from typing import TypeVar
 
 from tenacity import RetryCallState, Retrying, retry_if_exception, wait_random_exponential
 
-from devicevault_cli.consumer.shutdown import Stop, Stopped
+from devicevault_cli.consumer.shutdown import GRACE_S, Stop, Stopped
+from devicevault_cli.consumer.waiting import Waiting
 from devicevault_cli.errors import BadConfig, DvctlError, LocksExhausted, Refused, Unavailable, WrongType
 
 T = TypeVar("T")
@@ -16,43 +17,38 @@ T = TypeVar("T")
 FIRST_WAIT_S, LONGEST_WAIT_S = 0.1, 30.0
 
 
-class Patience:
-    """Calls functions until they succeed, with exponential backoff and full jitter between the attempts.
+def is_outage(error: BaseException) -> bool:
+    """Whether the same call may succeed later, once a server is back, a right granted, a key of a wrong type removed.
 
-    `on_defer(error, seconds)` is told of each failure; `tick()` is called about once a second while waiting, so that
-    a consumer shows that it lives.  Raises Stopped once `stop` is set, and whatever is no outage at once.
+    Not if the lock table is full: then a smaller batch may fit.
+    """
+    return isinstance(error, (Unavailable, Refused, BadConfig, WrongType)) and not isinstance(error, LocksExhausted)
+
+
+class Retry:
+    """Calls functions until they succeed. `on_failure(error, seconds)` is called before each wait of so many seconds.
+
+    Raises Stopped when it is time to end, and at once every error for which `retry_if` is false.
     """
 
-    def __init__(self, stop: Stop, tick: Callable[[], None], on_defer: Callable[[DvctlError, float], None]) -> None:
+    def __init__(self, stop: Stop, waiting: Waiting, on_failure: Callable[[DvctlError, float], None]) -> None:
         self._stop = stop
-        self._tick = tick
-        self._on_defer = on_defer
+        self._on_failure = on_failure
         self._retrying = Retrying(
-            retry=retry_if_exception(_is_outage),
             wait=wait_random_exponential(multiplier=FIRST_WAIT_S, max=LONGEST_WAIT_S),
-            before_sleep=self._deferred,
-            sleep=self._sleep,
+            before_sleep=self._failed,
+            sleep=waiting.before_retry,
             reraise=True,
         )
 
-    def __call__(self, action: Callable[[], T]) -> T:
-        """The result of `action`, whenever it comes."""
-        return self._retrying(action)
+    def __call__(self, action: Callable[[], T], retry_if: Callable[[BaseException], bool] = is_outage) -> T:
+        """The result of `action`, as soon as it has one."""
+        requested_at = self._stop.requested_at
+        if requested_at is not None and time.monotonic() - requested_at > GRACE_S:
+            raise Stopped
+        return self._retrying.copy(retry=retry_if_exception(retry_if))(action)
 
-    def _deferred(self, state: RetryCallState) -> None:
+    def _failed(self, state: RetryCallState) -> None:
         error = state.outcome.exception() if state.outcome else None
         if isinstance(error, DvctlError):
-            self._on_defer(error, state.next_action.sleep if state.next_action else 0.0)
-
-    def _sleep(self, seconds: float) -> None:
-        end = time.monotonic() + seconds
-        while not self._stop.wait(min(1.0, max(0.0, end - time.monotonic()))):
-            if time.monotonic() >= end:
-                return
-            self._tick()
-        raise Stopped
-
-
-def _is_outage(error: BaseException) -> bool:
-    """A full lock table is none: a smaller batch may fit. A key of another type can be removed like any other cause."""
-    return isinstance(error, (Unavailable, Refused, BadConfig, WrongType)) and not isinstance(error, LocksExhausted)
+            self._on_failure(error, state.next_action.sleep if state.next_action else 0.0)

@@ -1,13 +1,13 @@
-"""A consumer's memory of its stream: notices that the stream fell back, was replaced or trimmed unread, and says so."""
+"""A consumer's memory of its stream: notices and reports that the stream fell back, was replaced or trimmed unread."""
 
 from __future__ import annotations
 
 import logging
 import time
-from collections.abc import Callable
 from dataclasses import replace
 
-from devicevault_cli.consumer.counters import Tally
+from devicevault_cli.consumer.counters import Counters
+from devicevault_cli.consumer.in_hand import InHand
 from devicevault_cli.errors import DvctlError, MemoryFull, Refused, WrongType
 from devicevault_cli.operations.monitoring.continuity import RESTARTS, Change, compare
 from devicevault_cli.operations.monitoring.incidents import Incident, incident_of, open_ones, read, record, table_ahead
@@ -21,32 +21,29 @@ from devicevault_cli.times import now_ms
 log = logging.getLogger("dvctl.consume")
 
 LOOK_S = 2.0
-TOLD_S = 60.0
-"""Entries that are removed unread again and again are told of so often."""
+REPORT_S = 60.0
+"""Entries that are removed unread again and again are reported so often."""
 ATTEMPTS = 3
 
 
 class StreamWatch:
     """Compares the stream every two seconds with what this process and the marker beside the stream know of it.
 
-    The marker outlives the process, the memory outlives a flush: together they notice both.  `on_restart` is called
-    where entry ids no longer mean the same entries; `generation` counts that.  `taken()` is how many entries this
-    process has read so far.
+    The marker outlives the process, the memory outlives a flush: together they notice both. When the stream restarted,
+    what is in hand begins a new generation.
     """
 
-    def __init__(self, group: Group, tally: Tally, taken: Callable[[], int], on_restart: Callable[[], None]) -> None:
+    def __init__(self, group: Group, counters: Counters, in_hand: InHand) -> None:
         self._group = group
-        self._tally = tally
-        self._taken = taken
-        self._on_restart = on_restart
-        self.generation = 0
+        self._counters = counters
+        self._in_hand = in_hand
         self._memory: Seen | None = None
         self._taken_then = 0
         self._beside = True
         self._marked = self._table_compared = False
         self._unrecorded: list[Incident] = []
         self._next_look = 0.0
-        self._told: dict[str, float] = {}
+        self._reported: dict[str, float] = {}
         self._wrong_type = False
 
     def tick(self) -> None:
@@ -90,7 +87,7 @@ class StreamWatch:
     def _examine(self, looked: Look) -> Change | None:
         now = self._with_lag(looked.now)
         marked = Seen.from_json(looked.marker) if looked.marker and not self._unrecorded else None
-        mine = self._compare(self._memory, now, self._taken() - self._taken_then)
+        mine = self._compare(self._memory, now, self._counters.taken - self._taken_then)
         shared = self._compare(marked, now, 0)
         known = marked is not None and self._memory is not None and marked.epoch > self._memory.epoch
         if mine and mine.kind == "group-gone" and self._marked and not looked.marker:
@@ -99,9 +96,9 @@ class StreamWatch:
         self._count(looked)
         self._alarm(now)
         if change is None or before is None:
-            self._keep(now, max(each.epoch if each else 0 for each in (self._memory, marked)), looked)
+            self._keep(now, max(seen.epoch if seen else 0 for seen in (self._memory, marked)), looked)
             return None
-        self._tell(change)
+        self._report(change)
         if known and not shared:
             self._keep(now, marked.epoch if marked else 0, looked)  # another process has recorded it
         else:
@@ -117,11 +114,11 @@ class StreamWatch:
     def _with_lag(self, now: Seen) -> Seen:
         """Redis 6.2 does not count what is left; the lag that was counted lately is about right."""
         known = now.left is not None or now.added is not None or now.position is None
-        return now if known else replace(now, left=self._tally.lag)
+        return now if known else replace(now, left=self._counters.lag)
 
     def _keep(self, now: Seen, epoch: int, looked: Look) -> None:
         """Nothing is wrong: take over what was seen, and write the marker if it says something else."""
-        self._memory, self._taken_then = replace(now, epoch=epoch), self._taken()
+        self._memory, self._taken_then = replace(now, epoch=epoch), self._counters.taken
         old = Seen.from_json(looked.marker) if looked.marker else None
         if self._unrecorded:
             self._write(looked, [(None, incident.to_json()) for incident in self._unrecorded])
@@ -132,7 +129,7 @@ class StreamWatch:
         incident = incident_of(change, self._group.stream.key, self._group.name, before, now)
         self._count_change(change)
         epoch = 1 + max(before.epoch, self._memory.epoch if self._memory else 0)
-        self._memory, self._taken_then = replace(now, epoch=epoch), self._taken()
+        self._memory, self._taken_then = replace(now, epoch=epoch), self._counters.taken
         number, incident = _merged(incident, open_ones(read(looked.incidents)))
         self._unrecorded.append(incident)
         for _ in range(ATTEMPTS):
@@ -156,17 +153,16 @@ class StreamWatch:
         if done is not None:
             self._marked = True
             self._unrecorded.clear()
-            self._told.pop("marker", None)
+            self._reported.pop("marker", None)
         return done is not None
 
     def _warn_once(self, text: str) -> None:
-        if "marker" not in self._told:
-            self._told["marker"] = time.monotonic()
+        if "marker" not in self._reported:
+            self._reported["marker"] = time.monotonic()
             log.warning("%s", text)
 
     def _restarted(self, now: Seen) -> None:
-        self.generation += 1
-        self._on_restart()
+        self._in_hand.begin_generation()
         if now.position is not None and now.position > now.last_id:
             # What is there, and what comes next, lies below the group's position and would never be delivered.
             self._group.move(ZERO)
@@ -176,10 +172,10 @@ class StreamWatch:
                 now.position,
             )
 
-    def _tell(self, change: Change) -> None:
-        last = self._told.get(change.kind)
-        if change.kind != "entries-removed" or last is None or time.monotonic() - last > TOLD_S:
-            self._told[change.kind] = time.monotonic()
+    def _report(self, change: Change) -> None:
+        last = self._reported.get(change.kind)
+        if change.kind != "entries-removed" or last is None or time.monotonic() - last > REPORT_S:
+            self._reported[change.kind] = time.monotonic()
             log.error("%s; see it with `dvctl incidents`", change.detail)
 
     def _alarm(self, now: Seen) -> None:
@@ -191,11 +187,11 @@ class StreamWatch:
         self._wrong_type = wrong
 
     def _count_change(self, change: Change) -> None:
-        self._tally.stream_restarts += change.kind in RESTARTS
-        self._tally.entries_never_read += change.unread or 0
+        self._counters.stream_restarts += change.kind in RESTARTS
+        self._counters.entries_never_read += change.unread or 0
 
     def _count(self, looked: Look) -> None:
-        self._tally.incidents = len(open_ones(read(looked.incidents))) + len(self._unrecorded)
+        self._counters.incidents_unacknowledged = len(open_ones(read(looked.incidents))) + len(self._unrecorded)
 
 
 def _merged(incident: Incident, known: list[Incident]) -> tuple[int | None, Incident]:

@@ -1,15 +1,17 @@
-"""Records to the table: the quick way a batch ahead; where that fails, patiently and apart."""
+"""Batches to the table: one is submitted while the one before is committed; failures are retried message by message."""
 
 from __future__ import annotations
 
 import logging
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
+from dataclasses import dataclass
 from itertools import cycle, islice
 
-from devicevault_cli.consumer.batch import Work
+from devicevault_cli.consumer.batch import Batch
 from devicevault_cli.consumer.breaker import Breaker
-from devicevault_cli.consumer.retry import Patience
+from devicevault_cli.consumer.retry import Retry
+from devicevault_cli.consumer.waiting import Waiting
 from devicevault_cli.errors import BadConfig, LocksExhausted, RecordRejected, Refused, Unavailable
 from devicevault_cli.operations.save import Bisection, Outcome
 from devicevault_cli.records import Record
@@ -19,97 +21,107 @@ log = logging.getLogger("dvctl.consume")
 
 SAMPLE = 8
 """How many messages of a held batch are tried alone at each attempt: a batch may hold good and bad ones."""
+FAILED = (Unavailable, Refused, BadConfig)
 
 
-class Saving:
-    """`waiting` is called about twice a second while the database works; what it raises ends the waiting."""
+@dataclass(frozen=True, slots=True)
+class Submitted:
+    """A batch and its transaction: None if there is nothing to save, or it could not be submitted. `at`: monotonic."""
 
-    def __init__(
-        self, repository: Repository, persistently: Patience, waiting: Callable[[], None], breaker: Breaker
-    ) -> None:
+    batch: Batch
+    save: Save | None
+    at: float
+
+
+class BatchWriter:
+    """Saves batches, at most one of them pending while the next one is submitted."""
+
+    def __init__(self, repository: Repository, retry: Retry, waiting: Waiting, breaker: Breaker) -> None:
         self._repository = repository
-        self._persistently = persistently
+        self._retry = retry
         self._waiting = waiting
         self._breaker = breaker
-        self._launched: Save | None = None
-        repository.on_wait = waiting
+        self._last: Save | None = None
 
-    def launch(self, work: Work) -> None:
-        """Hand the records to the database and do not wait."""
-        work.begun = time.monotonic()
-        self._launched = None
-        if work.records:
+    def submit(self, batch: Batch) -> Submitted:
+        """Give the records to the database, once the batch before is committed, and do not wait for them."""
+        at = time.monotonic()
+        before, self._last = self._last, None
+        if batch.records:
             try:
-                work.save = self._launched = self._repository.submit(work.records)
-            except (Unavailable, Refused, BadConfig, RecordRejected) as error:
+                self._repository.prepare(batch.records)
+                if before is not None:
+                    self._waiting.for_save(before)
+                self._last = self._repository.submit(batch.records)
+            except (*FAILED, RecordRejected) as error:
                 log.debug("a batch failed, trying again: %s", error)
-                work.save = None
+        return Submitted(batch, self._last, at)
 
-    def outcomes(self, work: Work) -> list[Outcome]:
+    def outcomes(self, submitted: Submitted) -> list[Outcome]:
         """Wait for COMMIT, however long an outage lasts. -> an outcome for each record, in order"""
-        outcomes = self._outcomes(work)
+        outcomes = self._outcomes(submitted)
         if self._breaker.opens(outcomes):
-            return self._held(work, outcomes)
+            return self._hold(submitted, outcomes)
         return outcomes
 
-    def _outcomes(self, work: Work) -> list[Outcome]:
-        if work.save is not None:
+    def _outcomes(self, submitted: Submitted) -> list[Outcome]:
+        records = submitted.batch.records
+        if submitted.save is not None:
             try:
-                return list(self._await(work.save))
+                return list(self._result(submitted.save))
             except RecordRejected:
-                log.info("the database refuses a batch of %d; isolating the message", len(work.records))
-            except (Unavailable, Refused, BadConfig) as error:
+                log.info("the database refuses a batch of %d; isolating the message", len(records))
+            except FAILED as error:
                 log.debug("a batch failed, trying again: %s", error)
-        apart = Bisection(self._repository, work.records, self._save)
-        return self._persistently(apart.run)
+        return self._retry(Bisection(self._repository, records, self._save).run) if records else []
 
-    def _held(self, work: Work, outcomes: list[Outcome]) -> list[Outcome]:
+    def _hold(self, submitted: Submitted, outcomes: list[Outcome]) -> list[Outcome]:
         """Hold a batch of which the database rejects every message, until it accepts one of them or of the next."""
+        records = submitted.batch.records
         turns = cycle(position for position, outcome in enumerate(outcomes) if self._breaker.counts(outcome))
         saved: dict[int, Outcome] = {}
 
         def attempt() -> list[Outcome]:
             try:
-                return list(self._await(self._repository.submit(work.records)))
+                return list(self._result(self._repository.submit(records)))
             except RecordRejected:
                 for position in islice(turns, SAMPLE):
-                    if self._accepts(work.records[position]):
+                    if self._accepts(records[position]):
                         saved[position] = INSERTED
-                if not saved and not self._next_was_accepted(work):
+                if not saved and not self._accepted_next(submitted):
                     raise self._breaker.alarm(f"{self._repository.where}: {self._repository.spec.name}") from None
-            return Bisection(self._repository, work.records, self._save, saved).run()
+            return Bisection(self._repository, records, self._save, saved).run()
 
-        outcomes = self._persistently(attempt)
+        outcomes = self._retry(attempt)
         self._breaker.close()
         return outcomes
 
     def _accepts(self, record: Record) -> bool:
         try:
-            return self._await(self._repository.submit([record])) == [INSERTED]
+            return self._result(self._repository.submit([record])) == [INSERTED]
         except RecordRejected:
             return False
 
-    def _next_was_accepted(self, held: Work) -> bool:
-        """Whether the database took a message of the batch that was sent after the held one."""
-        if self._launched is None or self._launched is held.save:
+    def _accepted_next(self, held: Submitted) -> bool:
+        """Whether the database accepted a message of the batch that was submitted after the held one."""
+        if self._last is None or self._last is held.save:
             return False
         try:
-            return INSERTED in self._await(self._launched)
-        except (Unavailable, Refused, BadConfig, RecordRejected):
+            return INSERTED in self._result(self._last)
+        except (*FAILED, RecordRejected):
             return False
 
     def _save(self, records: Sequence[Record]) -> list[Saved]:
         def attempt() -> list[Saved]:
             try:
-                return self._await(self._repository.submit(records))
+                return self._result(self._repository.submit(records))
             except LocksExhausted as error:
                 if len(records) > 1:
                     raise
                 raise Unavailable(str(error), hint=error.hint) from error
 
-        return self._persistently(attempt)
+        return self._retry(attempt)
 
-    def _await(self, save: Save) -> list[Saved]:
-        while not save.wait(0.5):
-            self._waiting()
+    def _result(self, save: Save) -> list[Saved]:
+        self._waiting.for_save(save)
         return save.result()

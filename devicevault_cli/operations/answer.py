@@ -4,9 +4,12 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field, fields
+from functools import cache
 from typing import Any, ClassVar
 
 from devicevault_cli.streams.model import EntryId
+
+_SCALARS = (str, int, float)
 
 
 def optional() -> Any:
@@ -25,14 +28,17 @@ class Answer:
 
     def to_dict(self) -> dict[str, Any]:
         """The answer as JSON types: nested answers as dicts, entry ids as strings, tuples as lists."""
-        declared = {field.name: field for field in fields(self)}
-        ordered = [*(name for name in declared if name not in self.LAST), *self.LAST]
-        values = ((declared[name], getattr(self, name)) for name in ordered)
-        return {
-            field.name.removesuffix("_"): _plain(value)
-            for field, value in values
-            if value is not None or "optional" not in field.metadata
-        }
+        answer: Any = type(self)  # mypy takes a class with fields that compare for unhashable
+        values = ((key, getattr(self, name), optional) for name, key, optional in _keys(answer))
+        return {key: _plain(value) for key, value, optional in values if value is not None or not optional}
+
+
+@cache
+def _keys(answer: Any) -> tuple[tuple[str, str, bool], ...]:
+    """The fields in their order: name, key, and whether the key is left out while it is None."""
+    declared = {field.name: field for field in fields(answer)}
+    ordered = [*(name for name in declared if name not in answer.LAST), *answer.LAST]
+    return tuple((name, name.removesuffix("_"), "optional" in declared[name].metadata) for name in ordered)
 
 
 @dataclass(frozen=True, slots=True)
@@ -54,6 +60,8 @@ class ChosenAnswer(ChangeAnswer):
 
 
 def _plain(value: Any) -> Any:
+    if value is None or isinstance(value, _SCALARS):
+        return value
     if isinstance(value, Answer):
         return value.to_dict()
     if isinstance(value, EntryId):

@@ -66,13 +66,13 @@ def named_pending(group: Group, ids: Sequence[EntryId] | None, unknown: Sequence
 
 
 def named_letters(letters: DeadLetters, ids: Iterable[EntryId] | None, unknown: Sequence[EntryId]) -> Named:
-    """Dead letters of a group; they are not in the order of these ids, so finding the nearest means reading all."""
+    """Dead letters of a group. They are not in the order of these ids, so the nearest is found by reading all."""
     if not unknown:
         return Named(len(list(ids or ())))
     target = unknown[0]
     near: list[EntryId] = []
     for page in letters.pages():
-        near = sorted([*near, *(letter.id for letter in page)], key=lambda each: _distance(each, target))[:2]
+        near = sorted([*near, *(letter.id for letter in page)], key=lambda key: _distance(key, target))[:2]
     there = f"nearest: {', '.join(map(str, sorted(near)))}" if near else "there are none"
     return _named(ids, unknown, f"no dead letter {listed([*map(str, unknown)])}; {there}", _LETTERS)
 

@@ -1,4 +1,4 @@
-"""A consumer's vital signs over HTTP: /metrics for Prometheus, /healthz and /readyz for whoever restarts processes."""
+"""A consumer's health over HTTP: /metrics for Prometheus, /healthz and /readyz for whoever restarts processes."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from http.server import BaseHTTPRequestHandler
 from socketserver import TCPServer, ThreadingMixIn
-from typing import Any, NamedTuple
+from typing import Any, Literal, NamedTuple
 
 import prometheus_client
 from prometheus_client import CollectorRegistry, Histogram
@@ -21,48 +21,31 @@ from devicevault_cli.output.escapes import visible
 BATCH_SIZES = (1, 3, 10, 30, 100, 300, 1000, 3000, 10_000)
 
 
-class Signs(NamedTuple):
-    """What one look at the consumer gives. A gauge of None is not known, and left out.
+class Sample(NamedTuple):
+    """A metric and its value: None if it is not known, with a label a count for each value of that label."""
 
-    counters, gauges: by name without the prefix. by_label: counters with one label: name -> (label, value -> count).
-    """
+    kind: Literal["counter", "gauge"]
+    name: str
+    help: str
+    value: float | Mapping[str, int] | None
+    label: str = ""
 
-    counters: Mapping[str, int]
-    gauges: Mapping[str, float | None]
-    by_label: Mapping[str, tuple[str, Mapping[str, int]]]
+
+class Health(NamedTuple):
+    """`alive`: the process need not be restarted. `ready`: it does its work."""
+
     alive: bool
     ready: bool
 
 
-HELP = {
-    "messages": "Messages that reached an outcome.",
-    "rejected": "Dead letters written, by reason.",
-    "unusable_fields": "Fields stored as NULL or clamped, because their value is unusable or implausible.",
-    "conflicting": "Duplicates whose row has another device or status.",
-    "reclaimed": "Entries taken over from consumers that died.",
-    "dispatched": "Configurations handed to the storage task.",
-    "deferred_retries": "Attempts that failed because Redis or the database was away, and were repeated.",
-    "log_lines_dropped": "Log lines that stderr did not take, because of a full disk or a reader that is gone.",
-    "stream_restarts": "Times that the stream was found flushed, deleted, replaced or fallen back.",
-    "entries_never_read": "Entries that left the stream before the group read them, as far as that was noticed.",
-    "incidents_unacknowledged": "Incidents of the stream that nobody has acknowledged: `dvctl incidents`.",
-    "stream_length": "Entries on the stream.",
-    "stream_group_lag": "Entries not delivered to the group yet.",
-    "stream_group_lag_seconds": "Age of the oldest entry not delivered yet.",
-    "stream_group_messages_pending": "Entries delivered to the group and not acknowledged.",
-    "stream_group_oldest_pending_seconds": "Age of the oldest pending entry.",
-    "in_hand": "Entries that this process has read and not settled yet.",
-    "loop_moved_timestamp_seconds": "When the consumer's loop moved last, also while it waits for a server.",
-    "table_refuses_rows": "1 while the table refuses rows for a reason that is not in the messages: it needs repair.",
-    "ready": "1 while the consumer does its work, 0 while it waits for a server.",
-}
-
-
 class Metrics(Collector):
-    """The registry of one consumer; `observe` is told of each batch."""
+    """The registry of one consumer; `observe` is called after each batch. `labels` are those of every metric."""
 
-    def __init__(self, look: Callable[[], Signs], labels: Mapping[str, str]) -> None:
-        self.look = look
+    def __init__(
+        self, samples: Callable[[], Iterable[Sample]], health: Callable[[], Health], labels: Mapping[str, str]
+    ) -> None:
+        self.health = health
+        self._samples = samples
         self._labels = {name: visible(value) for name, value in labels.items()}
         self.registry = CollectorRegistry()
         prometheus_client.disable_created_metrics()  # type: ignore[no-untyped-call]
@@ -78,7 +61,7 @@ class Metrics(Collector):
         self.registry.register(self)
 
     def observe(self, messages: int, seconds: float) -> None:
-        """A batch was settled."""
+        """A batch was finished."""
         self._size.observe(messages)
         self._duration.observe(seconds)
 
@@ -88,21 +71,18 @@ class Metrics(Collector):
 
     def collect(self) -> Iterator[Metric]:
         """Every number as it is now."""
-        signs, names, values = self.look(), list(self._labels), list(self._labels.values())
-        for name, (label, counts) in signs.by_label.items():
-            family = CounterMetricFamily(f"dvctl_{name}", HELP[name], labels=[*names, label])
-            for each, count in counts.items():
-                family.add_metric([*values, visible(each)], count)
+        names, values = list(self._labels), list(self._labels.values())
+        for kind, name, text, value, label in self._samples():
+            if value is None:
+                continue
+            made = CounterMetricFamily if kind == "counter" else GaugeMetricFamily
+            family = made(f"dvctl_{name}", text, labels=[*names, label] if label else names)
+            if isinstance(value, Mapping):
+                for key, count in dict(value).items():
+                    family.add_metric([*values, visible(key)], count)
+            else:
+                family.add_metric(values, value)
             yield family
-        for name, count in signs.counters.items():
-            family = CounterMetricFamily(f"dvctl_{name}", HELP[name], labels=names)
-            family.add_metric(values, count)
-            yield family
-        for name, value in {**signs.gauges, "ready": float(signs.ready)}.items():
-            if value is not None:
-                gauge = GaugeMetricFamily(f"dvctl_{name}", HELP[name], labels=names)
-                gauge.add_metric(values, value)
-                yield gauge
 
 
 @contextmanager
@@ -145,8 +125,8 @@ class _Handler(BaseHTTPRequestHandler):
             encode, kind = choose_encoder(self.headers.get("Accept", ""))
             self._answer(200, kind, encode(self.metrics.registry))
             return
-        signs = self.metrics.look()
-        good = {"/healthz": signs.alive, "/readyz": signs.ready}.get(path)
+        health = self.metrics.health()
+        good = {"/healthz": health.alive, "/readyz": health.ready}.get(path)
         code, word = (404, "not found") if good is None else (200, "ok") if good else (503, "no")
         self._answer(code, "text/plain; charset=utf-8", f"{word}\n".encode())
 

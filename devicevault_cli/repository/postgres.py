@@ -51,6 +51,7 @@ class PostgresRepository(Repository):
         self._loose = sql.EXACT
         self._knows_columns = self._diverts = False
         self._under_way: UnderWay | None = None
+        self._prepared: Batch | None = None
 
     # --- saving
 
@@ -66,13 +67,24 @@ class PostgresRepository(Repository):
             self._inspected()
             if self._repertoires and not all(encodable := self.encodable(records)):
                 return save_around(self, records, encodable, "22P05")
-            planned = waves(records, by_identifier=self.unique_index)
-            batch = Batch(self.spec, records, planned, [self._packed(records, wave) for wave in planned])
+            batch = self._batch(records)
             self._land()
             connection = self._inspected()
             flight = Flight(connection, self._statements(batch))
         self._under_way = UnderWay(flight, lambda: self._collect(flight, batch))
         return self._under_way
+
+    def prepare(self, records: Sequence[Record]) -> None:
+        """Pack the records."""
+        self._prepared = self._batch(records)
+
+    def _batch(self, records: Sequence[Record]) -> Batch:
+        prepared, self._prepared = self._prepared, None
+        if prepared is not None and prepared.records is records and prepared.by_identifier == self.unique_index:
+            return prepared
+        planned = waves(records, by_identifier=self.unique_index)
+        packed = [self._packed(records, wave) for wave in planned]
+        return Batch(self.spec, records, planned, packed, by_identifier=self.unique_index)
 
     def _packed(self, records: Sequence[Record], wave: Wave) -> list[Array]:
         return pack(self.spec, records, wave)

@@ -30,9 +30,16 @@ class Batch:
     """Records that one transaction saves, in waves that are packed already."""
 
     def __init__(
-        self, spec: TableSpec, records: Sequence[Record], planned: list[Wave], packed: list[list[Array]]
+        self,
+        spec: TableSpec,
+        records: Sequence[Record],
+        planned: list[Wave],
+        packed: list[list[Array]],
+        *,
+        by_identifier: bool,
     ) -> None:
         self.records = records
+        self.by_identifier = by_identifier
         self._spec = spec
         self._waves, self._packed = planned, packed
         self._diverts = False

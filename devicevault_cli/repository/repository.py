@@ -8,7 +8,7 @@ from datetime import datetime
 from typing import Any, ClassVar, Literal, NamedTuple, Protocol, TypeAlias
 
 from devicevault_cli.errors import DvctlError, RecordRejected
-from devicevault_cli.paging import PAGE, paged
+from devicevault_cli.paging import ROWS_PER_STATEMENT, paged
 from devicevault_cli.records import INT4_MAX, Identity, Micros, Record
 from devicevault_cli.repository import repertoire
 from devicevault_cli.repository.faults import ProbedTable
@@ -115,6 +115,9 @@ class Repository(ProbedTable):
         while the server works; elsewhere the work is done on return.
         """
 
+    def prepare(self, records: Sequence[Record]) -> None:
+        """Do in advance what the next `submit` can do while the server still works on the batch before."""
+
     def save(self, records: Sequence[Record]) -> list[Saved]:
         """Submit and wait."""
         return self.submit(records).result()
@@ -190,7 +193,7 @@ class Repository(ProbedTable):
 
     def latest_timestamp(self) -> Micros | None:
         """The latest `timestamp` of the rows inserted last: without an index, its maximum would read every row."""
-        newest = f"SELECT timestamp FROM {self.spec.name} ORDER BY id DESC LIMIT {PAGE}"
+        newest = f"SELECT timestamp FROM {self.spec.name} ORDER BY id DESC LIMIT {ROWS_PER_STATEMENT}"
         latest = self._select(f"SELECT max(timestamp) FROM ({newest}) AS newest")[0][0]
         return None if latest is None else to_micros(latest)
 

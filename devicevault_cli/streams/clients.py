@@ -1,4 +1,4 @@
-"""Who waits for messages, by CLIENT LIST: a consumer that is blocked in XREADGROUP shows no other sign of life."""
+"""Clients that wait for messages, by CLIENT LIST: a consumer blocked in XREADGROUP shows no other activity."""
 
 from __future__ import annotations
 
@@ -12,8 +12,8 @@ from devicevault_cli.streams.connect import Client
 from devicevault_cli.streams.naming import consumer_name, consumer_of, is_ours, naming_of
 from devicevault_cli.streams.stream import Stream
 
-LOOKS, BETWEEN_S = 3, 0.02
-"""A consumer is not blocked for the moment between two XREADGROUPs, so one such look proves nothing."""
+ATTEMPTS, BETWEEN_S = 3, 0.02
+"""A consumer is not blocked for the moment between two XREADGROUPs, so one CLIENT LIST proves nothing."""
 
 
 class Waiting(NamedTuple):
@@ -24,7 +24,7 @@ class Waiting(NamedTuple):
 
 
 class Clients(NamedTuple):
-    """The clients in this database of Redis: those that wait, and the consumers of `dvctl consume` by name."""
+    """The clients of this Redis database: those that wait, and the names of the consumers of `dvctl consume`."""
 
     waiting: tuple[Waiting, ...]
     consumers: frozenset[str]
@@ -33,7 +33,7 @@ class Clients(NamedTuple):
 def clients_of(stream: Stream) -> Clients | None:
     """The clients of the stream's Redis database; None where CLIENT LIST is not permitted."""
     rows = _rows(stream)
-    for _ in range(LOOKS - 1):
+    for _ in range(ATTEMPTS - 1):
         if rows is None or _blocked(rows) or not any(_seconds(row) <= 1 for row in _reading(rows)):
             break
         time.sleep(BETWEEN_S)
@@ -65,13 +65,8 @@ def _rows(stream: Stream) -> list[dict[str, str]] | None:
             return None
         raise
     database = str(stream.client.connection_pool.connection_kwargs.get("db") or 0)
-    rows = ({"name": ""} | dict(_pair(part) for part in line.split(" ")) for line in reply.splitlines())
+    rows = ({"name": ""} | dict(part.partition("=")[::2] for part in line.split(" ")) for line in reply.splitlines())
     return [row for row in rows if row.get("db") == database]
-
-
-def _pair(part: str) -> tuple[str, str]:
-    name, _, value = part.partition("=")
-    return name, value
 
 
 def _seconds(row: dict[str, str]) -> int:
@@ -80,7 +75,7 @@ def _seconds(row: dict[str, str]) -> int:
 
 
 def name_consumer(client: Client, consumer: str) -> None:
-    """Connections made from now on are those of this consumer."""
+    """Name the connections that the client makes from now on after this consumer."""
     naming = naming_of(client)
     if naming is not None:
         naming.name = consumer_name(consumer)

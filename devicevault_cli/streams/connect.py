@@ -1,4 +1,4 @@
-"""From a URL to a client, whose errors become dvctl's: the one seam to the driver."""
+"""From a URL to a client of redis-py, and from its errors to dvctl's."""
 
 from __future__ import annotations
 
@@ -14,19 +14,19 @@ from redis.retry import Retry
 
 from devicevault_cli.errors import BadConfig, Unavailable
 from devicevault_cli.redis_url import check_redis_url
-from devicevault_cli.streams.failures import Client, answered, place, translate
+from devicevault_cli.streams.errors import Client, answered, place, translate
 from devicevault_cli.streams.naming import OURS, ConnectionName, command_name, named
 
-__all__ = ["Client", "connect", "place", "translated"]
+__all__ = ["Client", "connect", "place", "separate", "translated"]
 
 SOCKET_TIMEOUT_S = 10.0
 """Above every BLOCK that dvctl uses (5 s at most), so that only a lost reply runs into it."""
 READ_BYTES = 1024 * 1024
-"""Taken from the socket at once: a page of entries has megabytes, and redis-py's 64 KB cost a tenth of the time."""
+"""Read from the socket at once: a page of entries has megabytes, and redis-py's 64 KB cost a tenth of the time."""
 
 
 def connect(url: str, *, socket_timeout: float = SOCKET_TIMEOUT_S, command: str = OURS) -> Client:
-    """Make a client for `redis://`, `rediss://` or `unix://`; nothing is sent before the first command.
+    """Return a client for `redis://`, `rediss://` or `unix://`; nothing is sent before the first command.
 
     Its connections are named after the command, as far as Redis permits that.
 
@@ -48,14 +48,7 @@ def connect(url: str, *, socket_timeout: float = SOCKET_TIMEOUT_S, command: str 
             driver_info=None,  # the name says more, for one round trip instead of two
             **tcp,
         )
-        pool = client.connection_pool
-        pool.connection_class = named(pool.connection_class, ConnectionName(command_name(command)))
-        pool.max_connections = max(pool.max_connections, 10)  # a URL may serve other programs, which need only one
-        # What redis-py thinks of the options shows only when a connection is made, which does not connect yet.
-        pool.connection_class(**pool.connection_kwargs)
-        for name in ("XRANGE", "XREVRANGE", "XREAD", "XREADGROUP"):
-            # Entries are made of what Redis sent in one step: `streams.stream.entries`.
-            client.set_response_callback(name, _as_sent)
+        _prepare(client, command)
     except (ValueError, TypeError, AttributeError, redis.RedisError):
         raise BadConfig(
             "the Redis URL cannot be read",
@@ -65,8 +58,35 @@ def connect(url: str, *, socket_timeout: float = SOCKET_TIMEOUT_S, command: str 
     return client
 
 
+def _prepare(client: Client, command: str) -> None:
+    """Name the connections, check their options, and have replies with entries left unparsed."""
+    pool = client.connection_pool
+    pool.connection_class = named(pool.connection_class, ConnectionName(command_name(command)))
+    pool.max_connections = max(pool.max_connections, 10)  # a URL may serve other programs, which need only one
+    # Options that redis-py refuses are noticed only when a connection is made, which does not connect yet.
+    pool.connection_class(**pool.connection_kwargs)
+    _leave_entries_unparsed(client)
+
+
+def _leave_entries_unparsed(client: Client) -> None:
+    for name in ("XRANGE", "XREVRANGE", "XREAD", "XREADGROUP"):
+        # `replies.entries` makes entries of the raw reply in one step.
+        client.set_response_callback(name, _unparsed)
+
+
+def separate(client: Client, socket_timeout: float) -> Client:
+    """Make a client for the same server, with the same name, whose connections are its own. For another thread."""
+    pool = client.connection_pool
+    timeouts = {"socket_timeout": socket_timeout, "socket_connect_timeout": socket_timeout}
+    own = redis.ConnectionPool(pool.connection_class, **(pool.connection_kwargs | timeouts))
+    separated: Client = redis.Redis(connection_pool=own)
+    _leave_entries_unparsed(separated)
+    answered.add(separated)  # what else might listen there is found out by the first client
+    return separated
+
+
 def _check_files(client: Client) -> None:
-    """Else a file that is missing looks like a server that is away."""
+    """Raise BadConfig for a file that is missing: redis-py would report a server that cannot be reached."""
     options = client.connection_pool.connection_kwargs
     for name in ("ssl_ca_certs", "ssl_certfile", "ssl_keyfile"):
         try:
@@ -79,7 +99,7 @@ def _check_files(client: Client) -> None:
             ) from None
 
 
-def _as_sent(reply: Any, **options: Any) -> Any:
+def _unparsed(reply: Any, **options: Any) -> Any:
     return reply
 
 
@@ -88,7 +108,7 @@ _UNREADABLE = (AttributeError, LookupError, TypeError, ValueError)
 
 @contextmanager
 def translated(client: Client) -> Iterator[None]:
-    """Raise dvctl's errors for redis-py's, and where an answer has not the shape that it has in any Redis."""
+    """Raise dvctl's errors for redis-py's, and Unavailable for a reply that no Redis gives."""
     try:
         yield
         answered.add(client)

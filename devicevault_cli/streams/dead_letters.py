@@ -1,25 +1,33 @@
-"""Dead letters and discards: what a group gave up, kept beside its stream."""
+"""Dead letters and discards: the messages that a group did not persist, kept beside its stream."""
 
 from __future__ import annotations
 
-import json
 import re
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from typing import Any, NamedTuple
 
 from devicevault_cli.errors import Damaged, Usage
-from devicevault_cli.streams import keys
+from devicevault_cli.paging import paged
+from devicevault_cli.streams import keys, scripts
+from devicevault_cli.streams.connect import translated
+from devicevault_cli.streams.group import Group
 from devicevault_cli.streams.model import LAST, ZERO, Entry, EntryId, fields_of, pairs_of
-from devicevault_cli.streams.stream import Stream, text
+from devicevault_cli.streams.replies import entry_id, raw, text
+from devicevault_cli.streams.stream import Stream
+from devicevault_cli.times import now_iso
 
-ABOUT = "_dvctl."
 PACKED = b"_dvctl.packed"
-
+_OWN = tuple(
+    f"_dvctl.{name}".encode()
+    for name in ("id", "reason", "detail", "group", "consumer", "deliveries", "at", "attempts", "packed")
+)
 _LENGTH = re.compile(rb"([0-9]{1,10}):")
+DISCARDS_PER_SCAN = 1000
+"""Discards read in one step of ZSCAN."""
 
 
 class DeadLetter(NamedTuple):
-    """One dead letter: `id` is the message's first id, `letter_id` the letter's own on the dead-letter stream."""
+    """A dead letter: `id` is the first id of the message, `letter_id` its own on the stream of dead letters."""
 
     letter_id: EntryId
     id: EntryId
@@ -43,13 +51,13 @@ class DeadLetters:
         self.letters = Stream(stream.client, keys.dead(stream.key))
 
     def pages(self, end: EntryId = LAST) -> Iterator[list[DeadLetter]]:
-        """All letters up to an id of their own, oldest first, a page at a time; foreign entries are passed over."""
+        """All letters up to a letter id, oldest first, a page at a time, without entries that dvctl did not write."""
         for page in self.letters.pages(end=end):
             letters = [letter for letter in map(read_letter, page) if letter is not None]
             yield [letter for letter in letters if self.group is None or letter.group == self.group]
 
     def state(self) -> tuple[int, EntryId]:
-        """How many letters of every group, and their end: equal as long as nothing is added or removed."""
+        """Number of letters of every group, and their last id: equal as long as none is added or removed."""
         info = self.letters.info()
         return (info.length, info.last_generated_id) if info else (0, ZERO)
 
@@ -63,27 +71,88 @@ class DeadLetters:
         return {letter.id for page in self.pages() for letter in page}
 
     def length(self) -> int:
-        """Letters of every group."""
+        """Number of letters of every group."""
         return self.stream.read(int, "XLEN", self.letters.key)
 
+    def drop(self, letters: Sequence[tuple[DeadLetter, str | None]]) -> int:
+        """Remove dead letters, a page in one step; with a reason, record the message as discarded. -> number removed"""
+        names = [self.letters.key, keys.dead_ids(self.stream.key), keys.discarded(self.stream.key)]
+        dropped = 0
+        for page in paged(letters, scripts.ENTRIES_PER_SCRIPT):
+            arguments = [part for letter, why in page for part in _drop_arguments(letter, why)]
+            dropped += self.stream.run_script("drop_letters", names, *arguments, parse=int)
+        return dropped
+
+    def rewrite(self, letters: Sequence[tuple[DeadLetter, dict[bytes, bytes]]]) -> None:
+        """Replace fields of dead letters that exist, each in a step of its own, all in one round trip."""
+        names = [self.letters.key, keys.dead_ids(self.stream.key)]
+        commands = []
+        for letter, fields in letters:
+            parts = [part for pair in pairs_of(fields) for part in pair]
+            about = str(letter.letter_id), raw(keys.member(letter.id, letter.group))
+            commands.append(scripts.command("rewrite_letter", names, *about, *parts))
+        self.stream.call_many(commands)
+
     def discarded_count(self) -> int:
-        """Discards of every group."""
+        """Number of discards of every group."""
         return self.stream.read(int, "ZCARD", keys.discarded(self.stream.key))
 
     def discarded_ids(self) -> set[EntryId]:
-        """The ids that the group gave up on purpose."""
+        """The ids that the group discarded."""
 
         def parse(reply: Any) -> tuple[int, set[EntryId | None]]:
             cursor, page = reply
-            return int(cursor), {read_discard(member, self.group) for member, _ in page}
+            return int(cursor), {keys.discarded_id(member, self.group) for member, _ in page}
 
+        key = keys.discarded(self.stream.key)
         found: set[EntryId | None] = set()
         cursor = 0
         while True:
-            cursor, page = self.stream.read(parse, "ZSCAN", keys.discarded(self.stream.key), cursor, "COUNT", 1000)
+            cursor, page = self.stream.read(parse, "ZSCAN", key, cursor, "COUNT", DISCARDS_PER_SCAN)
             found |= page
             if cursor == 0:
-                return {each for each in found if each is not None}
+                return {entry for entry in found if entry is not None}
+
+
+def _drop_arguments(letter: DeadLetter, why: str | None) -> tuple[Any, ...]:
+    record = keys.discard(letter.id, letter.group, why) if why is not None else ""
+    return str(letter.letter_id), raw(keys.member(letter.id, letter.group)), letter.id.ms, record
+
+
+def with_letter(group: Group, ids: Sequence[EntryId]) -> set[EntryId]:
+    """Those of the first ids that have a dead letter of the group now."""
+    if not ids:
+        return set()
+    stream = group.stream
+    members = [raw(keys.member(key, group.name)) for key in ids]
+
+    def parse(reply: list[bytes | None]) -> list[tuple[EntryId, EntryId]]:
+        return [(first, entry_id(letter)) for first, letter in zip(ids, reply, strict=True) if letter]
+
+    candidates = stream.read(parse, "HMGET", keys.dead_ids(stream.key), *members)
+    letters = Stream(stream.client, keys.dead(stream.key)).get(letter for _, letter in candidates)
+    return {first for first, letter in candidates if letter in letters}
+
+
+def given_up(group: Group, ids: Sequence[EntryId]) -> set[EntryId]:
+    """Those of the ids that the group has discarded."""
+    key = keys.discarded(group.stream.key)
+    with translated(group.stream.client):
+        replies = group.stream.call_many(("ZRANGEBYSCORE", key, entry.ms, entry.ms) for entry in ids)
+        discarded = {keys.discarded_id(member, group.name) for reply in replies for member in reply}
+    return {entry for entry in ids if entry in discarded}
+
+
+def write_late_letter(group: Group, key: EntryId, first: EntryId, reason: str, detail: str) -> bool:
+    """Write the dead letter of an entry that was acknowledged without one, unless it has one. -> whether it has
+
+    False where the entry is pending (its consumer will decide) or no longer on the stream.
+    """
+    stream = group.stream.key
+    names = [stream, keys.dead(stream), keys.dead_ids(stream)]
+    message = raw(group.name), str(key), str(first)
+    arguments = (*message, "dvctl verify", reason, detail.encode("utf-8", "replace"), now_iso())
+    return group.stream.run_script("late_letter", names, *arguments, parse=int) == 1
 
 
 def read_letter(entry: Entry) -> DeadLetter | None:
@@ -108,21 +177,6 @@ def read_letter(entry: Entry) -> DeadLetter | None:
         fields=_unpacked(fields, packed) if packed else fields,
         packed=bool(packed),
     )
-
-
-def read_discard(member: bytes, group: str | None) -> EntryId | None:
-    """The id in the note of a discard; None for one of another group, and for what dvctl did not write."""
-    try:
-        note = json.loads(member)
-        return EntryId.parse(note["id"]) if group in (None, note["group"]) else None
-    except (AttributeError, LookupError, TypeError, ValueError, RecursionError, Usage):
-        return None
-
-
-_OWN = tuple(
-    f"{ABOUT}{name}".encode()
-    for name in ("id", "reason", "detail", "group", "consumer", "deliveries", "at", "attempts", "packed")
-)
 
 
 def _unpacked(own: dict[bytes, bytes], packed: bytes) -> dict[bytes, bytes]:

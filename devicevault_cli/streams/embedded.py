@@ -18,9 +18,9 @@ from devicevault_cli.streams.stream import Stream
 
 @contextmanager
 def embedded_redis() -> Iterator[tuple[Client, str]]:
-    """A client to a fresh, empty Redis that ends with the block, and what it is in words.
+    """A client of a new, empty Redis that ends with the block, and a description of it.
 
-    Raises DvctlError where the machine has none and the extra is not installed.
+    Raises DvctlError if the machine has none and the extra is not installed.
     """
     binary = shutil.which("redis-server")
     if binary is None:

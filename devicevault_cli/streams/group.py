@@ -1,27 +1,30 @@
-"""A consumer group: its position, its consumers and its pending entries; reading about it and making it."""
+"""A consumer group: its position, its consumers and its pending entries, read and changed."""
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from typing import Any
 
 from devicevault_cli.errors import MissingGroup, Unavailable
-from devicevault_cli.streams import scripts
+from devicevault_cli.streams import keys, replies, scripts
 from devicevault_cli.streams.connect import translated
 from devicevault_cli.streams.model import (
     LAST,
     ZERO,
+    Claimed,
     ConsumerInfo,
     EntryId,
     GroupInfo,
     PendingEntry,
     PendingSummary,
+    Retired,
 )
-from devicevault_cli.streams.stream import Stream, entry_id, number, raw, text
+from devicevault_cli.streams.replies import raw
+from devicevault_cli.streams.stream import ENTRIES_PER_READ, Stream
 
 
 class Group:
-    """One group of one stream. Where either is missing, reading raises MissingGroup."""
+    """One group of one stream. Every method but `info` and `create` raises MissingGroup where either is missing."""
 
     def __init__(self, stream: Stream, name: str) -> None:
         self.stream = stream
@@ -32,7 +35,7 @@ class Group:
         return next((group for group in self.stream.groups() if group.name == self.name), None)
 
     def create(self, position: EntryId = ZERO) -> bool:
-        """Make the group (and an empty stream) unless it is there. -> whether it was made"""
+        """Create the group, and an empty stream, unless they exist. -> whether the group was created"""
         if self.info() is not None:
             return False
         try:
@@ -45,36 +48,62 @@ class Group:
         return True
 
     def move(self, position: EntryId) -> None:
-        """XGROUP SETID."""
+        """Set the position: XGROUP SETID."""
         self.stream.call("XGROUP", "SETID", self.stream.key, raw(self.name), str(position))
+
+    def move_as_planned(self, planned: GroupInfo, position: EntryId, entries_read: int | None = None) -> bool:
+        """Set the position if the group still is as planned. -> whether it was; `entries_read` needs Redis 7.0"""
+        return self._change(planned, "SETID", str(position), "" if entries_read is None else str(entries_read))
+
+    def destroy_as_planned(self, planned: GroupInfo) -> bool:
+        """Delete the group if it still is as planned. -> whether it was"""
+        return self._change(planned, "DESTROY", "", "")
+
+    def _change(self, planned: GroupInfo, *how: str) -> bool:
+        state = raw(self.name), str(planned.last_delivered_id), planned.pending
+        reply = self.stream.run_script("change_group", [self.stream.key], *state, *how, parse=int)
+        if reply < 0:
+            raise MissingGroup(f"no group {self.name} on {self.stream.key}")
+        return reply == 1
 
     def consumers(self) -> list[ConsumerInfo]:
         """XINFO CONSUMERS."""
+        return self.stream.read(replies.consumer_infos, "XINFO CONSUMERS", self.stream.key, raw(self.name))
 
-        def parse(reply: list[dict[str, Any]]) -> list[ConsumerInfo]:
-            return [
-                ConsumerInfo(text(each["name"]), int(each["pending"]), int(each["idle"]), number(each.get("inactive")))
-                for each in reply
-            ]
+    def retire_if_empty(self, consumer: str) -> bool:
+        """Delete a consumer if it has nothing pending. -> whether it is gone"""
+        names = raw(self.name), raw(consumer)
+        try:
+            return bool(self.stream.run_script("delete_if_empty", [self.stream.key], *names, parse=int))
+        except MissingGroup:
+            return True
 
-        return self.stream.read(parse, "XINFO CONSUMERS", self.stream.key, raw(self.name))
+    def retire(self, consumers: Sequence[str], to: str, dead_for_ms: int | None = None) -> Retired:
+        """Move the pending entries of consumers to `to` and delete the consumers, in one step of limited length.
+
+        Consumers that were active within `dead_for_ms` are spared. Call again with `consumers[done:]` until none are
+        left.
+        """
+
+        def parse(reply: Any) -> Retired:
+            moved, gone, retired, spared, done = reply
+            return Retired(
+                int(moved), int(gone), [*map(replies.text, retired)], [*map(replies.text, spared)], int(done)
+            )
+
+        limits = -1 if dead_for_ms is None else dead_for_ms, scripts.ENTRIES_PER_SCRIPT
+        arguments = (raw(self.name), raw(to), *limits, *map(raw, consumers))
+        return self.stream.run_script("retire", [self.stream.key], *arguments, parse=parse)
 
     def summary(self) -> PendingSummary:
-        """XPENDING: how many entries are pending, from where to where, and whose."""
-
-        def parse(reply: dict[str, Any]) -> PendingSummary:
-            if not reply["pending"]:
-                return PendingSummary(0)
-            owned = {text(each["name"]): int(each["pending"]) for each in reply["consumers"]}
-            return PendingSummary(int(reply["pending"]), entry_id(reply["min"]), entry_id(reply["max"]), owned)
-
-        return self.stream.read(parse, "XPENDING", self.stream.key, raw(self.name))
+        """XPENDING: number of pending entries, their first and last id, and the number per consumer."""
+        return self.stream.read(replies.pending_summary, "XPENDING", self.stream.key, raw(self.name))
 
     def pending(
         self,
         start: EntryId = ZERO,
         end: EntryId = LAST,
-        count: int = 1000,
+        count: int = ENTRIES_PER_READ,
         *,
         consumer: str | None = None,
         min_idle_ms: int = 0,
@@ -82,14 +111,14 @@ class Group:
         """One page of pending entries, by id."""
         idle = ("IDLE", min_idle_ms) if min_idle_ms else ()
         owner = (raw(consumer),) if consumer is not None else ()
-        asked = ("XPENDING", self.stream.key, raw(self.name), *idle, str(start), str(end), count, *owner)
-        return self.stream.read(lambda reply: [_pending_entry(each) for each in reply], *asked, parse_detail=True)
+        command = ("XPENDING", self.stream.key, raw(self.name), *idle, str(start), str(end), count, *owner)
+        return self.stream.read(replies.pending_entries, *command, parse_detail=True)
 
     def pending_pages(
         self,
         start: EntryId = ZERO,
         end: EntryId = LAST,
-        count: int = 1000,
+        count: int = ENTRIES_PER_READ,
         *,
         consumer: str | None = None,
         min_idle_ms: int = 0,
@@ -101,30 +130,44 @@ class Group:
                 return
             start = page[-1].id.next()
 
-    def pending_ids(self, ids: list[EntryId]) -> dict[EntryId, PendingEntry]:
+    def pending_ids(self, ids: Iterable[EntryId]) -> dict[EntryId, PendingEntry]:
         """Those of the ids that are pending."""
-        asked = (("XPENDING", self.stream.key, raw(self.name), key, key, 1) for key in map(str, ids))
+        commands = (("XPENDING", self.stream.key, raw(self.name), key, key, 1) for key in map(str, ids))
         with translated(self.stream.client):
-            replies = self.stream.call_many(asked, parse_detail=True)
-            found = [_pending_entry(each) for reply in replies for each in reply]
-        return {each.id: each for each in found}
+            pages = self.stream.call_many(commands, parse_detail=True)
+            return {entry.id: entry for page in pages for entry in replies.pending_entries(page)}
 
-    def acknowledge(self, ids: list[EntryId]) -> int:
-        """XACK. -> how many were pending until now"""
+    def claim(
+        self,
+        ids: Iterable[EntryId],
+        to: str | None,
+        *,
+        owner: str | None = None,
+        min_idle_ms: int = 0,
+        idle_ms: int = 0,
+        raise_count: bool = False,
+    ) -> Claimed:
+        """Give pending entries to a consumer (None: their present owner), with `idle_ms` as their idle time.
+
+        Only entries of `owner` (None: any) and idle for `min_idle_ms`. For their present owner an idle time is never
+        lowered. The delivery counts stay, or grow by one. Redis takes the new owner for active from now on.
+        """
+
+        def parse(reply: Any) -> Claimed:
+            claimed, gone = reply
+            return Claimed({replies.entry_id(key): int(count) for key, count in claimed}, replies.entry_ids(gone))
+
+        names = raw(self.name), raw(to or ""), raw(owner or "")
+        arguments = (*names, min_idle_ms, idle_ms, int(raise_count), *map(str, ids))
+        return self.stream.run_script("claim", [self.stream.key], *arguments, parse=parse)
+
+    def acknowledge(self, ids: Sequence[EntryId]) -> int:
+        """XACK. -> number of entries that were pending until now"""
         return self.stream.read(int, "XACK", self.stream.key, raw(self.name), *map(str, ids))
 
-    def retire_if_empty(self, consumer: str) -> bool:
-        """Delete a consumer that holds nothing. -> whether it is gone"""
-        try:
-            return bool(self.stream.eval(int, scripts.RETIRE, [self.stream.key], raw(self.name), raw(consumer)))
-        except MissingGroup:
-            return True
-
-
-def _pending_entry(reply: dict[str, Any]) -> PendingEntry:
-    return PendingEntry(
-        entry_id(reply["message_id"]),
-        text(reply["consumer"]),
-        int(reply["time_since_delivered"]),
-        int(reply["times_delivered"]),
-    )
+    def discard(self, ids: Iterable[EntryId], why: str) -> list[EntryId]:
+        """Record as discarded, and acknowledge, in one step, those of the ids that are pending. -> these"""
+        stream = self.stream.key
+        names = [stream, keys.discarded(stream), keys.alone(stream)]
+        records = [part for key in ids for part in (str(key), key.ms, keys.discard(key, self.name, why))]
+        return self.stream.run_script("discard", names, raw(self.name), *records, parse=replies.entry_ids)

@@ -1,8 +1,13 @@
-"""The names of the keys beside a stream, all in the stream's own hash slot."""
+"""The names of the keys beside a stream, all in the stream's own hash slot, and of their members."""
 
 from __future__ import annotations
 
+import json
 import re
+
+from devicevault_cli.errors import Usage
+from devicevault_cli.streams.model import EntryId
+from devicevault_cli.times import now_iso
 
 _HASH_TAG = re.compile(r"\{[^}]+\}")
 
@@ -18,30 +23,44 @@ def dead(stream: str) -> str:
 
 
 def dead_ids(stream: str) -> str:
-    """A hash: `ID GROUP` -> the id of the dead letter, so that a message has one letter a group."""
+    """A hash: `ID GROUP` -> the id of the dead letter, so that a message has one dead letter per group."""
     return beside(stream, "dead:ids")
 
 
 def discarded(stream: str) -> str:
-    """A sorted set of what was given up on purpose; the score is the milliseconds of the id."""
+    """A sorted set of discards, see `discard`; the score is the milliseconds of the id."""
     return beside(stream, "discarded")
 
 
 def alone(stream: str) -> str:
-    """A hash: `ID GROUP` -> how often a suspect was processed alone without an end."""
+    """A hash: `ID GROUP` -> how often processing of a suspect entry on its own was begun and not finished."""
     return beside(stream, "alone")
 
 
 def seen(stream: str) -> str:
-    """A hash: GROUP -> JSON of the stream and the group as a consumer of it saw them last."""
+    """A hash: GROUP -> JSON of the stream and the group as a consumer of the group observed them last."""
     return beside(stream, "seen")
 
 
 def incidents(stream: str) -> str:
-    """A hash: number -> JSON of an incident; `next` is the number given last."""
+    """A hash: number -> JSON of an incident; `next` is the last number used."""
     return beside(stream, "incidents")
 
 
 def member(entry_id: object, group: str) -> str:
-    """The field under which the hashes know an entry of a group."""
+    """The field of an entry of a group in the hashes."""
     return f"{entry_id} {group}"
+
+
+def discard(entry_id: EntryId, group: str, why: str) -> str:
+    """The member of a discard in the sorted set: JSON with id, group, why, at."""
+    return json.dumps({"id": str(entry_id), "group": group, "why": why, "at": now_iso()})
+
+
+def discarded_id(member: bytes, group: str | None) -> EntryId | None:
+    """The id in the member of a discard; None for another group's, and for what dvctl did not write."""
+    try:
+        found = json.loads(member)
+        return EntryId.parse(found["id"]) if group in (None, found["group"]) else None
+    except (AttributeError, LookupError, TypeError, ValueError, RecursionError, Usage):
+        return None

@@ -1,4 +1,4 @@
-"""The marker beside a stream: what each group saw of it last, so that a stream that falls back can be noticed."""
+"""The marker beside a stream: its state as each group observed it last, so that a flushed stream can be noticed."""
 
 from __future__ import annotations
 
@@ -10,81 +10,21 @@ from devicevault_cli.errors import Usage
 from devicevault_cli.streams import keys
 from devicevault_cli.streams.group import Group
 from devicevault_cli.streams.model import ZERO, EntryId, GroupInfo, StreamInfo
-from devicevault_cli.streams.stream import Stream, entry_id, raw, text
+from devicevault_cli.streams.replies import entry_id, raw, text
+from devicevault_cli.streams.stream import Stream
 
-LOOK = """
--- KEYS stream, and (where the caller may use them) seen, incidents; ARGV group
--- One look at everything at once, without the contents of entries.
--- -> state, {length, first id, last generated id, entries added, max deleted id, last id that exists},
---    {position, entries read, pending, lag, consumers, next id} or {}, marker or '', {incident number, JSON...}
--- state: '' a stream, 'none', 'other'. What Redis does not know is ''.
-local function pairs_of(list)
-  local about = {}
-  for i = 1, #list, 2 do about[list[i]] = list[i + 1] end
-  return about
-end
-local function known(value) if value == nil or value == false then return '' end return tostring(value) end
-local marker, incidents = '', {}
-if #KEYS > 1 then
-  local found = redis.pcall('HGET', KEYS[2], ARGV[1])
-  if type(found) == 'string' then marker = found end
-  found = redis.pcall('HGETALL', KEYS[3])
-  if not found.err then incidents = found end
-end
-local info = redis.pcall('XINFO', 'STREAM', KEYS[1])
-if info.err then
-  if string.find(info.err, 'no such key') then return {'none', {}, {}, marker, incidents} end
-  if string.find(info.err, 'WRONGTYPE') then return {'other', {}, {}, marker, incidents} end
-  return info
-end
-local about = pairs_of(info)
-local first, last = about['first-entry'], about['last-entry']
-local stream = {known(about['length']), first and first[1] or '', about['last-generated-id'],
-  known(about['entries-added']), known(about['max-deleted-entry-id']), last and last[1] or ''}
-for _, one in ipairs(redis.call('XINFO', 'GROUPS', KEYS[1])) do
-  local group = pairs_of(one)
-  if group['name'] == ARGV[1] then
-    local position = group['last-delivered-id']
-    -- Behind the largest id there is nothing, and Redis refuses to look there.
-    local at_end = position == '18446744073709551615-18446744073709551615'
-    local following = not at_end and redis.call('XRANGE', KEYS[1], '(' .. position, '+', 'COUNT', 1)[1]
-    return {'', stream, {position, known(group['entries-read']), known(group['pending']), known(group['lag']),
-      known(group['consumers']), following and following[1] or ''}, marker, incidents}
-  end
-end
-return {'', stream, {}, marker, incidents}
-"""
-
-REMEMBER = """
--- KEYS seen, incidents; ARGV group, marker expected ('' none), new marker ('' remove), keep, (number ('' new), JSON)...
--- Replaces the marker, and records incidents first, only where nobody else replaced the marker meanwhile.
--- -> {number...}, or nothing where somebody did
-if (redis.call('HGET', KEYS[1], ARGV[1]) or '') ~= ARGV[2] then return false end
-local numbers = {}
-for i = 5, #ARGV, 2 do
-  local number = ARGV[i]
-  if number == '' then
-    number = redis.call('HINCRBY', KEYS[2], 'next', 1)
-    redis.call('HDEL', KEYS[2], number - tonumber(ARGV[4]))
-  end
-  redis.call('HSET', KEYS[2], number, ARGV[i + 1])
-  numbers[#numbers + 1] = tostring(number)
-end
-if ARGV[3] == '' then redis.call('HDEL', KEYS[1], ARGV[1]) else redis.call('HSET', KEYS[1], ARGV[1], ARGV[3]) end
-return numbers
-"""
-
-KEEP = 100
-"""Incidents that are kept: the newest."""
+INCIDENTS_KEPT = 100
+"""Of older incidents nothing is kept."""
 
 
 @dataclass(frozen=True, slots=True)
 class Seen:
-    """A stream and one group of it at one moment. None is what Redis does not know, or has not got.
+    """The state of a stream and of one group at one moment. None: unknown to Redis, or missing.
 
-    `kind`: `stream`, `none`, or `other` for another type of value. `left`: entries that exist and were not delivered.
-    `next_id`: the oldest of them. `epoch` counts the incidents of the group: a process whose memory is of an earlier
-    epoch knows that another process has recorded what it sees.
+    `kind`: `stream`, `none`, or `other` for another type of value. `added`: entries ever added; `read`: entries ever
+    read by the group. `left`: entries that exist and were not delivered; `next_id`: the oldest of them. `epoch` is the
+    number of incidents of the group: a process that remembers an earlier epoch knows that another process has recorded
+    what it observes.
     """
 
     at_ms: int
@@ -103,9 +43,9 @@ class Seen:
 
     @property
     def removed_unread(self) -> int | None:
-        """Entries that left the stream before the group read them, as far as Redis counts (7.0 and later).
+        """Number of entries that were removed before the group read them; None before Redis 7.0.
 
-        At least so many: where it is not certain how many are left, all that exist could be.
+        A lower bound: where it is unknown how many of the existing entries are left, all of them are assumed to be.
         """
         if self.added is None or self.read is None or self.position is None:
             return None
@@ -116,12 +56,12 @@ class Seen:
         return max(0, min(self.added - self.length, self.added - self.read - left))
 
     def to_json(self) -> str:
-        """The marker: ids as text."""
+        """The marker: JSON, with ids as text."""
         return json.dumps({name: _plain(value) for name, value in asdict(self).items()})
 
     @classmethod
     def from_json(cls, marker: bytes | str) -> Seen | None:
-        """The inverse; None for what dvctl did not write."""
+        """The inverse of `to_json`; None for what dvctl did not write."""
         try:
             known = json.loads(marker)
             ids = {name: EntryId.parse(known[name]) if known[name] else None for name in ("first_id", "position")}
@@ -136,7 +76,7 @@ def _plain(value: Any) -> Any:
 
 
 class Look(NamedTuple):
-    """What one look gave: the state now, the marker as it is written, and the recorded incidents as they are."""
+    """The present state, and the stored JSON of the marker (b"" for none) and of the incidents by number."""
 
     now: Seen
     marker: bytes
@@ -144,61 +84,53 @@ class Look(NamedTuple):
 
 
 def look(group: Group, at_ms: int, *, beside: bool = True) -> Look:
-    """One consistent look by script; `beside` False leaves the marker and the incidents out."""
+    """Read everything at one moment, by a script; without the marker and the incidents where `beside` is False."""
     key = group.stream.key
     names = [key, keys.seen(key), keys.incidents(key)] if beside else [key]
-    return group.stream.eval(lambda reply: _look(reply, at_ms), LOOK, names, raw(group.name))
+    return group.stream.run_script("look", names, raw(group.name), parse=lambda reply: _look(reply, group.name, at_ms))
 
 
-def _look(reply: Any, at_ms: int) -> Look:
-    state, stream, group, marker, incidents = reply
+def _look(reply: Any, name: str, at_ms: int) -> Look:
+    kind, stream, group, marker, incidents = reply
     recorded = _numbered(dict(zip(incidents[::2], incidents[1::2], strict=True)))
-    if state:
-        return Look(Seen(at_ms, state.decode()), marker, recorded)
-    length, first, last, added, deleted, newest = stream
-    now = Seen(at_ms, "stream", int(length), _id(first), entry_id(last), _number(added))
-    if group:
-        position, read, pending, lag, consumers, following = group
-        now = replace(
-            now,
-            position=entry_id(position),
-            read=_number(read),
-            pending=int(pending),
-            consumers=int(consumers),
-            next_id=_id(following),
-        )
-        now = replace(now, left=_left(now, _id(newest), _number(lag), _id(deleted)))
-    return Look(now, marker, recorded)
+    if kind:
+        return Look(Seen(at_ms, kind.decode()), marker, recorded)
+    length, first, generated, added, deleted, last = stream
+    info = StreamInfo("", int(length), _id(first), _id(last) or ZERO, entry_id(generated), _number(added), _id(deleted))
+    if not group:
+        return Look(seen_now(info, None, at_ms), marker, recorded)
+    position, read, pending, lag, consumers, following = group
+    about = GroupInfo(name, int(consumers), int(pending), entry_id(position), _number(read), _number(lag))
+    return Look(replace(seen_now(info, about, at_ms), next_id=_id(following)), marker, recorded)
 
 
 def seen_now(info: StreamInfo | None, group: GroupInfo | None, at_ms: int) -> Seen:
-    """The same from what reading commands ask for, who may have no right to run scripts."""
+    """The present state from the answers of XINFO, for users without the right to run scripts."""
     if info is None:
         return Seen(at_ms)
     now = Seen(at_ms, "stream", info.length, info.first_id, info.last_generated_id, info.entries_added)
     if group is None:
         return now
     position = group.last_delivered_id
-    following = info.first_id if info.first_id is not None and info.first_id > position else None
-    now = replace(
+    return replace(
         now,
         position=position,
         read=group.entries_read,
         pending=group.pending,
         consumers=group.consumers,
-        next_id=following,
+        left=_left(info, group),
+        next_id=info.first_id if info.first_id is not None and info.first_id > position else None,
     )
-    return replace(now, left=_left(now, info.last_id if info.length else None, group.lag, info.max_deleted_id))
 
 
-def _left(now: Seen, newest: EntryId | None, lag: int | None, deleted: EntryId | None) -> int | None:
-    """How many entries that exist lie above the position, where that is certain without counting them."""
-    position = now.position
-    if position is None or newest is None or newest <= position:
-        return 0 if position is not None else None
-    if now.first_id is not None and now.first_id > position:
-        return now.length
-    if lag is None or deleted is None or deleted > position or not 0 < lag <= now.length:
+def _left(info: StreamInfo, group: GroupInfo) -> int | None:
+    """Number of existing entries after the position; None where only counting them could tell."""
+    position, deleted, lag = group.last_delivered_id, info.max_deleted_id, group.lag
+    if not info.has_entries_after(position):
+        return 0
+    if info.first_id is not None and info.first_id > position:
+        return info.length
+    if lag is None or deleted is None or deleted > position or not 0 < lag <= info.length:
         return None
     return lag
 
@@ -216,46 +148,41 @@ def _numbered(fields: dict[bytes, bytes]) -> dict[int, bytes]:
 
 
 def markers(stream: Stream) -> dict[str, Seen]:
-    """What each group saw last."""
-    found = stream.read(_pairs, "HGETALL", keys.seen(stream.key))
+    """The marker of each group, by name."""
+    found: dict[bytes, bytes] = stream.read(dict, "HGETALL", keys.seen(stream.key))
     return {text(name): seen for name, marker in found.items() if (seen := Seen.from_json(marker))}
 
 
 def recorded(stream: Stream) -> dict[int, bytes]:
-    """The recorded incidents, by number, as they are."""
-    return _numbered(stream.read(_pairs, "HGETALL", keys.incidents(stream.key)))
-
-
-def _pairs(reply: Any) -> dict[bytes, bytes]:
-    """redis-py makes a dict of an answer to HGETALL."""
-    return dict(reply)
+    """The stored JSON of the incidents, by number."""
+    return _numbered(stream.read(dict, "HGETALL", keys.incidents(stream.key)))
 
 
 def remember(
     group: Group, before: bytes, after: Seen | None, incidents: list[tuple[int | None, str]]
 ) -> list[int] | None:
-    """Replace the group's marker and record incidents (None: under a new number), all or nothing.
+    """Replace the group's marker and record incidents (None: under a new number), in one step.
 
-    -> the numbers, or None where another process replaced the marker since `before` was read
+    -> the numbers of the incidents, or None where another process replaced the marker since `before` was read
     """
     key = group.stream.key
-    flat = [part for number, record in incidents for part in ("" if number is None else number, record)]
+    records = [part for number, record in incidents for part in ("" if number is None else number, record)]
     marker = "" if after is None else after.to_json()
 
     def parse(reply: Any) -> list[int] | None:
         return None if reply is None else [int(number) for number in reply]
 
-    names = [keys.seen(key), keys.incidents(key)]
-    return group.stream.eval(parse, REMEMBER, names, raw(group.name), before, marker, KEEP, *flat)
+    arguments = (raw(group.name), before, marker, INCIDENTS_KEPT, *records)
+    return group.stream.run_script("remember", [keys.seen(key), keys.incidents(key)], *arguments, parse=parse)
 
 
 def rewrite(stream: Stream, records: dict[int, str]) -> None:
     """Replace recorded incidents."""
     if records:
-        flat = [part for pair in records.items() for part in pair]
-        stream.call("HSET", keys.incidents(stream.key), *flat)
+        parts = [part for pair in records.items() for part in pair]
+        stream.call("HSET", keys.incidents(stream.key), *parts)
 
 
 def forget(group: Group) -> None:
-    """Remove the group's marker: the group is deleted on purpose."""
+    """Remove the group's marker: the group was deleted on purpose, which is no incident."""
     group.stream.call("HDEL", keys.seen(group.stream.key), raw(group.name))

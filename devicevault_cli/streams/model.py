@@ -1,4 +1,4 @@
-"""What a stream consists of: ids, entries, pending entries, groups, consumers. Values only, no I/O."""
+"""What a stream consists of: ids, entries, pending entries, groups, consumers; and answers about them. No I/O."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import NamedTuple
 
-from devicevault_cli.errors import Usage
+from devicevault_cli.errors import DvctlError, Usage
 from devicevault_cli.times import LAST_SHOWN_MS, iso
 
 _ID = re.compile(r"([0-9]{1,20})(?:-([0-9]{1,20}))?", re.ASCII)
@@ -46,7 +46,7 @@ class EntryId(NamedTuple):
 
     @property
     def shown(self) -> str:
-        """For people: the id, or the time of a position that lies at the end of a millisecond."""
+        """The id for people; for a position at the end of a millisecond, which has no readable id, its time."""
         if self.seq < _MAX or self.ms > LAST_SHOWN_MS:
             return str(self)
         return f"{iso(self.ms)}, end of that millisecond"
@@ -57,8 +57,8 @@ LAST = EntryId(_MAX, _MAX)
 
 
 class RepeatedFields(dict[bytes, bytes]):
-    """Fields in which a name stands more than once: as a mapping they have its last value, as DeviceVault's own
-    consumer takes it; `pairs` has all of them in their order.
+    """Fields in which a name occurs more than once: as a mapping they have its last value, as DeviceVault's own
+    consumer takes it; `pairs` has all of them in order.
     """
 
     def __init__(self, pairs: Sequence[tuple[bytes, bytes]]) -> None:
@@ -66,13 +66,13 @@ class RepeatedFields(dict[bytes, bytes]):
         self.pairs = tuple(pairs)
 
     def clear(self) -> None:
-        """Let go of everything."""
+        """Release all values."""
         super().clear()
         self.pairs = ()
 
 
 def fields_of(pairs: Sequence[tuple[bytes, bytes]]) -> dict[bytes, bytes]:
-    """Names and values as a mapping that forgets none of them."""
+    """Names and values as a mapping that keeps all of them."""
     fields = dict(pairs)
     return fields if len(fields) == len(pairs) else RepeatedFields(pairs)
 
@@ -83,9 +83,9 @@ def pairs_of(fields: Mapping[bytes, bytes]) -> Iterable[tuple[bytes, bytes]]:
 
 
 class Entry(NamedTuple):
-    """A message as it stands on the stream. Values are bytes: nobody promises UTF-8.
+    """An entry of the stream. Values are bytes, not necessarily UTF-8.
 
-    `fields` are RepeatedFields where a field name stands more than once.
+    `fields` are RepeatedFields where a field name occurs more than once.
     """
 
     id: EntryId
@@ -115,7 +115,6 @@ class StreamInfo:
     last_generated_id: EntryId
     entries_added: int | None = None
     max_deleted_id: EntryId | None = None
-    bytes: int | None = None
 
     def has_entries_after(self, position: EntryId) -> bool:
         """Whether an entry exists after a position. `last_generated_id` may name one that was deleted or never was."""
@@ -152,3 +151,37 @@ class PendingSummary:
     first_id: EntryId | None = None
     last_id: EntryId | None = None
     consumers: dict[str, int] = field(default_factory=dict)
+
+
+class Added(NamedTuple):
+    """Ids of the messages that Redis took; number of the first message that it did not take, and why."""
+
+    ids: list[EntryId]
+    failed: int | None = None
+    error: DvctlError | None = None
+
+
+class Republished(NamedTuple):
+    """Ids of the copies, and ids of the entries that were not copied."""
+
+    copies: list[EntryId]
+    refused: list[EntryId]
+
+
+class Claimed(NamedTuple):
+    """Entries whose owner or idle time changed, with the delivery count found before; and pending entries that are no
+    longer on the stream, which were acknowledged.
+    """
+
+    deliveries: dict[EntryId, int]
+    gone: list[EntryId]
+
+
+class Retired(NamedTuple):
+    """What one step of retiring did. `spared`: consumers that are active; `done`: number of consumers finished."""
+
+    moved: int
+    gone: int
+    retired: list[str]
+    spared: list[str]
+    done: int

@@ -1,4 +1,4 @@
-"""What dvctl's connections are called in CLIENT LIST, so that its consumers are told apart from DeviceVault's."""
+"""Names of dvctl's connections in CLIENT LIST, which tell its consumers from DeviceVault's."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from redis.exceptions import ResponseError
 OURS = "dvctl"
 _CONSUMER = f"{OURS}:consume:"
 _PERMITTED = "!#$&'()*+,/:;=?@[]^`{|}~"
-"""What a name may hold besides letters and digits; everything else is percent-encoded, and so is the percent sign."""
+"""Allowed in a name besides letters and digits; everything else is percent-encoded, the percent sign too."""
 
 
 def command_name(command: str) -> str:
@@ -29,12 +29,12 @@ def is_ours(name: str) -> bool:
 
 
 def consumer_of(name: str) -> str | None:
-    """Which consumer a connection of this name belongs to, if it is of `dvctl consume`."""
+    """The consumer of a connection of this name; None if it is not one of `dvctl consume`."""
     return unquote(name.removeprefix(_CONSUMER), errors="surrogateescape") if name.startswith(_CONSUMER) else None
 
 
 class ConnectionName:
-    """Names each connection as it is made, instead of redis-py, which gives up where that is not permitted.
+    """Names each connection when it is made. redis-py itself would fail where CLIENT SETNAME is not permitted.
 
     `refused`: Redis did not permit CLIENT SETNAME.
     """
@@ -55,7 +55,7 @@ class ConnectionName:
 
 
 def named(connection_class: type[Any], name: ConnectionName) -> type[Any]:
-    """The same kind of connection, given this name."""
+    """A subclass whose connections are given this name."""
 
     def init(self: Any, **options: Any) -> None:
         connection_class.__init__(self, **options)
@@ -65,6 +65,6 @@ def named(connection_class: type[Any], name: ConnectionName) -> type[Any]:
 
 
 def naming_of(client: Any) -> ConnectionName | None:
-    """What names the connections of a client that `connect` made."""
+    """The name of the connections of a client that `connect` made, else None."""
     naming = getattr(client.connection_pool.connection_class, "naming", None)
     return naming if isinstance(naming, ConnectionName) else None

@@ -1,4 +1,4 @@
-"""What listens on an address that did not answer like Redis: asked without redis-py, and without any password."""
+"""What listens on an address: first bytes and TLS without redis-py and without a password; INFO where it is Redis."""
 
 from __future__ import annotations
 
@@ -8,15 +8,17 @@ from collections.abc import Mapping
 from contextlib import closing
 from typing import Any
 
+import redis
+
 CONNECT_S = 2.0
 GREETING_S = 0.2
-"""A Redis that refuses a connection says so at once; a Redis that accepts it says nothing before it is asked."""
+"""A Redis that refuses a connection says so at once; a Redis that accepts it sends nothing before a command."""
 ANSWER_S = 1.0
 _PING = b"*1\r\n$4\r\nPING\r\n"
 
 
-def heard(address: Mapping[str, Any]) -> bytes | None:
-    """What the server says unasked, else to a plain PING; b"" where it hangs up; None where it is silent or away."""
+def first_bytes(address: Mapping[str, Any]) -> bytes | None:
+    """What the server sends unasked, else in answer to PING; b"" where it hangs up; None where it is silent or away."""
     try:
         with closing(_connected(address)) as connection:
             try:
@@ -44,6 +46,23 @@ def speaks_tls(address: Mapping[str, Any]) -> bool:
             return True
     except OSError:
         return False
+
+
+def server_facts(client: redis.Redis) -> dict[str, str]:
+    """INFO server, on a connection that selects no database, which a Sentinel does not have; {} where it is refused."""
+    pool = client.connection_pool
+    for login in ({}, {"username": None, "password": None}):
+        connection = pool.connection_class(**{**pool.connection_kwargs, "db": 0, **login})
+        try:
+            connection.connect()
+            connection.send_command("INFO", "server")
+            lines = bytes(connection.read_response()).decode("utf-8", "replace").splitlines()
+            return dict(line.split(":", 1) for line in lines if ":" in line)
+        except (redis.RedisError, OSError, TypeError, ValueError):
+            continue
+        finally:
+            connection.disconnect()
+    return {}
 
 
 def _connected(address: Mapping[str, Any]) -> socket.socket:

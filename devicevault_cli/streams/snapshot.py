@@ -1,4 +1,4 @@
-"""A group's whole state, read and put back a page at a time: position, consumers, pending entries."""
+"""The whole state of a group, read and restored a page at a time: position, consumers, pending entries."""
 
 from __future__ import annotations
 
@@ -6,41 +6,15 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import NamedTuple
 
+from devicevault_cli.streams import scripts
 from devicevault_cli.streams.group import Group
 from devicevault_cli.streams.model import EntryId, GroupInfo, StreamInfo
-from devicevault_cli.streams.stream import Stream, ids_of, raw
-
-PAGE = 1000
-
-PUT_BACK = """
--- KEYS stream; ARGV group, (id, consumer, delivered at ms, delivery count)...
--- Makes entries pending as they were. -> {id that no longer exists...}
--- Redis 6.2 would make a deleted entry pending, 7.0 silently would not: so the entry is looked for first.
-local missing = {}
-for i = 2, #ARGV, 4 do
-  if #redis.call('XRANGE', KEYS[1], ARGV[i], ARGV[i]) == 0 then
-    missing[#missing + 1] = ARGV[i]
-  else
-    redis.call('XCLAIM', KEYS[1], ARGV[1], ARGV[i + 1], 0, ARGV[i],
-      'TIME', ARGV[i + 2], 'RETRYCOUNT', ARGV[i + 3], 'FORCE', 'JUSTID')
-  end
-end
-return missing
-"""
-
-MISSING = """
--- KEYS stream; ARGV id... -> {id that does not exist...}; the entries themselves stay where they are
-local missing = {}
-for i = 1, #ARGV do
-  if #redis.call('XRANGE', KEYS[1], ARGV[i], ARGV[i]) == 0 then missing[#missing + 1] = ARGV[i] end
-end
-return missing
-"""
+from devicevault_cli.streams.replies import entry_ids, raw
 
 
 @dataclass(frozen=True, slots=True)
 class GroupState:
-    """What a group is besides its pending entries. `entries_read` is None where Redis does not know it."""
+    """A group without its pending entries. `entries_read` is None where Redis does not know it."""
 
     stream: str
     group: str
@@ -50,7 +24,7 @@ class GroupState:
 
 
 class Held(NamedTuple):
-    """A pending entry with the server's time of its last delivery, in ms: unlike an idle time it does not grow."""
+    """A pending entry with the time of its last delivery by Redis's clock, which unlike an idle time does not grow."""
 
     id: EntryId
     consumer: str
@@ -59,47 +33,40 @@ class Held(NamedTuple):
 
 
 def held_pages(group: Group) -> Iterator[list[Held]]:
-    """Every pending entry, a page at a time."""
-    for page in group.pending_pages(count=PAGE):
-        now = server_time_ms(group.stream)
-        yield [Held(each.id, each.consumer, now - each.idle_ms, each.deliveries) for each in page]
-
-
-def server_time_ms(stream: Stream) -> int:
-    """Redis's clock."""
-    return stream.read(lambda reply: int(reply[0]) * 1000 + int(reply[1]) // 1000, "TIME")
+    """Every pending entry, in pages that can be put back by one script each."""
+    for page in group.pending_pages(count=scripts.ENTRIES_PER_SCRIPT):
+        now = group.stream.server_time_ms()
+        yield [Held(entry.id, entry.consumer, now - entry.idle_ms, entry.deliveries) for entry in page]
 
 
 def state_of(group: Group, info: GroupInfo) -> GroupState:
     """Position and consumers."""
-    names = tuple(each.name for each in group.consumers())
+    names = tuple(consumer.name for consumer in group.consumers())
     return GroupState(group.stream.key, group.name, info.last_delivered_id, info.entries_read, names)
 
 
 def put_back(group: Group, state: GroupState) -> None:
-    """Make the group, or set its position; make its consumers.
+    """Create the group, or set its position, and create its consumers.
 
-    Entries-read goes with it where Redis keeps one (7.0) and the stream still is the one that was read.
+    Entries-read is restored where Redis keeps one (7.0) and the stream still is the one that was read.
     """
     reads = ("ENTRIESREAD", state.entries_read) if _still_counted(group.stream.info(), state) else ()
-    how = raw(group.name), str(state.position)
+    key, name = group.stream.key, raw(group.name)
     if group.info() is None:
-        group.stream.call("XGROUP", "CREATE", group.stream.key, *how, "MKSTREAM", *reads)
+        group.stream.call("XGROUP", "CREATE", key, name, str(state.position), "MKSTREAM", *reads)
     else:
-        group.stream.call("XGROUP", "SETID", group.stream.key, *how, *reads)
-    for name in state.consumers:
-        group.stream.call("XGROUP", "CREATECONSUMER", group.stream.key, how[0], raw(name))
+        group.stream.call("XGROUP", "SETID", key, name, str(state.position), *reads)
+    for consumer in state.consumers:
+        group.stream.call("XGROUP", "CREATECONSUMER", key, name, raw(consumer))
 
 
 def put_back_held(group: Group, page: Sequence[Held]) -> list[EntryId]:
-    """Make entries pending as they were, whoever holds them now. -> those that no longer exist"""
-    flat = [part for each in page for part in (str(each.id), raw(each.consumer), each.delivered_at_ms, each.deliveries)]
-    return group.stream.eval(ids_of, PUT_BACK, [group.stream.key], raw(group.name), *flat)
-
-
-def missing(stream: Stream, ids: Sequence[EntryId]) -> list[EntryId]:
-    """Those of the ids that are not on the stream."""
-    return stream.eval(ids_of, MISSING, [stream.key], *map(str, ids))
+    """Make entries pending as they were, whoever holds them now. -> those that are no longer on the stream"""
+    arguments = [
+        part for entry in page for part in (str(entry.id), raw(entry.consumer), entry.delivered_at_ms, entry.deliveries)
+    ]
+    key = group.stream.key
+    return group.stream.run_script("restore_pending", [key], raw(group.name), *arguments, parse=entry_ids)
 
 
 def _still_counted(info: StreamInfo | None, state: GroupState) -> bool:

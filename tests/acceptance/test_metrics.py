@@ -13,7 +13,7 @@ from contextlib import ExitStack
 import pytest
 from prometheus_client.parser import text_string_to_metric_families
 
-from devicevault_cli.consumer.progress import STANDSTILL_S, Watch
+from devicevault_cli.consumer.progress import STANDSTILL_S, ConsumerProgress
 from devicevault_cli.output import metrics
 from devicevault_cli.streams.connect import connect
 from devicevault_cli.streams.group import Group
@@ -119,18 +119,17 @@ def test_a_client_that_says_nothing_holds_up_neither_others_nor_the_end(
 def test_nor_does_the_time_that_it_is_given(monkeypatch: pytest.MonkeyPatch) -> None:
     """However long that is: whoever waited for it here would run into the limit of the test."""
     monkeypatch.setattr(metrics._Handler, "timeout", 1000)
-    healthy = metrics.Signs({}, {}, {}, alive=True, ready=True)
-    numbers_of = metrics.Metrics(lambda: healthy, {"stream": "s", "group": "g"})
+    numbers_of = metrics.Metrics(list, lambda: metrics.Health(True, True), {"stream": "s", "group": "g"})
     with ExitStack() as until_the_end, metrics.served(numbers_of, "127.0.0.1", 0) as port:
         until_the_end.enter_context(socket.create_connection(("127.0.0.1", port)))
         assert urllib.request.urlopen(f"http://127.0.0.1:{port}/healthz", timeout=WAIT_S).read() == b"ok\n"
 
 
 def test_a_loop_that_stands_still_is_dead(redis_url: str) -> None:
-    watch = Watch(Group(Stream(connect(redis_url), "device:results"), "devicevault"), lambda done, total, note: None)
-    watch.tally.waiting = False
-    assert (watch.alive, watch.ready) == (True, True)
-    watch._moved -= STANDSTILL_S
-    assert (watch.alive, watch.ready) == (False, False)
-    watch(watch.tally)
-    assert (watch.alive, watch.ready) == (True, True)
+    progress = ConsumerProgress(Group(Stream(connect(redis_url), "device:results"), "devicevault"))
+    progress.counters.waiting = False
+    assert (progress.alive, progress.ready) == (True, True)
+    progress.moved -= STANDSTILL_S
+    assert (progress.alive, progress.ready) == (False, False)
+    progress.update()
+    assert (progress.alive, progress.ready) == (True, True)

@@ -9,17 +9,18 @@ from typing import Any
 
 def acknowledge_first() -> None:
     """Acknowledge what was decoded before it is committed."""
-    from devicevault_cli.consumer.batch import Work
-    from devicevault_cli.consumer.worker import Consumer
+    from devicevault_cli.consumer.batch import Batch
+    from devicevault_cli.consumer.worker import Worker
 
-    launch = Consumer._launch
+    read_next = Worker._next
 
-    def mutant(self: Consumer, work: Work) -> None:
-        if work.record_ids:
-            self._persistently(lambda: self.delivery.group.acknowledge(list(work.record_ids)))
-        launch(self, work)
+    def mutant(self: Worker, *before: Any) -> Any:
+        batch = read_next(self, *before)
+        if isinstance(batch, Batch) and batch.record_ids:
+            self._retry(lambda: self.consumer.group.acknowledge(list(batch.record_ids)))
+        return batch
 
-    Consumer._launch = mutant  # type: ignore[method-assign]
+    Worker._next = mutant  # type: ignore[method-assign,assignment]
 
 
 def no_lock() -> None:
@@ -36,14 +37,14 @@ def no_lock() -> None:
 
 def no_reclaim() -> None:
     """Never take over what a dead consumer held; the own entries of an earlier life are found."""
-    from devicevault_cli.consumer.reader import Intake
+    from devicevault_cli.consumer.reader import EntryReader
 
-    from_pending = Intake._from_pending
+    take_pages = EntryReader._take_pages
 
-    def mutant(self: Intake, *where: Any, own: bool) -> Any:
-        return from_pending(self, *where, own=own) if own else None
+    def mutant(self: EntryReader, *where: Any, own: bool) -> Any:
+        return take_pages(self, *where, own=own) if own else None
 
-    Intake._from_pending = mutant  # type: ignore[method-assign,assignment]
+    EntryReader._take_pages = mutant  # type: ignore[method-assign,assignment]
 
 
 MUTANTS: dict[str, Callable[[], None]] = {

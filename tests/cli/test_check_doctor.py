@@ -10,7 +10,7 @@ import pytest
 
 from devicevault_cli.repository import tables
 from devicevault_cli.repository.repository import open_repository
-from devicevault_cli.streams.delivery import Delivery
+from devicevault_cli.streams.consumer import GroupConsumer
 from devicevault_cli.streams.group import Group
 from devicevault_cli.streams.stream import Stream
 from tests.cli.conftest import CLOSED, CLOSED_DATABASE, Cli
@@ -59,7 +59,7 @@ def test_doctor_gives_a_fix_in_one_piece_below_what_it_is_for(at: Cli, group: Gr
 def test_status_says_what_to_type_next(at: Cli, group: Group, stream: Stream) -> None:
     assert "hint" not in at("status").err
     (first, *_) = stream.add(good(2))
-    delivery = Delivery(group, "ghost")
+    delivery = GroupConsumer(group, "ghost")
     delivery.read_new(2)
     delivery.dead_letter(first, first, "malformed-log", "")
     assert "dvctl dlq list" in at("status").err
@@ -87,7 +87,7 @@ def test_lag_against_its_limit(stream: Stream, group: Group, at: Cli, limit: str
 def test_pending_age_and_dead(stream: Stream, group: Group, at: Cli) -> None:
     stream.call("XADD", stream.key, "1000-0", "device_id", "1")
     (second,) = stream.add(good(1))
-    delivery = Delivery(group, "worker")
+    delivery = GroupConsumer(group, "worker")
     delivery.read_new(10)
     delivery.dead_letter(second, second, "max-deliveries", "")
     assert at("check", "--max-pending", "0").code == 2
@@ -138,12 +138,12 @@ def test_a_sound_system_has_no_problem(stream: Stream, group: Group, sqlite_url:
 
 def test_every_problem_is_found(stream: Stream, group: Group, sqlite_url: str, at: Cli) -> None:
     ids = stream.add(good(6))
-    delivery = Delivery(group, "consumer-4711")
+    delivery = GroupConsumer(group, "consumer-4711")
     delivery.read_new(3)
     delivery.dead_letter(ids[0], ids[0], "max-deliveries", "")
     claim = ("XCLAIM", stream.key, GROUP)
     stream.call(*claim, "dead", 0, str(ids[1]), "IDLE", 7_200_000, "RETRYCOUNT", 9, "JUSTID", parse_justid=True)
-    Delivery(group, "consumer-4711").show_life()
+    GroupConsumer(group, "consumer-4711").show_life()
     stream.call("XDEL", stream.key, str(ids[2]))
     columns = "(task_id, task_identifier, device_id, status, timestamp, log)"
     values = "('', 'twice', 1, 'success', '2026-01-01 00:00:00', '[]')"
@@ -158,7 +158,7 @@ def test_every_problem_is_found(stream: Stream, group: Group, sqlite_url: str, a
 
 def test_stuck_consumers_trimmed_entries_and_eviction(stream: Stream, group: Group, at: Cli) -> None:
     stream.add(good(5))
-    Delivery(group, "worker").read_new(1)
+    GroupConsumer(group, "worker").read_new(1)
     stream.call("XTRIM", stream.key, "MAXLEN", 2)
     stream.call("CONFIG", "SET", "maxmemory-policy", "allkeys-lru")
     try:

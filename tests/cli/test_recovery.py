@@ -15,7 +15,7 @@ import pytest
 from devicevault_cli.cli.app import run
 from devicevault_cli.output.terminal import Terminal
 from devicevault_cli.repository.repository import Repository
-from devicevault_cli.streams.delivery import Delivery
+from devicevault_cli.streams.consumer import GroupConsumer
 from devicevault_cli.streams.group import Group
 from devicevault_cli.streams.model import EntryId
 from tests.support.consuming import drain
@@ -62,7 +62,7 @@ def broken(group: Group, table: Repository) -> list[EntryId]:
     ids = group.stream.add([message(0), message(1), message(2, device_id="abc"), message(3, device_id="99")])
     drain(group.stream, table)
     ids += group.stream.add(message(number) for number in range(4, 12))
-    Delivery(group, "ghost").read_new(4)
+    GroupConsumer(group, "ghost").read_new(4)
     return ids
 
 
@@ -258,7 +258,7 @@ def test_where_nothing_is_yet_reading_says_so(words: list[str], dvctl_run: Run, 
 
 def test_all_that_is_pending_flows_not_only_a_page(dvctl_run: Run, group: Group) -> None:
     group.stream.add(message(number) for number in range(250))
-    Delivery(group, "ghost").read_new(250)
+    GroupConsumer(group, "ghost").read_new(250)
     ids = dvctl_run("pending", "-o", "ids").out
     assert len(ids.split()) == 250
     assert len(dvctl_run("pending", "-o", "ids", "--count", "7").out.split()) == 7
@@ -304,7 +304,7 @@ def test_the_undo_line_undoes(broken: list[EntryId], dvctl_run: Run, group: Grou
 
 def test_hostile_names_are_shown_inert(dvctl_run: Run, group: Group) -> None:
     group.stream.add([message(1, device_id="\x1b[31mred")])
-    Delivery(group, "evil\x1b]0;title\x07").read_new(1)
+    GroupConsumer(group, "evil\x1b]0;title\x07").read_new(1)
     for words in (
         ["consumers"],
         ["claim", "--idle", "0", "--dry-run"],
@@ -321,8 +321,8 @@ def test_the_stuck_system_is_repaired_by_commands_alone(dvctl_run: Run, group: G
     bad = [{"device_id": "abc"}, {"device_id": "999"}, {"device_id": ""}, {"log": "{"}, {"status": "x" * 17}]
     group.stream.add(message(number, **(bad[number % 5] if number % 20 == 7 else {})) for number in range(1000))
     for number in range(3):
-        Delivery(group, f"consumer-{number}").read_new(100)
-    lost = [entry.id for entry in Delivery(group, "consumer-9").read_new(22)]
+        GroupConsumer(group, f"consumer-{number}").read_new(100)
+    lost = [entry.id for entry in GroupConsumer(group, "consumer-9").read_new(22)]
     lost = [key for number, key in enumerate(lost, 300) if number % 20 != 7][:20]
     group.acknowledge(lost)
 

@@ -8,13 +8,14 @@ from typing import Any
 import pytest
 
 from devicevault_cli.consumer.demo import bad_messages
-from devicevault_cli.consumer.reader import DEATHS_ALONE
+from devicevault_cli.consumer.in_hand import InHand
+from devicevault_cli.consumer.reader import MAX_ATTEMPTS_ALONE
 from devicevault_cli.errors import LocksExhausted, RecordRejected, Unavailable
 from devicevault_cli.records import Record
 from devicevault_cli.repository.repository import Repository, open_repository
 from devicevault_cli.repository.tables import RESULTS
 from devicevault_cli.streams import keys
-from devicevault_cli.streams.delivery import Delivery
+from devicevault_cli.streams.consumer import GroupConsumer
 from devicevault_cli.streams.group import Group
 from devicevault_cli.streams.model import ZERO, EntryId
 from devicevault_cli.streams.stream import Stream
@@ -43,9 +44,9 @@ def test_every_message_has_one_outcome(stream: Stream, repository: Repository, g
     messages = good(2500)
     bad = list(bad_messages())
     stream.add([*messages, *messages[:250], *(message for _, message in bad)])
-    tally = drain(stream, repository).tally
-    assert (tally.persisted, tally.duplicates, tally.dead_lettered) == (2500, 250, len(bad))
-    assert tally.read == 2750 + len(bad)
+    counters = drain(stream, repository).counters
+    assert (counters.persisted, counters.duplicates, counters.dead_lettered) == (2500, 250, len(bad))
+    assert counters.read == 2750 + len(bad)
     assert repository.count() == 2500
     assert sorted(letter.reason for letter in letters(stream)) == sorted(reason for reason, _ in bad)
     assert {letter.reason: letter.fields for letter in letters(stream)} == dict(bad)
@@ -57,9 +58,9 @@ def test_a_group_started_again_persists_nothing_and_writes_no_second_letter(
     stream: Stream, repository: Repository, group: Group
 ) -> None:
     stream.add([*good(30), *(message for _, message in bad_messages())])
-    first = drain(stream, repository).tally
+    first = drain(stream, repository).counters
     stream.call("XGROUP", "DESTROY", stream.key, GROUP)
-    again = drain(stream, repository).tally
+    again = drain(stream, repository).counters
     assert (again.persisted, again.duplicates) == (0, first.persisted)
     assert len(letters(stream)) == first.dead_lettered == again.dead_lettered
 
@@ -68,11 +69,11 @@ def test_what_the_dead_held_is_taken_over_and_what_is_gone_is_cleared(
     stream: Stream, repository: Repository, group: Group
 ) -> None:
     ids = stream.add(good(150))
-    Delivery(group, "dead").read_new(150)
+    GroupConsumer(group, "dead").read_new(150)
     stream.call("XDEL", stream.key, str(ids[7]), str(ids[140]))
     wait_until(lambda: all(entry.idle_ms > 100 for entry in group.pending()), what="the entries to be idle")
-    tally = drain(stream, repository, claim_idle_s=0.1).tally
-    assert (tally.persisted, tally.gone, tally.reclaimed) == (148, 2, 148)
+    counters = drain(stream, repository, claim_idle_s=0.1).counters
+    assert (counters.persisted, counters.gone, counters.reclaimed) == (148, 2, 148)
     assert group.summary().total == 0
 
 
@@ -80,7 +81,7 @@ def test_what_the_living_hold_is_waited_for(
     stream: Stream, repository: Repository, group: Group, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     ids = stream.add(good(1))
-    other = Delivery(group, "other")
+    other = GroupConsumer(group, "other")
     other.read_new(1)
     looks, info = 0, Group.info
 
@@ -92,21 +93,21 @@ def test_what_the_living_hold_is_waited_for(
         return info(self)
 
     monkeypatch.setattr(Group, "info", look)
-    consumer = drain(stream, repository)
+    worker = drain(stream, repository)
     assert looks >= 10, "it ended before"
-    assert consumer.tally.read == 0
+    assert worker.counters.read == 0
 
 
 def test_own_entries_of_an_earlier_life_come_first_and_count_as_a_death(
     stream: Stream, repository: Repository, group: Group
 ) -> None:
     ids = stream.add(good(3))
-    me = Delivery(group, "me")
+    me = GroupConsumer(group, "me")
     me.read_new(3)
-    taken = me.take(ids, own=True)
+    taken = me.claim(ids, own=True)
     assert taken.deliveries == dict.fromkeys(ids, 1)
     assert [each.deliveries for each in group.pending()] == [2, 2, 2]
-    assert drain(stream, repository).tally.persisted == 3
+    assert drain(stream, repository).counters.persisted == 3
 
 
 class Failing:
@@ -130,7 +131,7 @@ class Failing:
 
 def test_an_outage_puts_the_delivery_counts_back(stream: Stream, repository: Repository, group: Group) -> None:
     ids = stream.add(good(4))
-    Delivery(group, "me").read_new(4)
+    GroupConsumer(group, "me").read_new(4)
     set_count(stream, ids[2], "me", 5)
     seen: list[list[int]] = []
 
@@ -140,9 +141,9 @@ def test_an_outage_puts_the_delivery_counts_back(stream: Stream, repository: Rep
             return "away"
 
     failing = Failing(repository, [Watched() for _ in range(5)])
-    tally = drain(stream, failing).tally  # type: ignore[arg-type]
-    assert tally.persisted == 4
-    assert tally.deferred_retries >= 3
+    counters = drain(stream, failing).counters  # type: ignore[arg-type]
+    assert counters.persisted == 4
+    assert counters.deferred_retries >= 3
     assert seen[-1] == [1, 1, 5, 1]
 
 
@@ -159,8 +160,8 @@ def test_a_refused_batch_is_split_until_the_culprit_stands_alone(
             return self.repository.submit(records)
 
     stream.add(messages)
-    tally = drain(stream, Picky(repository, [])).tally  # type: ignore[arg-type]
-    assert (tally.persisted, tally.dead_lettered) == (63, 1)
+    counters = drain(stream, Picky(repository, [])).counters  # type: ignore[arg-type]
+    assert (counters.persisted, counters.dead_lettered) == (63, 1)
     (letter,) = letters(stream)
     assert letter.reason == "database-rejected"
     assert "22000" in letter.detail
@@ -177,42 +178,66 @@ def test_a_full_lock_table_makes_batches_smaller(stream: Stream, repository: Rep
             return self.repository.submit(records)
 
     stream.add(good(40))
-    tally = drain(stream, Cramped(repository, [])).tally  # type: ignore[arg-type]
-    assert (tally.persisted, tally.dead_lettered) == (40, 0)
+    counters = drain(stream, Cramped(repository, [])).counters  # type: ignore[arg-type]
+    assert (counters.persisted, counters.dead_lettered) == (40, 0)
     assert min(tried) == 10
     stream.add(good(1))
     tried.clear()
-    assert drain(stream, Cramped(repository, [])).tally.persisted == 1  # type: ignore[arg-type]
+    assert drain(stream, Cramped(repository, [])).counters.persisted == 1  # type: ignore[arg-type]
 
 
 def test_an_often_delivered_entry_is_processed_alone_and_persisted(
     stream: Stream, repository: Repository, group: Group
 ) -> None:
     ids = stream.add(good(3))
-    Delivery(group, "me").read_new(3)
+    GroupConsumer(group, "me").read_new(3)
     set_count(stream, ids[1], "me", 40)
-    assert drain(stream, repository).tally.persisted == 3
+    assert drain(stream, repository).counters.persisted == 3
     assert not stream.call("EXISTS", keys.alone(stream.key))
+
+
+def test_an_entry_processed_alone_is_one_message(stream: Stream, repository: Repository, group: Group) -> None:
+    ids = stream.add(good(5))
+    GroupConsumer(group, "me").read_new(1)
+    set_count(stream, ids[0], "me", 40)
+    assert drain(stream, repository, drain=False, max_messages=3).counters.persisted == 3
+
+
+def test_an_entry_processed_alone_after_the_stream_was_restarted_is_acknowledged(
+    stream: Stream, repository: Repository, group: Group, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    create = InHand.__init__
+
+    def restarted(self: InHand) -> None:
+        create(self)
+        self.begin_generation()
+
+    monkeypatch.setattr(InHand, "__init__", restarted)
+    ids = stream.add(good(3))
+    GroupConsumer(group, "me").read_new(2)
+    set_count(stream, ids[1], "me", 40)
+    assert drain(stream, repository, max_wait_s=20.0).counters.persisted == 3
+    assert group.summary().total == 0
 
 
 def test_after_three_deaths_alone_it_is_a_dead_letter(stream: Stream, repository: Repository, group: Group) -> None:
     ids = stream.add(good(3))
-    killer = Delivery(group, "me")
+    killer = GroupConsumer(group, "me")
     killer.read_new(3)
     set_count(stream, ids[1], "me", 12)
-    for _ in range(DEATHS_ALONE):
+    for _ in range(MAX_ATTEMPTS_ALONE):
         killer.begin_alone(ids[1])
-    tally = drain(stream, repository).tally
-    assert (tally.persisted, tally.reasons) == (2, {"max-deliveries": 1})
+    counters = drain(stream, repository).counters
+    assert (counters.persisted, counters.reasons) == (2, {"max-deliveries": 1})
     assert letters(stream)[0].id == ids[1]
     assert not stream.call("EXISTS", keys.alone(stream.key))
 
 
 def test_max_deliveries_zero_never_dead_letters(stream: Stream, repository: Repository, group: Group) -> None:
     ids = stream.add(good(1))
-    Delivery(group, "me").read_new(1)
+    GroupConsumer(group, "me").read_new(1)
     set_count(stream, ids[0], "me", 800)
-    assert drain(stream, repository, max_deliveries=0).tally.persisted == 1
+    assert drain(stream, repository, max_deliveries=0).counters.persisted == 1
 
 
 def test_a_letter_that_cannot_be_written_is_owed_and_neighbours_go_on(
@@ -221,45 +246,45 @@ def test_a_letter_that_cannot_be_written_is_owed_and_neighbours_go_on(
     stream.call("SET", keys.dead(stream.key), "in the way")
     stream.add([{b"device_id": b""}, *good(1500)])
     for _ in range(100):
-        assert drain(stream, repository, max_wait_s=0.5).tally.dead_lettered == 0
+        assert drain(stream, repository, max_wait_s=0.5).counters.dead_lettered == 0
         if group.summary().total == 1 and repository.count() == 1500:
             break
     assert (group.summary().total, repository.count()) == (1, 1500)
     stream.call("DEL", keys.dead(stream.key))
-    assert drain(stream, repository).tally.dead_lettered == 1
+    assert drain(stream, repository).counters.dead_lettered == 1
     assert group.summary().total == 0
 
 
 def test_dropped_messages_are_recorded(stream: Stream, repository: Repository, group: Group) -> None:
     stream.add([{b"device_id": b""}, *good(1)])
-    tally = drain(stream, repository, on_reject="drop").tally
-    assert (tally.persisted, tally.dropped) == (1, 1)
+    counters = drain(stream, repository, on_reject="drop").counters
+    assert (counters.persisted, counters.dropped) == (1, 1)
     assert stream.call("ZCARD", keys.discarded(stream.key)) == 1
     assert letters(stream) == []
 
 
 def test_max_messages_takes_no_more(stream: Stream, repository: Repository, group: Group) -> None:
     stream.add(good(300))
-    consumer = drain(stream, repository, drain=False, max_messages=123)
-    assert consumer.tally.read == 123
+    worker = drain(stream, repository, drain=False, max_messages=123)
+    assert worker.counters.read == 123
     assert group.summary().total == 0
     assert repository.count() == 123
 
 
 def test_a_missing_group_is_created_at_the_beginning(stream: Stream, repository: Repository) -> None:
     stream.add(good(5))
-    assert drain(stream, repository).tally.persisted == 5
+    assert drain(stream, repository).counters.persisted == 5
     stream.call("XGROUP", "DESTROY", stream.key, GROUP)
-    consumer = drain(stream, repository, on_missing_group="fail")
-    assert consumer.reason == "missing-group"  # type: ignore[attr-defined]
+    worker = drain(stream, repository, on_missing_group="fail")
+    assert worker.reason == "missing-group"  # type: ignore[attr-defined]
 
 
 def test_holding_takes_nothing_back(stream: Stream, group: Group) -> None:
     ids = stream.add(good(2))
-    frozen, awake = Delivery(group, "frozen"), Delivery(group, "awake")
+    frozen, awake = GroupConsumer(group, "frozen"), GroupConsumer(group, "awake")
     frozen.read_new(2)
-    awake.take(ids[:1])
-    assert frozen.hold(dict.fromkeys(ids)) == 1
+    awake.claim(ids[:1])
+    assert frozen.renew(dict.fromkeys(ids)) == 1
     assert [each.consumer for each in group.pending(ZERO)] == ["awake", "frozen"]
 
 
@@ -268,5 +293,5 @@ def test_a_message_of_thousands_of_fields_is_packed_and_read_back(
 ) -> None:
     huge = {b"field-%d" % number: b"\x00\xff,:" * (number % 5) for number in range(5000)}
     stream.add([huge])
-    assert drain(stream, repository).tally.reasons == {"empty-message": 1}
+    assert drain(stream, repository).counters.reasons == {"empty-message": 1}
     assert letters(stream)[0].fields == huge

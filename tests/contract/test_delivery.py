@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from devicevault_cli.streams.delivery import Delivery
+from devicevault_cli.streams.consumer import GroupConsumer
 from devicevault_cli.streams.group import Group
 from tests.support.recovering import group_on, message, pending
 from tests.support.server import wait_until
@@ -14,7 +14,7 @@ def test_showing_life_refreshes_the_idle_time_and_delivers_nothing(each_redis_ur
     with group_on(each_redis_url) as group:
         group.create()
         group.stream.add(message(number) for number in range(3))
-        delivery = Delivery(group, "me")
+        delivery = GroupConsumer(group, "me")
         delivery.read_new(1)
         before, info, seen = pending(group), group.info(), last_seen(group)
         wait_until(lambda: now(group) > seen + 5, what="time to pass")

@@ -20,7 +20,7 @@ from devicevault_cli.operations.groups.reset import plan_reset, target
 from devicevault_cli.operations.groups.restore import plan_restore
 from devicevault_cli.operations.groups.retire import plan_retire
 from devicevault_cli.pipelines import RESULTS
-from devicevault_cli.streams.delivery import Delivery
+from devicevault_cli.streams.consumer import GroupConsumer
 from devicevault_cli.streams.group import Group
 from devicevault_cli.streams.model import ZERO, EntryId
 from devicevault_cli.streams.stream import Stream
@@ -37,7 +37,7 @@ def restore(group: Group, path: str) -> dict[str, Any]:
 def filled(group: Group, count: int, read: int, consumer: str = "a") -> list[EntryId]:
     group.create()
     ids = group.stream.add(message(number) for number in range(count))
-    Delivery(group, consumer).read_new(read)
+    GroupConsumer(group, consumer).read_new(read)
     return ids
 
 
@@ -61,7 +61,7 @@ def take(group: Group, what: tuple[Any, ...]) -> None:
         case "publish", count:
             group.stream.add(message(number) for number in range(count))
         case "read", consumer, count:
-            Delivery(group, consumer).read_new(count)
+            GroupConsumer(group, consumer).read_new(count)
         case "ack", start, count if held:
             group.acknowledge(held[start % len(held) :][:count])
         case "claim", consumer, start if held:
@@ -118,7 +118,7 @@ def test_restore_onto_a_group_that_a_running_consumer_created_again(each_redis_u
         before = pending(group)
         done = apply(lambda: plan_destroy(group, force=True))
         group.create()
-        Delivery(group, "newcomer").read_new(8)
+        GroupConsumer(group, "newcomer").read_new(8)
         group.acknowledge(ids[:2])
         restore(group, done["snapshot"])
         after = pending(group)
@@ -207,7 +207,7 @@ def test_a_plan_that_is_no_longer_true_is_refused(each_redis_url: str, sqlite_ur
             (lambda: plan_destroy(group, force=True), lambda: group.acknowledge(ids[:1])),
             (
                 lambda: plan_reset(group, ZERO, RESULTS, table, force=True),
-                lambda: Delivery(group, "b").read_new(1),
+                lambda: GroupConsumer(group, "b").read_new(1),
             ),
             (lambda: plan_claim(group, Chosen(owner="a"), "b"), lambda: group.acknowledge(ids[1:2])),
             (lambda: plan_ack(group, ids[2:4], RESULTS, table), lambda: group.acknowledge(ids[2:3])),
@@ -279,7 +279,7 @@ def test_reset_delivers_the_first_entry_at_or_after_the_target(
         assert (answer["redelivered"], answer["skipped"]) == (redelivered, skipped)
         assert answer["would_insert"] == redelivered
         assert answer["pending"] == redelivered
-        entries = Delivery(group, "z").read_new(1)
+        entries = GroupConsumer(group, "z").read_new(1)
         assert [entry.id for entry in entries] == ([] if next_index is None else [ids[next_index]])
 
 
@@ -298,7 +298,7 @@ def test_retiring_keeps_counts_and_idle_times_and_drops_nothing(each_redis_url: 
         group.create()
         group.stream.add(message(number) for number in range(1500))
         for name in ("ghost-1", "ghost-2", "empty"):
-            Delivery(group, name).read_new(700 if name != "empty" else 0)
+            GroupConsumer(group, name).read_new(700 if name != "empty" else 0)
         client: Any = group.stream.client
         some_id = str(next(iter(pending(group))))
         client.execute_command(
@@ -353,7 +353,7 @@ def test_dead_for_alone_decides_and_is_asked_again_in_redis(each_redis_url: str)
 
             def show_life() -> None:
                 shown.append(time.monotonic())  # noqa: B023
-                Delivery(group, "ghost").show_life()
+                GroupConsumer(group, "ghost").show_life()
 
             spared = apply(lambda: plan_retire(group, dead_for_ms=500, to="heir"), meanwhile=show_life)
             if time.monotonic() - shown[0] < 0.5:
@@ -400,7 +400,7 @@ def test_ack_by_hand_leaves_what_was_delivered_after_the_plan(each_redis_url: st
     with group_on(each_redis_url) as group, table_at(sqlite_url) as table:
         ids = filled(group, 4, 1)
         answer = apply(
-            lambda: plan_ack(group, ids[:2], RESULTS, table), meanwhile=lambda: Delivery(group, "b").read_new(1)
+            lambda: plan_ack(group, ids[:2], RESULTS, table), meanwhile=lambda: GroupConsumer(group, "b").read_new(1)
         )
         assert (answer["acked"], answer["unknown"]) == ([str(ids[0])], [str(ids[1])])
         assert set(pending(group)) == {ids[1]}

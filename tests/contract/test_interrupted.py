@@ -24,9 +24,9 @@ from devicevault_cli.operations.replay.replay import ReplayOptions, plan_replay
 from devicevault_cli.operations.replay.selection import Selection, from_stream
 from devicevault_cli.pipelines import RESULTS
 from devicevault_cli.repository.repository import Repository
-from devicevault_cli.streams import admin, snapshot
+from devicevault_cli.streams import scripts
+from devicevault_cli.streams.consumer import GroupConsumer
 from devicevault_cli.streams.dead_letters import DeadLetters
-from devicevault_cli.streams.delivery import Delivery
 from devicevault_cli.streams.group import Group
 from devicevault_cli.streams.model import ZERO, EntryId
 from devicevault_cli.streams.stream import Stream
@@ -85,7 +85,7 @@ def prepare(group: Group, table: Repository) -> None:
     drain(group.stream, table)
     add(group, *(message(number) for number in range(3, 15)))
     for name in ("a", "b", "c"):
-        Delivery(group, name).read_new(3)
+        GroupConsumer(group, name).read_new(3)
 
 
 def add(group: Group, *messages: dict[bytes, bytes]) -> None:
@@ -139,7 +139,7 @@ def test_run_again_it_ends_as_if_nothing_had_happened(
     killed_at: Callable[..., bool],
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    monkeypatch.setattr(admin, "PAGE", 2)
+    monkeypatch.setattr(scripts, "ENTRIES_PER_SCRIPT", 2)
     make = REPAIRS[repair]
     prepare(group, table)
     apply(lambda: make(group, table))
@@ -160,7 +160,7 @@ def test_run_again_it_ends_as_if_nothing_had_happened(
 def test_a_group_is_there_or_its_snapshot_brings_it_back(
     done: bool, group: Group, table: Repository, killed_at: Callable[..., bool], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(snapshot, "PAGE", 2)
+    monkeypatch.setattr(scripts, "ENTRIES_PER_SCRIPT", 2)
     for step in STEPS:
         prepare(group, table)
         before = after(group, table)

@@ -13,8 +13,9 @@ import psycopg
 import pytest
 
 from devicevault_cli.consumer.demo import bad_messages
+from devicevault_cli.consumer.options import ConsumeOptions
 from devicevault_cli.consumer.shutdown import Stop
-from devicevault_cli.consumer.worker import ConsumeOptions, Consumer
+from devicevault_cli.consumer.worker import Worker
 from devicevault_cli.errors import MissingGroup
 from devicevault_cli.operations.entries.claim import Chosen, plan_claim
 from devicevault_cli.operations.verify.repair import plan_repair
@@ -25,7 +26,7 @@ from devicevault_cli.pipelines import RESULTS, STORAGE
 from devicevault_cli.repository import tables
 from devicevault_cli.repository.repository import Repository, open_repository
 from devicevault_cli.streams.connect import connect
-from devicevault_cli.streams.delivery import Delivery
+from devicevault_cli.streams.consumer import GroupConsumer
 from devicevault_cli.streams.group import Group
 from devicevault_cli.streams.stream import Stream
 from tests.support.consuming import GROUP, good
@@ -150,7 +151,7 @@ def consume(redis_url: str, stream_key: str, database_url: str, name: str, stop:
             closing(open_repository(database_url, tables.RESULTS)) as repository,
         ):
             group = Group(Stream(client, stream_key), GROUP)
-            Consumer(Delivery(group, name), repository, RESULTS, options, stop).run()
+            Worker(GroupConsumer(group, name), repository, RESULTS, options, stop).run()
 
 
 def meddle(redis_url: str, stream_key: str, stop: Stop) -> None:
@@ -200,7 +201,7 @@ def test_beside_consumers_at_work_nothing_is_called_lost(redis_url: str, stream_
 
 def consume_as_devicevault(group: Group, url: str) -> None:
     """Its policy in a few lines: a message is acknowledged whatever happened, and only new ones are read."""
-    for entry in Delivery(group, "consumer-4711").read_new(1000):
+    for entry in GroupConsumer(group, "consumer-4711").read_new(1000):
         try:
             with psycopg.connect(url) as connection:
                 values = [entry.fields.get(name, b"").decode() for name in NAMES]

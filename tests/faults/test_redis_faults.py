@@ -166,7 +166,7 @@ def test_while_its_memory_is_full(
             daemon.publish([*bad_ones, *good(50, seed=5)])
             client.config_set("maxmemory", "1")
         try:
-            wait_until(lambda: daemon.consumer.tally.persisted >= 90, what="the good ones to be persisted")
+            wait_until(lambda: daemon.worker.counters.persisted >= 90, what="the good ones to be persisted")
             wait_until(lambda: "its dead letter cannot be written" in caplog.text, what="a letter to be tried")
             wait_until(
                 lambda: client.xpending(STREAM, GROUP)["pending"] == len(bad_ones), what="the bad ones to be held"
@@ -227,7 +227,7 @@ def test_a_group_destroyed_while_a_batch_is_in_hand(
             client.xgroup_destroy(STREAM, GROUP)
             daemon.wait_deferred(1)
         daemon.all_once()
-        assert daemon.consumer.tally.duplicates >= 60, "what was there before, at least"
+        assert daemon.worker.counters.duplicates >= 60, "what was there before, at least"
 
 
 def test_failover_to_a_replica_that_lags(new_redis: Callable[..., RedisServer], dvctl: Dvctl, sqlite_url: str) -> None:

@@ -311,12 +311,12 @@ def test_a_redis_that_goes_away_half_way(dvctl: Dvctl, new_redis: Callable[..., 
 def test_a_replay_reads_its_file_through_first(
     dvctl: Dvctl, redis_server: RedisServer, sqlite_url: str, tmp_path: Path
 ) -> None:
-    """A sealed file that another program wrote, with a line that is no message."""
-    from devicevault_cli.operations.entries.checksummed import write_sealed
+    """A checksummed file that another program wrote, with a line that is no message."""
+    from devicevault_cli.operations.entries import checksummed
 
     made: list[dict[str, Any]] = [{"id": f"{number}-0", "fields": {"device_id": "1"}} for number in range(1, 2501)]
     made[2399] = {"id": "2400-0", "fields": {"device_id": 7}}
-    write_sealed(tmp_path / "bad.jsonl", made)
+    checksummed.write(tmp_path / "bad.jsonl", made)
     dvctl.use(redis_server.url, sqlite_url)
     answer = dvctl.run("replay", "--file", str(tmp_path / "bad.jsonl"), "--yes")
     assert (answer.code, "bad.jsonl, line 2400: " in answer.stderr) == (2, True), answer
@@ -369,7 +369,7 @@ def test_stdout_and_stdin_are_files(dvctl: Dvctl, redis_server: RedisServer, sql
     for command in ("publish --file -", "replay --file - --yes", "replay --file <(head -n 40) --yes"):
         cut = piped(dvctl, f"dvctl export - 2>/dev/null | head -n 40 | dvctl {command}")
         assert cut.returncode == 1, cut
-        assert re.search(r"error: (stdin|\d+) has no seal at its end", cut.stderr), cut
+        assert re.search(r"error: (stdin|\d+) has no checksum at its end", cut.stderr), cut
         assert "Traceback" not in cut.stderr
     assert state(redis_server.url, sqlite_url) == before
     with Path("/dev/full").open("w") as full:

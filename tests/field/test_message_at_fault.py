@@ -119,7 +119,7 @@ def test_a_table_that_rejects_whole_batches_is_held_and_taken_back(
         undo = told_to_type(caplog)
         sent = daemon.sent
     with consuming(redis_url, database_url, batch_size=batch_size, name="restarted") as daemon, held(redis_url):
-        daemon.consumer._intake._claim_idle_ms = 1  # what the first one held
+        daemon.worker._reader._claim_idle_ms = 1  # what the first one held
         daemon.wait_deferred(2)
     assert len(letters(redis_url)) == most_letters, "a restart counts anew"
     with consuming(redis_url, database_url, batch_size=batch_size, claim_idle_s=0.2) as daemon:

@@ -40,11 +40,11 @@ def held_until_repaired(
             told = alarms(caplog)
             for word in case.named:
                 assert word in told, told
-            assert daemon.consumer.tally.table_refuses
+            assert daemon.worker.counters.table_refuses_rows
             refuses_to_start_and_says_so(case, cli.at(redis_url, database_url))
         run(database_url, *case.healed)
         daemon.all_once()
-        assert not daemon.consumer.tally.table_refuses
+        assert not daemon.worker.counters.table_refuses_rows
 
 
 def refuses_to_start_and_says_so(case: Case, at: Cli) -> None:

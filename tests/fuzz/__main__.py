@@ -22,7 +22,8 @@ with atheris.instrument_imports(include=["devicevault_cli"]):
     from devicevault_cli.output.escapes import csv_cell, to_json, visible
     from devicevault_cli.redact import redact, scrub
     from devicevault_cli.repository.url import parse_url
-    from devicevault_cli.streams.dead_letters import read_discard, read_letter, unpack
+    from devicevault_cli.streams.dead_letters import read_letter, unpack
+    from devicevault_cli.streams.keys import discarded_id
     from devicevault_cli.streams.model import Entry, EntryId
     from tests.support.replies import READERS, read
 
@@ -69,7 +70,7 @@ def one_text(data: bytes) -> None:
         with suppress(DvctlError):
             read_bytes()
     read_letter(Entry(EntryId(1, 0), {b"_dvctl.id": b"1-0", b"_dvctl.packed": data}))
-    read_discard(data, None)
+    discarded_id(data, None)
     redact(text)
     scrub(text)
     assert json.loads(to_json(text)) == text

@@ -4,13 +4,14 @@ from __future__ import annotations
 
 from typing import Any
 
+from devicevault_cli.consumer.options import ConsumeOptions
 from devicevault_cli.consumer.shutdown import Stop
-from devicevault_cli.consumer.worker import ConsumeOptions, Consumer
+from devicevault_cli.consumer.worker import Worker
 from devicevault_cli.operations.entries.publish import Message, sample_messages
 from devicevault_cli.pipelines import RESULTS, Pipeline
 from devicevault_cli.repository.repository import Repository
+from devicevault_cli.streams.consumer import GroupConsumer
 from devicevault_cli.streams.dead_letters import DeadLetter, DeadLetters
-from devicevault_cli.streams.delivery import Delivery
 from devicevault_cli.streams.group import Group
 from devicevault_cli.streams.stream import Stream
 
@@ -19,12 +20,12 @@ GROUP = "devicevault"
 
 def drain(
     stream: Stream, repository: Repository, name: str = "me", *, pipeline: Pipeline = RESULTS, **options: Any
-) -> Consumer:
+) -> Worker:
     """Run a consumer until the group is drained (or `max_wait_s`, 100 s, is over)."""
     options = {"drain": True, "max_wait_s": 100.0, "claim_idle_s": 60.0} | options
-    consumer = Consumer(Delivery(Group(stream, GROUP), name), repository, pipeline, ConsumeOptions(**options), Stop())
-    consumer.reason = consumer.run()  # type: ignore[attr-defined]
-    return consumer
+    worker = Worker(GroupConsumer(Group(stream, GROUP), name), repository, pipeline, ConsumeOptions(**options), Stop())
+    worker.reason = worker.run()  # type: ignore[attr-defined]
+    return worker
 
 
 def good(count: int, device: int = 1) -> list[Message]:

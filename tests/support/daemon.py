@@ -9,13 +9,14 @@ from typing import Any
 
 import redis
 
+from devicevault_cli.consumer.options import ConsumeOptions
 from devicevault_cli.consumer.shutdown import Stop
-from devicevault_cli.consumer.worker import ConsumeOptions, Consumer
+from devicevault_cli.consumer.worker import Worker
 from devicevault_cli.pipelines import RESULTS
 from devicevault_cli.repository.repository import open_repository
 from devicevault_cli.repository.tables import TABLES
 from devicevault_cli.streams.connect import SOCKET_TIMEOUT_S, connect
-from devicevault_cli.streams.delivery import Delivery
+from devicevault_cli.streams.consumer import GroupConsumer
 from devicevault_cli.streams.group import Group
 from devicevault_cli.streams.stream import Stream
 from tests.support.messages import Message, Sent, mixed, publish
@@ -29,8 +30,8 @@ TRIES = 3
 class Daemon:
     """A running consumer, and what was published for it. `redis_url`: where the test itself looks."""
 
-    def __init__(self, consumer: Consumer, redis_url: str, database_url: str) -> None:
-        self.consumer = consumer
+    def __init__(self, worker: Worker, redis_url: str, database_url: str) -> None:
+        self.worker = worker
         self.sent: list[Sent] = []
         self._redis_url, self._database_url = redis_url, database_url
 
@@ -40,8 +41,8 @@ class Daemon:
 
     def wait_deferred(self, times: int = TRIES, timeout: float = END_S) -> None:
         """Wait until it has tried in vain so many times from now on."""
-        wanted = self.consumer.tally.deferred_retries + times
-        wait_until(lambda: self.consumer.tally.deferred_retries >= wanted, timeout=timeout, what="it to defer")
+        wanted = self.worker.counters.deferred_retries + times
+        wait_until(lambda: self.worker.counters.deferred_retries >= wanted, timeout=timeout, what="it to defer")
 
     def hold(self, messages: list[Message], times: int = TRIES) -> None:
         """Oracle H: publish into a fault; it tries so many times and settles nothing."""
@@ -84,20 +85,20 @@ def consuming(
         closing(connect(through or redis_url, socket_timeout=socket_timeout)) as client,
         closing(open_repository(database_through or database_url, TABLES[RESULTS.table])) as repository,
     ):
-        delivery = Delivery(Group(Stream(client, STREAM), GROUP), name)
-        consumer = Consumer(delivery, repository, RESULTS, ConsumeOptions(**options), stop)
+        delivery = GroupConsumer(Group(Stream(client, STREAM), GROUP), name)
+        worker = Worker(delivery, repository, RESULTS, ConsumeOptions(**options), stop)
         failures: list[BaseException] = []
 
         def run() -> None:
             try:
-                consumer.run()
+                worker.run()
             except BaseException as error:  # noqa: BLE001  raised below, in the test's own thread
                 failures.append(error)
 
         thread = threading.Thread(target=run, name="daemon")
         thread.start()
         try:
-            yield Daemon(consumer, redis_url, database_url)
+            yield Daemon(worker, redis_url, database_url)
         finally:
             stop.set()
             thread.join(WAIT_S)

@@ -10,7 +10,7 @@ from devicevault_cli.messages import Decoded
 from devicevault_cli.operations.entries.publish import Message
 from devicevault_cli.pipelines import RESULTS
 from devicevault_cli.repository.repository import Repository
-from devicevault_cli.streams.delivery import Delivery
+from devicevault_cli.streams.consumer import GroupConsumer
 from devicevault_cli.streams.group import Group
 from devicevault_cli.streams.model import EntryId
 from devicevault_cli.streams.stream import Stream
@@ -67,7 +67,7 @@ def _add(stream: Stream, start: int, messages: list[Message], chance: random.Ran
 
 def _consume_as_it_does(stream: Stream, group: Group, chance: random.Random) -> None:
     """All is delivered and acknowledged but for the last few; some got a letter, some were given up or are gone."""
-    delivery = Delivery(group, "consumer-4711")
+    delivery = GroupConsumer(group, "consumer-4711")
     delivered = [entry.id for page in iter(lambda: delivery.read_new(1000), []) for entry in page]
     for key in chance.sample(delivered, 9):
         delivery.dead_letter(key, key, "max-deliveries", HOSTILE[2])

@@ -9,7 +9,7 @@ from typing import Any
 from devicevault_cli.operations.entries.publish import Message
 from devicevault_cli.repository.repository import Repository
 from devicevault_cli.streams.connect import connect
-from devicevault_cli.streams.delivery import Delivery
+from devicevault_cli.streams.consumer import GroupConsumer
 from devicevault_cli.streams.group import Group
 from devicevault_cli.streams.model import EntryId
 from tests.support.consuming import drain
@@ -43,15 +43,15 @@ def stranded(group: Group, consumer: str, ids: Iterable[EntryId], idle_ms: int =
 def stuck_pending(group: Group, table: Repository) -> None:
     group.create()
     publish(group, map(message, range(12)))
-    ids = [entry.id for entry in Delivery(group, "backup-1-0").read_new(5)]
+    ids = [entry.id for entry in GroupConsumer(group, "backup-1-0").read_new(5)]
     stranded(group, "backup-1-0", ids)
 
 
 def dead_consumer(group: Group, table: Repository) -> None:
     group.create()
     publish(group, map(message, range(12)))
-    Delivery(group, "backup-1-0").read_new(5)
-    Delivery(group, "backup-2-0").read_new(2)
+    GroupConsumer(group, "backup-1-0").read_new(5)
+    GroupConsumer(group, "backup-2-0").read_new(2)
 
 
 def lost_results(group: Group, table: Repository) -> None:
@@ -60,7 +60,7 @@ def lost_results(group: Group, table: Repository) -> None:
     publish(group, map(message, range(20)))
     drain(group.stream, table)
     publish(group, (message(number, **(BAD[0] if number in (25, 35) else {})) for number in range(20, 40)))
-    group.acknowledge([entry.id for entry in Delivery(group, "consumer-4711").read_new(20)])
+    group.acknowledge([entry.id for entry in GroupConsumer(group, "consumer-4711").read_new(20)])
     publish(group, map(message, range(40, 45)))
     drain(group.stream, table)
 
@@ -110,9 +110,9 @@ def stuck_system(group: Group, table: Repository) -> None:
     group.create()
     publish(group, (message(number, **(BAD[number // 20 % 5] if number % 20 == 7 else {})) for number in range(1000)))
     for number in (1, 2, 3):
-        ids = [entry.id for entry in Delivery(group, f"consumer-{number}").read_new(100)]
+        ids = [entry.id for entry in GroupConsumer(group, f"consumer-{number}").read_new(100)]
         stranded(group, f"consumer-{number}", ids, count=1)
-    read = [entry.id for entry in Delivery(group, "consumer-4711").read_new(22)]
+    read = [entry.id for entry in GroupConsumer(group, "consumer-4711").read_new(22)]
     group.acknowledge([key for number, key in enumerate(read, 300) if number % 20 != 7][:20])
     left = sorted(set(read) & set(group.pending_ids(read)))
     stranded(group, "consumer-4711", left)

@@ -5,19 +5,21 @@ from __future__ import annotations
 import socket
 from collections.abc import Callable, Sequence
 from itertools import islice
+from types import SimpleNamespace
 from typing import Any, TypeAlias
 
 import redis
 
-from devicevault_cli.consumer.batch import Decoding
-from devicevault_cli.consumer.reader import Intake
+from devicevault_cli.consumer.in_hand import InHand
+from devicevault_cli.consumer.options import ConsumeOptions
+from devicevault_cli.consumer.reader import EntryReader
 from devicevault_cli.messages import decode_result
 from devicevault_cli.operations.monitoring.lag import lag_of
 from devicevault_cli.records import INT4_MAX
-from devicevault_cli.streams import admin, settled, snapshot
+from devicevault_cli.streams import dead_letters, snapshot
 from devicevault_cli.streams.connect import Client, connect
+from devicevault_cli.streams.consumer import GroupConsumer
 from devicevault_cli.streams.dead_letters import DeadLetter, DeadLetters
-from devicevault_cli.streams.delivery import Delivery
 from devicevault_cli.streams.group import Group
 from devicevault_cli.streams.model import ZERO, EntryId, GroupInfo, StreamInfo
 from devicevault_cli.streams.stream import Stream
@@ -83,13 +85,14 @@ def _first_pages(reader: Callable[[Group], Any]) -> Callable[[Group], Any]:
     return lambda group: list(islice(reader(group), PAGES))
 
 
-def _delivery(group: Group) -> Delivery:
-    return Delivery(group, "c")
+def _delivery(group: Group) -> GroupConsumer:
+    return GroupConsumer(group, "c")
 
 
-def _intake(group: Group) -> Any:
-    decoding = Decoding(decode_result, lambda: INT4_MAX, lambda note, key: None)
-    return Intake(_delivery(group), decoding, {}, batch_size=10, claim_idle_s=60, max_deliveries=2).next(10, None)
+def _next_batch(group: Group) -> Any:
+    database: Any = SimpleNamespace(device_id_max=INT4_MAX)
+    options = ConsumeOptions(batch_size=10, max_deliveries=2)
+    return EntryReader(_delivery(group), decode_result, database, InHand(), options).next(10, None)
 
 
 READERS: dict[str, Callable[[Group], Any]] = {
@@ -115,34 +118,34 @@ READERS: dict[str, Callable[[Group], Any]] = {
     "lag": lambda g: lag_of(g.stream, BEHIND, PLANNED),
     "read new": lambda g: _delivery(g).read_new(10),
     "show life": lambda g: _delivery(g).show_life(),
-    "take": lambda g: _delivery(g).take([ID]),
-    "hold": lambda g: _delivery(g).hold({ID: 1}),
+    "take": lambda g: _delivery(g).claim([ID]),
+    "hold": lambda g: _delivery(g).renew({ID: 1}),
     "dead letter": lambda g: _delivery(g).dead_letter(ID, ID, "r", "d"),
     "discard": lambda g: _delivery(g).discard(ID, "w"),
     "begin alone": lambda g: _delivery(g).begin_alone(ID),
-    "intake": _intake,
-    "claim": lambda g: admin.claim(g, [ID], "c", owner=None, min_idle_ms=0, idle_ms=0),
-    "acknowledge by hand": lambda g: admin.acknowledge_by_hand(g, [ID], "w"),
-    "retire": lambda g: admin.retire(g, ["c"], "d"),
-    "destroy": lambda g: admin.destroy_group(g, PLANNED),
-    "move": lambda g: admin.move_group(g, PLANNED, ID, 1),
-    "drop letters": lambda g: admin.drop_letters(g.stream, [(LETTER, "w")]),
-    "republish": lambda g: admin.republish(g.stream, [ID], 1),
-    "trim": lambda g: admin.trim(g.stream, ID),
+    "next batch": _next_batch,
+    "claim": lambda g: g.claim([ID], "c", owner=None, min_idle_ms=0, idle_ms=0),
+    "acknowledge by hand": lambda g: g.discard([ID], "w"),
+    "retire": lambda g: g.retire(["c"], "d"),
+    "destroy": lambda g: g.destroy_as_planned(PLANNED),
+    "move": lambda g: g.move_as_planned(PLANNED, ID, 1),
+    "drop letters": lambda g: DeadLetters(g.stream).drop([(LETTER, "w")]),
+    "republish": lambda g: g.stream.republish([ID], 1),
+    "trim": lambda g: g.stream.trim(ID),
     "letters": _first_pages(lambda g: DeadLetters(g.stream, "g").pages()),
     "packed": lambda g: DeadLetters(g.stream).packed(ID),
     "letter count": lambda g: DeadLetters(g.stream).length(),
     "discard count": lambda g: DeadLetters(g.stream).discarded_count(),
     "discarded": lambda g: DeadLetters(g.stream, "g").discarded_ids(),
-    "with letter": lambda g: settled.with_letter(g, [ID]),
-    "given up": lambda g: settled.given_up(g, [ID]),
-    "late letter": lambda g: settled.write_late_letter(g, ID, ID, "r", "d"),
+    "with letter": lambda g: dead_letters.with_letter(g, [ID]),
+    "given up": lambda g: dead_letters.given_up(g, [ID]),
+    "late letter": lambda g: dead_letters.write_late_letter(g, ID, ID, "r", "d"),
     "held": _first_pages(snapshot.held_pages),
-    "clock": lambda g: snapshot.server_time_ms(g.stream),
+    "clock": lambda g: g.stream.server_time_ms(),
     "state": lambda g: snapshot.state_of(g, PLANNED),
     "put back": lambda g: snapshot.put_back(g, snapshot.GroupState("s", "g", ID, 1, ("c",))),
     "put back held": lambda g: snapshot.put_back_held(g, [snapshot.Held(ID, "c", 1, 1)]),
-    "missing": lambda g: snapshot.missing(g.stream, [ID]),
+    "missing": lambda g: g.stream.missing([ID]),
 }
 """Everything that is read from Redis, by what it is for."""
 

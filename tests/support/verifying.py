@@ -13,7 +13,7 @@ from devicevault_cli.operations.verify.names import CLASSES
 from devicevault_cli.pipelines import RESULTS, STORAGE, Pipeline
 from devicevault_cli.records import Record
 from devicevault_cli.repository.repository import Repository
-from devicevault_cli.streams.delivery import Delivery
+from devicevault_cli.streams.consumer import GroupConsumer
 from devicevault_cli.streams.group import Group
 from devicevault_cli.streams.model import EntryId
 from devicevault_cli.streams.stream import Stream
@@ -40,7 +40,7 @@ class Seeded:
     def __post_init__(self) -> None:
         self.group = Group(self.stream, GROUP)
         self.group.create()
-        self.delivery = Delivery(self.group, "worker")
+        self.delivery = GroupConsumer(self.group, "worker")
 
     def add(self, what: str, messages: Sequence[Message]) -> list[EntryId]:
         """Put messages on the stream, a minute apart from the others."""

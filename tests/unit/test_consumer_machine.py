@@ -14,7 +14,7 @@ from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, ru
 from devicevault_cli.messages import Decoded, decode_result
 from devicevault_cli.repository.repository import open_repository
 from devicevault_cli.repository.tables import RESULTS
-from devicevault_cli.streams.delivery import Delivery
+from devicevault_cli.streams.consumer import GroupConsumer
 from devicevault_cli.streams.group import Group
 from devicevault_cli.streams.stream import Stream
 from tests.support.consuming import GROUP, drain, good, letters
@@ -53,17 +53,17 @@ class ConsumerMachine(RuleBasedStateMachine):
 
     @rule(name=names, count=st.integers(1, 5))
     def die_after_delivery(self, name: str, count: int) -> None:
-        Delivery(self.group, name).read_new(count)
+        GroupConsumer(self.group, name).read_new(count)
 
     @rule(name=names, count=st.integers(1, 5))
     def die_after_commit(self, name: str, count: int) -> None:
-        entries = Delivery(self.group, name).read_new(count)
+        entries = GroupConsumer(self.group, name).read_new(count)
         decisions = [decode_result(entry.id.ms, entry.id.seq, entry.fields) for entry in entries]
         self.repository.save([decision.record for decision in decisions if isinstance(decision, Decoded)])
 
     @rule(name=names)
     def die_after_claim(self, name: str) -> None:
-        Delivery(self.group, name).take([each.id for each in self.group.pending(count=3)])
+        GroupConsumer(self.group, name).claim([each.id for each in self.group.pending(count=3)])
 
     @rule(name=names)
     def resume(self, name: str) -> None:

@@ -1,4 +1,4 @@
-"""Files that dvctl reads back: whatever stands in them is read or refused, also under a seal that holds."""
+"""Files that dvctl reads back: whatever stands in them is read or refused, also if the checksum is valid."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from devicevault_cli.errors import BadConfig, Damaged, DvctlError, Usage
-from devicevault_cli.operations.entries.checksummed import read_sealed, write_sealed
+from devicevault_cli.operations.entries import checksummed
 from devicevault_cli.operations.entries.export import export_entries
 from devicevault_cli.operations.entries.publish import parse_line, read_messages
 from devicevault_cli.operations.groups.snapshots import KIND, VERSION, read_snapshot
@@ -44,8 +44,8 @@ one_changed = st.tuples(st.sampled_from([0, 1, 2]), name, value).map(
 SLOW = settings(deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture, HealthCheck.too_slow])
 
 
-def seal(path: Path, content: bytes) -> Path:
-    """A file under a seal that holds, whatever stands in it."""
+def with_checksum(path: Path, content: bytes) -> Path:
+    """A file with a valid checksum, whatever it contains."""
     digest = hashlib.sha256(content).hexdigest()
     path.write_bytes(content + json.dumps({"_dvctl.sha256": digest, "lines": "1"}).encode() + b"\n")
     return path
@@ -63,19 +63,19 @@ def read_whole(path: Path) -> None:
 @given(lines=st.one_of(one_changed, st.lists(value, max_size=4), st.lists(value).map(lambda more: [*LINES, *more])))
 def test_a_sealed_snapshot_of_anything_is_read_or_refused(tmp_path: Path, lines: list[Any]) -> None:
     with suppress(Damaged, Usage):
-        read_whole(seal(tmp_path / "snapshot", encoded(lines)))
+        read_whole(with_checksum(tmp_path / "snapshot", encoded(lines)))
 
 
 @SLOW
 @given(content=st.binary(max_size=80))
 def test_sealed_bytes_are_refused(tmp_path: Path, content: bytes) -> None:
     with pytest.raises((Damaged, Usage)):
-        read_whole(seal(tmp_path / "snapshot", content + b"\n"))
+        read_whole(with_checksum(tmp_path / "snapshot", content + b"\n"))
 
 
 def test_a_whole_snapshot_is_read(tmp_path: Path) -> None:
     path = tmp_path / "snapshot"
-    assert write_sealed(path, LINES) == 3
+    assert checksummed.write(path, LINES) == 3
     assert [held.consumer for page in read_snapshot(path).held_pages() for held in page] == ["c"]
 
 
@@ -84,15 +84,15 @@ CHANGES: dict[str, Callable[[bytes], bytes]] = {
     "a line less": lambda content: b"\n".join(content.split(b"\n")[1:]),
     "a byte more": lambda content: content.replace(b"1-0", b"1-00", 1),
     "empty": lambda content: b"",
-    "no seal": lambda content: content[: content.index(b'{"_dvctl')],
-    "two seals": lambda content: content + content[content.index(b'{"_dvctl') :],
+    "no checksum": lambda content: content[: content.index(b'{"_dvctl')],
+    "two checksums": lambda content: content + content[content.index(b'{"_dvctl') :],
 }
 
 
 @pytest.mark.parametrize("change", CHANGES)
 def test_a_file_that_was_cut_or_edited_is_damaged(tmp_path: Path, change: str) -> None:
     path = tmp_path / "snapshot"
-    write_sealed(path, LINES)
+    checksummed.write(path, LINES)
     path.write_bytes(CHANGES[change](path.read_bytes()))
     with pytest.raises(Damaged):
         read_whole(path)
@@ -112,7 +112,7 @@ def test_what_was_exported_reads_back_byte_for_byte(tmp_path: Path, fields: dict
     path = tmp_path / "export.jsonl"
     export_entries(path, [[Entry(EntryId(5, 1), fields)]], reveal=True, replace=True)
     assert [*read_messages(path)] == [{b"_dvctl.id": b"5-1"} | fields]
-    assert len(list(read_sealed(path))) == 1
+    assert len(list(checksummed.read(path))) == 1
 
 
 @SLOW

@@ -8,7 +8,7 @@ from contextlib import closing
 
 import pytest
 
-from devicevault_cli.streams.prefetch import read_ahead
+from devicevault_cli.paging import read_ahead
 
 
 def test_the_pages_come_in_order_and_one_ahead() -> None:

@@ -17,8 +17,8 @@ from devicevault_cli.operations.replay.republish import plan_republish
 from devicevault_cli.operations.replay.selection import Selection, from_file, from_stream
 from devicevault_cli.pipelines import RESULTS
 from devicevault_cli.repository.repository import Repository
+from devicevault_cli.streams.consumer import GroupConsumer
 from devicevault_cli.streams.dead_letters import DeadLetters
-from devicevault_cli.streams.delivery import Delivery
 from devicevault_cli.streams.group import Group
 from devicevault_cli.streams.model import EntryId
 from tests.support.consuming import drain
@@ -136,7 +136,7 @@ def test_republished_copies_know_their_first_id_and_end_a_loop(group: Group, tab
     planned = apply(lambda: plan_republish(group.stream, only_last, most=2), dry_run=True)
     assert planned == {**refused, "applied": False}
     consumer = drain(group.stream, table)
-    assert (consumer.tally.persisted, table.count()) == (1, 1)
+    assert (consumer.counters.persisted, table.count()) == (1, 1)
     assert table.latest_timestamp() == key.ms * 1000 + key.seq
 
 
@@ -193,7 +193,7 @@ def test_trim_goes_no_further_than_the_slowest_group(group: Group, table: Reposi
     drain(group.stream, table)
     other = Group(group.stream, "audit")
     other.create()
-    Delivery(other, "x").read_new(4)
+    GroupConsumer(other, "x").read_new(4)
     other.acknowledge(ids[:2])
     planned = trim(group, table, dry_run=True)
     assert (planned["floor"], planned["would_remove"], planned["removed"]) == (str(ids[2]), 2, 0)

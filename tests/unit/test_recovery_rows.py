@@ -1,4 +1,4 @@
-"""Removing surplus rows, the journal, sealed files."""
+"""Removing surplus rows, the journal, checksummed files."""
 
 from __future__ import annotations
 
@@ -42,7 +42,7 @@ def test_dedupe_removes_equal_rows_and_lists_the_others(database_url: str) -> No
         assert [each["task_identifier"] for each in done["conflicting"]] == ["b"]
         kept = [row["timestamp"] for row in table.fetch(range(20)).values() if row["task_identifier"] == "a"]
         assert kept == [1_767_225_600_000_000]
-        lines = list(checksummed.read_sealed(Path(done["snapshot"])))
+        lines = list(checksummed.read(Path(done["snapshot"])))
         assert [line["row"]["task_identifier"] for line in lines] == ["a", "a"]
         assert apply(lambda: plan_dedupe(table))["removed"] == 0
 
@@ -108,17 +108,17 @@ def test_a_file_that_cannot_be_finished_leaves_nothing(tmp_path: Path) -> None:
         raise KeyboardInterrupt
 
     with pytest.raises(KeyboardInterrupt):
-        checksummed.write_sealed(tmp_path / "x", lines())  # type: ignore[arg-type]
+        checksummed.write(tmp_path / "x", lines())  # type: ignore[arg-type]
     assert list(tmp_path.glob("**/*x*")) == []
 
 
 def test_a_file_that_exists_is_not_overwritten_unasked(tmp_path: Path) -> None:
     path = tmp_path / "x"
-    assert checksummed.write_sealed(path, [{"a": 1}]) == 1
+    assert checksummed.write(path, [{"a": 1}]) == 1
     with pytest.raises(Usage):
-        checksummed.write_sealed(path, [{"a": 2}])
-    checksummed.write_sealed(path, [{"a": 3}], replace=True)
-    assert list(checksummed.read_sealed(path)) == [{"a": 3}]
+        checksummed.write(path, [{"a": 2}])
+    checksummed.write(path, [{"a": 3}], replace=True)
+    assert list(checksummed.read(path)) == [{"a": 3}]
 
 
 @pytest.mark.parametrize(

@@ -28,10 +28,9 @@ from devicevault_cli.output.report.text import text_lines
 from devicevault_cli.pipelines import RESULTS, STORAGE
 from devicevault_cli.repository import tables
 from devicevault_cli.repository.repository import Repository, open_repository
-from devicevault_cli.streams.dead_letters import DeadLetter, DeadLetters
+from devicevault_cli.streams.dead_letters import DeadLetter, DeadLetters, write_late_letter
 from devicevault_cli.streams.group import Group
 from devicevault_cli.streams.model import EntryId
-from devicevault_cli.streams.settled import write_late_letter
 from devicevault_cli.streams.stream import Stream
 from devicevault_cli.times import iso
 from tests.support.consuming import GROUP, drain, good
@@ -172,7 +171,7 @@ def test_what_arrives_later_is_not_judged(seeded: Seeded) -> None:
 
 
 def test_pages_of_any_size_give_the_same(seeded: Seeded, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(scan, "PAGE", 3)
+    monkeypatch.setattr(scan, "ENTRIES_PER_READ", 3)
     answer = look(seeded)
     assert answer["classes"] == seeded.expected
     assert answer["pending_gone"] == 2

@@ -22,11 +22,6 @@ if TYPE_CHECKING:
 
 log = logging.getLogger("dvctl.consume")
 
-GRACE_S = 8.0
-"""How long a stopping consumer may be stuck in one call; what it has in hand then stays pending."""
-LAST_GRACE_S = 2.0
-"""How long it may then be stuck in writing the log."""
-
 
 class Address(NamedTuple):
     """Where to listen; host '': on every address."""
@@ -129,9 +124,9 @@ def consume(
         raise Usage("--max-wait needs --drain or --max-messages", hint="add --drain; without it consume does not end")
     if instance is not None and run.settings["consumer"].source == "flag":
         raise Usage("--instance and --consumer exclude each other", hint="give one of them")
-    from devicevault_cli.consumer.progress import Watch
+    from devicevault_cli.consumer.options import ConsumeOptions
+    from devicevault_cli.consumer.progress import ConsumerProgress
     from devicevault_cli.consumer.service import consume_as
-    from devicevault_cli.consumer.worker import ConsumeOptions
     from devicevault_cli.output.logs import log_to
 
     log_to(run.printer, as_json=log_format == "json", verbose=run.verbose)
@@ -148,16 +143,16 @@ def consume(
         rate=rate,
     )
     with _stopped_by_signals() as stop, run.printer.progress("consuming") as bar, ExitStack() as serving:
-        watch = Watch(run.group, bar if drain or max_messages else _no_bar, max_messages)
+        progress = ConsumerProgress(run.group, bar if drain or max_messages else None, max_messages)
         if metrics_port is not None:
             from devicevault_cli.cli.metrics_server import monitored
 
             about = run.settings.stream, run.settings.group
             stderr = run.printer.stderr
-            port = serving.enter_context(monitored(*metrics_port, watch, *about, lambda: stderr.dropped))
+            port = serving.enter_context(monitored(*metrics_port, progress, *about, lambda: stderr.dropped))
             log.info("metrics are on port %d: /metrics, /healthz, /readyz", port)
         answer = consume_as(
-            run.group, run.repository, run.pipeline, options, stop, run.settings.consumer, instance, watch
+            run.group, run.repository, run.pipeline, options, stop, run.settings.consumer, instance, progress
         )
     run.printer.answer(answer if run.printer.output != "table" else _worth_reading(answer))
     if answer["stopped_by"] == "max-wait":
@@ -171,39 +166,19 @@ def _worth_reading(answer: dict[str, Any]) -> dict[str, Any]:
     return {name: value for name, value in answer.items() if value or name in ("read", "persisted")}
 
 
-def _no_bar(done: int, total: int | None, note: str) -> None:
-    """A daemon has no end to move towards."""
-
-
 @contextmanager
 def _stopped_by_signals() -> "Iterator[Stop]":
-    """The first SIGTERM or SIGINT asks to stop; a second one ends the process at once, which loses nothing.
-
-    A driver may be waiting for a server that is frozen, and go on with that after a signal: an alarm ends such waiting.
-    """
-    from devicevault_cli.consumer.shutdown import Stop, Stopped
+    """The first SIGTERM or SIGINT requests the stop; a second one ends the process at once, which loses nothing."""
+    from devicevault_cli.consumer.shutdown import STUCK, Stop, ended_in_time
 
     stop = Stop()
-    stuck = False
 
     def handle(number: int, frame: FrameType | None) -> None:
         if stop.is_set():
-            os._exit(130)
+            os._exit(STUCK)
         stop.set()
-        signal.setitimer(signal.ITIMER_REAL, GRACE_S, LAST_GRACE_S)
 
-    def give_up(number: int, frame: FrameType | None) -> None:
-        nonlocal stuck
-        if stuck:
-            # Even to say so: whoever reads the log no longer does.
-            os._exit(130)
-        stuck = True
-        raise Stopped
-
-    signal.signal(signal.SIGALRM, give_up)
-    for number in (signal.SIGTERM, signal.SIGINT):
-        signal.signal(number, handle)
-    try:
+    with ended_in_time(stop):
+        for number in (signal.SIGTERM, signal.SIGINT):
+            signal.signal(number, handle)
         yield stop
-    finally:
-        signal.setitimer(signal.ITIMER_REAL, 0)

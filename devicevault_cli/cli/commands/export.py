@@ -1,4 +1,4 @@
-"""dvctl export: messages or dead letters as a sealed file."""
+"""dvctl export: messages or dead letters as a checksummed file."""
 
 from collections.abc import Callable, Iterator
 from itertools import chain

@@ -14,7 +14,7 @@ from devicevault_cli.cli.values import parsed, whole
 from devicevault_cli.streams.model import EntryId
 from devicevault_cli.times import exact_duration, parse_duration
 
-PAGE = 100
+DEFAULT_COUNT = 100
 COLUMNS = ("id", "consumer", "idle_ms", "age_ms", "deliveries", "state", "device_id")
 
 
@@ -40,7 +40,11 @@ def pending(
     count: Annotated[
         int | None,
         typer.Option(
-            "--count", "-n", help=f"At most this many ({PAGE}; -o ids: all).", metavar="N", parser=parsed(whole, 1)
+            "--count",
+            "-n",
+            help=f"At most this many ({DEFAULT_COUNT}; -o ids: all).",
+            metavar="N",
+            parser=parsed(whole, 1),
         ),
     ] = None,
     start: Start = START,
@@ -62,7 +66,9 @@ def pending(
         run.printer.stream(({"id": str(key)} for key in operation.pending_ids(run.group, chosen)), {"id": 24})
         conclude(run, typed_consumer(run, owner))
         return
-    page = operation.pending(run.group, chosen, count=count or PAGE, claim_idle_ms=claim_idle, summary_only=summary)
+    page = operation.pending(
+        run.group, chosen, count=count or DEFAULT_COUNT, claim_idle_ms=claim_idle, summary_only=summary
+    )
     answer = page.to_dict()
     names = typed_consumer(run, owner)
     if not page.total and not names.unknown and run.group.info() is None:

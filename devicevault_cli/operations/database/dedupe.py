@@ -19,7 +19,8 @@ NOT_COMPARED = ("id", "timestamp", "overall_duration_ms")
 """DeviceVault writes the time of consumption into these, so two rows of one message differ in them."""
 MOST = 100_000
 """Identities that one run looks at; where there are more, the command says so and is run again."""
-PAGE = 200
+ROWS_PER_STEP = 200
+"""Whole rows, with their logs, are held in memory at once."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -47,11 +48,11 @@ class RemoveDuplicates(Change[DedupeAnswer]):
 
     def apply(self) -> DedupeAnswer:
         path = new_path(self.repository.spec.name, "rows.jsonl")
-        if checksummed.write_sealed(path, _rows(self.repository, self.ids)) != len(self.ids):
+        if checksummed.write(path, _rows(self.repository, self.ids)) != len(self.ids):
             path.unlink()
             raise stale()
         removed = 0
-        for page in paged(self.ids, PAGE):
+        for page in paged(self.ids, ROWS_PER_STEP):
             self.repository.remove(page)
             removed += len(page) - len(self.repository.fetch(page))
             self.progress(removed)
@@ -118,5 +119,5 @@ def _compared(row: Row) -> object:
 
 
 def _rows(repository: Repository, ids: tuple[int, ...]) -> Iterator[dict[str, Any]]:
-    for page in paged(ids, PAGE):
+    for page in paged(ids, ROWS_PER_STEP):
         yield from ({"row": row} for row in repository.fetch(page).values())

@@ -10,9 +10,7 @@ from devicevault_cli.operations.answer import ChosenAnswer
 from devicevault_cli.operations.changes.change import Change, Progress, quietly
 from devicevault_cli.operations.dead_letters.select import LetterFilter, SelectedLetters
 from devicevault_cli.operations.wording import chosen_number, some
-from devicevault_cli.streams import admin
 from devicevault_cli.streams.dead_letters import DeadLetters
-from devicevault_cli.streams.snapshot import missing
 
 
 @dataclass(frozen=True, slots=True)
@@ -36,7 +34,7 @@ class DropLetters(Change[DropAnswer]):
     def apply(self) -> DropAnswer:
         dropped = 0
         for page in self.selected.pages():
-            dropped += admin.drop_letters(self.selected.letters.stream, [(letter, "dlq drop") for letter in page])
+            dropped += self.selected.letters.drop([(letter, "dlq drop") for letter in page])
             self.progress(dropped)
         return replace(self.answer, dropped=dropped)
 
@@ -52,7 +50,7 @@ def plan_drop(letters: DeadLetters, chosen: LetterFilter, progress: Progress = q
     first_only: list[str] = []
     for page in selected.pages():
         reasons.update(letter.reason for letter in page)
-        gone = missing(letters.stream, [letter.id for letter in page])
+        gone = letters.stream.missing([letter.id for letter in page])
         only_copies += len(gone)
         first_only = first_only or [*map(str, gone)]
     named = selected.named()

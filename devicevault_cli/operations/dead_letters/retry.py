@@ -18,15 +18,14 @@ from devicevault_cli.operations.named import NO_NAMES
 from devicevault_cli.operations.replay.preview import ReplayPreview
 from devicevault_cli.operations.save import Outcome, rejection, save_batches
 from devicevault_cli.operations.wording import chosen_number
+from devicevault_cli.paging import read_ahead
 from devicevault_cli.pipelines import Pipeline
 from devicevault_cli.plural import number
 from devicevault_cli.records import Record, identity
 from devicevault_cli.repository.repository import Repository
-from devicevault_cli.streams import admin
 from devicevault_cli.streams.dead_letters import PACKED, DeadLetter, DeadLetters, pack, unpack
-from devicevault_cli.streams.delivery import now
 from devicevault_cli.streams.model import Entry, fields_of, pairs_of
-from devicevault_cli.streams.prefetch import read_ahead
+from devicevault_cli.times import now_iso
 
 ORIGINAL = b"_dvctl.original."
 Repairs = Mapping[bytes, bytes]
@@ -146,8 +145,8 @@ class RetryLetters(Change[RetryAnswer]):
             else:
                 done.reasons[why.reason] += 1
                 rewritten.append((attempt.letter, self._new_fields(attempt, why)))
-        admin.drop_letters(self.selected.letters.stream, removed)
-        admin.rewrite_letters(self.selected.letters.stream, rewritten)
+        self.selected.letters.drop(removed)
+        self.selected.letters.rewrite(rewritten)
 
     def _new_fields(self, attempt: _Attempt, why: Rejected) -> dict[bytes, bytes]:
         """A letter's new reason and count; what `--set` replaced is kept as the original."""
@@ -158,7 +157,7 @@ class RetryLetters(Change[RetryAnswer]):
         about = {
             b"_dvctl.reason": why.reason.encode(),
             b"_dvctl.detail": why.detail.encode("utf-8", "replace"),
-            b"_dvctl.at": now().encode(),
+            b"_dvctl.at": now_iso().encode(),
             b"_dvctl.attempts": b"%d" % (letter.attempts + 1),
         }
         return fields_of([*changed, *about.items()])

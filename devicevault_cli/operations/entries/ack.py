@@ -16,7 +16,7 @@ from devicevault_cli.operations.wording import chosen_number, entries
 from devicevault_cli.paging import paged
 from devicevault_cli.pipelines import Pipeline
 from devicevault_cli.repository.repository import Repository
-from devicevault_cli.streams import admin
+from devicevault_cli.streams import scripts
 from devicevault_cli.streams.group import Group
 from devicevault_cli.streams.model import EntryId
 
@@ -44,12 +44,14 @@ class AcknowledgeEntries(Change[AckAnswer]):
     def still_true(self) -> bool:
         """Whether all of them still are pending."""
         planned = sorted(set(self.answer.acked))
-        return all(len(self.group.pending_ids(page)) == len(page) for page in paged(planned, admin.PAGE))
+        return all(
+            len(self.group.pending_ids(page)) == len(page) for page in paged(planned, scripts.ENTRIES_PER_SCRIPT)
+        )
 
     def apply(self) -> AckAnswer:
         # An entry that was delivered since the plan was made stays pending: the plan did not say what it means.
-        pages = paged(self.answer.acked, admin.PAGE)
-        acked = [key for page in pages for key in admin.acknowledge_by_hand(self.group, page, self.why)]
+        pages = paged(self.answer.acked, scripts.ENTRIES_PER_SCRIPT)
+        acked = [key for page in pages for key in self.group.discard(page, self.why)]
         done = set(acked)
         return replace(self.answer, acked=acked, unknown=[key for key in self.ids if key not in done])
 
@@ -64,7 +66,7 @@ def plan_ack(
     existing_group(group)
     pending: set[EntryId] = set()
     given_up: Counter[str] = Counter()
-    for page in paged(ids, admin.PAGE):
+    for page in paged(ids, scripts.ENTRIES_PER_SCRIPT):
         here = group.pending_ids(page)
         pending.update(here)
         given_up += _given_up(group, list(here), pipeline, repository)

@@ -1,4 +1,4 @@
-"""Files that must not lie: JSON lines with a checksum at the end, private, complete or not there at all."""
+"""Checksummed JSON Lines: private files, written atomically."""
 
 from __future__ import annotations
 
@@ -13,15 +13,15 @@ from typing import IO, Any, TextIO
 
 from devicevault_cli.errors import Damaged, DvctlError, Usage
 
-SEAL = "_dvctl.sha256"
-SEAL_LINE = f'{{"{SEAL}"'.encode()
-"""How the last line begins, and no other."""
+CHECKSUM = "_dvctl.sha256"
+CHECKSUM_LINE = f'{{"{CHECKSUM}"'.encode()
+"""The beginning of the last line, and of no other."""
 
 
-def write_sealed(path: Path, lines: Iterable[dict[str, Any]], *, replace: bool = False) -> int:
-    """Write an object a line and a seal: created anew (0600), synced, renamed into place. -> how many lines
+def write(path: Path, lines: Iterable[dict[str, Any]], *, replace: bool = False) -> int:
+    """Write one object per line and a checksum to a new file (0600), synced and renamed. -> number of objects
 
-    Raises DvctlError when the disk does not take it, Usage where the file is there already; nothing is left then.
+    Raises DvctlError if the file cannot be written, Usage if it exists already. No partial file is left.
     """
     if path.exists() and not replace:
         raise Usage(f"{path} exists already", hint="choose another name, or remove it")
@@ -46,15 +46,15 @@ def _privately(path: str, flags: int) -> int:
 
 def _write(file: IO[bytes], lines: Iterable[dict[str, Any]]) -> int:
     written = -1
-    for written, line in enumerate(_encoded(lines)):  # noqa: B007 - the last number, that of the seal, is how many
+    for written, line in enumerate(_encoded(lines)):  # noqa: B007 - the last number, that of the checksum, is the count
         file.write(line)
     file.flush()
     os.fsync(file.fileno())
     return written
 
 
-def write_sealed_text(out: TextIO, lines: Iterable[dict[str, Any]]) -> int:
-    """The same text to an open stream, where it ends without a seal if something fails. -> how many lines"""
+def write_text(out: TextIO, lines: Iterable[dict[str, Any]]) -> int:
+    """Write the same to an open stream; after an error it has no checksum. -> number of objects"""
     written = -1
     for written, line in enumerate(_encoded(lines)):  # noqa: B007
         out.write(line.decode("ascii"))
@@ -62,7 +62,7 @@ def write_sealed_text(out: TextIO, lines: Iterable[dict[str, Any]]) -> int:
 
 
 def _encoded(lines: Iterable[dict[str, Any]]) -> Iterator[bytes]:
-    """An object a line, and the seal."""
+    """One object per line, and the checksum."""
     digest = sha256()
     written = 0
     for line in lines:
@@ -70,23 +70,23 @@ def _encoded(lines: Iterable[dict[str, Any]]) -> Iterator[bytes]:
         digest.update(encoded)
         yield encoded
         written += 1
-    yield json.dumps({SEAL: digest.hexdigest(), "lines": str(written)}).encode() + b"\n"
+    yield json.dumps({CHECKSUM: digest.hexdigest(), "lines": str(written)}).encode() + b"\n"
 
 
-def read_sealed(path: Path) -> Iterator[dict[str, Any]]:
-    """The objects of a file whose seal holds: it is read twice, so that nothing is believed before all was checked.
+def read(path: Path) -> Iterator[dict[str, Any]]:
+    """The objects of a file, after its checksum was verified.
 
-    Raises Damaged for a file that was cut or edited, Usage for one that cannot be read.
+    Raises Damaged for a truncated or edited file, Usage for one that cannot be read.
     """
-    check_seal(path)
+    check(path)
     with _readable(path) as file:
         for line in file:
-            if not line.startswith(SEAL_LINE):
+            if not line.startswith(CHECKSUM_LINE):
                 yield _object(line, path)
 
 
 def _object(line: bytes, path: Path) -> dict[str, Any]:
-    """One line. A seal says that nobody changed the file since, not that dvctl wrote it."""
+    """One line. A valid checksum does not mean that dvctl wrote the file."""
     try:
         value = json.loads(line)
     except (ValueError, RecursionError):
@@ -96,8 +96,8 @@ def _object(line: bytes, path: Path) -> dict[str, Any]:
     return value
 
 
-def check_seal(path: Path, name: str | None = None) -> None:
-    """Raises Damaged or Usage, with the name that the operator knows the file by."""
+def check(path: Path, name: str | None = None) -> None:
+    """Verify the checksum. Raises Damaged or Usage, with the `name` that the operator knows the file by."""
     digest = sha256()
     last = b""
     with _readable(path) as file:
@@ -106,19 +106,13 @@ def check_seal(path: Path, name: str | None = None) -> None:
                 digest.update(last)
             last = line
     try:
-        seal = json.loads(last)[SEAL]
+        checksum = json.loads(last)[CHECKSUM]
     except (ValueError, KeyError, TypeError, RecursionError):
-        raise Damaged(f"{name or path} has no seal at its end: it is truncated, or dvctl did not write it") from None
-    if seal != digest.hexdigest():
+        raise Damaged(
+            f"{name or path} has no checksum at its end: it is truncated, or dvctl did not write it"
+        ) from None
+    if checksum != digest.hexdigest():
         raise Damaged(f"{name or path} does not match its checksum: it was edited or damaged")
-
-
-def has_seal(path: Path) -> bool:
-    """Whether the file ends in a seal, be it a true one."""
-    with _readable(path) as file:
-        file.seek(0, os.SEEK_END)
-        file.seek(max(0, file.tell() - 200))
-        return SEAL_LINE in file.read()
 
 
 @contextmanager
@@ -141,12 +135,12 @@ def _named(path: Path) -> Iterator[None]:
 
 
 def _rename_new(partial: Path, path: Path) -> None:
-    """Rename without overwriting what another process made meanwhile."""
+    """Rename without overwriting a file that another process has created since."""
     try:
         os.link(partial, path)
     except FileExistsError:
         raise
-    except OSError:  # FAT and some network file systems have no hard links, and each its own error for that
+    except OSError:  # FAT and some network file systems have no hard links, and different errors for that
         _claim(path)
         try:
             partial.rename(path)
@@ -163,7 +157,7 @@ def _claim(path: Path) -> None:
 
 
 def _sync_folder(folder: Path) -> None:
-    """So that the new name itself survives a power cut; not every file system lets a folder be synced."""
+    """Sync the directory, so that the new name survives a power failure; some file systems do not support it."""
     with suppress(OSError):
         descriptor = os.open(folder, os.O_RDONLY)
         try:

@@ -13,10 +13,9 @@ from devicevault_cli.operations.monitoring.liveness import Liveness, liveness_of
 from devicevault_cli.operations.named import Named, named_consumers, named_pending, new_consumer
 from devicevault_cli.operations.wording import chosen_number, entries, some
 from devicevault_cli.paging import paged
-from devicevault_cli.streams import admin
+from devicevault_cli.streams import scripts
 from devicevault_cli.streams.group import Group
 from devicevault_cli.streams.model import LAST, ZERO, EntryId, PendingEntry
-from devicevault_cli.streams.snapshot import missing
 
 MOVED = "the entries were acknowledged or claimed by others in the meantime"
 BEYOND_MS = 1000
@@ -46,9 +45,11 @@ class Chosen:
     ) -> Iterator[list[PendingEntry]]:
         """The entries, a page at a time. Ids that are not pending are added to `unknown`."""
         if self.ids is None:
-            yield from group.pending_pages(end=end, count=admin.PAGE, consumer=self.owner, min_idle_ms=self.min_idle_ms)
+            yield from group.pending_pages(
+                end=end, count=scripts.ENTRIES_PER_SCRIPT, consumer=self.owner, min_idle_ms=self.min_idle_ms
+            )
             return
-        for some_ids in paged(self.ids, admin.PAGE):
+        for some_ids in paged(self.ids, scripts.ENTRIES_PER_SCRIPT):
             found = group.pending_ids(some_ids)
             if unknown is not None:
                 unknown += (key for key in some_ids if key not in found)
@@ -99,7 +100,7 @@ class ClaimEntries(Change[ClaimAnswer]):
         gone: list[EntryId] = []
         for page in self.chosen.pages(self.group, self.last):
             ids = [entry.id for entry in page]
-            absent = set(missing(self.group.stream, ids))
+            absent = set(self.group.stream.missing(ids))
             gone += absent.intersection(ids)
             done += (key for key in ids if key not in absent)
         return self._answer(done, gone)
@@ -108,15 +109,14 @@ class ClaimEntries(Change[ClaimAnswer]):
         done: list[EntryId] = []
         gone: list[EntryId] = []
         for page in self.chosen.pages(self.group, self.last):
-            result = admin.claim(
-                self.group,
+            result = self.group.claim(
                 [entry.id for entry in page],
                 self.to,
                 owner=self.chosen.owner,
                 min_idle_ms=self.chosen.min_idle_ms,
                 idle_ms=0 if self.to else self.claim_idle_ms + BEYOND_MS,
             )
-            done += result.ids
+            done += result.deliveries
             gone += result.gone
             self.progress(len(done))
         return self._answer(done, gone)

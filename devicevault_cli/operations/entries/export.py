@@ -57,8 +57,8 @@ def export_letters(
 
 def _written(target: Path | TextIO, lines: Iterable[dict[str, Any]], *, replace: bool) -> ExportAnswer:
     if isinstance(target, Path):
-        return ExportAnswer(checksummed.write_sealed(target, lines, replace=replace), str(target))
-    return ExportAnswer(checksummed.write_sealed_text(target, lines), "-")
+        return ExportAnswer(checksummed.write(target, lines, replace=replace), str(target))
+    return ExportAnswer(checksummed.write_text(target, lines), "-")
 
 
 def _line(key: EntryId, fields: dict[bytes, bytes], reveal: bool) -> dict[str, Any]:

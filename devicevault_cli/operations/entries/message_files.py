@@ -1,4 +1,4 @@
-"""Messages from JSON Lines: an object of wire fields a line, or an export, from a file, a pipe or stdin."""
+"""Messages from JSON Lines: one object of wire fields per line, or an export, from a file, a pipe or stdin."""
 
 from __future__ import annotations
 
@@ -21,9 +21,9 @@ from devicevault_cli.streams.model import EntryId, fields_of
 
 Message = Mapping[bytes, bytes]
 EXPORTED = b'{"id":"'
-"""How each line of `dvctl export` begins: such a file must be whole, or nothing of it is published."""
+"""The beginning of every line of `dvctl export`: of an incomplete export, nothing is published."""
 BASE64 = "_base64"
-"""In a JSON line, `{"_base64": "..."}` stands for a value that is not UTF-8."""
+"""In a JSON line, `{"_base64": "..."}` is a value that is not UTF-8."""
 STDIN = Path("-")
 
 
@@ -35,17 +35,17 @@ class Numbered(NamedTuple):
 
 
 def read_messages(path: Path) -> Iterator[Message]:
-    """The messages of a file. Raises Usage, and Damaged for an export that is not whole."""
+    """The messages of a file. Raises Usage, and Damaged for an incomplete export."""
     for _, message in _read_file(path, str(path), 1):
         yield message
 
 
 @contextmanager
 def opened(path: Path, stdin: TextIO, start: int = 1, progress: Progress = quietly) -> Iterator[Iterator[Numbered]]:
-    """The messages from line `start` on. Raises Usage, and Damaged for an export that is not whole.
+    """The messages from line `start` on. Raises Usage, and Damaged for an incomplete export.
 
-    A file is read through before the first message is given. A pipe or stdin (`-`) is read as it comes, because it
-    cannot be read twice, unless it is an export.
+    A file is checked to its end before the first message is returned. A pipe or stdin (`-`) is read only once, unless
+    it is an export, which is copied to a temporary file.
     """
     with _opened_once(path, stdin) as lines:
         if lines is None:
@@ -63,7 +63,7 @@ def opened(path: Path, stdin: TextIO, start: int = 1, progress: Progress = quiet
 
 @contextmanager
 def readable_twice(path: Path, stdin: TextIO) -> Iterator[Path]:
-    """The file itself, or a temporary copy of what comes from a pipe or stdin (`-`). Raises Usage, DvctlError."""
+    """The file itself, or a temporary copy of a pipe or stdin (`-`). Raises Usage, DvctlError."""
     with _opened_once(path, stdin) as lines:
         if lines is None:
             yield path
@@ -113,7 +113,7 @@ def _spooled(lines: Iterable[bytes]) -> Iterator[Path]:
 
 
 def _checked(path: Path, name: str, start: int, progress: Progress) -> Iterator[Numbered]:
-    """Read the file through, and then once more. Raises Usage and Damaged before the first message is given."""
+    """Check the whole file, then read it again. Raises Usage and Damaged before the first message is returned."""
     for number, _ in _read_file(path, name, start):
         progress(number)
     return _read_file(path, name, start)
@@ -123,7 +123,7 @@ def _read_file(path: Path, name: str, start: int) -> Iterator[Numbered]:
     try:
         with path.open("rb") as lines:
             if lines.read(len(EXPORTED)) == EXPORTED:
-                checksummed.check_seal(path, name)
+                checksummed.check(path, name)
             lines.seek(0)
             yield from _numbered(lines, name, start)
     except OSError as error:
@@ -132,14 +132,14 @@ def _read_file(path: Path, name: str, start: int) -> Iterator[Numbered]:
 
 def _numbered(lines: Iterable[bytes], name: str, start: int) -> Iterator[Numbered]:
     for number, line in enumerate(lines, 1):
-        if number >= start and line.strip() and not line.startswith(checksummed.SEAL_LINE):
+        if number >= start and line.strip() and not line.startswith(checksummed.CHECKSUM_LINE):
             yield Numbered(number, parse_line(line, f"{name}, line {number}"))
 
 
 def parse_line(line: bytes, where: str) -> Message:
-    """One JSON object of wire fields; an export wraps it into `fields` beside `id`. Raises Usage.
+    """One JSON object of wire fields; in an export it is `fields`, beside `id`. Raises Usage.
 
-    `fields` is a list of names and values where a name stands more than once.
+    `fields` is a list of names and values if a name occurs more than once.
     """
     try:
         value: Any = json.loads(line)
@@ -169,7 +169,7 @@ def _pair(part: Any, where: str) -> tuple[str, Any]:
 
 
 def _wire_name(name: str, where: str) -> bytes:
-    """The inverse of what `export` does to a name: bytes that are not UTF-8 stand in it as lone surrogates."""
+    """The name as bytes; `export` writes bytes that are not UTF-8 as lone surrogates."""
     try:
         return name.encode("utf-8", "surrogateescape")
     except UnicodeEncodeError as error:

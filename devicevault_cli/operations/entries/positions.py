@@ -1,4 +1,4 @@
-"""Positions on a stream as people type them: an id, a time, a duration back from now, `start`, `end`."""
+"""Parse positions on a stream: an id, a time, a duration back from now, `start`, `end`."""
 
 from __future__ import annotations
 
@@ -9,13 +9,12 @@ from devicevault_cli.streams.model import LAST, ZERO, EntryId
 from devicevault_cli.times import Milliseconds, iso, now_ms, parse_moment
 
 RANGE_ENDS = ("-", "+")
-"""How Redis writes the first and the last id of a range."""
+"""The first and the last id of a range in the syntax of Redis."""
 START, END = ("start", "-", "0"), ("end", "+")
 
 _ID = re.compile(r"([0-9]{5,20})|([0-9]{1,20})-([0-9]{1,20})", re.ASCII)
 _DATE = re.compile(r"[0-9]{8}|(?:19|20|21)[0-9]{2}-(?:0?[1-9]|1[0-2])", re.ASCII)
-"""A date without separators, and one that somebody left unfinished, which is no id: those of our century have 13
-digits."""
+"""A date without separators, or only year and month. Not an id: ids of this century have 13 digits."""
 _SECONDS = re.compile(r"([0-9]{10})(?:-[0-9]+)?", re.ASCII)
 
 
@@ -37,7 +36,7 @@ def parse_end(text: str, now: Milliseconds | None = None) -> EntryId:
 
 
 def in_future(position: EntryId) -> bool:
-    """Whether nothing can stand there yet; clocks differ by less than a minute."""
+    """Whether no entry can have this position yet; clocks differ by less than a minute."""
     return now_ms() + 60_000 < position.ms < LAST.ms
 
 

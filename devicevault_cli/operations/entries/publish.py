@@ -20,7 +20,8 @@ from devicevault_cli.streams.stream import Stream
 
 __all__ = ["Message", "parse_line", "publish_all", "read_messages", "sample_messages", "sample_storage_messages"]
 
-PAGE = 500
+MESSAGES_PER_ROUND_TRIP = 500
+"""Where a round trip fails, it is unknown which of its messages were added."""
 INTERRUPTED = 130
 
 
@@ -141,7 +142,7 @@ def publish_all(
 def _paced(messages: Iterable[Numbered], rate: float | None) -> Iterator[list[Numbered]]:
     source = iter(messages)
     started, sent = time.monotonic(), 0
-    size = max(1, min(PAGE, int(rate / 10))) if rate else PAGE
+    size = max(1, min(MESSAGES_PER_ROUND_TRIP, int(rate / 10))) if rate else MESSAGES_PER_ROUND_TRIP
     while page := list(islice(source, size)):
         if rate:
             time.sleep(max(0.0, started + sent / rate - time.monotonic()))

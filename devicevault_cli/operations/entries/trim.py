@@ -14,7 +14,6 @@ from devicevault_cli.operations.wording import entries
 from devicevault_cli.pipelines import Pipeline, original_id
 from devicevault_cli.records import Record
 from devicevault_cli.repository.repository import Repository
-from devicevault_cli.streams import admin
 from devicevault_cli.streams.dead_letters import DeadLetters
 from devicevault_cli.streams.group import Group
 from devicevault_cli.streams.model import ZERO, Entry, EntryId, StreamInfo
@@ -68,7 +67,7 @@ class TrimStream(Change[TrimAnswer]):
         return all(block.id >= self.answer.floor for block in group_blocks(self.stream, self.ignored))
 
     def apply(self) -> TrimAnswer:
-        removed = admin.trim(self.stream, self.answer.floor)
+        removed = self.stream.trim(self.answer.floor)
         now = self.stream.info()
         return replace(self.answer, removed=removed, first_id=now.first_id if now else None, trimmed=True)
 

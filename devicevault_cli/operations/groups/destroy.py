@@ -12,7 +12,7 @@ from devicevault_cli.operations.changes.change import Change, Progress, quietly,
 from devicevault_cli.operations.groups import snapshots
 from devicevault_cli.operations.monitoring.liveness import liveness_of, not_known, refusal
 from devicevault_cli.operations.wording import entries, some
-from devicevault_cli.streams import admin, marker
+from devicevault_cli.streams import marker
 from devicevault_cli.streams.group import Group
 from devicevault_cli.streams.model import GroupInfo
 
@@ -43,7 +43,7 @@ class DestroyGroup(Change[DestroyAnswer]):
 
     def apply(self) -> DestroyAnswer:
         path = snapshots.write_snapshot(self.group, self.info, self.progress)
-        if not admin.destroy_group(self.group, self.info):
+        if not self.group.destroy_as_planned(self.info):
             path.unlink()
             raise stale()
         with suppress(DvctlError):

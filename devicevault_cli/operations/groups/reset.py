@@ -15,7 +15,6 @@ from devicevault_cli.operations.replay.preview import ReplayPreview
 from devicevault_cli.operations.wording import entries, some
 from devicevault_cli.pipelines import Pipeline
 from devicevault_cli.repository.repository import Repository
-from devicevault_cli.streams import admin
 from devicevault_cli.streams.group import Group
 from devicevault_cli.streams.model import ZERO, EntryId, GroupInfo
 
@@ -57,7 +56,7 @@ class ResetGroup(Change[ResetAnswer]):
 
     def apply(self) -> ResetAnswer:
         path = snapshots.write_snapshot(self.group, self.info, self.progress)
-        if not admin.move_group(self.group, self.info, self.position, _entries_read(self.group, self.position)):
+        if not self.group.move_as_planned(self.info, self.position, _entries_read(self.group, self.position)):
             path.unlink()
             raise stale()
         now = snapshots.existing_group(self.group)

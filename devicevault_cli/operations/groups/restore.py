@@ -14,7 +14,7 @@ from devicevault_cli.operations.wording import entries, some
 from devicevault_cli.plural import number
 from devicevault_cli.streams.group import Group
 from devicevault_cli.streams.model import EntryId, GroupInfo
-from devicevault_cli.streams.snapshot import missing, put_back, put_back_held
+from devicevault_cli.streams.snapshot import put_back, put_back_held
 
 
 @dataclass(frozen=True, slots=True)
@@ -103,6 +103,6 @@ def _says(stored: Snapshot, info: GroupInfo | None, lost: tuple[EntryId, ...]) -
 def _missing(group: Group, stored: Snapshot, progress: Progress) -> Iterator[EntryId]:
     done = 0
     for page in stored.held_pages():
-        yield from missing(group.stream, [held.id for held in page])
+        yield from group.stream.missing([held.id for held in page])
         done += len(page)
         progress(done)

@@ -14,7 +14,6 @@ from devicevault_cli.operations.monitoring.liveness import ALIVE_MS, Liveness, l
 from devicevault_cli.operations.named import named_consumers, new_consumer
 from devicevault_cli.operations.wording import entries, some
 from devicevault_cli.plural import number
-from devicevault_cli.streams import admin
 from devicevault_cli.streams.group import Group
 from devicevault_cli.streams.model import ConsumerInfo
 
@@ -57,7 +56,7 @@ class RetireConsumers(Change[RetireAnswer]):
         spared: list[str] = []
         moved = gone = 0
         while names:
-            step = admin.retire(self.group, names[:NAMES_A_STEP], self.answer.to, self.dead_for_ms)
+            step = self.group.retire(names[:NAMES_A_STEP], self.answer.to, self.dead_for_ms)
             retired += step.retired
             spared += [name for name in step.spared if name not in spared]
             moved += step.moved

@@ -17,10 +17,11 @@ from devicevault_cli.errors import Damaged, DvctlError, MissingGroup, Usage
 from devicevault_cli.operations.changes.change import Progress, quietly
 from devicevault_cli.operations.entries import checksummed
 from devicevault_cli.operations.named import no_group
-from devicevault_cli.streams.delivery import now
+from devicevault_cli.streams import scripts
 from devicevault_cli.streams.group import Group
 from devicevault_cli.streams.model import EntryId, GroupInfo
-from devicevault_cli.streams.snapshot import PAGE, GroupState, Held, held_pages, state_of
+from devicevault_cli.streams.snapshot import GroupState, Held, held_pages, state_of
+from devicevault_cli.times import now_iso
 
 KIND = "group-snapshot"
 VERSION = 1
@@ -37,10 +38,10 @@ class Snapshot:
     def held_pages(self) -> Iterator[list[Held]]:
         """Every pending entry of the snapshot, a page at a time."""
         page: list[Held] = []
-        for line in checksummed.read_sealed(self.path):
+        for line in checksummed.read(self.path):
             if "entry" in line:
                 page.append(self._held(line["entry"]))
-            if len(page) == PAGE:
+            if len(page) == scripts.ENTRIES_PER_SCRIPT:
                 yield page
                 page = []
         if page:
@@ -64,7 +65,7 @@ def _expected(path: Path) -> Iterator[None]:
 def write_snapshot(group: Group, info: GroupInfo, progress: Progress = quietly) -> Path:
     """Write the group's whole state below the state directory. Raises DvctlError where it cannot be written."""
     path = new_path(group.name)
-    checksummed.write_sealed(path, _lines(group, info, progress))
+    checksummed.write(path, _lines(group, info, progress))
     return path
 
 
@@ -99,7 +100,7 @@ def _lines(group: Group, info: GroupInfo, progress: Progress) -> Iterator[dict[s
     yield {
         "dvctl": KIND,
         "version": VERSION,
-        "at": now(),
+        "at": now_iso(),
         "stream": state.stream,
         "group": state.group,
         "position": str(state.position),
@@ -121,7 +122,7 @@ def _lines(group: Group, info: GroupInfo, progress: Progress) -> Iterator[dict[s
 
 def read_snapshot(path: Path) -> Snapshot:
     """Raises Damaged for a file that was cut or edited or is something else, Usage for one that cannot be read."""
-    lines = checksummed.read_sealed(path)
+    lines = checksummed.read(path)
     head = next(lines, {})
     if head.get("dvctl") != KIND:
         raise Damaged(f"{path} is not a snapshot of a group")

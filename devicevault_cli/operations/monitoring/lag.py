@@ -32,11 +32,7 @@ class Lag(NamedTuple):
 
 
 def lag_of(
-    stream: Stream,
-    info: StreamInfo,
-    group: GroupInfo,
-    limit: int = COUNT_LIMIT,
-    check_bytes: int = CHECK_BYTES,
+    stream: Stream, info: StreamInfo, group: GroupInfo, limit: int = COUNT_LIMIT, check_bytes: int = CHECK_BYTES
 ) -> Lag:
     """Redis's figure if it agrees with the entries that exist, else a count up to `limit`, else unknown.
 

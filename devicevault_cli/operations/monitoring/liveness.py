@@ -1,4 +1,4 @@
-"""Which consumers of a group are alive: by their last command, else by the clients that wait in XREADGROUP."""
+"""Which consumers of a group are alive: by their last command, or by the clients blocked in XREADGROUP."""
 
 from __future__ import annotations
 
@@ -18,15 +18,15 @@ from devicevault_cli.streams.stream import Stream
 ALIVE_MS = 10_000
 """A consumer that sent a command within this time is alive."""
 SLACK_MS = 2000
-"""CLIENT LIST counts whole seconds, and the consumers are looked at a moment earlier."""
+"""CLIENT LIST counts whole seconds, and the consumers are read a moment earlier."""
 
 
 @dataclass
 class Liveness:
-    """The consumers of one group as of one moment.
+    """The consumers of one group at one moment.
 
-    A consumer that waits in XREADGROUP sends no command: before Redis 7.2 its idle time grows although it is alive, and
-    it is not even listed before its first message.  CLIENT LIST shows that some client waits, but not for which group.
+    A consumer that is blocked in XREADGROUP sends no command: before Redis 7.2 its idle time grows although it is
+    alive, and it is not listed before its first message. CLIENT LIST shows blocked clients, but not of which group.
     """
 
     group: Group
@@ -34,34 +34,34 @@ class Liveness:
 
     @cached_property
     def clients(self) -> Clients | None:
-        """The clients of Redis; None where CLIENT LIST is not permitted. Asked for only where it matters."""
+        """The clients of Redis; None if CLIENT LIST is not permitted. Read only if needed."""
         return clients_of(self.group.stream)
 
     @property
     def recent(self) -> list[ConsumerInfo]:
-        """Those that sent a command just now."""
+        """Consumers whose last command is recent."""
         return [consumer for consumer in self.consumers if consumer.idle_ms < ALIVE_MS]
 
     @cached_property
     def candidates(self) -> list[ConsumerInfo]:
-        """Those without a recent command that may be among the waiting clients."""
+        """Consumers without a recent command that may be one of the blocked clients."""
         quiet = [consumer for consumer in self.consumers if consumer.idle_ms >= ALIVE_MS]
         return [consumer for consumer in quiet if self.clients and _may_wait(consumer, self.clients)]
 
     @property
     def unlisted(self) -> bool:
-        """Whether a client waits that may be a consumer of this group without a message so far."""
+        """Whether a blocked client may be a consumer of this group that has had no message yet."""
         if self.recent or self.candidates or not (self.clients and self.clients.waiting):
             return False
         return not self._lists_the_waiting and len(self.clients.waiting) > self._elsewhere
 
     @property
     def knows_all(self) -> bool:
-        """Whether nobody can be alive of whom this object says nothing."""
+        """Whether no consumer can be alive that is not listed."""
         return self.clients is not None and not self.unlisted
 
     def alive(self, consumer: ConsumerInfo) -> bool | None:
-        """Whether a consumer is alive; None where that is unknown."""
+        """Whether a consumer is alive; None if unknown."""
         if consumer.idle_ms < ALIVE_MS:
             return True
         if self.clients is None:
@@ -72,7 +72,7 @@ class Liveness:
 
     @cached_property
     def _certain(self) -> bool:
-        """Whether the waiting client can be nobody but the one candidate."""
+        """Whether the blocked client must be the one candidate."""
         if self.clients is None or len(self.candidates) != 1:
             return False
         others = [consumer for consumer in self.recent if consumer.name not in self.clients.consumers]
@@ -80,7 +80,7 @@ class Liveness:
 
     @cached_property
     def _lists_the_waiting(self) -> bool:
-        """From 7.2 on a consumer is listed as soon as it waits."""
+        """Whether a consumer is listed as soon as it blocks: from Redis 7.2 on."""
         if self.consumers:
             return self.consumers[0].inactive_ms is not None
         with suppress(DvctlError, ValueError):
@@ -90,38 +90,40 @@ class Liveness:
 
     @cached_property
     def _elsewhere(self) -> int:
-        """How many consumers of other groups the waiting clients may be, as far as they are known and may be seen."""
-        number = 0
+        """How many consumers of other groups may be blocked clients, in the streams that this user may read."""
+        count = 0
         for key in {self.group.stream.key, *(pipeline.stream for pipeline in PIPELINES.values())}:
             with suppress(DvctlError):
                 stream = Stream(self.group.stream.client, key)
                 for info in stream.groups():
                     if (key, info.name) != (self.group.stream.key, self.group.name):
-                        found = Group(stream, info.name).consumers()
-                        number += sum(bool(self.clients and _may_wait(each, self.clients)) for each in found)
-        return number
+                        others = Group(stream, info.name).consumers()
+                        count += sum(bool(self.clients and _may_wait(other, self.clients)) for other in others)
+        return count
 
 
 def liveness_of(group: Group) -> Liveness:
-    """A look at a group. Raises MissingGroup."""
+    """Read the consumers of a group. Raises MissingGroup."""
     return Liveness(group, group.consumers())
 
 
 def _may_wait(consumer: ConsumerInfo, clients: Clients) -> bool:
-    """From 7.2 on XREADGROUP refreshes the idle time as it begins to wait: who is idle for longer does not wait."""
+    """From 7.2 on, XREADGROUP resets the idle time as it blocks: a consumer idle for longer is not blocked."""
     if consumer.name in clients.consumers:
-        return False  # dvctl shows life while it waits
-    return any(consumer.inactive_ms is None or consumer.idle_ms <= each.idle_ms + SLACK_MS for each in clients.waiting)
+        return False  # dvctl sends commands while it waits
+    return any(
+        consumer.inactive_ms is None or consumer.idle_ms <= client.idle_ms + SLACK_MS for client in clients.waiting
+    )
 
 
 def devicevaults(liveness: Liveness) -> list[ConsumerInfo]:
-    """The consumers named as DeviceVault's own; one that `dvctl consume` runs under such a name is not among them."""
+    """The consumers with names of DeviceVault's own, without those that `dvctl consume` runs under such a name."""
     ours = liveness.clients.consumers if liveness.clients else frozenset()
-    return [each for each in liveness.consumers if is_devicevaults_own(each.name) and each.name not in ours]
+    return [found for found in liveness.consumers if is_devicevaults_own(found.name) and found.name not in ours]
 
 
 def who_waits(liveness: Liveness) -> str:
-    """A sentence about the waiting clients that are, or may be, consumers of the group; empty where none are."""
+    """A sentence about the blocked clients that are, or may be, consumers of the group; '' without any."""
     if not (liveness.candidates or liveness.unlisted) or liveness.clients is None:
         return ""
     names = [consumer.name for consumer in liveness.candidates]
@@ -142,9 +144,9 @@ def _either(names: Sequence[str]) -> str:
 
 
 def refusal(liveness: Liveness, *, recent: bool = True) -> ConsumerAlive | None:
-    """Why a group must not be touched. `recent` False: a consumer that shows life itself is no reason."""
+    """Why a group must not be changed, if it must not. `recent` False: ignore consumers with a recent command."""
     if recent and liveness.recent:
-        names = [f"{each.name} (idle {each.idle_ms / 1000:.1f} s)" for each in liveness.recent]
+        names = [f"{consumer.name} (idle {consumer.idle_ms / 1000:.1f} s)" for consumer in liveness.recent]
         return ConsumerAlive(
             f"{some(names)} of {liveness.group.name} {'is' if len(names) == 1 else 'are'} alive",
             hint=f"stop the consumers, wait {ALIVE_MS // 1000} s, or add --force",
@@ -155,7 +157,7 @@ def refusal(liveness: Liveness, *, recent: bool = True) -> ConsumerAlive | None:
 
 
 def not_known(liveness: Liveness) -> list[str]:
-    """A line for a plan where Redis does not tell who waits."""
+    """A line for a plan if Redis does not permit listing the blocked clients."""
     if liveness.recent or liveness.clients is not None:
         return []
     return ["whether a consumer waits for messages is unknown: Redis does not permit CLIENT LIST"]

@@ -19,12 +19,12 @@ from devicevault_cli.operations.replay.preview import ReplayPreview
 from devicevault_cli.operations.replay.selection import Source
 from devicevault_cli.operations.save import Outcome, conflicting, rejection, save_batches
 from devicevault_cli.operations.wording import chosen_number, entries, entries_were
+from devicevault_cli.paging import read_ahead
 from devicevault_cli.pipelines import Pipeline
 from devicevault_cli.plural import number
 from devicevault_cli.records import Record
 from devicevault_cli.repository.repository import Repository
 from devicevault_cli.streams.model import Entry
-from devicevault_cli.streams.prefetch import read_ahead
 
 log = logging.getLogger("dvctl.replay")
 

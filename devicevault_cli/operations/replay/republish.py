@@ -14,7 +14,6 @@ from devicevault_cli.operations.replay.replay import ReplayAnswer
 from devicevault_cli.operations.replay.selection import Source
 from devicevault_cli.operations.wording import chosen_number, entries, entries_were
 from devicevault_cli.paging import paged
-from devicevault_cli.streams import admin
 from devicevault_cli.streams.model import Entry, EntryId
 from devicevault_cli.streams.stream import Stream
 
@@ -53,10 +52,10 @@ class Republish(Change[RepublishAnswer]):
             with interruptible() as interruption:
                 for page in paged(self.ids, limiter.at_once(100)):
                     with interruption.held():
-                        made = admin.republish(self.stream, page, self.most)
-                        copies, refused, last = copies + len(made.ids), refused + len(made.gone), page[-1]
+                        made = self.stream.republish(page, self.most)
+                        copies, refused, last = copies + len(made.copies), refused + len(made.refused), page[-1]
                     self.progress(copies)
-                    time.sleep(limiter.after(len(made.ids)))
+                    time.sleep(limiter.after(len(made.copies)))
         except BaseException:
             log.warning("%s copied%s", entries_were(copies), f"; continue with --from {last.next()}" if last else "")
             raise

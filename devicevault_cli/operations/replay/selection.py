@@ -91,7 +91,7 @@ def from_file(path: Path, selection: Selection, name: str | None = None) -> Sour
 
     Raises Damaged for one that was cut or edited, Usage for another file.
     """
-    checksummed.check_seal(path, name)
+    checksummed.check(path, name)
 
     def read(unknown: list[EntryId]) -> Iterator[list[Entry]]:
         wanted = None if selection.ids is None else frozenset(selection.ids)
@@ -99,7 +99,7 @@ def from_file(path: Path, selection: Selection, name: str | None = None) -> Sour
         page: list[Entry] = []
         with path.open("rb") as lines:
             for number, line in enumerate(lines, 1):
-                if line.startswith(checksummed.SEAL_LINE):
+                if line.startswith(checksummed.CHECKSUM_LINE):
                     break
                 entry = _entry(line, f"{name or path.name}, line {number}")
                 left.discard(entry.id)

@@ -12,10 +12,9 @@ from devicevault_cli.operations.verify.names import EntryClass
 from devicevault_cli.pipelines import Pipeline, original_id
 from devicevault_cli.records import DeviceResult, Record
 from devicevault_cli.repository.repository import Existing, Repository
-from devicevault_cli.streams.dead_letters import DeadLetters
+from devicevault_cli.streams.dead_letters import DeadLetters, given_up, with_letter
 from devicevault_cli.streams.group import Group
 from devicevault_cli.streams.model import Entry, EntryId
-from devicevault_cli.streams.settled import given_up, with_letter
 
 LOST: frozenset[EntryClass] = frozenset(("lost", "lost_invalid"))
 

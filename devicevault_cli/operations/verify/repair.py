@@ -18,8 +18,8 @@ from devicevault_cli.operations.verify.verify import Progress, examine, quietly
 from devicevault_cli.operations.wording import entries
 from devicevault_cli.pipelines import RESULTS, Pipeline
 from devicevault_cli.repository.repository import Repository
+from devicevault_cli.streams.dead_letters import write_late_letter
 from devicevault_cli.streams.group import Group
-from devicevault_cli.streams.settled import write_late_letter
 
 KEPT = (
     "classes", "lost_reasons", "lost_since", "lost_until", "devices", "devices_affected", "timeline_span_s", "timeline",

@@ -11,11 +11,10 @@ from typing import NamedTuple
 from devicevault_cli.errors import MissingGroup
 from devicevault_cli.operations.rate_limit import RateLimiter
 from devicevault_cli.operations.verify.classes import ClassifiedEntry, Classifier
+from devicevault_cli.paging import read_ahead
 from devicevault_cli.streams.group import Group
 from devicevault_cli.streams.model import LAST, ZERO, EntryId, PendingEntry
-from devicevault_cli.streams.prefetch import read_ahead
-
-PAGE = 1000
+from devicevault_cli.streams.stream import ENTRIES_PER_READ
 
 
 @dataclass(frozen=True, slots=True)
@@ -41,8 +40,8 @@ def scan(classifier: Classifier, scope: Scope, sleep: Callable[[float], None] = 
     group = classifier.group
     end = min(scope.end, classifier.stream.last_generated_id)
     pending = _PendingList(group, scope.start, end)
-    limiter = RateLimiter(scope.rate)
-    with closing(read_ahead(group.stream.pages(scope.start, end, PAGE))) as pages:
+    limiter = RateLimiter(scope.rate) if scope.rate else None
+    with closing(read_ahead(group.stream.pages(scope.start, end, ENTRIES_PER_READ))) as pages:
         for entries in pages:
             for before in pending.below(entries[0].id):
                 yield Page([], _still_gone(group, before))
@@ -50,7 +49,7 @@ def scan(classifier: Classifier, scope: Scope, sleep: Callable[[float], None] = 
             there = {entry.id for entry in entries}
             missing = [held for key, held in within.items() if key not in there]
             yield Page(classifier.page(entries, within), _still_gone(group, missing))
-            if scope.rate:
+            if limiter:
                 sleep(limiter.after(len(entries)))
     for behind in pending.below(end.next()):
         yield Page([], _still_gone(group, behind))
@@ -60,7 +59,7 @@ class _PendingList:
     """The pending entries of a range, taken in id order."""
 
     def __init__(self, group: Group, start: EntryId, end: EntryId) -> None:
-        self._pages = group.pending_pages(start, end, PAGE)
+        self._pages = group.pending_pages(start, end, ENTRIES_PER_READ)
         self._page: list[PendingEntry] = []
 
     def below(self, key: EntryId) -> Iterator[list[PendingEntry]]:

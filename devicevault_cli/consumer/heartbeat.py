@@ -1,0 +1,70 @@
+"""The heartbeat: keeps entries in hand from being claimed, and the consumer visibly alive, while its loop moves."""
+
+from __future__ import annotations
+
+import logging
+import time
+from threading import Event, Thread
+
+from devicevault_cli.consumer.in_hand import InHand
+from devicevault_cli.consumer.progress import ConsumerProgress
+from devicevault_cli.errors import DvctlError
+from devicevault_cli.streams.connect import separate
+from devicevault_cli.streams.consumer import GroupConsumer
+from devicevault_cli.streams.group import Group
+from devicevault_cli.streams.stream import Stream
+
+log = logging.getLogger("dvctl.consume")
+
+SHOW_LIFE_S = 4.0
+"""How long after the loop's last read: each read of the loop shows life too."""
+LONGEST_PAUSE_S, SHORTEST_PAUSE_S = 1.0, 0.1
+SOCKET_TIMEOUT_S = 2.0
+
+
+class Heartbeat:
+    """A thread with its own connection, at work within the `with` block.
+
+    It renews the idle time of the entries in hand every third of `claim_idle_s`, and that of the consumer when the loop
+    has not read for SHOW_LIFE_S. It does neither once the loop stands still (`progress.alive`): then other consumers
+    are to take over what this one holds.
+    """
+
+    def __init__(
+        self, consumer: GroupConsumer, in_hand: InHand, progress: ConsumerProgress, claim_idle_s: float
+    ) -> None:
+        self._in_hand = in_hand
+        self._progress = progress
+        self._renew_every_s = claim_idle_s / 3
+        self._pause_s = max(SHORTEST_PAUSE_S, min(LONGEST_PAUSE_S, self._renew_every_s))
+        self._renewed = self._shown = time.monotonic()
+        self._left = Event()
+        self._client = separate(consumer.stream.client, SOCKET_TIMEOUT_S)
+        stream = Stream(self._client, consumer.stream.key)
+        self._consumer = GroupConsumer(Group(stream, consumer.group.name), consumer.consumer)
+        self._thread = Thread(target=self._run, name="heartbeat", daemon=True)
+
+    def __enter__(self) -> None:
+        self._thread.start()
+
+    def __exit__(self, *raised: object) -> None:
+        # Ended before the consumer is deleted: a late sign of life would create it anew.
+        self._left.set()
+        self._thread.join(SOCKET_TIMEOUT_S + LONGEST_PAUSE_S)
+        self._client.connection_pool.disconnect()
+
+    def _run(self) -> None:
+        while not self._left.wait(self._pause_s):
+            if self._progress.alive:
+                try:
+                    self._beat(time.monotonic())
+                except DvctlError as error:
+                    log.debug("no heartbeat: %s", error)
+
+    def _beat(self, now: float) -> None:
+        if now - self._renewed > self._renew_every_s and (counts := self._in_hand.counts()):
+            self._renewed = now
+            self._consumer.renew(dict.fromkeys(counts))
+        if now - max(self._shown, self._progress.last_read) > SHOW_LIFE_S:
+            self._shown = now
+            self._consumer.show_life()

@@ -1,0 +1,29 @@
+"""How to consume: what the options of `dvctl consume` say."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Literal, TypeAlias
+
+OnReject: TypeAlias = Literal["dead-letter", "drop"]
+OnMissingGroup: TypeAlias = Literal["create", "fail"]
+
+
+@dataclass(frozen=True, slots=True)
+class ConsumeOptions:
+    """`max_wait_s` and `max_messages` None: no limit. `rate`: messages a second; None: no limit.
+
+    `max_deliveries`: process an entry alone after so many; 0: never. `max_rejected_batches`: after so many whole
+    batches that the database rejects, hold the next instead of giving up messages; 0: never.
+    """
+
+    drain: bool = False
+    max_wait_s: float | None = None
+    max_messages: int | None = None
+    batch_size: int = 1000
+    claim_idle_s: float = 60.0
+    max_deliveries: int = 10
+    max_rejected_batches: int = 3
+    on_reject: OnReject = "dead-letter"
+    on_missing_group: OnMissingGroup = "create"
+    rate: float | None = None
