@@ -26,11 +26,6 @@ def seeded(redis_url: str, sqlite_url: str) -> Iterator[Seeded]:
         yield seed(Stream(client, "device:results"), repository)
 
 
-@pytest.fixture
-def at(cli: Cli, redis_url: str, sqlite_url: str) -> Cli:
-    return cli.at(redis_url, sqlite_url)
-
-
 def test_findings_end_with_3_in_every_format(seeded: Seeded, at: Cli) -> None:
     answer = at("verify", "-o", "json")
     assert answer.code == 3

@@ -39,12 +39,18 @@ def outcomes(repository: Repository, *records: Record) -> list[str]:
     return [each.outcome for each in repository.save(records)]
 
 
+def lock_name(repository: Repository) -> str:
+    dialect: Any = repository._dialect
+    name: str = dialect.lock_name
+    return name
+
+
 def test_a_lock_that_somebody_keeps(
     repository: Repository, mariadb_server: MariaDbServer, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(mysql, "LOCK_S", 1)
     with closing(mariadb_server.connect()) as other, other.cursor() as cursor:
-        cursor.execute("SELECT GET_LOCK(%s, 0)", [repository._dialect.lock_name])
+        cursor.execute("SELECT GET_LOCK(%s, 0)", [lock_name(repository)])
         with pytest.raises(Unavailable, match="another dvctl held the lock"):
             repository.save([result("a")])
     assert outcomes(repository, result("a")) == ["inserted"]
@@ -57,7 +63,7 @@ def test_a_client_that_is_frozen_with_the_lock_in_hand_loses_it(
     monkeypatch.setattr(mysql, "LOCK_S", 1)
     monkeypatch.setattr(mysql, "FROZEN_S", 2)
     with closing(mariadb_server.connect()) as frozen, frozen.cursor() as cursor:
-        cursor.execute("SELECT GET_LOCK(%s, 0)", [repository._dialect.lock_name])
+        cursor.execute("SELECT GET_LOCK(%s, 0)", [lock_name(repository)])
         cursor.execute("START TRANSACTION")
         said: list[str] = []
 
@@ -77,7 +83,7 @@ def test_a_client_that_is_frozen_with_the_lock_in_hand_loses_it(
 def test_the_lock_is_given_back_after_a_save_and_after_a_failure(
     repository: Repository, mariadb_server: MariaDbServer, mariadb_url: str
 ) -> None:
-    free = f"SELECT IS_FREE_LOCK('{repository._dialect.lock_name}')"
+    free = f"SELECT IS_FREE_LOCK('{lock_name(repository)}')"
     repository.save([result("a")])
     assert mariadb_server.execute(free) == [(1,)]
     execute(mariadb_url, "ALTER TABLE devices_devicebackupresult ADD CHECK (status <> 'bad')")

@@ -308,9 +308,9 @@ def test_an_index_that_comes_and_goes_while_we_run(repository: Repository, execu
     name = RESULTS.index_name
     execute(f"CREATE UNIQUE INDEX {name} ON devices_devicebackupresult (task_identifier) WHERE task_identifier <> ''")
     assert outcomes(repository, result("a"), result("a")) == ["inserted", "duplicate"]
-    assert not repository.unique_index
+    assert [repository.unique_index] == [False]
     repository.check()
-    assert repository.unique_index
+    assert [repository.unique_index] == [True]
     execute(f"DROP INDEX {name}")
     with pytest.raises(Unavailable):
         repository.save([result("b")])

@@ -41,12 +41,6 @@ RUNS = 100
 
 
 @pytest.fixture
-def stream(redis_url: str, stream_key: str) -> Iterator[Stream]:
-    with closing(connect(redis_url)) as client:
-        yield Stream(client, stream_key)
-
-
-@pytest.fixture
 def repository(database_url: str) -> Iterator[Repository]:
     with closing(open_repository(database_url, tables.RESULTS)) as opened:
         yield opened
@@ -213,7 +207,7 @@ def consume_as_devicevault(group: Group, url: str) -> None:
         try:
             with psycopg.connect(url) as connection:
                 values = [entry.fields.get(name, b"").decode() for name in NAMES]
-                connection.execute(INSERT, values)  # type: ignore[arg-type]
+                connection.execute(INSERT, values)
         except psycopg.Error:
             pass
         group.acknowledge([entry.id])

@@ -23,7 +23,7 @@ from devicevault_cli.repository.dialects.postgresql import statements as postgre
 from devicevault_cli.repository.tables import RESULTS
 from tests.faults.conftest import APP
 from tests.support.allowance import wait_for_end
-from tests.support.daemon import Daemon, consuming
+from tests.support.daemon import Daemon, at_work, consuming
 from tests.support.messages import Message, good, mixed, publish
 from tests.support.oracle import TABLE, held
 from tests.support.postgres_server import PostgresServer
@@ -37,18 +37,15 @@ LOCK = postgres_sql.lock_key(RESULTS)
 
 
 @pytest.fixture(autouse=True)
-def _short_waits(monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture) -> None:
+def _short_waits(monkeypatch: pytest.MonkeyPatch) -> None:
     """Ten seconds for a lock are right for an operator and long for a test; a deadlock is found after one."""
-    caplog.set_level(logging.DEBUG, "dvctl.consume")
     monkeypatch.setattr(postgres_sql, "LOCK_MS", 2_000)
 
 
 @pytest.fixture
 def daemon(redis_url: str, database: str) -> Iterator[Daemon]:
     """A consumer at work, which has worked off a first backlog."""
-    with consuming(redis_url, database) as running:
-        running.publish(mixed(40))
-        running.wait_settled()
+    with at_work(redis_url, database) as running:
         yield running
 
 

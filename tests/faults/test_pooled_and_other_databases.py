@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import logging
 from collections.abc import Iterator
 from contextlib import closing
 
@@ -14,7 +13,7 @@ from devicevault_cli.repository.dialects.postgresql import connection as postgre
 from devicevault_cli.repository.dialects.postgresql import pipeline
 from devicevault_cli.repository.dialects.postgresql.connection import LimitedConnection
 from tests.support import servers
-from tests.support.daemon import Daemon, consuming
+from tests.support.daemon import Daemon, at_work, consuming
 from tests.support.mariadb_server import MariaDbServer
 from tests.support.messages import Message, good, mixed, publish
 from tests.support.oracle import TABLE, assert_everything, held
@@ -26,11 +25,6 @@ from tests.support.server import wait_until
 from tests.support.sqlite_database import locked
 
 pytestmark = [pytest.mark.faults]
-
-
-@pytest.fixture(autouse=True)
-def _whole_log(caplog: pytest.LogCaptureFixture) -> None:
-    caplog.set_level(logging.DEBUG, "dvctl.consume")
 
 
 @pytest.fixture
@@ -92,9 +86,7 @@ def test_sqlite_with_another_writer(
 @pytest.fixture
 def on_mariadb(redis_url: str, mariadb_url: str) -> Iterator[Daemon]:
     """A consumer at work there."""
-    with consuming(redis_url, mariadb_url) as running:
-        running.publish(mixed(40))
-        running.wait_settled()
+    with at_work(redis_url, mariadb_url) as running:
         yield running
 
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
 from typing import Any
 
 import pytest
@@ -22,22 +21,15 @@ from devicevault_cli.streams.group import Group
 from devicevault_cli.streams.model import EntryId
 from tests.support.consuming import drain
 from tests.support.records import execute_through
-from tests.support.recovering import apply, dump, group_on, message, table_at
+from tests.support.recovering import apply, dump, message
 
 NEW_DEVICE = "INSERT INTO devices_device (id, name, ip_address, enabled) VALUES (99, 'new', '192.0.2.9', 1)"
 
 
 @pytest.fixture
-def group(each_redis_url: str) -> Iterator[Group]:
-    with group_on(each_redis_url) as group:
-        group.create()
-        yield group
-
-
-@pytest.fixture
-def table(sqlite_url: str) -> Iterator[Repository]:
-    with table_at(sqlite_url) as table:
-        yield table
+def redis_url(each_redis_url: str) -> str:
+    """Every test here runs on each version of Redis."""
+    return each_redis_url
 
 
 def dead(group: Group, table: Repository, *messages: dict[bytes, bytes]) -> list[EntryId]:
@@ -51,11 +43,11 @@ def letters(group: Group) -> dict[EntryId, DeadLetter]:
 
 
 def retry(
-    group: Group, table: Repository, *repairs: str, chosen: LetterFilter | None = None, **how: bool
+    group: Group, table: Repository, *repairs: str, chosen: LetterFilter | None = None, dry_run: bool = False
 ) -> dict[str, Any]:
     of = DeadLetters(group.stream, group.name)
     fixes = parse_repairs(list(repairs))
-    return apply(lambda: plan_retry(of, chosen or LetterFilter(), RESULTS, table, fixes), **how)
+    return apply(lambda: plan_retry(of, chosen or LetterFilter(), RESULTS, table, fixes), dry_run=dry_run)
 
 
 def test_list_show_and_stats_count_by_reason(group: Group, table: Repository) -> None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import struct
 from collections import defaultdict
 from datetime import UTC, datetime
+from typing import Any
 
 import pytest
 from hypothesis import given
@@ -20,12 +21,12 @@ from devicevault_cli.errors import (
     Unavailable,
 )
 from devicevault_cli.paging import paged
-from devicevault_cli.records import LATEST, identity
+from devicevault_cli.records import LATEST, Identity, identity
 from devicevault_cli.repository import errors as codes
 from devicevault_cli.repository.batches import split_distinct
 from devicevault_cli.repository.dialects.postgresql.arrays import EPOCH, Array, instants, integers, texts
 from devicevault_cli.repository.schema import to_micros, to_text
-from devicevault_cli.repository.tables import RESULTS, STORAGE
+from devicevault_cli.repository.tables import RESULTS, STORAGE, TableSpec
 from devicevault_cli.repository.url import parse_url
 from tests.support.records import result
 
@@ -37,7 +38,7 @@ _records = st.lists(
 
 
 @given(_records, st.booleans())
-def test_parts_keep_repeats_apart_and_in_order(records: list, by_identifier: bool) -> None:
+def test_parts_keep_repeats_apart_and_in_order(records: list[Any], by_identifier: bool) -> None:
     planned = split_distinct(records, by_identifier=by_identifier)
     assert sorted(position for part in planned for position in part.positions) == list(range(len(records)))
     seen = defaultdict(list)
@@ -154,7 +155,7 @@ def test_a_url_that_cannot_be_read_is_not_repeated(url: str) -> None:
 
 @pytest.mark.parametrize("spec", [RESULTS, STORAGE])
 @pytest.mark.parametrize("which", ["key", (7, "task", 5, "failure", "[]")])
-def test_a_probe_has_the_identity(spec, which) -> None:
+def test_a_probe_has_the_identity(spec: TableSpec, which: Identity) -> None:
     assert identity(spec.probe(which)) == which
 
 

@@ -239,9 +239,12 @@ def test_what_moves_during_the_scan_is_not_called_lost(
         move(seeded)
     else:
         look_again = Classifier._delivered_now
-        monkeypatch.setattr(
-            Classifier, "_delivered_now", lambda judge, ids: (move(seeded), look_again(classifier, ids))[1]
-        )
+
+        def after_the_move(classifier: Classifier, ids: list[EntryId]) -> Any:
+            move(seeded)
+            return look_again(classifier, ids)
+
+        monkeypatch.setattr(Classifier, "_delivered_now", after_the_move)
     assert {entry.entry_class for entry in classifier.page(entries, ())}.isdisjoint(("lost", "lost_invalid"))
 
 

@@ -45,7 +45,8 @@ def seeded(sqlite_url: str) -> Iterator[Seeded]:
 
 def found(seeded: Seeded) -> dict[str, Any]:
     answer = verify(seeded.group, seeded.pipeline, seeded.repository, deep=True).to_dict()
-    return answer["classes"] | answer["rows"] | {"gone": answer["pending_gone"], "reasons": answer["lost_reasons"]}
+    rest = {"gone": answer["pending_gone"], "reasons": answer["lost_reasons"]}
+    return {**answer["classes"], **answer["rows"], **rest}
 
 
 def wanted(seeded: Seeded) -> dict[str, Any]:
