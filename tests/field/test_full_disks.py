@@ -162,7 +162,7 @@ def test_a_full_disk_under_the_answer_is_one_line(dvctl: Dvctl, redis_server: Re
         assert done.stderr.count(CANNOT) == 1, (words, done.stderr)
     for words in ("--version", "--help", "completion bash"):
         with FULL.open("w") as stdout:
-            assert run(dvctl, *words.split(), stdout=stdout).stderr == CANNOT
+            assert run(dvctl, *words.split(), stdout=stdout).stderr == f"{CANNOT}hint: make room, or write elsewhere\n"
     assert dvctl.json("status")["table"]["rows"] == 21, "what was to be done was done"
 
 
