@@ -10,7 +10,7 @@ PYTEST_ARGS ?=
 WORKERS ?= 3
 
 .DEFAULT_GOAL := help
-.PHONY: help setup demo test lint unit generate bench million chaos fuzz audit lock clean
+.PHONY: help setup demo test lint unit coverage generate bench million chaos fuzz audit lock clean
 
 help: ## show this list
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-10s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -28,14 +28,22 @@ demo: setup ## the story in half a minute, without any server: dvctl demo
 
 test: lint unit ## everything that must pass: lint, types, import rules, generated files, all tests
 
-lint: setup ## ruff, mypy --strict, import-linter
+lint: setup ## ruff, codespell, mypy --strict, import-linter
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
+	$(BIN)/codespell
 	$(BIN)/mypy
 	$(BIN)/lint-imports
 
 unit: setup ## pytest, on private servers, in WORKERS=3 processes (many tests wait); choose with PYTEST_ARGS='tests/unit -k name'
 	$(BIN)/python -m pytest -n $(WORKERS) --dist worksteal $(PYTEST_ARGS)
+
+coverage: setup ## all tests with branch coverage of the package, processes included; fails under the threshold of pyproject.toml
+	$(BIN)/coverage erase
+	$(BIN)/coverage run -m pytest -n $(WORKERS) --dist worksteal $(PYTEST_ARGS)
+	$(BIN)/coverage combine --quiet
+	$(BIN)/coverage html --quiet
+	$(BIN)/coverage report
 
 generate: setup ## write docs/cli.md and the completions from the app
 	$(BIN)/python -m tools.generate
@@ -67,4 +75,4 @@ lock: ## write requirements/constraints.txt anew with the newest versions that p
 	rm -rf $(VENV)/lock
 
 clean: ## remove .venv and every cache
-	rm -rf $(VENV) .mypy_cache .ruff_cache .pytest_cache .hypothesis .import_linter_cache build dist *.egg-info
+	rm -rf $(VENV) .mypy_cache .ruff_cache .pytest_cache .hypothesis .coverage* .import_linter_cache build dist *.egg-info

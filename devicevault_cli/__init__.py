@@ -1,3 +1,3 @@
 """dvctl: operations toolkit for DeviceVault's Redis-stream-to-SQL pipelines."""
 
-__version__ = "0.1.0"
+__version__ = "1.0.0"

@@ -6,16 +6,22 @@ import os
 import signal
 import threading
 from collections.abc import Callable, Iterator
+from contextlib import closing
 from pathlib import Path
 from typing import Any
 
 import pytest
 
+from devicevault_cli.repository.repository import Repository
+from devicevault_cli.streams.connect import connect
+from devicevault_cli.streams.group import Group
+from devicevault_cli.streams.stream import Stream
 from tests.support import servers
 from tests.support.certificates import write_certificates
 from tests.support.mariadb_server import MariaDbServer, mariadb_kind
 from tests.support.postgres_server import PostgresServer
 from tests.support.process import Dvctl
+from tests.support.recovering import GROUP, table_at
 from tests.support.redis_server import ExternalRedis, RedisServer
 from tests.support.sqlite_database import SqliteFiles
 
@@ -232,6 +238,31 @@ def _dropped_afterwards(server: PostgresServer | MariaDbServer | SqliteFiles, *,
     url = server.database(empty=empty)
     yield url
     server.drop(url)
+
+
+# --- the two libraries, opened ---------------------------------------------------------------------------------------
+
+
+@pytest.fixture
+def stream(redis_url: str, stream_key: str) -> Iterator[Stream]:
+    """DeviceVault's stream on an empty Redis; it does not exist yet."""
+    with closing(connect(redis_url)) as client:
+        yield Stream(client, stream_key)
+
+
+@pytest.fixture
+def group(stream: Stream) -> Group:
+    """DeviceVault's group, which has read nothing."""
+    group = Group(stream, GROUP)
+    group.create()
+    return group
+
+
+@pytest.fixture
+def table(sqlite_url: str) -> Iterator[Repository]:
+    """The table of results in an SQLite file: no rows, fifty devices."""
+    with table_at(sqlite_url) as table:
+        yield table
 
 
 # --- the installed command -------------------------------------------------------------------------------------------

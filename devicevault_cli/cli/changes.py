@@ -9,6 +9,7 @@ from devicevault_cli.cli.context import Runtime
 from devicevault_cli.errors import NothingSucceeded, StalePlan
 
 if TYPE_CHECKING:
+    from devicevault_cli.operations.answer import ChangeAnswer
     from devicevault_cli.operations.changes.change import A, Change
     from devicevault_cli.repository.repository import Repository
 
@@ -29,10 +30,20 @@ def change(
     StalePlan, NothingMatched, NothingSucceeded and what the operation raises.
     """
     planned, done = carried_out(run, make, question)
+    nothing = planned.named.nothing
+    _print(run, done, ids, quiet=nothing and run.printer.output == "table")
+    if nothing:
+        raise planned.named.error()
+    check_success(planned, done, hint)
+
+
+def _print(
+    run: Runtime, done: ChangeAnswer, ids: Callable[[Any], Iterable[object]] | None, *, quiet: bool = False
+) -> None:
+    """Print the answer, unless `quiet`, and the command that undoes the change."""
     answer = done.to_dict()
-    undo = answer.get("undo")
     try:
-        if not (planned.named.nothing and run.printer.output == "table"):
+        if not quiet:
             run.printer.answer(answer, ids=ids, lines=_lines)
         run.terminal.stdout.flush()
     except BrokenPipeError:
@@ -42,11 +53,8 @@ def change(
             run.printer.warn("the change was made, only the answer could not be written")
         raise
     finally:
-        if undo:
+        if undo := answer.get("undo"):
             run.printer.hint(f"to undo this: {undo}")
-    if planned.named.nothing:
-        raise planned.named.error()
-    check_success(planned, done, hint)
 
 
 def carried_out(run: Runtime, make: Callable[[], Change[A]], question: str) -> tuple[Change[A], A]:
@@ -54,7 +62,6 @@ def carried_out(run: Runtime, make: Callable[[], Change[A]], question: str) -> t
 
     Raises StalePlan, after showing the new plan, where the state changed while the operator was thinking.
     """
-
     from devicevault_cli.operations.changes import journal
     from devicevault_cli.operations.changes.change import answer_without_applying, carry_out
     from devicevault_cli.operations.changes.interruption import interruptible

@@ -78,7 +78,7 @@ class Runtime:
     @cached_property
     def repository(self) -> Repository:
         """The table of the pipeline."""
-        from devicevault_cli.repository.repository import open_repository
+        from devicevault_cli.repository import open_repository
         from devicevault_cli.repository.tables import TABLES
 
         repository = open_repository(self.settings.database_url, TABLES[self.pipeline.table])

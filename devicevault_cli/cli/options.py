@@ -24,6 +24,12 @@ CLAIM_IDLE_MS = 60_000
 
 # --- what to select ------------------------------------------------------------------------------------------------
 
+EntryIds: TypeAlias = Annotated[
+    list[EntryId] | None,
+    typer.Argument(
+        help="Only these entries.", metavar="ID...", parser=parsed(EntryId.parse), autocompletion=complete.ids
+    ),
+]
 IdsFrom: TypeAlias = Annotated[
     str | None, typer.Option("--ids", help="Read ids from FILE, one a line; - is stdin.", metavar="FILE|-")
 ]

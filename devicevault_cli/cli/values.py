@@ -1,4 +1,4 @@
-"""Parsers of option values: text from a command line in, a value out, refused in one sentence."""
+"""Options by the kind of their value, and the parsers: text from a command line in, a value out."""
 
 from __future__ import annotations
 
@@ -10,10 +10,11 @@ from typing import Any
 import typer
 
 from devicevault_cli.errors import Usage
+from devicevault_cli.times import parse_duration
 
 
-def parsed(read: Callable[[str], Any], least: float | None = None) -> Callable[[Any], Any]:
-    """A `parser=` for typer.Option around `read`, which raises Usage or ValueError; `least` is for numbers.
+def parsed(read: Callable[[str], Any], least: float | None = None, unit: str = "") -> Callable[[Any], Any]:
+    """A `parser=` for typer.Option around `read`, which raises Usage or ValueError. `least` in `unit` is for numbers.
 
     A value that is no text is a default, and is passed through.
     """
@@ -28,7 +29,7 @@ def parsed(read: Callable[[str], Any], least: float | None = None) -> Callable[[
         except ValueError:
             raise typer.BadParameter(f"{value[:60]!r} is not {_EXPECTED.get(read, 'usable')}") from None
         if least is not None and result < least:
-            raise typer.BadParameter(f"{value[:60]} is less than {least:g}")
+            raise typer.BadParameter(f"{value[:60]} is less than {least:g}{unit}")
         return result
 
     return parse
@@ -62,3 +63,13 @@ def parse_name(text: str) -> str:
     if problem := name_problem(text):
         raise Usage(f"the name {problem}")
     return text
+
+
+def duration(*names: str, text: str, **more: Any) -> Any:
+    """An option for a duration, in milliseconds."""
+    return typer.Option(*names, help=text, metavar="DURATION", parser=parsed(parse_duration), **more)
+
+
+def whole_number(*names: str, text: str, least: int, **more: Any) -> Any:
+    """An option for a whole number of at least `least`."""
+    return typer.Option(*names, help=text, metavar="N", parser=parsed(whole, least), **more)

@@ -15,7 +15,7 @@ from devicevault_cli.consumer.stream_watch import StreamWatch
 from devicevault_cli.errors import MemoryFull, MissingGroup, Refused, WrongType
 from devicevault_cli.operations.save import Outcome, conflicting, rejection
 from devicevault_cli.records import Record
-from devicevault_cli.repository.repository import INSERTED, Saved
+from devicevault_cli.repository.model import INSERTED, Saved
 from devicevault_cli.streams.consumer import GroupConsumer
 from devicevault_cli.streams.model import EntryId
 

@@ -6,19 +6,22 @@ import logging
 from collections import deque
 from collections.abc import Sequence
 from datetime import UTC, datetime
-from typing import NamedTuple
+from typing import TYPE_CHECKING, NamedTuple
 
 from devicevault_cli.consumer.options import ConsumeOptions
 from devicevault_cli.errors import DvctlError, TableAtFault
 from devicevault_cli.messages import Rejected
 from devicevault_cli.operations.save import DATABASE_REJECTED, Outcome
-from devicevault_cli.repository.repository import INSERTED, Repository
+from devicevault_cli.repository.model import INSERTED
 from devicevault_cli.streams import keys
 from devicevault_cli.streams.dead_letters import DeadLetter, read_letter
 from devicevault_cli.streams.group import Group
 from devicevault_cli.streams.model import EntryId
 from devicevault_cli.streams.stream import Stream
 from devicevault_cli.times import now_ms
+
+if TYPE_CHECKING:
+    from devicevault_cli.repository.repository import Repository
 
 log = logging.getLogger("dvctl.consume")
 

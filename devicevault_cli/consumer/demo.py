@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from devicevault_cli.consumer.options import ConsumeOptions
 from devicevault_cli.consumer.shutdown import Stop
@@ -12,11 +12,13 @@ from devicevault_cli.operations.entries.pending import pending
 from devicevault_cli.operations.entries.publish import Message, sample_messages
 from devicevault_cli.operations.verify.verify import verify
 from devicevault_cli.pipelines import RESULTS
-from devicevault_cli.repository.repository import Repository
 from devicevault_cli.streams.consumer import GroupConsumer
 from devicevault_cli.streams.dead_letters import DeadLetters
 from devicevault_cli.streams.group import Group
 from devicevault_cli.streams.stream import Stream
+
+if TYPE_CHECKING:
+    from devicevault_cli.repository.repository import Repository
 
 DEVICES = 5
 GOOD = 200

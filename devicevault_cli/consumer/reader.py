@@ -7,15 +7,18 @@ import time
 from collections import deque
 from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
+from typing import TYPE_CHECKING
 
 from devicevault_cli.consumer.batch import Batch, Quarantined, decode, joined
 from devicevault_cli.consumer.in_hand import InHand
 from devicevault_cli.consumer.options import ConsumeOptions
 from devicevault_cli.errors import MissingGroup, WrongType
 from devicevault_cli.messages import Decoder
-from devicevault_cli.repository.repository import Repository
 from devicevault_cli.streams.consumer import GroupConsumer
 from devicevault_cli.streams.model import ZERO, Entry, EntryId, PendingEntry
+
+if TYPE_CHECKING:
+    from devicevault_cli.repository.repository import Repository
 
 log = logging.getLogger("dvctl.consume")
 

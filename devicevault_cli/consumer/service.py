@@ -5,7 +5,7 @@ from __future__ import annotations
 import gc
 import logging
 from contextlib import closing, nullcontext
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from devicevault_cli.consumer.options import ConsumeOptions
 from devicevault_cli.consumer.progress import ConsumerProgress
@@ -14,10 +14,12 @@ from devicevault_cli.consumer.worker import Worker
 from devicevault_cli.errors import MissingGroup, TableAtFault, Unavailable, WrongType
 from devicevault_cli.operations.groups.consumer_name import Lock, lock_name, lowest_free
 from devicevault_cli.pipelines import Pipeline
-from devicevault_cli.repository.repository import Repository
 from devicevault_cli.streams.clients import name_consumer
 from devicevault_cli.streams.consumer import GroupConsumer
 from devicevault_cli.streams.group import Group
+
+if TYPE_CHECKING:
+    from devicevault_cli.repository.repository import Repository
 
 log = logging.getLogger("dvctl.consume")
 

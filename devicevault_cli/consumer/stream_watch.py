@@ -5,18 +5,21 @@ from __future__ import annotations
 import logging
 import time
 from dataclasses import replace
+from typing import TYPE_CHECKING
 
 from devicevault_cli.consumer.counters import Counters
 from devicevault_cli.consumer.in_hand import InHand
 from devicevault_cli.errors import DvctlError, MemoryFull, Refused, WrongType
 from devicevault_cli.operations.monitoring.continuity import RESTARTS, Change, compare
 from devicevault_cli.operations.monitoring.incidents import Incident, incident_of, open_ones, read, record, table_ahead
-from devicevault_cli.repository.repository import Repository
 from devicevault_cli.streams import marker
 from devicevault_cli.streams.group import Group
 from devicevault_cli.streams.marker import Look, Seen
 from devicevault_cli.streams.model import ZERO
 from devicevault_cli.times import now_ms
+
+if TYPE_CHECKING:
+    from devicevault_cli.repository.repository import Repository
 
 log = logging.getLogger("dvctl.consume")
 

@@ -7,7 +7,7 @@ from collections.abc import Callable
 
 from devicevault_cli.consumer.counters import Counters
 from devicevault_cli.consumer.shutdown import Stop, Stopped
-from devicevault_cli.repository.repository import Save
+from devicevault_cli.repository.model import PendingSave
 
 STEP_S = 1.0
 SAVE_STEP_S = 0.5
@@ -29,7 +29,7 @@ class Waiting:
         """Whether the run has lasted as long as it may."""
         return self._max_wait_s is not None and self._counters.elapsed_s > self._max_wait_s
 
-    def for_save(self, save: Save) -> None:
+    def for_save(self, save: PendingSave) -> None:
         """Wait for the end of a transaction. Raises Stopped if it is time to end and the database takes too long."""
         while not save.wait(SAVE_STEP_S):
             self._meanwhile()

@@ -5,7 +5,7 @@ from __future__ import annotations
 import logging
 import time
 from contextlib import suppress
-from typing import Literal, TypeAlias
+from typing import TYPE_CHECKING, Literal, TypeAlias
 
 from devicevault_cli.consumer.acknowledge import Acknowledger
 from devicevault_cli.consumer.batch import Batch, Quarantined, RejectedEntry
@@ -33,8 +33,10 @@ from devicevault_cli.errors import (
 from devicevault_cli.messages import Rejected
 from devicevault_cli.operations.rate_limit import RateLimiter
 from devicevault_cli.pipelines import Pipeline
-from devicevault_cli.repository.repository import Repository
 from devicevault_cli.streams.consumer import GroupConsumer
+
+if TYPE_CHECKING:
+    from devicevault_cli.repository.repository import Repository
 
 log = logging.getLogger("dvctl.consume")
 

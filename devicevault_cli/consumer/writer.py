@@ -7,6 +7,7 @@ import time
 from collections.abc import Sequence
 from dataclasses import dataclass
 from itertools import cycle, islice
+from typing import TYPE_CHECKING
 
 from devicevault_cli.consumer.batch import Batch
 from devicevault_cli.consumer.breaker import Breaker
@@ -15,7 +16,10 @@ from devicevault_cli.consumer.waiting import Waiting
 from devicevault_cli.errors import BadConfig, LocksExhausted, RecordRejected, Refused, Unavailable
 from devicevault_cli.operations.save import Bisection, Outcome
 from devicevault_cli.records import Record
-from devicevault_cli.repository.repository import INSERTED, Repository, Save, Saved
+from devicevault_cli.repository.model import INSERTED, PendingSave, Saved
+
+if TYPE_CHECKING:
+    from devicevault_cli.repository.repository import Repository
 
 log = logging.getLogger("dvctl.consume")
 
@@ -29,7 +33,7 @@ class Submitted:
     """A batch and its transaction: None if there is nothing to save, or it could not be submitted. `at`: monotonic."""
 
     batch: Batch
-    save: Save | None
+    save: PendingSave | None
     at: float
 
 
@@ -41,7 +45,7 @@ class BatchWriter:
         self._retry = retry
         self._waiting = waiting
         self._breaker = breaker
-        self._last: Save | None = None
+        self._last: PendingSave | None = None
 
     def submit(self, batch: Batch) -> Submitted:
         """Give the records to the database, once the batch before is committed, and do not wait for them."""
@@ -122,6 +126,6 @@ class BatchWriter:
 
         return self._retry(attempt)
 
-    def _result(self, save: Save) -> list[Saved]:
+    def _result(self, save: PendingSave) -> list[Saved]:
         self._waiting.for_save(save)
         return save.result()

@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from typing import TypeAlias, TypeVar
+from typing import TYPE_CHECKING, TypeAlias, TypeVar
 
 from devicevault_cli.errors import LocksExhausted, RecordRejected
 from devicevault_cli.messages import Rejected
 from devicevault_cli.records import Record
-from devicevault_cli.repository.repository import Done, Existing, Repository, Save, Saved
+from devicevault_cli.repository.model import Existing, Saved
+
+if TYPE_CHECKING:
+    from devicevault_cli.repository.repository import Repository
 
 T = TypeVar("T")
 Outcome: TypeAlias = Saved | Rejected
@@ -112,7 +115,7 @@ def _send(repository: Repository, records: Sequence[Record]) -> Callable[[], lis
             return bisect()
 
     try:
-        save: Save = repository.submit(records) if records else Done([])
+        save = repository.submit(records)
     except (RecordRejected, LocksExhausted):
         return bisect
     return collect

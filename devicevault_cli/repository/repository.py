@@ -1,351 +1,314 @@
-"""The seam that operations see: save records, find rows by identity, count; one backend for each database behind it."""
+"""One table of one database: what operations ask of it, the same on every database."""
 
 from __future__ import annotations
 
-import os
-import socket
-from abc import abstractmethod
-from collections.abc import Callable, Iterable, Sequence
-from datetime import datetime
-from typing import Any, ClassVar, Literal, NamedTuple, Protocol, TypeAlias
+from collections.abc import Iterable, Iterator, Sequence
+from itertools import compress
+from typing import Any, Protocol
 
-from devicevault_cli.errors import DvctlError, RecordRejected
+from sqlalchemy import ColumnElement, Select, bindparam, delete, func, insert, inspect, select, update
+
+from devicevault_cli.errors import DvctlError, RecordRejected, TableAtFault
 from devicevault_cli.paging import ROWS_PER_STATEMENT, paged
-from devicevault_cli.records import INT4_MAX, Identity, Micros, Record
-from devicevault_cli.repository import repertoire
-from devicevault_cli.repository.faults import ProbedTable
-from devicevault_cli.repository.instants import to_micros
-from devicevault_cli.repository.sql import NAMED, UNNAMED, marks, text
-from devicevault_cli.repository.tables import DEVICES, TableSpec
-from devicevault_cli.repository.url import DatabaseUrl, parse_url
-
-Value: TypeAlias = str | int | datetime | bytes | None
-Row: TypeAlias = dict[str, str | int | None]
-"""A whole row by column, `id` included; times are Micros."""
-
-
-class Existing(NamedTuple):
-    """The row with a record's identity that was there; of several the one with the lowest id."""
-
-    id: int
-    device_id: int
-    status: str
+from devicevault_cli.records import Identity, Micros, Record
+from devicevault_cli.repository import probe, repertoire, schema
+from devicevault_cli.repository.dialects.base import Dialect
+from devicevault_cli.repository.faults import Fault
+from devicevault_cli.repository.model import (
+    CompletedSave,
+    Duplicate,
+    Existing,
+    IndexAnswer,
+    PendingSave,
+    Row,
+    Saved,
+)
 
 
-class Saved(NamedTuple):
-    """What became of a record; of a duplicate the row that was there."""
+class Writer(Protocol):
+    """A way to save records and to find their rows."""
 
-    outcome: Literal["inserted", "duplicate", "unknown-device"]
-    existing: Existing | None = None
+    def prepare(self, records: Sequence[Record]) -> None:
+        """See `Repository.prepare`."""
 
+    def submit(self, records: Sequence[Record]) -> PendingSave:
+        """See `Repository.submit`."""
 
-INSERTED = Saved("inserted")
-INDEX_HINT = "none is needed: without it a lock around each batch prevents duplicate rows"
-
-
-class Duplicate(NamedTuple):
-    """An identity that stands more than once, and the ids of its rows, lowest first."""
-
-    identity: Identity
-    ids: list[int]
+    def find(self, records: Sequence[Record]) -> list[list[Existing]]:
+        """See `Repository.find`."""
 
 
-class IndexAnswer(NamedTuple):
-    """Whether the unique index stands now because of this call, and the duplicates that forbid it."""
-
-    name: str
-    created: bool
-    duplicates: list[Duplicate]
-
-
-class Save(Protocol):
-    """A transaction under way."""
-
-    def wait(self, seconds: float) -> bool:
-        """True once `result()` will not block."""
-
-    def result(self) -> list[Saved]:
-        """One answer for each record, in their order, after COMMIT. Raises what went wrong; then nothing is saved."""
-
-
-class Done(NamedTuple):
-    """A Save that is over already."""
-
-    answers: list[Saved]
-
-    def wait(self, seconds: float) -> bool:
-        """There is nothing to wait for."""
-        return True
-
-    def result(self) -> list[Saved]:
-        """The answers."""
-        return self.answers
-
-
-class Repository(ProbedTable):
+class Repository:
     """One table of one database. Connects when first used, and anew after a failure; for one thread at a time.
 
     Every method raises Unavailable, Refused, BadConfig or SchemaMismatch; `submit` and `save` also RecordRejected.
     """
 
-    dialect: ClassVar[str]
+    def __init__(self, dialect: Dialect, writer: Writer) -> None:
+        self._dialect = dialect
+        self._writer = writer
+        self._table = dialect.table
+        self.url, self.spec, self.where = dialect.url, dialect.spec, dialect.where
 
-    def __init__(self, url: DatabaseUrl, spec: TableSpec) -> None:
-        self.url = url
-        self.spec = spec
-        self.where = url.shown
-        self.device_id_max = INT4_MAX
+    @property
+    def dialect(self) -> str:
+        """`postgresql`, `mysql` or `sqlite`."""
+        return self._dialect.name
+
+    @property
+    def device_id_max(self) -> int:
         """Maximum of the actual type of the `device_id` column; known after `check()`."""
-        self.unique_index = False
-        """A valid unique index on `task_identifier` exists; known after `check()`."""
-        self.equating_index = ""
+        return self._dialect.facts.device_id_max
+
+    @property
+    def unique_index(self) -> bool:
+        """Whether a valid unique index on `task_identifier` exists; known after `check()`."""
+        return self._dialect.facts.unique_index
+
+    @property
+    def equating_index(self) -> str:
         """A unique index that takes different identifiers for equal (by case, accents); known after `check()`."""
-        self._no_index = ""
-        self._repertoires: repertoire.Repertoires = {}
-        self.on_wait: Callable[[], None] = lambda: None
-        """Called about twice a second while `submit` waits for the batch before; what it raises ends the waiting."""
+        return self._dialect.facts.equating_index
 
-    @abstractmethod
-    def check(self, *, writing: bool = True) -> None:
-        """The database answers, has the tables and columns, and (`writing`) takes a row from us, which is undone."""
+    def close(self) -> None:
+        """Close the connection; a later call connects again."""
+        self._dialect.close()
 
-    @abstractmethod
-    def submit(self, records: Sequence[Record]) -> Save:
+    def interrupt(self) -> None:
+        """From another thread: end a call that waits for the server, which then raises Unavailable."""
+        self._dialect.interrupt()
+
+    # --- saving
+
+    def submit(self, records: Sequence[Record]) -> PendingSave:
         """Start one transaction that saves the records: all or, on an error, none.
 
         Per record: does the device exist, is there a row with its identity, else insert. On PostgreSQL this returns
         while the server works; elsewhere the work is done on return.
         """
+        if not records:
+            return CompletedSave([])
+        self._dialect.open()
+        if self._dialect.repertoires and not all(encodable := self._encodable(records)):
+            return self._save_encodable(records, encodable)
+        return self._writer.submit(records)
 
     def prepare(self, records: Sequence[Record]) -> None:
         """Do in advance what the next `submit` can do while the server still works on the batch before."""
+        self._writer.prepare(records)
 
     def save(self, records: Sequence[Record]) -> list[Saved]:
         """Submit and wait."""
         return self.submit(records).result()
 
-    @abstractmethod
     def find(self, records: Sequence[Record]) -> list[list[Existing]]:
         """For each record all rows with its identity, lowest id first. Changes nothing."""
-
-    @abstractmethod
-    def close(self) -> None:
-        """Give the connection back; a later call connects again."""
-
-    def interrupt(self) -> None:
-        """From another thread: end a call that waits for the server, which then raises Unavailable."""
-        number = self._socket()
-        if number is not None:
-            with socket.socket(fileno=os.dup(number)) as copied:
-                copied.shutdown(socket.SHUT_RDWR)
-
-    def _socket(self) -> int | None:
-        """The file number of the connection to a server."""
-        return None
-
-    def row_security(self) -> list[str]:
-        """What row-level security forbids, in sentences."""
-        return []
-
-    def _some_device(self, avoid: int) -> int | None:
-        ids = [row[0] for row in self._select(f"SELECT id FROM {DEVICES} ORDER BY id LIMIT 2")]
-        return next((each for each in ids if each != avoid), ids[0] if ids else None)
+        return self._writer.find(records)
 
     def encodable(self, records: Sequence[Record]) -> list[bool]:
         """For each record: whether the character set of the database has all of its text; else it is rejected."""
-        self._ready()
-        return repertoire.encodable(self._repertoires, self.spec, records)
+        self._dialect.open()
+        return self._encodable(records)
 
-    def _identifiable(self, records: Sequence[Record]) -> list[bool]:
-        """For each record: whether its identity can be in the table. One that cannot has no row."""
-        return repertoire.identifiable(self._repertoires, self.spec, records)
+    def _encodable(self, records: Sequence[Record]) -> list[bool]:
+        return repertoire.encodable(self._dialect.repertoires, self.spec, records)
+
+    def _save_encodable(self, records: Sequence[Record], encodable: Sequence[bool]) -> CompletedSave:
+        """Save a batch; a record that is not encodable is not sent. Raises RecordRejected if it would be inserted."""
+        unsent = [record for record, fits in zip(records, encodable, strict=True) if not fits]
+        known = self.known_devices(record.device_id for record in unsent)
+        answers: list[Saved] = []
+        for record, rows in zip(unsent, self.find(unsent), strict=True):
+            if record.device_id not in known:
+                answers.append(Saved("unknown-device"))
+            elif rows:
+                answers.append(Saved("duplicate", rows[0]))
+            else:
+                message = f"{self.where}: the character set lacks a character of the record"
+                raise RecordRejected(message, sqlstate=self._dialect.unencodable)
+        saved, explained = iter(self.save(list(compress(records, encodable)))), iter(answers)
+        return CompletedSave([next(saved if fits else explained) for fits in encodable])
+
+    # --- reading
 
     def known_devices(self, ids: Iterable[int]) -> set[int]:
         """Which of the device ids exist."""
-        known: set[int] = set()
-        for page in paged(sorted(set(ids))):
-            known.update(row[0] for row in self._select(f"SELECT id FROM {DEVICES} WHERE id IN ({marks(page)})", page))
-        return known
+        return self._dialect.known_devices(ids)
 
     def device_names(self, ids: Iterable[int]) -> dict[int, str]:
         """The names of those devices that exist."""
-        names: dict[int, str] = {}
-        for page in paged(sorted(set(ids))):
-            names.update(self._select(f"SELECT id, name FROM {DEVICES} WHERE id IN ({marks(page)})", page))
-        return names
+        names = select(schema.devices.c.id, schema.devices.c.name)
+        return {row.id: row.name for row in self._by_ids(names, schema.devices.c.id, ids)}
 
     def fetch(self, ids: Iterable[int]) -> dict[int, Row]:
         """Whole rows by their ids, in that order."""
-        names = ("id", *self.spec.columns)
-        rows: dict[int, Row] = {}
-        for page in paged(sorted(set(ids))):
-            sql = f"SELECT {', '.join(names)} FROM {self.spec.name} WHERE id IN ({marks(page)}) ORDER BY id"
-            for values in self._select(sql, page):
-                row = {name: self._plain(name, value) for name, value in zip(names, values, strict=True)}
-                rows[values[0]] = row
-        return rows
+        columns = [self._table.c[name] for name in ("id", *self.spec.columns)]
+        return {row.id: dict(row._mapping) for row in self._by_ids(select(*columns), self._table.c.id, ids)}
 
-    def _plain(self, column: str, value: Any) -> str | int | None:
-        if value is not None and self.spec.kind(column) == "time":
-            return to_micros(value)
-        plain: str | int | None = text(value) if isinstance(value, bytes) else value
-        return plain
+    def _by_ids(self, statement: Select[Any], key: ColumnElement[int], ids: Iterable[int]) -> Iterator[Any]:
+        statement = statement.where(key.in_(bindparam("ids", expanding=True))).order_by(key)
+        for page in paged(sorted(set(ids))):
+            with self._dialect.reading() as connection:
+                yield from connection.execute(statement, {"ids": page}).all()
+
+    def _scalar(self, statement: Select[Any]) -> Any:
+        with self._dialect.reading() as connection:
+            return connection.scalar(statement)
 
     def count(self) -> int:
         """How many rows the table has, exactly."""
-        return int(self._select(f"SELECT count(*) FROM {self.spec.name}")[0][0])
+        return int(self._scalar(select(func.count()).select_from(self._table)))
 
     def last_id(self) -> int:
         """The largest id; 0 in an empty table."""
-        return int(self._select(f"SELECT coalesce(max(id), 0) FROM {self.spec.name}")[0][0])
+        return int(self._scalar(select(func.coalesce(func.max(self._table.c.id), 0))))
 
     def ids_after(self, after: int, count: int = 10_000) -> list[int]:
         """The next ids above one, in order."""
-        sql = f"SELECT id FROM {self.spec.name} WHERE id > %s ORDER BY id LIMIT {count:d}"
-        return [row[0] for row in self._select(sql, [after])]
+        key = self._table.c.id
+        with self._dialect.reading() as connection:
+            return list(connection.scalars(select(key).where(key > after).order_by(key).limit(count)))
 
     def latest_timestamp(self) -> Micros | None:
         """The latest `timestamp` of the rows inserted last: without an index, its maximum would read every row."""
-        newest = f"SELECT timestamp FROM {self.spec.name} ORDER BY id DESC LIMIT {ROWS_PER_STATEMENT}"
-        latest = self._select(f"SELECT max(timestamp) FROM ({newest}) AS newest")[0][0]
-        return None if latest is None else to_micros(latest)
+        newest = select(self._table.c.timestamp).order_by(self._table.c.id.desc()).limit(ROWS_PER_STATEMENT).subquery()
+        latest: Micros | None = self._scalar(select(func.max(newest.c.timestamp)))
+        return latest
 
     def newest(self, limit: int) -> list[tuple[Micros, str]]:
         """`timestamp` and `status` of the rows inserted last."""
-        sql = f"SELECT timestamp, status FROM {self.spec.name} ORDER BY id DESC LIMIT {limit:d}"
-        return [(to_micros(moment), text(status)) for moment, status in self._select(sql)]
+        columns = self._table.c
+        statement = select(columns.timestamp, columns.status).order_by(columns.id.desc()).limit(limit)
+        with self._dialect.reading() as connection:
+            return [(timestamp, status) for timestamp, status in connection.execute(statement)]
+
+    # --- duplicates
+
+    def _identities(self) -> tuple[tuple[ColumnElement[bool], list[ColumnElement[Any]]], ...]:
+        """Which rows have an identifier, and which columns are their identity; the same for those without one."""
+        columns, exact = self._table.c, self._dialect.exact
+        # Not `task_identifier = ''`: on MySQL that is true of spaces too, and an index on it may match millions.
+        length = func.length(columns.task_identifier)
+        texts = [exact(columns[name]) for name in ("task_id", "status", "log")]
+        unnamed = [columns.device_id, texts[0], columns.timestamp, *texts[1:]]
+        return (length > 0, [exact(columns.task_identifier)]), (length == 0, unnamed)
 
     def duplicates(self, limit: int = 100) -> list[Duplicate]:
         """Identities that stand more than once, grouped in the database: first those with an identifier."""
-        table, key = self.spec.name, self._exact("task_identifier")
-        named = self._select(
-            f"SELECT {key} FROM {table} WHERE {NAMED} GROUP BY {key}"
-            f" HAVING count(*) > 1 ORDER BY min(id) LIMIT {limit:d}"
-        )
-        found: list[Identity] = [text(row[0]) for row in named]
-        parts = ("device_id", *(self._exact(name) for name in ("task_id", "status", "log")), "timestamp")
-        columns = ", ".join(parts)
-        unnamed = self._select(
-            f"SELECT {columns} FROM {table} WHERE {UNNAMED} GROUP BY {columns}"
-            f" HAVING count(*) > 1 ORDER BY min(id) LIMIT {limit - len(found):d}"
-        )
-        for device_id, task_id, status, log, timestamp in unnamed:
-            found.append((device_id, text(task_id), to_micros(timestamp), text(status), text(log)))
-        rows = self.find([self.spec.probe(each) for each in found])
-        return [
-            Duplicate(each, [row.id for row in standing])
-            for each, standing in zip(found, rows, strict=True)
-            if standing
-        ]
+        found: list[Identity] = []
+        for where, identity in self._identities():
+            several = select(*identity).where(where).group_by(*identity).having(func.count() > 1)
+            statement = several.order_by(func.min(self._table.c.id)).limit(limit - len(found))
+            with self._dialect.reading() as connection:
+                rows = connection.execute(statement).all()
+            found += [row[0] if len(row) == 1 else tuple(row) for row in rows]
+        rows_of = self.find([self.spec.probe(identity) for identity in found])
+        pairs = zip(found, rows_of, strict=True)
+        return [Duplicate(identity, [row.id for row in rows]) for identity, rows in pairs if rows]
+
+    def surplus(self) -> int:
+        """Rows beyond one for each identity."""
+        total = 0
+        for where, identity in self._identities():
+            groups = select((func.count() - 1).label("n")).where(where).group_by(*identity).having(func.count() > 1)
+            total += int(self._scalar(select(func.coalesce(func.sum(groups.subquery().c.n), 0))))
+        return total
+
+    # --- changing rows
 
     def overwrite(self, row: Existing, record: Record) -> bool:
         """Replace a row that is as it was seen, but for its id. -> whether it now says what the record says"""
-        columns = ", ".join(f"{name} = %s" for name in self.spec.columns)
-        values = [self._stored(name, value) for name, value in zip(self.spec.columns, record, strict=True)]
-        sql = f"UPDATE {self.spec.name} SET {columns} WHERE id = %s AND device_id = %s AND status = %s"
-        self._change(sql, [[*values, row.id, row.device_id, row.status]])
+        columns = self._table.c
+        unchanged = (columns.id == row.id, columns.device_id == row.device_id, columns.status == row.status)
+        self._dialect.require_right("UPDATE")
+        with self._dialect.writing() as connection:
+            connection.execute(update(self._table).where(*unchanged).values(record._asdict()))
         there = self.fetch([row.id]).get(row.id, {})
         return (there.get("device_id"), there.get("status")) == (record.device_id, record.status)
 
     def remove(self, ids: Sequence[int]) -> None:
         """Delete rows by their ids, in one transaction."""
-        self._change(f"DELETE FROM {self.spec.name} WHERE id = %s", [[each] for each in ids])
+        self._dialect.require_right("DELETE")
+        statement = delete(self._table).where(self._table.c.id.in_(bindparam("ids", expanding=True)))
+        with self._dialect.writing() as connection:
+            for page in paged(ids):
+                connection.execute(statement, {"ids": page})
 
-    def surplus(self) -> int:
-        """Rows beyond one for each identity."""
-        table, key = self.spec.name, self._exact("task_identifier")
-        parts = ", ".join(["device_id", *(self._exact(name) for name in ("task_id", "status", "log")), "timestamp"])
-        total = 0
-        for where, columns in ((NAMED, key), (UNNAMED, parts)):
-            groups = f"SELECT count(*) - 1 AS n FROM {table} WHERE {where} GROUP BY {columns} HAVING count(*) > 1"
-            total += int(self._select(f"SELECT coalesce(sum(n), 0) FROM ({groups}) AS g")[0][0])
-        return total
+    # --- the state of the table
+
+    def check(self, *, writing: bool = True) -> None:
+        """The database answers, has the tables and columns, and (`writing`) takes a row from us, which is undone."""
+        self._dialect.inspect()
+        if writing:
+            self._dialect.require_writable()
+            probe.require_rows_taken(self._dialect, despite_outages=self._dialect.leaves_outages_to_first_batch)
+
+    def faults(self) -> list[Fault]:
+        """What is wrong with the table, the worst first; probes it."""
+        return probe.find_faults(self._dialect)
+
+    def require_rows_taken(self) -> None:
+        """Raises TableAtFault where the table would refuse every row."""
+        probe.require_rows_taken(self._dialect)
+
+    def fault_behind(self, error: RecordRejected, record: Record) -> TableAtFault | None:
+        """Why the table has to be repaired before it takes the record; None: the record's own values are the cause.
+
+        `error` is what a transaction of this record alone ended with.
+        """
+        return probe.fault_behind(self._dialect, error, record)
+
+    def row_security(self) -> list[str]:
+        """What row-level security forbids, in sentences."""
+        return self._dialect.row_security()
+
+    # --- the unique index
 
     def create_index(self) -> IndexAnswer:
-        """Create the unique partial index on `task_identifier`, unless duplicates stand in its way."""
+        """Create the unique partial index on `task_identifier`, unless duplicates prevent it."""
         name = self.spec.index_name
         self.check(writing=False)
         if self.unique_index:
             return IndexAnswer(name, False, [])
         if obstacle := self.index_obstacle():
-            raise DvctlError(f"{self.where}: {obstacle}", hint=INDEX_HINT)
-        in_the_way = self._named_duplicates()
-        if not in_the_way:
+            raise DvctlError(f"{self.where}: {obstacle}", hint=self._dialect.index_hint)
+        preventing = self._named_duplicates()
+        if not preventing:
             try:
-                self._create_index(name)
+                self._dialect.create_unique_index(name)
             except RecordRejected:  # a duplicate came meanwhile
-                in_the_way = self._named_duplicates()
+                preventing = self._named_duplicates()
             self.check(writing=False)
-        return IndexAnswer(name, self.unique_index, in_the_way)
+        return IndexAnswer(name, self.unique_index, preventing)
 
     def index_obstacle(self) -> str:
         """Why the unique index cannot be created, or nothing; known after `check()`."""
-        if self._no_index or self.equating_index in ("", self.spec.index_name):
-            return self._no_index
-        return f"the unique index {self.equating_index} takes different identifiers for equal; drop it first"
+        facts = self._dialect.facts
+        if facts.no_index or facts.equating_index in ("", self.spec.index_name):
+            return facts.no_index
+        return f"the unique index {facts.equating_index} takes different identifiers for equal; drop it first"
 
     def _named_duplicates(self) -> list[Duplicate]:
-        return [each for each in self.duplicates() if isinstance(each.identity, str)]
+        return [duplicate for duplicate in self.duplicates() if isinstance(duplicate.identity, str)]
+
+    # --- tables for tests and demonstrations
 
     def create_tables(self) -> None:
-        """DeviceVault's four tables as its Django creates them, for tests and demonstrations. Refuses existing ones."""
-        from devicevault_cli.repository.schema import TABLE_NAMES, statements
-
-        there = self._existing_tables() & set(TABLE_NAMES)
+        """DeviceVault's four tables as its Django creates them. Refuses existing ones."""
+        with self._dialect.translated():
+            there = set(inspect(self._dialect.connection()).get_table_names()) & set(schema.METADATA.tables)
         if there:
             hint = "`db init` is for an empty database; DeviceVault's migrations own the tables of a real one"
             raise DvctlError(f"{self.where} has tables already: {', '.join(sorted(there))}", hint=hint)
-        self._execute(statements(self.dialect))
+        with self._dialect.writing() as connection:
+            schema.METADATA.create_all(connection, checkfirst=False)
 
     def add_devices(self, count: int) -> None:
         """Devices 1 to `count`, in the tables that `create_tables` makes."""
         for page in paged(range(1, count + 1)):
-            values = ", ".join(f"({n}, 'device-{n}', '192.0.2.{n % 256}', true)" for n in page)
-            self._execute([f"INSERT INTO {DEVICES} (id, name, ip_address, enabled) VALUES {values}"])
-
-    def _ready(self) -> None:
-        """Connect, and learn which character sets the columns have."""
-
-    @abstractmethod
-    def _select(self, sql: str, values: Sequence[Value] = ()) -> list[tuple[Any, ...]]:
-        """Rows of a reading statement, its parameters written as %s."""
-
-    @abstractmethod
-    def _execute(self, statements: Sequence[str]) -> None:
-        """Run statements in one transaction, as far as the database has transactions for them."""
-
-    @abstractmethod
-    def _change(self, sql: str, rows: Sequence[Sequence[Value]]) -> None:
-        """Run a changing statement for each row of values, all in one transaction."""
-
-    @abstractmethod
-    def _stored(self, column: str, value: Any) -> Value:
-        """A record's value as the driver takes it."""
-
-    @abstractmethod
-    def _existing_tables(self) -> set[str]:
-        """The names of the tables there are."""
-
-    @abstractmethod
-    def _create_index(self, name: str) -> None:
-        """Create the unique index."""
-
-    def _exact(self, column: str) -> str:
-        """An expression for a text column that compares it byte for byte."""
-        return column
-
-
-def open_repository(url: str, spec: TableSpec, *, create: bool = False, application_name: str = "dvctl") -> Repository:
-    """The repository behind a URL, not connected yet. `create`: an SQLite file may be created. Raises BadConfig."""
-    parsed = parse_url(url)
-    if parsed.dialect == "postgresql":
-        from devicevault_cli.repository.postgres import PostgresRepository
-
-        return PostgresRepository(parsed, spec, application_name)
-    if parsed.dialect == "mysql":
-        from devicevault_cli.repository.mysql import MysqlRepository
-
-        return MysqlRepository(parsed, spec)
-    from devicevault_cli.repository.sqlite import SqliteRepository
-
-    return SqliteRepository(parsed, spec, create=create)
+            devices = [
+                {"id": number, "name": f"device-{number}", "ip_address": f"192.0.2.{number % 256}", "enabled": True}
+                for number in page
+            ]
+            with self._dialect.writing() as connection:
+                connection.execute(insert(schema.devices), devices)

@@ -18,8 +18,10 @@ from typing import Any
 import psycopg
 import pytest
 import redis
+from redis.typing import EncodableT, FieldT
 
 from tests.support.allowance import wait_for_end
+from tests.support.entries import entries
 from tests.support.mariadb_server import MariaDbServer
 from tests.support.postgres_server import PostgresServer
 from tests.support.process import DVCTL, END_S, Dvctl, Running
@@ -31,7 +33,7 @@ STREAM, GROUP, DEAD = "device:results", "devicevault", "{device:results}:dead"
 TABLE = "devices_devicebackupresult"
 
 
-def message(number: int, **changes: Any) -> dict[str, Any]:
+def message(number: int, **changes: Any) -> dict[FieldT, EncodableT]:
     device = number % 50 + 1
     return {
         "task_id": f"task-{number}",
@@ -89,9 +91,9 @@ def identifiers(url: str) -> list[str]:
 
 def assert_everything_once(client: redis.Redis, database_url: str) -> None:
     """Oracle E: every published identity has one row or a dead letter; nothing pending, nothing undelivered."""
-    there = [fields for _, fields in client.xrange(STREAM)]
+    there = [fields for _, fields in entries(client, STREAM)]
     rows = identifiers(database_url)
-    dead = [fields[b"task_identifier"].decode() for _, fields in client.xrange(DEAD)]
+    dead = [fields[b"task_identifier"].decode() for _, fields in entries(client, DEAD)]
     assert len(rows) == len(set(rows))
     assert {fields[b"task_identifier"].decode() for fields in there} == set(rows) | set(dead)
     (group,) = client.xinfo_groups(STREAM)

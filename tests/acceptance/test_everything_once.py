@@ -10,6 +10,7 @@ import pytest
 import redis
 
 from tests.support import django_models, messages, servers
+from tests.support.entries import entries
 from tests.support.oracle import assert_everything
 from tests.support.process import Dvctl
 from tests.support.rows import read_rows, select
@@ -28,7 +29,7 @@ def check_all(dvctl: Dvctl, redis_url: str, database_url: str, count: int) -> No
     assert first["persisted"] == count + len(messages.odd())
     assert first["duplicates"] == count // 10
     assert first["dead_lettered"] == len(bad)
-    reasons = [fields[b"_dvctl.reason"].decode() for _, fields in client.xrange(DEAD)]
+    reasons = [fields[b"_dvctl.reason"].decode() for _, fields in entries(client, DEAD)]
     assert sorted(reasons) == sorted(str(each.reason) for each in bad)
     again = dvctl.json("consume", "--drain", "--group", "second")
     assert (again["persisted"], again["duplicates"]) == (0, first["persisted"] + first["duplicates"])

@@ -13,8 +13,7 @@ from devicevault_cli.operations.verify.verify import verify
 from devicevault_cli.output.report.content import next_steps
 from devicevault_cli.output.report.html import html
 from devicevault_cli.pipelines import RESULTS
-from devicevault_cli.repository import tables
-from devicevault_cli.repository.repository import open_repository
+from devicevault_cli.repository import open_repository, tables
 from devicevault_cli.streams.group import Group
 from devicevault_cli.streams.stream import Stream
 from tests.support import servers

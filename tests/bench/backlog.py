@@ -18,7 +18,7 @@ HOLDS, MEMORY_MB = 0.9, 30
 
 def figures(ground: Ground, rows: int = 0) -> Iterator[Figure]:
     """`rows`: beside a table that holds so many already."""
-    peaks = {}
+    peaks: dict[int, float] = {}
     runs: list[tuple[float, float, float]] = []
     for count, times in ((FEW, 1), (MANY, 3)):
         entries(ground, count)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import sys
 from collections.abc import Iterator
+from functools import partial
 from pathlib import Path
 
 from tests.bench.ground import Ground
@@ -28,9 +29,9 @@ def start_up(ground: Ground) -> Iterator[Figure]:
     """Against importing Typer."""
     ground.stream(1000)
     with ground.table() as url:
-        for words, most in ((("--version",), 1.2), (("--help",), 1.5), (("pending",), 2.5), (("status",), 2.5)):
-            command = [*words, *(["-o", "json"] if most > 2 else [])]
-            yield slower(" ".join(words), lambda command=command: milliseconds(command, ground.url, url), most)
+        for name, most in (("--version", 1.2), ("--help", 1.5), ("pending", 2.5), ("status", 2.5)):
+            command = [name, *(["-o", "json"] if most > 2 else [])]
+            yield slower(name, partial(milliseconds, command, ground.url, url), most)
         environment = {"PATH": f"{DVCTL.parent}:/usr/bin:/bin", "DEVICEVAULT_REDIS_URL": ground.url}
         shell = run("bash", "-c", "echo", env=environment).wall_s * 1000
         for what, words, most in (("options", "consume --ba", 0.0), ("live ids", "show 1", 3.0)):

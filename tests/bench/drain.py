@@ -12,6 +12,7 @@ import redis
 
 from tests.bench.measure import tell
 from tests.bench.messages import BATCH, GROUP, STREAM
+from tests.support.entries import entries, read_new
 
 
 def main(redis_url: str, how: str, batch: str = str(BATCH)) -> None:
@@ -25,8 +26,8 @@ def main(redis_url: str, how: str, batch: str = str(BATCH)) -> None:
 def drain(client: redis.Redis, batch: int) -> int:
     """-> messages"""
     done = 0
-    while reply := client.xreadgroup(GROUP, "drain", {STREAM: ">"}, count=batch):
-        ids = [key for key, _ in reply[0][1]]
+    while page := read_new(client, STREAM, GROUP, "drain", count=batch):
+        ids = [key for key, _ in page]
         client.xack(STREAM, GROUP, *ids)
         done += len(ids)
     return done
@@ -35,7 +36,7 @@ def drain(client: redis.Redis, batch: int) -> int:
 def scan(client: redis.Redis, batch: int) -> int:
     """-> messages"""
     done, start = 0, "-"
-    while page := client.xrange(STREAM, start, "+", count=batch):
+    while page := entries(client, STREAM, start=start, count=batch):
         done += len(page)
         start = f"({page[-1][0].decode()}"
     return done

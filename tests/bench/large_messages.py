@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from functools import partial
 
 from tests.bench.ground import Ground
 from tests.bench.measure import Figure, pairs
@@ -18,8 +19,8 @@ def figures(ground: Ground) -> Iterator[Figure]:
     peaks: list[float] = []
     for count, size in SIZES:
         ours, alone, ratio = pairs(
-            lambda count=count, size=size: consumed(ground, count, size, peaks),
-            lambda count=count, size=size: drain(ground, count, size, min(1000, BATCH_BYTES // size)),
+            partial(consumed, ground, count, size, peaks),
+            partial(drain, ground, count, size, min(1000, BATCH_BYTES // size)),
             3,
         )
         yield against(f"consume, {size // 1000:,} KB messages", ours, "drain", alone, ratio, 0.8 if size >= 1e6 else 0)

@@ -9,6 +9,7 @@ from typing import Any, NamedTuple
 
 import redis
 
+from tests.support.entries import entries
 from tests.support.schema import DEVICES
 
 STREAM = "device:results"
@@ -94,6 +95,6 @@ def row(entry_id: bytes, fields: Mapping[bytes, bytes]) -> Row:
 def rows_of_stream(client: redis.Redis) -> Iterator[list[Row]]:
     """The rows of the whole stream, a batch at a time."""
     start = "-"
-    while page := client.xrange(STREAM, start, "+", count=BATCH):
+    while page := entries(client, STREAM, start=start, count=BATCH):
         yield [row(key, fields) for key, fields in page]
         start = f"({page[-1][0].decode()}"

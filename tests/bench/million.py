@@ -14,6 +14,7 @@ import redis
 from tests.bench.__main__ import line
 from tests.bench.measure import Figure, Run, run
 from tests.bench.messages import GROUP, STREAM
+from tests.support.entries import read_new
 from tests.support.redis_server import RedisServer, redis_kinds
 
 DVCTL = Path(sys.executable).parent / "dvctl"
@@ -76,7 +77,7 @@ def fill(client: redis.Redis, count: int) -> None:
     for number in range(GHOSTS):
         left = count // GHOSTS
         while left:
-            left -= len(client.xreadgroup(GROUP, f"ghost-{number}", {STREAM: ">"}, count=min(left, 10_000))[0][1])
+            left -= len(read_new(client, STREAM, GROUP, f"ghost-{number}", count=min(left, 10_000)))
 
 
 def measured(name: str, ran: Run, count: int, done: Any) -> Iterator[Figure]:

@@ -15,6 +15,7 @@ import redis
 
 from tests.bench.measure import tell
 from tests.bench.messages import COLUMNS, GROUP, STREAM, row
+from tests.support.entries import read_new
 
 INSERT = f"INSERT INTO devices_devicebackupresult ({', '.join(COLUMNS)}) VALUES ({', '.join(['%s'] * len(COLUMNS))})"
 
@@ -25,8 +26,7 @@ def main(redis_url: str, database_url: str, count: str) -> None:
     done, started = 0, time.perf_counter()
     with psycopg.connect(database_url, prepare_threshold=None) as connection:
         while done < int(count):
-            reply = client.xreadgroup(GROUP, "one", {STREAM: ">"}, count=10, block=1000)
-            for key, fields in reply[0][1] if reply else []:
+            for key, fields in read_new(client, STREAM, GROUP, "one", count=10, block=1000):
                 consume(connection, key, fields)
                 client.xack(STREAM, GROUP, key)
                 done += 1

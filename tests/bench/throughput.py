@@ -6,6 +6,8 @@ import json
 import signal
 import subprocess
 from collections.abc import Iterator
+from functools import partial
+from pathlib import Path
 
 from tests.bench.ground import Ground
 from tests.bench.measure import DVCTL, Figure, Run, dvctl, pairs, program
@@ -22,8 +24,8 @@ def figures(ground: Ground, large: int = 0) -> Iterator[Figure]:
     for rows in (0, large) if large else (0,):
         where = f"{rows:,} rows" if rows else "empty table"
         ours, bound, ratio = pairs(
-            lambda rows=rows: consume(ground, rows, count=STEADY),
-            lambda rows=rows: bounded(ground, rows, count=STEADY),
+            partial(consume, ground, rows, count=STEADY),
+            partial(bounded, ground, rows, count=STEADY),
             5,
         )
         yield against(f"consume, {where}", ours, "bound", bound, ratio, 0.75)
@@ -36,7 +38,7 @@ def figures(ground: Ground, large: int = 0) -> Iterator[Figure]:
     ours, drained, ratio = pairs(lambda: consume(ground), lambda: drain(ground, COUNT, 2048), 3)
     yield against("consume", ours, "drain", drained, ratio)
     for number in (1, 2, 4):
-        ours, bound, ratio = pairs(lambda number=number: together(ground, number), lambda: bounded(ground), 3)
+        ours, bound, ratio = pairs(partial(together, ground, number), lambda: bounded(ground), 3)
         yield against(f"{number} consumers, total", ours, "bound", bound, ratio, 0.65)
     ours, bound, ratio = pairs(lambda: consume(ground, sqlite=True), lambda: bounded(ground, sqlite=True), 3)
     yield against("consume, SQLite", ours, "its bound", bound, ratio, 0.4)
@@ -89,7 +91,7 @@ def together(ground: Ground, number: int) -> float:
     ground.client.delete(STREAM)
     ground.client.xgroup_create(STREAM, GROUP, "0", mkstream=True)
     with ground.table() as url:
-        command = [DVCTL, "consume", "-o", "json", "--redis-url", ground.url, "--database-url", url]
+        command: list[str | Path] = [DVCTL, "consume", "-o", "json", "--redis-url", ground.url, "--database-url", url]
         group = [subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL) for _ in range(number)]
         try:
             ground.await_readers(number)

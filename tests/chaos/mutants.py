@@ -25,14 +25,14 @@ def acknowledge_first() -> None:
 
 def no_lock() -> None:
     """Look identities up and insert without the lock that keeps other writers out meanwhile."""
-    from devicevault_cli.repository import postgres_sql
+    from devicevault_cli.repository.dialects.postgresql import statements
 
-    settings = postgres_sql.settings
+    settings = statements.settings
 
     def mutant(*times: int, lock: int | None) -> str:
         return settings(*times, lock=None)
 
-    postgres_sql.settings = mutant  # type: ignore[assignment]
+    statements.settings = mutant  # type: ignore[assignment]
 
 
 def no_reclaim() -> None:

@@ -68,6 +68,12 @@ def cli(tmp_path: Any) -> Iterator[Cli]:
         signal.signal(number, handler)
 
 
+@pytest.fixture
+def at(cli: Cli, redis_url: str, sqlite_url: str) -> Cli:
+    """Command lines on an empty Redis and an SQLite file with DeviceVault's tables."""
+    return cli.at(redis_url, sqlite_url)
+
+
 CLOSED = "redis://127.0.0.1:1/0"
 """Nobody listens there."""
 CLOSED_DATABASE = "postgresql://nobody:hidden@127.0.0.1:1/none"

@@ -4,39 +4,17 @@ from __future__ import annotations
 
 import json
 import sqlite3
-from collections.abc import Iterator
 from contextlib import closing
 
 import pytest
 
-from devicevault_cli.repository import tables
-from devicevault_cli.repository.repository import open_repository
-from devicevault_cli.streams.connect import connect
+from devicevault_cli.repository import open_repository, tables
 from devicevault_cli.streams.consumer import GroupConsumer
 from devicevault_cli.streams.group import Group
 from devicevault_cli.streams.stream import Stream
 from tests.cli.conftest import CLOSED, CLOSED_DATABASE, Cli
 from tests.support.consuming import GROUP, drain, good
 from tests.support.redis_server import ExternalRedis, RedisServer
-
-
-@pytest.fixture
-def at(cli: Cli, redis_url: str, sqlite_url: str) -> Cli:
-    return cli.at(redis_url, sqlite_url)
-
-
-@pytest.fixture
-def stream(redis_url: str) -> Iterator[Stream]:
-    with closing(connect(redis_url)) as client:
-        yield Stream(client, "device:results")
-
-
-@pytest.fixture
-def group(stream: Stream) -> Group:
-    group = Group(stream, GROUP)
-    group.create()
-    return group
-
 
 # --- check -----------------------------------------------------------------------------------------------------------
 

@@ -15,6 +15,7 @@ from pathlib import Path
 
 import pytest
 import redis
+from redis.typing import EncodableT, FieldT
 
 from tests.support.allowance import Allowance
 from tests.support.server import WAIT_S
@@ -190,7 +191,11 @@ def test_settings_before_and_after_the_command_choose_what_is_offered(redis_url:
 
 def test_reasons_and_dead_ids(redis_url: str) -> None:
     client = redis.Redis.from_url(redis_url)
-    letter = {"_dvctl.id": "7-7", "_dvctl.reason": "unknown-device", "_dvctl.group": "devicevault"}
+    letter: dict[FieldT, EncodableT] = {
+        "_dvctl.id": "7-7",
+        "_dvctl.reason": "unknown-device",
+        "_dvctl.group": "devicevault",
+    }
     client.xadd("{device:results}:dead", letter)
     assert ["unknown-device"] in (offered(redis_url, "dlq", "list", "--reason", "") for _ in range(5))
     assert ["7-7"] in (offered(redis_url, "dlq", "show", "7") for _ in range(5))

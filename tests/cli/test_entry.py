@@ -94,8 +94,7 @@ def cpu_seconds(*command: str) -> float:
 def against_the_yardstick(*command: str) -> float:
     """The least of several runs beside the least of as many imports of Typer, taken in turns."""
     pairs = [(cpu_seconds(*command), cpu_seconds(sys.executable, "-c", "import typer")) for _ in range(9)]
-    ours, theirs = zip(*pairs, strict=True)
-    return min(ours) / min(theirs)
+    return min(ours for ours, _ in pairs) / min(theirs for _, theirs in pairs)
 
 
 def completion(redis_url: str, *words: str) -> list[str]:

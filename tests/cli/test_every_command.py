@@ -220,8 +220,13 @@ def test_every_example_is_a_command_line_that_can_be_read(
     cli: Cli, words: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     read: list[str] = []
+
     # Only the reading of the line can fail.
-    monkeypatch.setattr(command_module, "_run", lambda command, *_: read.append(command.summary) or 0)
+    def note(command: command_module.Command, *_: object) -> int:
+        read.append(command.summary)
+        return 0
+
+    monkeypatch.setattr(command_module, "_run", note)
     lines = [part for example in ALL[words].examples for part in re.split(r" \| | > ", example)]
     for line in (shlex.split(line, comments=True) for line in lines):
         if line[0] == "dvctl" and line[1] != "--install-completion":

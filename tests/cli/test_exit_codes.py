@@ -9,6 +9,7 @@ import redis
 
 from devicevault_cli.cli.app import COMMANDS as ALL
 from tests.cli.conftest import CLOSED, CLOSED_DATABASE, Answer, Cli
+from tests.support.entries import entries
 
 CHANGING = [words for words in ALL if ALL[words].needs.changes]
 WITH_REDIS = [words for words in ALL if ALL[words].needs.redis]
@@ -185,4 +186,4 @@ def test_a_person_is_asked_and_may_say_no(cli: Cli, redis_url: str) -> None:
 
 
 def _first_id(client: redis.Redis) -> str:
-    return client.xrange("device:results")[0][0].decode()
+    return entries(client, "device:results")[0][0].decode()

@@ -12,10 +12,11 @@ from collections.abc import Callable
 from contextlib import closing
 from dataclasses import replace
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 import pyte
 import pytest
+from redis.typing import EncodableT, FieldT
 
 from devicevault_cli.cli.app import COMMANDS as ALL
 from tests.cli.conftest import Cli
@@ -73,7 +74,7 @@ class Recorder:
 def shown(text: str) -> Recorder:
     """What a terminal does with the text; lines end as a terminal's driver ends them."""
     recorder = Recorder()
-    pyte.Stream(recorder).feed(text.replace("\n", "\r\n"))
+    pyte.Stream(cast(pyte.Screen, recorder)).feed(text.replace("\n", "\r\n"))
     return recorder
 
 
@@ -107,7 +108,12 @@ def hostile(cli: Cli, redis_url: str, sqlite_url: str, tmp_path: Path) -> Callab
 
 def messages(world: World) -> None:
     """Pending, lost, undelivered and bad messages, with attacks in every field and in the names of fields."""
-    base = {"device_id": "1", "task_id": EVIL[:60], "status": "\x1b]0;x\x07", "log": json.dumps([EVIL, "\x9b2J"])}
+    base: dict[FieldT, EncodableT] = {
+        "device_id": "1",
+        "task_id": EVIL[:60],
+        "status": "\x1b]0;x\x07",
+        "log": json.dumps([EVIL, "\x9b2J"]),
+    }
     raw = {"log": json.dumps([EVIL], ensure_ascii=False), "initiated_at": EVIL, "collection_duration_ms": EVIL}
     named, unknown = {EVIL: EVIL, "_dvctl.x": EVIL}, {"device_id": "99", "device_config": EVIL}
     for number, more in enumerate((raw, named, unknown, {"device_id": EVIL}, {"status": EVIL})):

@@ -6,7 +6,7 @@ import csv
 import io
 import json
 import os
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -19,7 +19,7 @@ from devicevault_cli.streams.consumer import GroupConsumer
 from devicevault_cli.streams.group import Group
 from devicevault_cli.streams.model import EntryId
 from tests.support.consuming import drain
-from tests.support.recovering import dump, group_on, message, pending, table_at
+from tests.support.recovering import dump, message, pending
 
 
 class Ran(NamedTuple):
@@ -33,19 +33,6 @@ class Ran(NamedTuple):
 
 
 Run = Callable[..., Ran]
-
-
-@pytest.fixture
-def group(redis_url: str) -> Iterator[Group]:
-    with group_on(redis_url) as group:
-        group.create()
-        yield group
-
-
-@pytest.fixture
-def table(sqlite_url: str) -> Iterator[Repository]:
-    with table_at(sqlite_url) as table:
-        yield table
 
 
 @pytest.fixture

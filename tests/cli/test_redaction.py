@@ -7,6 +7,7 @@ from pathlib import Path
 
 import pytest
 import redis
+from redis.typing import EncodableT, FieldT
 
 from devicevault_cli.cli.app import COMMANDS as ALL
 from devicevault_cli.repository.url import parse_url
@@ -74,9 +75,18 @@ def test_no_command_tells_a_secret_in_any_format(
 
 def secrets_everywhere(client: redis.Redis) -> None:
     """Configurations on the stream and in letters: plain ones, one that a repair kept, one in a damaged letter."""
-    fields = {"device_id": "1", "status": "success", "device_config": CONFIGURATION, "task_identifier": "with-secret"}
+    fields: dict[FieldT, EncodableT] = {
+        "device_id": "1",
+        "status": "success",
+        "device_config": CONFIGURATION,
+        "task_identifier": "with-secret",
+    }
     client.xadd("device:results", fields)
-    about = {"_dvctl.group": "devicevault", "_dvctl.reason": "invalid-device-id", "device_id": "x"}
+    about: dict[FieldT, EncodableT] = {
+        "_dvctl.group": "devicevault",
+        "_dvctl.reason": "invalid-device-id",
+        "device_id": "x",
+    }
     for number, more in enumerate(
         (
             {"_dvctl.original.device_config": CONFIGURATION},

@@ -12,8 +12,7 @@ from pathlib import Path
 
 import pytest
 
-from devicevault_cli.repository import tables
-from devicevault_cli.repository.repository import open_repository
+from devicevault_cli.repository import open_repository, tables
 from devicevault_cli.streams.connect import connect
 from devicevault_cli.streams.stream import Stream
 from tests.cli.conftest import Cli
@@ -25,11 +24,6 @@ from tests.support.verifying import Seeded, seed
 def seeded(redis_url: str, sqlite_url: str) -> Iterator[Seeded]:
     with closing(connect(redis_url)) as client, closing(open_repository(sqlite_url, tables.RESULTS)) as repository:
         yield seed(Stream(client, "device:results"), repository)
-
-
-@pytest.fixture
-def at(cli: Cli, redis_url: str, sqlite_url: str) -> Cli:
-    return cli.at(redis_url, sqlite_url)
 
 
 def test_findings_end_with_3_in_every_format(seeded: Seeded, at: Cli) -> None:

@@ -12,10 +12,10 @@ from devicevault_cli.consumer.in_hand import InHand
 from devicevault_cli.consumer.reader import MAX_ATTEMPTS_ALONE
 from devicevault_cli.errors import LocksExhausted, RecordRejected, Unavailable
 from devicevault_cli.records import Record
-from devicevault_cli.repository.repository import Repository, open_repository
+from devicevault_cli.repository import open_repository
+from devicevault_cli.repository.repository import Repository
 from devicevault_cli.repository.tables import RESULTS
 from devicevault_cli.streams import keys
-from devicevault_cli.streams.connect import connect
 from devicevault_cli.streams.consumer import GroupConsumer
 from devicevault_cli.streams.group import Group
 from devicevault_cli.streams.model import ZERO, EntryId
@@ -25,10 +25,9 @@ from tests.support.server import wait_until
 
 
 @pytest.fixture
-def stream(each_redis_url: str, stream_key: str) -> Iterator[Stream]:
-    client = connect(each_redis_url)
-    yield Stream(client, stream_key)
-    client.close()
+def redis_url(each_redis_url: str) -> str:
+    """Every test here runs on each version of Redis."""
+    return each_redis_url
 
 
 @pytest.fixture
@@ -36,13 +35,6 @@ def repository(sqlite_url: str) -> Iterator[Repository]:
     opened = open_repository(sqlite_url, RESULTS)
     yield opened
     opened.close()
-
-
-@pytest.fixture
-def group(stream: Stream) -> Group:
-    group = Group(stream, GROUP)
-    group.create()
-    return group
 
 
 def set_count(stream: Stream, key: EntryId, owner: str, count: int) -> None:

@@ -33,7 +33,8 @@ def now(group: Group) -> int:
 def last_seen(group: Group) -> int:
     """When the one consumer was last active, by the time of the Redis."""
     with group.stream.client.pipeline(transaction=True) as both:
-        answers: Any = both.time().xinfo_consumers(group.stream.key, group.name).execute()
-    (seconds, micros), (consumer,) = answers
-    idle = dict(consumer)
-    return int(seconds) * 1000 + int(micros) // 1000 - int(idle.get("idle", idle.get(b"idle")))
+        both.time()
+        both.xinfo_consumers(group.stream.key, group.name)
+        (seconds, micros), (consumer,) = both.execute()
+    idle: dict[Any, Any] = dict(consumer)
+    return int(seconds) * 1000 + int(micros) // 1000 - int(idle["idle"] if "idle" in idle else idle[b"idle"])

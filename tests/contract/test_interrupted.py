@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -31,25 +31,13 @@ from devicevault_cli.streams.group import Group
 from devicevault_cli.streams.model import ZERO, EntryId
 from devicevault_cli.streams.stream import Stream
 from tests.support.consuming import drain
-from tests.support.recovering import apply, group_on, message, pending, table_at
+from tests.support.recovering import apply, message, pending
 
 STEPS = range(40)
 
 
 class Killed(BaseException):
     """Not an Exception: nothing may catch it and go on."""
-
-
-@pytest.fixture
-def group(redis_url: str) -> Iterator[Group]:
-    with group_on(redis_url) as group:
-        yield group
-
-
-@pytest.fixture
-def table(sqlite_url: str) -> Iterator[Repository]:
-    with table_at(sqlite_url) as table:
-        yield table
 
 
 @pytest.fixture
@@ -93,7 +81,6 @@ def killed_at(monkeypatch: pytest.MonkeyPatch) -> Callable[[Callable[[], Change[
 def prepare(group: Group, table: Repository) -> None:
     group.stream.client.flushdb()
     table.remove(list(table.fetch(range(1000))))
-    group.create()
     add(group, message(0, device_id="abc"), message(1, device_id="99"), message(2))
     drain(group.stream, table)
     add(group, *(message(number) for number in range(3, 15)))

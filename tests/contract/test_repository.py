@@ -9,12 +9,14 @@ import pytest
 
 from devicevault_cli.errors import DvctlError, SchemaMismatch, Unavailable
 from devicevault_cli.records import INT4_MAX, LATEST, StorageResult
-from devicevault_cli.repository.repository import Duplicate, Existing, Repository, Saved, open_repository
+from devicevault_cli.repository import open_repository
+from devicevault_cli.repository.model import Duplicate, Existing, Saved
+from devicevault_cli.repository.repository import Repository
 from devicevault_cli.repository.tables import RESULTS, STORAGE
 from tests.support import django_models
 from tests.support.records import DISTINCT, T0, as_django, execute, insert, result, stored
 
-NULLS = {"initiated_at": None, "collection_duration_ms": None, "overall_duration_ms": None}
+NULLS: dict[str, Any] = {"initiated_at": None, "collection_duration_ms": None, "overall_duration_ms": None}
 LOGS = (
     "[]",
     '["<b>x</b>", "Robert\'); DROP TABLE devices_device;--", "50%s %d ? :1 $1 \\\\ \\u0000 \\ud800"]',
@@ -119,7 +121,7 @@ def test_identifiers_that_collations_equate_are_distinct(repository: Repository)
 
 
 def test_spaces_are_an_identifier(repository: Repository) -> None:
-    same = {"task_id": "t", "log": "[]"}
+    same: dict[str, Any] = {"task_id": "t", "log": "[]"}
     assert (
         outcomes(repository.save([result("", **same), result(" ", **same), result("  ", **same)])) == ["inserted"] * 3
     )
@@ -346,7 +348,7 @@ def test_the_unique_index_keeps_other_writers_out(database_url: str, repository:
     insert(database_url, [result("a"), result("a"), result(""), result("")])
     refused = repository.create_index()
     assert (refused.created, refused.duplicates) == (False, [Duplicate("a", [1, 2])])
-    assert not repository.unique_index
+    assert [repository.unique_index] == [False]
     execute(database_url, "DELETE FROM devices_devicebackupresult WHERE id = 2")
     assert repository.create_index().created
     assert repository.unique_index

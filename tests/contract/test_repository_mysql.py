@@ -12,52 +12,58 @@ import pytest
 
 from devicevault_cli.errors import BadConfig, RecordRejected, Refused, SchemaMismatch, Unavailable
 from devicevault_cli.records import INT8_MAX, Record
-from devicevault_cli.repository import mysql
-from devicevault_cli.repository.mysql import MysqlRepository
-from devicevault_cli.repository.repository import open_repository
+from devicevault_cli.repository import open_repository
+from devicevault_cli.repository.dialects import mysql
+from devicevault_cli.repository.repository import Repository
 from devicevault_cli.repository.tables import RESULTS
 from tests.support.mariadb_server import MariaDbServer
-from tests.support.records import DISTINCT, execute, result
+from tests.support.records import DISTINCT, execute, result, select_through
 from tests.support.server import wait_until
 
 
-def opened(url: str) -> MysqlRepository:
+def opened(url: str) -> Repository:
     repository = open_repository(url, RESULTS)
-    assert isinstance(repository, MysqlRepository)
+    assert repository.dialect == "mysql"
     return repository
 
 
 @pytest.fixture
-def repository(mariadb_url: str) -> Iterator[MysqlRepository]:
+def repository(mariadb_url: str) -> Iterator[Repository]:
     repository = opened(mariadb_url)
     repository.check()
     yield repository
     repository.close()
 
 
-def outcomes(repository: MysqlRepository, *records: Record) -> list[str]:
+def outcomes(repository: Repository, *records: Record) -> list[str]:
     return [each.outcome for each in repository.save(records)]
 
 
+def lock_name(repository: Repository) -> str:
+    dialect: Any = repository._dialect
+    name: str = dialect.lock_name
+    return name
+
+
 def test_a_lock_that_somebody_keeps(
-    repository: MysqlRepository, mariadb_server: MariaDbServer, monkeypatch: pytest.MonkeyPatch
+    repository: Repository, mariadb_server: MariaDbServer, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(mysql, "LOCK_S", 1)
     with closing(mariadb_server.connect()) as other, other.cursor() as cursor:
-        cursor.execute("SELECT GET_LOCK(%s, 0)", [repository._lock])
+        cursor.execute("SELECT GET_LOCK(%s, 0)", [lock_name(repository)])
         with pytest.raises(Unavailable, match="another dvctl held the lock"):
             repository.save([result("a")])
     assert outcomes(repository, result("a")) == ["inserted"]
 
 
 def test_a_client_that_is_frozen_with_the_lock_in_hand_loses_it(
-    repository: MysqlRepository, mariadb_server: MariaDbServer, monkeypatch: pytest.MonkeyPatch
+    repository: Repository, mariadb_server: MariaDbServer, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """The server itself would wait for its next statement for eight hours."""
     monkeypatch.setattr(mysql, "LOCK_S", 1)
     monkeypatch.setattr(mysql, "FROZEN_S", 2)
     with closing(mariadb_server.connect()) as frozen, frozen.cursor() as cursor:
-        cursor.execute("SELECT GET_LOCK(%s, 0)", [repository._lock])
+        cursor.execute("SELECT GET_LOCK(%s, 0)", [lock_name(repository)])
         cursor.execute("START TRANSACTION")
         said: list[str] = []
 
@@ -75,9 +81,9 @@ def test_a_client_that_is_frozen_with_the_lock_in_hand_loses_it(
 
 
 def test_the_lock_is_given_back_after_a_save_and_after_a_failure(
-    repository: MysqlRepository, mariadb_server: MariaDbServer, mariadb_url: str
+    repository: Repository, mariadb_server: MariaDbServer, mariadb_url: str
 ) -> None:
-    free = f"SELECT IS_FREE_LOCK('{repository._lock}')"
+    free = f"SELECT IS_FREE_LOCK('{lock_name(repository)}')"
     repository.save([result("a")])
     assert mariadb_server.execute(free) == [(1,)]
     execute(mariadb_url, "ALTER TABLE devices_devicebackupresult ADD CHECK (status <> 'bad')")
@@ -88,13 +94,15 @@ def test_the_lock_is_given_back_after_a_save_and_after_a_failure(
 
 
 def test_a_statement_that_waits_too_long_leaves_nothing_half_done(
-    repository: MysqlRepository, mariadb_server: MariaDbServer, mariadb_url: str, monkeypatch: pytest.MonkeyPatch
+    repository: Repository, mariadb_server: MariaDbServer, mariadb_url: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(mysql, "_SESSION", (*mysql._SESSION, "SET SESSION innodb_lock_wait_timeout = 1"))
     repository.close()
     repository.check()
     first = "INSERT INTO devices_devicebackupresult (task_id, task_identifier, device_id, status, timestamp, log)"
-    monkeypatch.setattr(repository, "_insert", lambda new: (_one_by_one(repository, first, new), None)[1], raising=True)
+    monkeypatch.setattr(
+        repository._writer, "_insert_rows", lambda connection, new: _one_by_one(connection, first, new), raising=True
+    )
     with closing(mariadb_server.connect(mariadb_url)) as other, other.cursor() as cursor:
         cursor.execute("BEGIN")
         cursor.execute("SELECT id FROM devices_device WHERE id = 50 FOR UPDATE")
@@ -105,16 +113,16 @@ def test_a_statement_that_waits_too_long_leaves_nothing_half_done(
     assert outcomes(repository, result("a", device=1), result("b", device=50)) == ["inserted", "inserted"]
 
 
-def _one_by_one(repository: MysqlRepository, insert: str, records: list[Any]) -> None:
+def _one_by_one(connection: Any, insert: str, records: list[Any]) -> None:
     """1205 undoes a statement and leaves the transaction open, so two statements are needed to see it."""
     for record in records:
         values = (record.task_id, record.task_identifier, record.device_id, record.status)
-        repository._rows(f"{insert} VALUES (%s, %s, %s, %s, now(), '[]')", values)
+        connection.exec_driver_sql(f"{insert} VALUES (%s, %s, %s, %s, now(), '[]')", values)
 
 
-def test_a_connection_that_was_killed(repository: MysqlRepository, mariadb_server: MariaDbServer) -> None:
+def test_a_connection_that_was_killed(repository: Repository, mariadb_server: MariaDbServer) -> None:
     for attempt in (lambda: repository.save([result("a")]), repository.count, lambda: repository.find([result("a")])):
-        mariadb_server.execute(f"KILL {repository._connected().thread_id()}")
+        mariadb_server.execute(f"KILL {repository._dialect.driver.thread_id()}")
         with pytest.raises(Unavailable):
             attempt()
         repository.check()
@@ -175,7 +183,7 @@ def test_whatever_the_servers_sql_mode_nothing_is_cut_short(mariadb_server: Mari
     mariadb_server.drop(url)
 
 
-def test_a_character_that_the_table_cannot_hold(repository: MysqlRepository, mariadb_url: str) -> None:
+def test_a_character_that_the_table_cannot_hold(repository: Repository, mariadb_url: str) -> None:
     execute(mariadb_url, "ALTER TABLE devices_devicebackupresult CONVERT TO CHARACTER SET latin1")
     with pytest.raises(RecordRejected):
         repository.save([result("a", log='["é"]'), result("b", log='["😀"]')])
@@ -186,7 +194,7 @@ def test_a_character_that_the_table_cannot_hold(repository: MysqlRepository, mar
 
 @pytest.mark.parametrize("collation", ["utf8mb4_general_ci", "utf8mb4_unicode_520_ci", "utf8mb4_bin"])
 def test_whatever_the_collation_identifiers_are_told_apart(
-    repository: MysqlRepository, mariadb_url: str, collation: str
+    repository: Repository, mariadb_url: str, collation: str
 ) -> None:
     execute(
         mariadb_url,
@@ -197,23 +205,25 @@ def test_whatever_the_collation_identifiers_are_told_apart(
     assert (repository.duplicates(), repository.surplus()) == ([], 0)
 
 
-def test_identities_are_looked_up_by_index(repository: MysqlRepository) -> None:
+def test_identities_are_looked_up_by_index(repository: Repository) -> None:
     repository.save([result(f"key-{number}") for number in range(1000)])
-    sql = "EXPLAIN SELECT task_identifier, id FROM devices_devicebackupresult WHERE task_identifier IN (%s, %s)"
-    [row] = repository._select(sql, ["key-1", "key-2"])
+    sql = (
+        "EXPLAIN SELECT task_identifier, id FROM devices_devicebackupresult WHERE task_identifier IN ('key-1', 'key-2')"
+    )
+    [row] = select_through(repository, sql)
     assert "task_identifier" in str(row[5])
 
 
 def test_a_device_deleted_before_commit(
-    repository: MysqlRepository, mariadb_url: str, monkeypatch: pytest.MonkeyPatch
+    repository: Repository, mariadb_url: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    insert = repository._insert
+    insert = repository._writer._insert_rows  # type: ignore[attr-defined]
 
-    def late(records: Any) -> None:
+    def late(connection: Any, records: Any) -> None:
         execute(mariadb_url, "DELETE FROM devices_device WHERE id = 50")
-        insert(records)
+        insert(connection, records)
 
-    monkeypatch.setattr(repository, "_insert", late)
+    monkeypatch.setattr(repository._writer, "_insert_rows", late)
     with pytest.raises(RecordRejected) as caught:
         repository.save([result("a"), result("b", device=50)])
     assert caught.value.sqlstate == "1452"

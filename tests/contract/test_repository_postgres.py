@@ -17,29 +17,33 @@ import pytest
 
 from devicevault_cli.errors import BadConfig, LocksExhausted, RecordRejected, Refused, SchemaMismatch, Unavailable
 from devicevault_cli.records import INT8_MAX, LATEST, Record
-from devicevault_cli.repository import postgres, postgres_flight, postgres_lock, postgres_sql
-from devicevault_cli.repository.postgres import PostgresRepository
-from devicevault_cli.repository.postgres_flight import Flight, Statement
-from devicevault_cli.repository.repository import Duplicate, open_repository
+from devicevault_cli.repository import open_repository
+from devicevault_cli.repository.batches import split_distinct
+from devicevault_cli.repository.dialects.postgresql import lock as postgres_lock
+from devicevault_cli.repository.dialects.postgresql import pipeline, writer
+from devicevault_cli.repository.dialects.postgresql import statements as postgres_sql
+from devicevault_cli.repository.dialects.postgresql.dialect import PostgresDialect
+from devicevault_cli.repository.dialects.postgresql.pipeline import PipelineTransaction, Statement
+from devicevault_cli.repository.model import Duplicate
+from devicevault_cli.repository.repository import Repository
 from devicevault_cli.repository.tables import RESULTS, STORAGE, TableSpec
-from devicevault_cli.repository.waves import waves
 from tests.support import servers
 from tests.support.postgres_server import PostgresServer
 from tests.support.proxy import Link, Proxy
-from tests.support.records import insert, result, stored
+from tests.support.records import insert, result, select_through, stored
 from tests.support.server import wait_until
 
 Execute = Callable[..., list[tuple[Any, ...]]]
 
 
-def opened(url: str, spec: TableSpec = RESULTS) -> PostgresRepository:
+def opened(url: str, spec: TableSpec = RESULTS) -> Repository:
     repository = open_repository(url, spec)
-    assert isinstance(repository, PostgresRepository)
+    assert repository.dialect == "postgresql"
     return repository
 
 
 @pytest.fixture
-def repository(postgres_url: str) -> Iterator[PostgresRepository]:
+def repository(postgres_url: str) -> Iterator[Repository]:
     repository = opened(postgres_url)
     repository.check()
     yield repository
@@ -61,30 +65,31 @@ def holding(url: str, statement: str) -> Iterator[psycopg.Connection]:
         yield other
 
 
-def outcomes(repository: PostgresRepository, *records: Record) -> list[str]:
+def outcomes(repository: Repository, *records: Record) -> list[str]:
     return [each.outcome for each in repository.save(records)]
 
 
-def backend(repository: PostgresRepository) -> int:
-    connection = repository._connection
-    assert connection is not None
-    return connection.info.backend_pid
+def backend(repository: Repository) -> int:
+    assert isinstance(repository._dialect, PostgresDialect)
+    return repository._dialect.busy_driver().info.backend_pid
 
 
 # --- plans
 
 
-def plan(repository: PostgresRepository, record: Record) -> str:
-    """The plan of a wave of this one record."""
-    [wave] = waves([record])
-    connection = repository._inspected()
-    sql = postgres_sql.save_wave(
-        repository.spec, named=wave.named, unique_index=repository.unique_index, loose=repository._loose
+def plan(repository: Repository, record: Record) -> str:
+    """The plan of a part of this one record."""
+    [part] = split_distinct([record])
+    dialect = repository._dialect
+    assert isinstance(dialect, PostgresDialect)
+    connection = dialect.busy_driver()
+    sql = postgres_sql.insert_new(
+        repository.spec, named=part.named, unique_index=repository.unique_index, loose=dialect.facts.loose
     )
-    settings = postgres_sql.settings(1000, 1000, 1000, lock=None)
-    packed = repository._packed([record], wave)
+    settings = postgres_sql.settings(1000, lock=None)
+    packed = writer.pack(repository.spec, [record])
     statements = [Statement(postgres_sql.BEGIN), Statement(settings), Statement(f"EXPLAIN {sql}", packed)]
-    result = Flight(connection, [*statements, Statement("ROLLBACK")]).results()[1]
+    result = PipelineTransaction(connection, [*statements, Statement("ROLLBACK")]).results()[1]
     return "\n".join((result.get_value(row, 0) or b"").decode() for row in range(result.ntuples))
 
 
@@ -159,10 +164,10 @@ def test_a_storage_batch_finds_its_collections_by_index(each_postgres_url: str) 
 # --- nothing outlives the transaction, so that PgBouncer may hand each transaction to another server
 
 
-def test_nothing_is_left_on_the_session(repository: PostgresRepository) -> None:
+def test_nothing_is_left_on_the_session(repository: Repository) -> None:
     repository.save([result("a"), result("a"), result("")])
     repository.find([result("a"), result("")])
-    connection = repository._connected()
+    connection = repository._dialect.driver
     # transaction_read_only ends with its transaction, whatever pg_settings says of its source.
     mine = "SELECT name FROM pg_settings WHERE source = 'session' AND name NOT LIKE 'transaction%'"
     settings = connection.execute(mine).fetchall()
@@ -204,9 +209,7 @@ def test_the_time_zone_of_the_database_does_not_matter(postgres_url: str, execut
 # --- bad records
 
 
-def test_a_deferred_foreign_key_fails_at_commit_and_saves_nothing(
-    repository: PostgresRepository, execute: Execute
-) -> None:
+def test_a_deferred_foreign_key_fails_at_commit_and_saves_nothing(repository: Repository, execute: Execute) -> None:
     execute(
         "CREATE FUNCTION forget() RETURNS trigger LANGUAGE plpgsql AS"
         " $$ BEGIN DELETE FROM devices_device WHERE id = 50; RETURN NULL; END $$",
@@ -224,7 +227,7 @@ def test_a_deferred_foreign_key_fails_at_commit_and_saves_nothing(
 
 
 def test_a_rejected_record_keeps_the_connection_and_its_values_to_itself(
-    repository: PostgresRepository, execute: Execute
+    repository: Repository, execute: Execute
 ) -> None:
     execute("ALTER TABLE devices_devicebackupresult ADD CHECK (status <> 'bad')")
     pid = backend(repository)
@@ -251,9 +254,7 @@ def test_a_character_that_the_database_cannot_hold(postgres_server: PostgresServ
     postgres_server.drop(postgres_server.url_for("latin"))
 
 
-def test_a_sequence_behind_its_table_is_no_fault_of_the_record(
-    repository: PostgresRepository, execute: Execute
-) -> None:
+def test_a_sequence_behind_its_table_is_no_fault_of_the_record(repository: Repository, execute: Execute) -> None:
     repository.save([result("a")])
     execute("SELECT setval(pg_get_serial_sequence('devices_devicebackupresult', 'id'), 1, false)")
     with pytest.raises(Unavailable, match="23505") as caught:
@@ -275,7 +276,7 @@ def test_keys_of_eight_bytes(postgres_server: PostgresServer) -> None:
 
 
 def test_with_the_index_a_concurrent_writer_is_waited_for_without_a_lock(
-    repository: PostgresRepository, postgres_url: str
+    repository: Repository, postgres_url: str
 ) -> None:
     repository.create_index()
     row = "INSERT INTO devices_devicebackupresult (task_id, task_identifier, device_id, status, timestamp, log)"
@@ -293,7 +294,7 @@ def test_with_the_index_a_concurrent_writer_is_waited_for_without_a_lock(
         assert [each.outcome for each in save.result()] == ["inserted"]
 
 
-def test_with_the_index_nobody_waits_for_the_lock(repository: PostgresRepository, postgres_url: str) -> None:
+def test_with_the_index_nobody_waits_for_the_lock(repository: Repository, postgres_url: str) -> None:
     repository.create_index()
     with holding(postgres_url, f"SELECT pg_advisory_xact_lock({postgres_sql.lock_key(RESULTS)})") as other:
         assert outcomes(repository, result("a")) == ["inserted"]
@@ -303,13 +304,13 @@ def test_with_the_index_nobody_waits_for_the_lock(repository: PostgresRepository
         assert [each.outcome for each in save.result()] == ["inserted"]
 
 
-def test_an_index_that_comes_and_goes_while_we_run(repository: PostgresRepository, execute: Execute) -> None:
+def test_an_index_that_comes_and_goes_while_we_run(repository: Repository, execute: Execute) -> None:
     name = RESULTS.index_name
     execute(f"CREATE UNIQUE INDEX {name} ON devices_devicebackupresult (task_identifier) WHERE task_identifier <> ''")
     assert outcomes(repository, result("a"), result("a")) == ["inserted", "duplicate"]
-    assert not repository.unique_index
+    assert [repository.unique_index] == [False]
     repository.check()
-    assert repository.unique_index
+    assert [repository.unique_index] == [True]
     execute(f"DROP INDEX {name}")
     with pytest.raises(Unavailable):
         repository.save([result("b")])
@@ -329,7 +330,7 @@ def test_an_index_that_comes_and_goes_while_we_run(repository: PostgresRepositor
     ],
 )
 def test_only_an_index_that_on_conflict_finds_counts(
-    repository: PostgresRepository, execute: Execute, definition: str, counts: bool
+    repository: Repository, execute: Execute, definition: str, counts: bool
 ) -> None:
     execute(f"CREATE UNIQUE INDEX an_index ON devices_devicebackupresult {definition}")
     repository.check()
@@ -337,7 +338,7 @@ def test_only_an_index_that_on_conflict_finds_counts(
     assert outcomes(repository, result("a"), result("b"), result("a")) == ["inserted", "inserted", "duplicate"]
 
 
-def test_an_invalid_leftover_is_replaced(repository: PostgresRepository, postgres_url: str, execute: Execute) -> None:
+def test_an_invalid_leftover_is_replaced(repository: Repository, postgres_url: str, execute: Execute) -> None:
     insert(postgres_url, [result("a"), result("a")])
     where = "devices_devicebackupresult (task_identifier) WHERE task_identifier <> ''"
     with psycopg.connect(postgres_url, autocommit=True) as other, pytest.raises(psycopg.errors.UniqueViolation):
@@ -351,18 +352,18 @@ def test_an_invalid_leftover_is_replaced(repository: PostgresRepository, postgre
 
 
 def test_a_duplicate_that_comes_while_the_index_is_built(
-    repository: PostgresRepository, postgres_url: str, monkeypatch: pytest.MonkeyPatch
+    repository: Repository, postgres_url: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    build = repository._create_index
+    build = repository._dialect.create_unique_index
 
     def disturbed(name: str) -> None:
         insert(postgres_url, [result("a"), result("a")])
         build(name)
 
-    monkeypatch.setattr(repository, "_create_index", disturbed)
+    monkeypatch.setattr(repository._dialect, "create_unique_index", disturbed)
     answer = repository.create_index()
     assert (answer.created, answer.duplicates) == (False, [Duplicate("a", [1, 2])])
-    assert repository._select("SELECT count(*) FROM pg_index WHERE NOT indisvalid") == [(0,)]
+    assert select_through(repository, "SELECT count(*) FROM pg_index WHERE NOT indisvalid") == [(0,)]
 
 
 # --- rights
@@ -426,7 +427,7 @@ def test_a_wrong_password_and_a_wrong_database(new_postgres: Callable[..., Postg
 # --- outages: wait, never a dead letter
 
 
-def test_a_read_only_database(repository: PostgresRepository, postgres_url: str, execute: Execute) -> None:
+def test_a_read_only_database(repository: Repository, postgres_url: str, execute: Execute) -> None:
     name = urlsplit(postgres_url).path[1:]
     execute(f"ALTER DATABASE {name} SET default_transaction_read_only = on")
     repository.close()
@@ -438,7 +439,7 @@ def test_a_read_only_database(repository: PostgresRepository, postgres_url: str,
     assert outcomes(repository, result("a")) == ["inserted"]
 
 
-def test_a_killed_backend(repository: PostgresRepository, postgres_url: str, execute: Execute) -> None:
+def test_a_killed_backend(repository: Repository, postgres_url: str, execute: Execute) -> None:
     with holding(postgres_url, f"SELECT pg_advisory_xact_lock({postgres_sql.lock_key(RESULTS)})"):
         save = repository.submit([result("a")])
         assert not save.wait(0.1)
@@ -449,7 +450,7 @@ def test_a_killed_backend(repository: PostgresRepository, postgres_url: str, exe
     assert outcomes(repository, result("a")) == ["inserted"]
 
 
-def test_a_connection_that_died_while_idle(repository: PostgresRepository, execute: Execute) -> None:
+def test_a_connection_that_died_while_idle(repository: Repository, execute: Execute) -> None:
     for attempt in (lambda: repository.save([result("a")]), repository.count, lambda: repository.find([result("a")])):
         execute(f"SELECT pg_terminate_backend({backend(repository)})")
         with pytest.raises(Unavailable):
@@ -505,8 +506,8 @@ def test_a_client_frozen_while_it_sends_does_not_keep_the_lock(
     where: str, postgres_url: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """In the last place PostgreSQL itself would wait without end: none of its timeouts applies there."""
-    monkeypatch.setattr(postgres, "LOCK_MS", 200)
-    monkeypatch.setattr(postgres, "SEND_MS", 300)
+    monkeypatch.setattr(postgres_sql, "LOCK_MS", 200)
+    monkeypatch.setattr(writer, "SEND_MS", 300)
     monkeypatch.setattr(postgres_lock, "FROZEN_MS", 300)
     with (
         StallingProxy(postgres_url) as proxy,
@@ -523,17 +524,15 @@ def test_a_client_frozen_while_it_sends_does_not_keep_the_lock(
         assert other.count() == 1
 
 
-def saved(repository: PostgresRepository, identifier: str) -> bool:
+def saved(repository: Repository, identifier: str) -> bool:
     """Try once to save a record."""
     with suppress(Unavailable):
         return outcomes(repository, result(identifier)) == ["inserted"]
     return False
 
 
-def test_a_lock_that_somebody_keeps(
-    repository: PostgresRepository, postgres_url: str, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setattr(postgres, "LOCK_MS", 200)
+def test_a_lock_that_somebody_keeps(repository: Repository, postgres_url: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(postgres_sql, "LOCK_MS", 200)
     with holding(postgres_url, f"SELECT pg_advisory_xact_lock({postgres_sql.lock_key(RESULTS)})"):
         with pytest.raises(Unavailable, match="55P03"):
             repository.save([result("a")])
@@ -544,9 +543,9 @@ def test_a_lock_that_somebody_keeps(
 
 
 def test_a_lock_timeout_ends_no_session_but_a_frozen_one(
-    repository: PostgresRepository, postgres_url: str, monkeypatch: pytest.MonkeyPatch
+    repository: Repository, postgres_url: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(postgres, "LOCK_MS", 200)
+    monkeypatch.setattr(postgres_sql, "LOCK_MS", 200)
     repository.close()  # the bystander is listed before it: whoever ends all sessions in turn ends that one first
     with psycopg.connect(postgres_url, autocommit=True) as bystander:
         with holding(postgres_url, f"SELECT pg_advisory_xact_lock({postgres_sql.lock_key(RESULTS)})") as holder:
@@ -558,9 +557,9 @@ def test_a_lock_timeout_ends_no_session_but_a_frozen_one(
 
 
 def test_a_statement_that_takes_too_long(
-    repository: PostgresRepository, postgres_url: str, monkeypatch: pytest.MonkeyPatch
+    repository: Repository, postgres_url: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(postgres, "STATEMENT_MS", 200)
+    monkeypatch.setattr(postgres_sql, "STATEMENT_MS", 200)
     with holding(postgres_url, "LOCK TABLE devices_devicebackupresult"), pytest.raises(Unavailable, match="57014"):
         repository.save([result("a")])
     assert outcomes(repository, result("a")) == ["inserted"]
@@ -569,7 +568,7 @@ def test_a_statement_that_takes_too_long(
 def test_a_server_that_falls_silent(
     new_postgres: Callable[..., PostgresServer], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(postgres_flight, "ANSWER_S", 0.5)
+    monkeypatch.setattr(pipeline, "ANSWER_S", 0.5)
     server = new_postgres()
     repository = opened(server.database())
     repository.check()
@@ -624,14 +623,14 @@ def test_the_lock_table_is_full(new_postgres: Callable[..., PostgresServer]) -> 
     repository.close()
 
 
-def test_a_table_in_no_schema_of_the_search_path(repository: PostgresRepository, execute: Execute) -> None:
+def test_a_table_in_no_schema_of_the_search_path(repository: Repository, execute: Execute) -> None:
     execute("CREATE SCHEMA hidden", "ALTER TABLE devices_device SET SCHEMA hidden")
     with pytest.raises(SchemaMismatch, match="devices_device"):
         repository.save([result("a")])
 
 
 def test_an_interrupted_wait_gives_the_batch_up(
-    repository: PostgresRepository, postgres_url: str, monkeypatch: pytest.MonkeyPatch
+    repository: Repository, postgres_url: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     def interrupted(*_: object) -> None:
         raise KeyboardInterrupt
@@ -639,7 +638,7 @@ def test_an_interrupted_wait_gives_the_batch_up(
     with holding(postgres_url, f"SELECT pg_advisory_xact_lock({postgres_sql.lock_key(RESULTS)})"):
         save = repository.submit([result("a")])
         with monkeypatch.context() as patch:
-            patch.setattr(Flight, "_poll", interrupted)
+            patch.setattr(PipelineTransaction, "_poll", interrupted)
             with pytest.raises(KeyboardInterrupt):
                 save.result()
         with pytest.raises(Unavailable):

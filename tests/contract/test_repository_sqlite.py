@@ -11,28 +11,28 @@ import pytest
 
 from devicevault_cli.errors import BadConfig, RecordRejected, Unavailable
 from devicevault_cli.records import INT8_MAX, Record
-from devicevault_cli.repository import sqlite
-from devicevault_cli.repository.repository import open_repository
-from devicevault_cli.repository.sqlite import SqliteRepository
+from devicevault_cli.repository import open_repository
+from devicevault_cli.repository.dialects import sqlite
+from devicevault_cli.repository.repository import Repository
 from devicevault_cli.repository.tables import RESULTS
-from tests.support.records import execute, result
+from tests.support.records import execute, result, select_through
 
 
-def opened(url: str, *, create: bool = False) -> SqliteRepository:
+def opened(url: str, *, create: bool = False) -> Repository:
     repository = open_repository(url, RESULTS, create=create)
-    assert isinstance(repository, SqliteRepository)
+    assert repository.dialect == "sqlite"
     return repository
 
 
 @pytest.fixture
-def repository(sqlite_url: str) -> Iterator[SqliteRepository]:
+def repository(sqlite_url: str) -> Iterator[Repository]:
     repository = opened(sqlite_url)
     repository.check()
     yield repository
     repository.close()
 
 
-def outcomes(repository: SqliteRepository, *records: Record) -> list[str]:
+def outcomes(repository: Repository, *records: Record) -> list[str]:
     return [each.outcome for each in repository.save(records)]
 
 
@@ -50,9 +50,7 @@ def test_a_file_is_created_only_on_demand(tmp_path: Path) -> None:
     repository.close()
 
 
-def test_another_writer_is_waited_for(
-    repository: SqliteRepository, sqlite_url: str, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_another_writer_is_waited_for(repository: Repository, sqlite_url: str, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(sqlite, "BUSY_S", 0.2)
     repository.close()
     with closing(sqlite3.connect(sqlite_url.removeprefix("sqlite:///"), isolation_level=None)) as other:
@@ -65,7 +63,7 @@ def test_another_writer_is_waited_for(
     assert outcomes(repository, result("a")) == ["inserted"]
 
 
-def test_a_device_deleted_before_commit(repository: SqliteRepository, sqlite_url: str) -> None:
+def test_a_device_deleted_before_commit(repository: Repository, sqlite_url: str) -> None:
     execute(
         sqlite_url,
         "CREATE TRIGGER forget AFTER INSERT ON devices_devicebackupresult WHEN NEW.device_id = 50"
@@ -78,7 +76,7 @@ def test_a_device_deleted_before_commit(repository: SqliteRepository, sqlite_url
     assert outcomes(repository, result("a")) == ["inserted"]
 
 
-def test_a_rejected_record_keeps_its_values_to_itself(repository: SqliteRepository, sqlite_url: str) -> None:
+def test_a_rejected_record_keeps_its_values_to_itself(repository: Repository, sqlite_url: str) -> None:
     execute(
         sqlite_url,
         "CREATE TRIGGER refuse BEFORE INSERT ON devices_devicebackupresult WHEN NEW.status = 'bad'"
@@ -90,8 +88,8 @@ def test_a_rejected_record_keeps_its_values_to_itself(repository: SqliteReposito
     assert repository.count() == 0
 
 
-def test_a_full_disk_is_no_fault_of_the_record(repository: SqliteRepository) -> None:
-    connection = repository._connected()
+def test_a_full_disk_is_no_fault_of_the_record(repository: Repository) -> None:
+    connection = repository._dialect.driver
     [[pages]] = connection.execute("PRAGMA page_count").fetchall()
     connection.execute(f"PRAGMA max_page_count = {pages}")
     with pytest.raises(Unavailable, match="full"):
@@ -99,8 +97,8 @@ def test_a_full_disk_is_no_fault_of_the_record(repository: SqliteRepository) -> 
     assert outcomes(repository, result("a")) == ["inserted"]
 
 
-def test_a_read_only_file(repository: SqliteRepository) -> None:
-    repository._connected().execute("PRAGMA query_only = ON")
+def test_a_read_only_file(repository: Repository) -> None:
+    repository._dialect.driver.execute("PRAGMA query_only = ON")
     with pytest.raises(Unavailable):
         repository.save([result("a")])
     assert outcomes(repository, result("a")) == ["inserted"]
@@ -113,7 +111,7 @@ def test_a_file_that_is_no_database(tmp_path: Path) -> None:
         opened(f"sqlite:///{path}").check()
 
 
-def test_keys_of_eight_bytes(repository: SqliteRepository, sqlite_url: str) -> None:
+def test_keys_of_eight_bytes(repository: Repository, sqlite_url: str) -> None:
     execute(
         sqlite_url,
         "DROP TABLE devices_devicebackupresult",
@@ -125,6 +123,6 @@ def test_keys_of_eight_bytes(repository: SqliteRepository, sqlite_url: str) -> N
     assert repository.device_id_max == INT8_MAX
 
 
-def test_identities_are_looked_up_by_index(repository: SqliteRepository) -> None:
-    sql = "EXPLAIN QUERY PLAN SELECT id FROM devices_devicebackupresult WHERE task_identifier IN (%s, %s) ORDER BY id"
-    assert any("task_identifier" in str(row) and "SEARCH" in str(row) for row in repository._select(sql, ["a", "b"]))
+def test_identities_are_looked_up_by_index(repository: Repository) -> None:
+    sql = "EXPLAIN QUERY PLAN SELECT id FROM devices_devicebackupresult WHERE task_identifier IN ('a', 'b') ORDER BY id"
+    assert any("task_identifier" in str(row) and "SEARCH" in str(row) for row in select_through(repository, sql))

@@ -8,7 +8,7 @@ from collections import Counter
 
 import pytest
 
-from devicevault_cli.repository.repository import open_repository
+from devicevault_cli.repository import open_repository
 from devicevault_cli.repository.tables import RESULTS
 from tests.support.records import execute
 from tests.support.rows import read_rows

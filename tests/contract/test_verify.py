@@ -23,26 +23,21 @@ from devicevault_cli.operations.verify.result import VerifyResult
 from devicevault_cli.operations.verify.scan import Scope
 from devicevault_cli.operations.verify.verify import list_findings, verify
 from devicevault_cli.pipelines import RESULTS, STORAGE
-from devicevault_cli.repository import tables
-from devicevault_cli.repository.repository import Repository, open_repository
+from devicevault_cli.repository import open_repository, tables
+from devicevault_cli.repository.repository import Repository
 from devicevault_cli.streams.connect import connect
 from devicevault_cli.streams.consumer import GroupConsumer
 from devicevault_cli.streams.group import Group
 from devicevault_cli.streams.stream import Stream
 from tests.support.consuming import GROUP, good
 from tests.support.postgres_server import PostgresServer
+from tests.support.records import execute_through
 from tests.support.recovering import apply
 from tests.support.verifying import Seeded, seed
 
 PATIENCE_S = float(os.environ.get("DVCTL_TEST_SOAK_S", "12"))
 """How long verify may run beside consumers; RUNS of them take about a minute on two cores."""
 RUNS = 100
-
-
-@pytest.fixture
-def stream(redis_url: str, stream_key: str) -> Iterator[Stream]:
-    with closing(connect(redis_url)) as client:
-        yield Stream(client, stream_key)
 
 
 @pytest.fixture
@@ -81,11 +76,12 @@ def test_rows_on_every_database(stream: Stream, repository: Repository) -> None:
     seeded.save(seeded.add("trimmed", trimmed), trimmed)
     stream.call("XDEL", stream.key, *map(str, seeded.ids.pop("trimmed")))
     name, columns = repository.spec.name, ", ".join(repository.spec.columns)
-    repository._execute([
+    execute_through(
+        repository,
         f"INSERT INTO {name} ({columns}) SELECT {columns} FROM {name} WHERE id IN (5, 6, 22)",
         f"UPDATE {name} SET status = 'failure' WHERE id = 7",
         f"UPDATE {name} SET device_id = 9 WHERE id = 8",
-    ])  # fmt: skip
+    )
     answer = verify(seeded.group, RESULTS, repository, deep=True).to_dict()
     rows = {"rows": seeded.rows + 3, "duplicate_rows": 3, "conflicting": 2, "rows_without_entry": 4}
     assert answer["rows"] == rows
@@ -211,7 +207,7 @@ def consume_as_devicevault(group: Group, url: str) -> None:
         try:
             with psycopg.connect(url) as connection:
                 values = [entry.fields.get(name, b"").decode() for name in NAMES]
-                connection.execute(INSERT, values)  # type: ignore[arg-type]
+                connection.execute(INSERT, values)
         except psycopg.Error:
             pass
         group.acknowledge([entry.id])

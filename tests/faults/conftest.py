@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Callable, Iterator
 
 import psycopg
@@ -12,6 +13,11 @@ from tests.support import servers
 from tests.support.postgres_server import PostgresServer
 
 APP = "app"
+
+
+@pytest.fixture(autouse=True)
+def _whole_log(caplog: pytest.LogCaptureFixture) -> None:
+    caplog.set_level(logging.DEBUG, "dvctl.consume")
 
 
 @pytest.fixture(autouse=True)

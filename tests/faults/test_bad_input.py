@@ -84,9 +84,10 @@ def kept() -> list[Case]:
 # --- NULL with a note
 
 
-def at(*moment: int) -> int:
+def at(year: int, *rest: int) -> int:
     """UTC in microseconds."""
-    return (datetime(*moment, tzinfo=UTC) - EPOCH) // (datetime.resolution)
+    month, day, hour, minute, second, micros = (*rest, *(1, 1, 0, 0, 0, 0)[len(rest) :])
+    return (datetime(year, month, day, hour, minute, second, micros, tzinfo=UTC) - EPOCH) // datetime.resolution
 
 
 TIMES = {
@@ -286,7 +287,7 @@ def storage_cases() -> list[Case]:
     for number, one in enumerate(NO_DURATIONS):
         name = "storage_duration_ms"
         cases.append(Case(fields_of(f"no ms {number}", **STORED, **{name: one}), {name: None}, (name,)))
-    bad = [("invalid-device-id", {"device_id": one}) for one in DEVICE_IDS]
+    bad: list[tuple[str, dict[str, Any]]] = [("invalid-device-id", {"device_id": one}) for one in DEVICE_IDS]
     bad += [("invalid-encoding", {name: one}) for name in texts for one in NOT_UTF8]
     bad += [("nul-character", {name: b"a\x00"}) for name in texts]
     bad += [("malformed-log", {"log": one}) for one in NOT_LISTS]

@@ -19,11 +19,11 @@ import psycopg
 import pytest
 import redis
 
-from devicevault_cli.repository import postgres, postgres_sql
+from devicevault_cli.repository.dialects.postgresql import statements as postgres_sql
 from devicevault_cli.repository.tables import RESULTS
 from tests.faults.conftest import APP
 from tests.support.allowance import wait_for_end
-from tests.support.daemon import Daemon, consuming
+from tests.support.daemon import Daemon, at_work, consuming
 from tests.support.messages import Message, good, mixed, publish
 from tests.support.oracle import TABLE, held
 from tests.support.postgres_server import PostgresServer
@@ -37,18 +37,15 @@ LOCK = postgres_sql.lock_key(RESULTS)
 
 
 @pytest.fixture(autouse=True)
-def _short_waits(monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture) -> None:
+def _short_waits(monkeypatch: pytest.MonkeyPatch) -> None:
     """Ten seconds for a lock are right for an operator and long for a test; a deadlock is found after one."""
-    caplog.set_level(logging.DEBUG, "dvctl.consume")
-    monkeypatch.setattr(postgres, "LOCK_MS", 2_000)
+    monkeypatch.setattr(postgres_sql, "LOCK_MS", 2_000)
 
 
 @pytest.fixture
 def daemon(redis_url: str, database: str) -> Iterator[Daemon]:
     """A consumer at work, which has worked off a first backlog."""
-    with consuming(redis_url, database) as running:
-        running.publish(mixed(40))
-        running.wait_settled()
+    with at_work(redis_url, database) as running:
         yield running
 
 
@@ -109,7 +106,7 @@ def test_read_only(daemon: Daemon, other: psycopg.Connection[Any], caplog: pytes
 def test_a_lock_that_another_session_keeps(
     daemon: Daemon, other: psycopg.Connection[Any], caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(postgres, "LOCK_MS", 200)
+    monkeypatch.setattr(postgres_sql, "LOCK_MS", 200)
     with other.transaction():
         other.execute(f"LOCK TABLE {TABLE} IN ACCESS EXCLUSIVE MODE")
         daemon.hold(again())
@@ -260,7 +257,7 @@ def test_an_old_backend_still_holds_its_transaction(
     caplog: pytest.LogCaptureFixture,
 ) -> None:
     """Its client is dead and its process frozen, so it keeps dvctl's lock; thawed, it commits what nobody awaits."""
-    monkeypatch.setattr(postgres, "LOCK_MS", 300)
+    monkeypatch.setattr(postgres_sql, "LOCK_MS", 300)
     old = dvctl.use(redis_url, database).start("consume")
     old.wait_for("consuming device:results")
     with redis.Redis.from_url(redis_url) as client:

@@ -2,17 +2,18 @@
 
 from __future__ import annotations
 
-import logging
 from collections.abc import Iterator
 from contextlib import closing
 
 import pytest
 import redis
 
-from devicevault_cli.repository import mysql, postgres_connection, postgres_flight, sqlite
-from devicevault_cli.repository.postgres_connection import WatchedConnection
+from devicevault_cli.repository.dialects import mysql, sqlite
+from devicevault_cli.repository.dialects.postgresql import connection as postgres_connection
+from devicevault_cli.repository.dialects.postgresql import pipeline
+from devicevault_cli.repository.dialects.postgresql.connection import LimitedConnection
 from tests.support import servers
-from tests.support.daemon import Daemon, consuming
+from tests.support.daemon import Daemon, at_work, consuming
 from tests.support.mariadb_server import MariaDbServer
 from tests.support.messages import Message, good, mixed, publish
 from tests.support.oracle import TABLE, assert_everything, held
@@ -24,11 +25,6 @@ from tests.support.server import wait_until
 from tests.support.sqlite_database import locked
 
 pytestmark = [pytest.mark.faults]
-
-
-@pytest.fixture(autouse=True)
-def _whole_log(caplog: pytest.LogCaptureFixture) -> None:
-    caplog.set_level(logging.DEBUG, "dvctl.consume")
 
 
 @pytest.fixture
@@ -60,8 +56,8 @@ def test_the_database_answers_no_more(
     which: str, request: pytest.FixtureRequest, redis_url: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """A blackhole: nobody resets the connection. The real times are a minute and more."""
-    monkeypatch.setattr(postgres_flight, "ANSWER_S", 2.0)
-    monkeypatch.setattr(WatchedConnection, "patience_s", 2.0)
+    monkeypatch.setattr(pipeline, "ANSWER_S", 2.0)
+    monkeypatch.setattr(LimitedConnection, "silence_s", 2.0)
     monkeypatch.setitem(postgres_connection.CONNECT, "connect_timeout", "2")
     monkeypatch.setattr(mysql, "ANSWER_S", 2.0)
     url = request.getfixturevalue(which)
@@ -90,9 +86,7 @@ def test_sqlite_with_another_writer(
 @pytest.fixture
 def on_mariadb(redis_url: str, mariadb_url: str) -> Iterator[Daemon]:
     """A consumer at work there."""
-    with consuming(redis_url, mariadb_url) as running:
-        running.publish(mixed(40))
-        running.wait_settled()
+    with at_work(redis_url, mariadb_url) as running:
         yield running
 
 

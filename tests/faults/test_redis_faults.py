@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import logging
 from collections.abc import Callable, Iterator
 from contextlib import closing
 from typing import Any
@@ -13,12 +12,12 @@ from redis.crc import key_slot
 
 from devicevault_cli.consumer.worker import BLOCK_MS
 from devicevault_cli.operations.monitoring.lag import Lag, lag_of
-from devicevault_cli.repository import sqlite
+from devicevault_cli.repository.dialects import sqlite
 from devicevault_cli.streams.connect import connect
 from devicevault_cli.streams.group import Group
 from devicevault_cli.streams.stream import Stream
 from tests.support import servers
-from tests.support.daemon import Daemon, consuming
+from tests.support.daemon import Daemon, at_work, consuming
 from tests.support.messages import bad, good, mixed, publish
 from tests.support.oracle import GROUP, STREAM
 from tests.support.process import Dvctl
@@ -30,17 +29,10 @@ from tests.support.sqlite_database import locked
 pytestmark = [pytest.mark.faults]
 
 
-@pytest.fixture(autouse=True)
-def _whole_log(caplog: pytest.LogCaptureFixture) -> None:
-    caplog.set_level(logging.DEBUG, "dvctl.consume")
-
-
 @pytest.fixture
 def daemon(each_redis_url: str, sqlite_url: str) -> Iterator[Daemon]:
     """A consumer at work on each version of Redis, which has worked off a first backlog and now blocks."""
-    with consuming(each_redis_url, sqlite_url) as running:
-        running.publish(mixed(40))
-        running.wait_settled()
+    with at_work(each_redis_url, sqlite_url) as running:
         yield running
 
 

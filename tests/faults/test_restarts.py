@@ -16,7 +16,7 @@ import pytest
 import redis
 
 import devicevault_cli
-from devicevault_cli.repository import sqlite
+from devicevault_cli.repository.dialects import sqlite
 from tests.support.daemon import consuming
 from tests.support.deadly import ACKNOWLEDGING
 from tests.support.messages import Message, good, mixed, publish

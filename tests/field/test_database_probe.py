@@ -17,7 +17,6 @@ from typing import Any, NamedTuple
 import pytest
 import redis
 
-from tests.cli import conftest as commands
 from tests.cli.conftest import Cli
 from tests.field.broken_tables import MARIADB, POSTGRES, SQLITE, run
 from tests.support.daemon import consuming
@@ -26,8 +25,6 @@ from tests.support.oracle import TABLE, assert_everything, untouched
 from tests.support.postgres_server import PostgresServer
 from tests.support.rows import read_rows, select
 from tests.support.sqlite_database import SqliteFiles
-
-cli = commands.cli
 
 
 def put(redis_url: str, messages: list[Message]) -> Any:

@@ -15,14 +15,16 @@ import pymysql
 import pytest
 import redis
 
+from devicevault_cli.messages import Rejected
 from devicevault_cli.operations.save import save_bisecting
-from devicevault_cli.repository.repository import Repository, open_repository
+from devicevault_cli.repository import open_repository
+from devicevault_cli.repository.repository import Repository
 from devicevault_cli.repository.tables import RESULTS, STORAGE
 from tests.support import schema
 from tests.support.mariadb_server import MariaDbServer
 from tests.support.postgres_server import PostgresServer
 from tests.support.process import Dvctl
-from tests.support.records import execute, result, stored
+from tests.support.records import execute, result, select_through, stored
 from tests.support.rows import select
 from tests.support.servers import postgres_params, unavailable
 
@@ -103,7 +105,8 @@ def opened() -> Iterator[Callable[..., Repository]]:
 
 
 def outcomes(repository: Repository, *records: Any) -> list[str]:
-    return [getattr(each, "outcome", None) or each.reason for each in save_bisecting(repository, records)]
+    saved = save_bisecting(repository, records)
+    return [each.reason if isinstance(each, Rejected) else each.outcome for each in saved]
 
 
 # --- text that the database cannot hold
@@ -183,7 +186,7 @@ def test_one_column_in_another_character_set(mariadb_url: str, opened: Callable[
     kind = {"log": "longtext", "status": "varchar(16)"}.get(column, "varchar(128)")
     execute(mariadb_url, f"ALTER TABLE {TABLE} MODIFY {column} {kind} CHARACTER SET latin1 NOT NULL")
     repository = opened(mariadb_url)
-    base = result("ж" if column == "task_identifier" else "", task_id="t", log="[]", status="success")
+    base: Any = result("ж" if column == "task_identifier" else "", task_id="t", log="[]", status="success")
     bad = base._replace(**{column: "ж"})
     good = [result("a"), result("", task_id="é"), result("", task_id="漢" if column != "task_id" else "ü")]
     assert outcomes(repository, good[0], bad, *good[1:]) == ["inserted", "database-rejected", "inserted", "inserted"]
@@ -545,4 +548,4 @@ def test_the_url_says_how_long_a_silent_server_is_waited_for(dvctl: Dvctl, silen
 
 def test_a_statement_may_take_longer_than_the_login(mariadb_url: str, opened: Callable[..., Repository]) -> None:
     repository = opened(f"{mariadb_url}?connect_timeout=1")
-    assert repository._select("SELECT SLEEP(1.6)") == [(0,)]
+    assert select_through(repository, "SELECT SLEEP(1.6)") == [(0,)]

@@ -20,7 +20,7 @@ from tests.support.postgres_server import PostgresServer
 from tests.support.process import DVCTL, Answer, Dvctl
 from tests.support.proxy import Proxy
 from tests.support.redis_server import RedisServer
-from tests.support.screen import on_a_terminal
+from tests.support.screen import Screen, on_a_terminal
 from tests.support.server import wait_until
 from tests.support.sqlite_database import SqliteFiles
 
@@ -106,6 +106,12 @@ def test_doctor_reports_a_server_that_is_away_once(
     assert (checks["database"]["status"], checks["group"]["status"]) == ("ok", "unknown")
 
 
+def watched(screen: Screen) -> str:
+    """What stands on it a moment later."""
+    screen.watch(0.1)
+    return screen.text
+
+
 def test_top_says_that_the_database_is_away_and_recovers(
     dvctl: Dvctl, redis_url: str, busy: Any, postgres_url: str
 ) -> None:
@@ -116,7 +122,7 @@ def test_top_says_that_the_database_is_away_and_recovers(
             screen.wait_for("database: unreachable (")
             screen.wait_for("3 of 5 entries")
             proxy.heal()
-            wait_until(lambda: screen.watch(0.1) or "database:" not in screen.text, what="the line to go")
+            wait_until(lambda: "database:" not in watched(screen), what="the line to go")
             screen.wait_for("3 of 5 entries")
             screen.type("q")
             assert screen.code() == 0

@@ -17,6 +17,7 @@ import redis
 
 from tests.cli.conftest import Cli
 from tests.support import messages
+from tests.support.entries import entries
 from tests.support.oracle import GROUP, STREAM, state
 from tests.support.process import DVCTL, Answer, Dvctl, Running
 from tests.support.redis_server import RedisServer
@@ -43,7 +44,7 @@ def write(path: Path, content: list[str]) -> str:
 
 def identifiers(client: redis.Redis, stream: str = STREAM) -> list[str]:
     """What stands on the stream, in its order."""
-    return [fields[b"task_identifier"].decode() for _, fields in client.xrange(stream)]
+    return [fields[b"task_identifier"].decode() for _, fields in entries(client, stream)]
 
 
 def jobs(first: int, last: int) -> list[str]:
@@ -142,7 +143,7 @@ def test_ids_of_twenty_digits(dvctl: Dvctl, each_redis_server: RedisServer, sqli
     destroyed = dvctl.json("destroy-group", "--confirm", GROUP, "--force")
     assert destroyed["pending_lost"] == len(IDS)
     dvctl.ok("restore-group", destroyed["snapshot"], "--yes")
-    held = client.xpending_range(STREAM, GROUP, "-", "+", 100)
+    held: Any = client.xpending_range(STREAM, GROUP, "-", "+", 100)
     assert [each["message_id"].decode() for each in held] == list(IDS)
     assert [each["id"] for each in dvctl.json("pending")["entries"]] == list(IDS)
     dvctl.ok("ack", IDS[3], IDS[-1], "--yes")
@@ -164,7 +165,7 @@ def test_ids_of_twenty_digits(dvctl: Dvctl, each_redis_server: RedisServer, sqli
     assert {each["time"][:4] for each in shown} == {"1970", "2026", "9999"}
     stored = times(sqlite_url)
     dvctl.ok("publish", "--file", path, "--stream", OTHER)
-    assert [fields[b"_dvctl.id"].decode() for _, fields in client.xrange(OTHER)] == list(IDS)
+    assert [fields[b"_dvctl.id"].decode() for _, fields in entries(client, OTHER)] == list(IDS)
     forget(sqlite_url)
     dvctl.ok("consume", "--drain", "--stream", OTHER)
     assert times(sqlite_url) == stored, "the copies keep the times of their first ids"
@@ -353,7 +354,7 @@ def test_stdout_and_stdin_are_files(dvctl: Dvctl, redis_server: RedisServer, sql
     messages.publish(client, messages.good(70))
     exported = dvctl.ok("export", "-")
     assert [json.loads(line).get("id") for line in exported.stdout.splitlines()][:-1] == [
-        key.decode() for key, _ in client.xrange(STREAM)
+        key.decode() for key, _ in entries(client, STREAM)
     ]
     assert json.loads(exported.stdout.splitlines()[-1])["lines"] == "70"
     assert "exported: 70" in exported.stderr

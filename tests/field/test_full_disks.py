@@ -12,11 +12,13 @@ import sys
 import urllib.request
 from contextlib import suppress
 from pathlib import Path
+from typing import Any
 
 import pytest
 import redis
 
 from tests.support import messages
+from tests.support.entries import entries
 from tests.support.oracle import GROUP, STREAM, assert_everything
 from tests.support.process import DVCTL, Dvctl
 from tests.support.redis_server import RedisServer
@@ -73,7 +75,7 @@ def test_a_log_disk_that_fills_up_and_gets_room_again(
     def full() -> None:
         resource.setrlimit(resource.RLIMIT_FSIZE, (700, resource.RLIM_INFINITY))
 
-    words = [DVCTL, "consume", "--log-format", "json", "--metrics-port", f"127.0.0.1:{port}"]
+    words: list[str | Path] = [DVCTL, "consume", "--log-format", "json", "--metrics-port", f"127.0.0.1:{port}"]
     with log.open("wb") as stderr:
         daemon = subprocess.Popen(words, env=dvctl.environment, stderr=stderr, preexec_fn=full)  # noqa: PLW1509
 
@@ -107,7 +109,7 @@ def test_a_log_disk_that_fills_up_and_gets_room_again(
 def settled(client: redis.Redis) -> bool:
     """Whether the group has read everything and holds nothing."""
     (group,) = client.xinfo_groups(STREAM) or [{}]
-    last = client.xrevrange(STREAM, count=1)
+    last: Any = client.xrevrange(STREAM, count=1)
     return bool(last) and group.get("pending") == 0 and group.get("last-delivered-id") == last[0][0]
 
 
@@ -117,7 +119,7 @@ def test_a_terminal_that_is_gone_stops_no_consumer(dvctl: Dvctl, redis_server: R
     client = redis_server.client()
     sent = messages.publish(client, messages.good(50))
     controller, terminal = pty.openpty()
-    words = [DVCTL, "consume", "--max-messages", "100"]
+    words: list[str | Path] = [DVCTL, "consume", "--max-messages", "100"]
     running = subprocess.Popen(
         words, env=dvctl.environment, stdin=subprocess.DEVNULL, stdout=subprocess.DEVNULL, stderr=terminal,
         start_new_session=True,
@@ -137,7 +139,7 @@ def test_a_terminal_that_is_gone_stops_no_consumer(dvctl: Dvctl, redis_server: R
 
 
 COMMANDS = (
-    "--version", "--help", "help pending", "pending --help", "__complete groups", "config", "config -o json", "status",
+    "--version", "--help", "help pending", "pending --help", "completion bash", "config", "config -o json", "status",
     "pending -o csv", "tail -n 5 --no-follow", "tail -n 5 --no-follow -o json", "show {first}", "verify",
     "doctor -o jsonl", "dlq list", "consumers", "export -", "publish", "consume --drain", "demo -o json", "nonsense",
 )  # fmt: skip
@@ -147,7 +149,7 @@ def test_a_full_disk_under_the_answer_is_one_line(dvctl: Dvctl, redis_server: Re
     messages.publish(redis_server.client(), messages.good(20))
     redis_server.client().xgroup_create(STREAM, GROUP, "0")
     dvctl.use(redis_server.url, sqlite_url)
-    ((first, _),) = redis_server.client().xrange(STREAM, count=1)
+    ((first, _),) = entries(redis_server.client(), STREAM, count=1)
     for words in (command.format(first=first.decode()) for command in COMMANDS):
         with FULL.open("w") as stdout:
             done = run(dvctl, *words.split(), stdout=stdout)
@@ -158,7 +160,7 @@ def test_a_full_disk_under_the_answer_is_one_line(dvctl: Dvctl, redis_server: Re
             continue
         assert done.returncode == 1, (words, done.stderr)
         assert done.stderr.count(CANNOT) == 1, (words, done.stderr)
-    for words in ("--version", "--help", "__complete groups"):
+    for words in ("--version", "--help", "completion bash"):
         with FULL.open("w") as stdout:
             assert run(dvctl, *words.split(), stdout=stdout).stderr == CANNOT
     assert dvctl.json("status")["table"]["rows"] == 21, "what was to be done was done"

@@ -11,8 +11,6 @@ import re
 import pytest
 import redis
 
-from devicevault_cli.consumer import retry, worker
-from tests.cli import conftest as commands
 from tests.cli.conftest import Cli
 from tests.field.broken_tables import run
 from tests.support.daemon import consuming
@@ -20,14 +18,7 @@ from tests.support.messages import Message, good, publish
 from tests.support.oracle import TABLE, assert_everything, beside, held, settled
 from tests.support.rows import read_rows
 
-cli = commands.cli
-
-
-@pytest.fixture(autouse=True)
-def _short_waits(monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture) -> None:
-    caplog.set_level(logging.DEBUG, "dvctl.consume")
-    monkeypatch.setattr(worker, "BLOCK_MS", 150)
-    monkeypatch.setattr(retry, "LONGEST_WAIT_S", 1.0)
+pytestmark = pytest.mark.usefixtures("short_waits")
 
 
 def refusing(url: str, column: str, pattern: str, name: str = "guard") -> tuple[str, str]:

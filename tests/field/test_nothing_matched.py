@@ -12,8 +12,10 @@ from typing import Any
 
 import pytest
 import redis
+from redis.typing import EncodableT, FieldT
 
 from tests.cli.conftest import Answer, Cli
+from tests.support.entries import entries
 from tests.support.process import Dvctl
 from tests.support.redis_server import RedisServer
 from tests.support.screen import on_a_terminal
@@ -36,8 +38,10 @@ class World:
     def publish(self, **fields: str) -> str:
         """A message; an id as in use, and larger than those before."""
         length = self.client.xlen(STREAM)
-        whole = {"task_identifier": f"job-{length}", "device_id": fields["device"], "status": "success"}
-        return self.client.xadd(STREAM, whole, id=f"{1_767_225_600_000 + 1000 * length}-0").decode()
+        whole: dict[FieldT, EncodableT] = {"task_identifier": f"job-{length}", "status": "success"}
+        whole["device_id"] = fields["device"]
+        key: Any = self.client.xadd(STREAM, whole, id=f"{1_767_225_600_000 + 1000 * length}-0")
+        return str(key.decode())
 
     def sql(self, statement: str) -> None:
         with closing(sqlite3.connect(self._database)) as connection, connection:
@@ -53,7 +57,7 @@ class World:
         return {key: self.client.dump(key) for key in keys}, self.rows()
 
     def pending(self) -> list[str]:
-        found = self.client.xpending_range(STREAM, GROUP, "-", "+", 100)
+        found: Any = self.client.xpending_range(STREAM, GROUP, "-", "+", 100)
         return [entry["message_id"].decode() for entry in found]
 
 
@@ -241,8 +245,8 @@ def test_names_of_commands_and_snapshots(world: World) -> None:
         (["help", "statsu"], 1, "status"),
         (["help", "dlq", "dorp"], 1, "dlq drop"),
         (["staus"], 2, "status"),
-        (["dlq", "dorp"], 2, "dlq drop"),
-        (["consumers", "retier"], 2, "consumers retire"),
+        (["dlq", "dorp"], 2, "'drop'"),
+        (["consumers", "retier"], 2, "'retire'"),
     ):
         answer = world.at(*words)
         assert (answer.code, answer.out) == (code, ""), words
@@ -286,7 +290,9 @@ def test_entries_that_are_all_rejected_are_1_and_some_are_0(world: World) -> Non
     assert (answer.code, answer.json["duplicates"]) == (0, 1)
     for times in range(3):
         assert world.at("replay", world.good, "--republish", "--yes").code == 0, times
-    copies = [key.decode() for key, fields in world.client.xrange(STREAM) if fields.get(b"_dvctl.republished") == b"1"]
+    copies = [
+        key.decode() for key, fields in entries(world.client, STREAM) if fields.get(b"_dvctl.republished") == b"1"
+    ]
     assert world.at("replay", copies[0], "--republish", "--max-copies", "1", "--dry-run").code == 0
     answer = world.at("replay", copies[0], "--republish", "--max-copies", "1", "--yes", "-o", "json")
     assert (answer.code, answer.json["republished"], answer.json["refused"]) == (1, 0, 1)

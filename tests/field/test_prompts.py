@@ -4,9 +4,11 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from pathlib import Path
+from typing import cast
 
 import pytest
 import redis
+from redis.typing import EncodableT, FieldT
 
 from tests.support.process import Dvctl
 from tests.support.redis_server import RedisServer
@@ -21,7 +23,8 @@ BAR = "\u2501\u2578\u257a"
 
 
 def publish(client: redis.Redis, first: int, count: int, **fields: str) -> list[str]:
-    whole = {"device_id": "1", "status": "success"} | fields
+    whole: dict[FieldT, EncodableT] = {"device_id": "1", "status": "success"}
+    whole.update(cast(dict[FieldT, EncodableT], fields))
     with client.pipeline(transaction=False) as pipe:
         for number in range(first, first + count):
             pipe.xadd(STREAM, whole | {"task_identifier": f"job-{number}"}, id=f"{1_767_225_600_000 + number}-0")

@@ -15,6 +15,7 @@ import redis
 
 from devicevault_cli.directories import NoStateDirectory, state_directory
 from tests.support import messages
+from tests.support.entries import read_new
 from tests.support.oracle import GROUP, STREAM
 from tests.support.process import DVCTL, Answer, Dvctl
 from tests.support.redis_server import RedisServer
@@ -77,7 +78,7 @@ def test_without_a_state_directory_changes_are_made_and_not_journalled(
     """Each was applied and then reported as an internal error."""
     client = redis_server.client()
     client.xgroup_create(STREAM, GROUP, "0")
-    ids = [key.decode() for key, _ in client.xreadgroup(GROUP, "away", {STREAM: ">"}, count=3)[0][1]]
+    ids = [key.decode() for key, _ in read_new(client, STREAM, GROUP, "away", count=3)]
     client.xgroup_createconsumer(STREAM, GROUP, "idle")
     changes = [
         ("ack", ids[0]),
@@ -189,7 +190,7 @@ def test_a_full_disk_under_the_journal_loses_no_line(homeless: Run, redis_server
     """The journal takes the beginning of a line; the whole one is on stderr, and the next one is not glued to it."""
     client = redis_server.client()
     client.xgroup_create(STREAM, GROUP, "0")
-    ids = [key.decode() for key, _ in client.xreadgroup(GROUP, "away", {STREAM: ">"}, count=3)[0][1]]
+    ids = [key.decode() for key, _ in read_new(client, STREAM, GROUP, "away", count=3)]
     state = tmp_path / "state"
     state.mkdir()
     state.chmod(0o777)
@@ -210,7 +211,7 @@ def test_a_full_disk_under_the_journal_loses_no_line(homeless: Run, redis_server
 def test_a_journal_of_somebody_else_is_told_before_the_change(homeless: Run, redis_server: RedisServer) -> None:
     client = redis_server.client()
     client.xgroup_create(STREAM, GROUP, "0")
-    ((key, _),) = client.xreadgroup(GROUP, "away", {STREAM: ">"}, count=1)[0][1]
+    ((key, _),) = read_new(client, STREAM, GROUP, "away", count=1)
     answer = homeless("ack", key.decode(), "--yes", XDG_STATE_HOME="/proc/1")
     assert (answer.code, pending(client)) == (0, []), answer
     assert f"{UNJOURNALLED}/proc/1/dvctl cannot be written: " in answer.stderr
@@ -224,8 +225,9 @@ def test_profiles_need_a_home(homeless: Run) -> None:
         assert (answer.code, "hint: set XDG_CONFIG_HOME" in answer.stderr) == (78, True), answer
     answer = homeless("status", "--config", "~/config.yaml")
     assert (answer.code, "hint: set HOME" in answer.stderr) == (78, True), answer
-    completed = homeless("__complete", "profiles")
-    assert (completed.stdout, completed.stderr) == ("", "")
+    typed = {"COMP_WORDS": "dvctl status --profile ", "COMP_CWORD": "3", "_DVCTL_COMPLETE": "complete_bash"}
+    completed = homeless(**typed)
+    assert (completed.stdout.strip(), completed.stderr) == ("", "")
 
 
 def test_without_a_temporary_directory(homeless: Run) -> None:

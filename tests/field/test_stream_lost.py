@@ -102,7 +102,7 @@ def test_a_flush_while_consuming_is_an_incident_until_it_is_acknowledged(
         wait_until(lambda: metrics(daemon).get("dvctl_incidents_unacknowledged") == 1, what="the gauge")
         figures = metrics(daemon)
         counted = figures["dvctl_stream_restarts_total"], figures["dvctl_entries_never_read_total"]
-        assert counted == (1, unread)
+        assert counted == (1.0, float(unread))
         shown_until_acknowledged(dvctl, unread)
         wait_until(lambda: metrics(daemon)["dvctl_incidents_unacknowledged"] == 0, what="the gauge to fall")
         assert daemon.sigterm().code == 0

@@ -9,23 +9,13 @@ import logging
 
 import pytest
 
-from devicevault_cli.consumer import retry, worker
-from tests.cli import conftest as commands
 from tests.cli.conftest import Cli
 from tests.field.broken_tables import MARIADB, POSTGRES, SQLITE, Case, run
 from tests.support.daemon import consuming
 from tests.support.messages import good, mixed
 from tests.support.oracle import held
 
-cli = commands.cli
-
-
-@pytest.fixture(autouse=True)
-def _short_waits(monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture) -> None:
-    """A repair is noticed at the next attempt: half a minute later, which is long for a test."""
-    caplog.set_level(logging.DEBUG, "dvctl.consume")
-    monkeypatch.setattr(worker, "BLOCK_MS", 150)
-    monkeypatch.setattr(retry, "LONGEST_WAIT_S", 1.0)
+pytestmark = pytest.mark.usefixtures("short_waits")
 
 
 def alarms(caplog: pytest.LogCaptureFixture) -> str:

@@ -44,12 +44,17 @@ def delete_all_undelivered(client: Any) -> None:
     client.xdel(STREAM, *(key for key, _ in client.xrange(STREAM)[1:]))
 
 
+def delete_newest_and_set_ahead(client: Any) -> None:
+    ahead(client)
+    client.xdel(STREAM, last_id(client))
+
+
 LEFT_AT_THE_END: dict[str, Callable[[Any], object]] = {
     "the newest is deleted": lambda client: client.xdel(STREAM, last_id(client)),
     "the last id is set ahead": ahead,
     "all that is undelivered is deleted": delete_all_undelivered,
     "trimmed to nothing": lambda client: client.xtrim(STREAM, maxlen=0, approximate=False),
-    "deleted, and the last id set ahead": lambda client: (ahead(client), client.xdel(STREAM, last_id(client))),
+    "deleted, and the last id set ahead": delete_newest_and_set_ahead,
 }
 
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -10,6 +9,7 @@ import pytest
 import redis
 
 from tests.cli.conftest import Answer, Cli
+from tests.support.entries import entries
 from tests.support.process import Dvctl
 
 STREAM, GROUP = "device:results", "devicevault"
@@ -29,12 +29,6 @@ def client(redis_url: str) -> Iterator[redis.Redis]:
         client.xgroup_create(STREAM, GROUP, "0")
         client.xreadgroup(GROUP, "worker-1", {STREAM: ">"})
         yield client
-
-
-@pytest.fixture
-def at(redis_url: str, sqlite_url: str, tmp_path: Path) -> Cli:
-    environ = {name: value for name, value in os.environ.items() if name.startswith("XDG_")} | {"HOME": str(tmp_path)}
-    return Cli(environ | {"TERM": "dumb"}).at(redis_url, sqlite_url)
 
 
 def usage(answer: Answer) -> str:
@@ -180,7 +174,7 @@ def test_what_means_nothing_is_said_in_its_own_words(line: str, told: str, at: C
 
 
 def test_a_trim_without_a_limit_says_what_it_would_do(at: Cli, client: redis.Redis) -> None:
-    client.xack(STREAM, GROUP, *[key for key, _ in client.xrange(STREAM)])
+    client.xack(STREAM, GROUP, *[key for key, _ in entries(client, STREAM)])
     answer = at("trim", "--dry-run")
     assert answer.code == 0
     assert "neither --keep nor --max-length is given" in answer.err

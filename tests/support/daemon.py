@@ -13,13 +13,13 @@ from devicevault_cli.consumer.options import ConsumeOptions
 from devicevault_cli.consumer.shutdown import Stop
 from devicevault_cli.consumer.worker import Worker
 from devicevault_cli.pipelines import RESULTS
-from devicevault_cli.repository.repository import open_repository
+from devicevault_cli.repository import open_repository
 from devicevault_cli.repository.tables import TABLES
 from devicevault_cli.streams.connect import SOCKET_TIMEOUT_S, connect
 from devicevault_cli.streams.consumer import GroupConsumer
 from devicevault_cli.streams.group import Group
 from devicevault_cli.streams.stream import Stream
-from tests.support.messages import Message, Sent, publish
+from tests.support.messages import Message, Sent, mixed, publish
 from tests.support.oracle import GROUP, STREAM, assert_everything, held, position
 from tests.support.process import END_S
 from tests.support.server import WAIT_S, wait_until
@@ -104,3 +104,12 @@ def consuming(
             thread.join(WAIT_S)
         assert not thread.is_alive(), "the consumer does not stop"
         assert not failures, failures
+
+
+@contextmanager
+def at_work(redis_url: str, database_url: str) -> Iterator[Daemon]:
+    """A consumer that has worked off a first backlog and waits for more."""
+    with consuming(redis_url, database_url) as running:
+        running.publish(mixed(40))
+        running.wait_settled()
+        yield running

@@ -13,6 +13,7 @@ from devicevault_cli.streams.consumer import GroupConsumer
 from devicevault_cli.streams.group import Group
 from devicevault_cli.streams.model import EntryId
 from tests.support.consuming import drain
+from tests.support.records import execute_through
 from tests.support.recovering import message
 
 FIRST_MS = 1_767_225_600_000
@@ -97,11 +98,10 @@ def duplicates(group: Group, table: Repository) -> None:
     names = ", ".join(table.spec.columns)
     again = f"INSERT INTO {table.spec.name} ({names}) SELECT"
     failed = names.replace("status", "'failure'")
-    table._execute(
-        [
-            f"{again} {names} FROM {table.spec.name} WHERE task_identifier IN ('job-1', 'job-2', 'job-3')",
-            f"{again} {failed} FROM {table.spec.name} WHERE task_identifier = 'job-4'",
-        ]
+    execute_through(
+        table,
+        f"{again} {names} FROM {table.spec.name} WHERE task_identifier IN ('job-1', 'job-2', 'job-3')",
+        f"{again} {failed} FROM {table.spec.name} WHERE task_identifier = 'job-4'",
     )
 
 

@@ -7,6 +7,7 @@ from datetime import UTC, datetime, timedelta
 from typing import Any
 
 from devicevault_cli.records import DeviceResult, StorageResult
+from devicevault_cli.repository.repository import Repository
 from tests.support import django_models
 
 T0 = 1_767_225_600_123_456
@@ -73,3 +74,16 @@ def execute(url: str, *statements: str) -> None:
     with django_models.connection(url) as connection, connection.cursor() as cursor:
         for statement in statements:
             cursor.execute(statement)
+
+
+def execute_through(repository: Repository, *statements: str) -> None:
+    """Run statements in one transaction on the connection of a repository."""
+    with repository._dialect.writing() as connection:
+        for statement in statements:
+            connection.exec_driver_sql(statement)
+
+
+def select_through(repository: Repository, statement: str) -> list[tuple[Any, ...]]:
+    """The rows of a statement, read on the connection of a repository."""
+    with repository._dialect.reading() as connection:
+        return [tuple(row) for row in connection.exec_driver_sql(statement)]

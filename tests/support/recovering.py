@@ -8,9 +8,10 @@ from contextlib import closing, contextmanager
 from typing import Any
 
 from devicevault_cli.operations.changes import journal
-from devicevault_cli.operations.changes.change import A, Change, answer_without_applying, carry_out
+from devicevault_cli.operations.changes.change import Change, answer_without_applying, carry_out
 from devicevault_cli.pipelines import RESULTS
-from devicevault_cli.repository.repository import Repository, open_repository
+from devicevault_cli.repository import open_repository
+from devicevault_cli.repository.repository import Repository
 from devicevault_cli.repository.tables import TABLES
 from devicevault_cli.streams.connect import connect
 from devicevault_cli.streams.group import Group
@@ -47,7 +48,7 @@ def message(number: int, **fields: str) -> dict[bytes, bytes]:
 
 
 def apply(
-    make: Callable[[], Change[A]], *, dry_run: bool = False, meanwhile: Callable[[], object] = lambda: None
+    make: Callable[[], Change[Any]], *, dry_run: bool = False, meanwhile: Callable[[], object] = lambda: None
 ) -> dict[str, Any]:
     """Carry a change out as the commands do; `meanwhile` happens while the operator is being asked. -> its answer"""
     change = make()
@@ -56,7 +57,8 @@ def apply(
         with journal.opened() as opened:
             meanwhile()
             answer = carry_out(change, opened)
-    return answer.to_dict()
+    whole: dict[str, Any] = answer.to_dict()
+    return whole
 
 
 def pending(group: Group) -> dict[EntryId, PendingEntry]:

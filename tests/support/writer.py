@@ -12,8 +12,10 @@ import time
 
 from devicevault_cli.errors import Unavailable
 from devicevault_cli.records import Record
-from devicevault_cli.repository import postgres_sql
-from devicevault_cli.repository.repository import Repository, Saved, open_repository
+from devicevault_cli.repository import open_repository
+from devicevault_cli.repository.dialects.postgresql import statements as postgres_sql
+from devicevault_cli.repository.model import Saved
+from devicevault_cli.repository.repository import Repository
 from devicevault_cli.repository.tables import RESULTS
 from tests.support.records import result
 

@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, rule
 
 from devicevault_cli.messages import Decoded, decode_result
-from devicevault_cli.repository.repository import open_repository
+from devicevault_cli.repository import open_repository
 from devicevault_cli.repository.tables import RESULTS
 from devicevault_cli.streams.consumer import GroupConsumer
 from devicevault_cli.streams.group import Group

@@ -22,7 +22,7 @@ def test_the_pages_come_in_order_and_one_ahead() -> None:
                 second.set()
             yield [number] if number else []
 
-    found = []
+    found: list[list[int]] = []
     for page in read_ahead(pages()):
         if not found:
             assert second.wait(60), "nobody reads while the first page is worked on"

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
 from typing import Any
 
 import pytest
@@ -21,20 +20,16 @@ from devicevault_cli.streams.dead_letters import DeadLetter, DeadLetters
 from devicevault_cli.streams.group import Group
 from devicevault_cli.streams.model import EntryId
 from tests.support.consuming import drain
-from tests.support.recovering import apply, dump, group_on, message, table_at
+from tests.support.records import execute_through
+from tests.support.recovering import apply, dump, message
+
+NEW_DEVICE = "INSERT INTO devices_device (id, name, ip_address, enabled) VALUES (99, 'new', '192.0.2.9', 1)"
 
 
 @pytest.fixture
-def group(each_redis_url: str) -> Iterator[Group]:
-    with group_on(each_redis_url) as group:
-        group.create()
-        yield group
-
-
-@pytest.fixture
-def table(sqlite_url: str) -> Iterator[Repository]:
-    with table_at(sqlite_url) as table:
-        yield table
+def redis_url(each_redis_url: str) -> str:
+    """Every test here runs on each version of Redis."""
+    return each_redis_url
 
 
 def dead(group: Group, table: Repository, *messages: dict[bytes, bytes]) -> list[EntryId]:
@@ -48,11 +43,11 @@ def letters(group: Group) -> dict[EntryId, DeadLetter]:
 
 
 def retry(
-    group: Group, table: Repository, *repairs: str, chosen: LetterFilter | None = None, **how: bool
+    group: Group, table: Repository, *repairs: str, chosen: LetterFilter | None = None, dry_run: bool = False
 ) -> dict[str, Any]:
     of = DeadLetters(group.stream, group.name)
     fixes = parse_repairs(list(repairs))
-    return apply(lambda: plan_retry(of, chosen or LetterFilter(), RESULTS, table, fixes), **how)
+    return apply(lambda: plan_retry(of, chosen or LetterFilter(), RESULTS, table, fixes), dry_run=dry_run)
 
 
 def test_list_show_and_stats_count_by_reason(group: Group, table: Repository) -> None:
@@ -80,7 +75,7 @@ def test_a_secret_is_shown_only_when_asked_for(group: Group, table: Repository) 
 
 def test_retry_removes_a_letter_only_once_its_row_is_there(group: Group, table: Repository) -> None:
     dead(group, table, message(1, device_id="99"), message(2, device_id="abc"))
-    table._execute(["INSERT INTO devices_device (id, name, ip_address, enabled) VALUES (99, 'new', '192.0.2.9', 1)"])
+    execute_through(table, NEW_DEVICE)
     answer = retry(group, table)
     assert {key: answer[key] for key in ("retried", "persisted", "duplicates", "still_dead")} == {
         "retried": 2,
@@ -98,7 +93,7 @@ def test_retry_removes_a_letter_only_once_its_row_is_there(group: Group, table: 
 def test_more_than_a_plan_works_out_comes_to_the_same(group: Group, table: Repository) -> None:
     """What stays dead is written anew behind the others, and is not tried again for that."""
     dead(group, table, *(message(number, device_id="99" if number % 10 else "98") for number in range(1200)))
-    table._execute(["INSERT INTO devices_device (id, name, ip_address, enabled) VALUES (99, 'new', '192.0.2.9', 1)"])
+    execute_through(table, NEW_DEVICE)
     plan = plan_retry(DeadLetters(group.stream, group.name), LetterFilter(), RESULTS, table, most=1000)
     assert plan.says == ("more than 1,000 dead letters are retried; each is removed once its row is committed",)
     done = apply(lambda: plan)
@@ -124,7 +119,7 @@ def test_a_repair_keeps_the_original_where_it_fails_and_notes_it_where_it_helps(
 
 def test_a_retry_without_repair_discards_nothing(group: Group, table: Repository) -> None:
     dead(group, table, message(1, device_id="99"))
-    table._execute(["INSERT INTO devices_device (id, name, ip_address, enabled) VALUES (99, 'new', '192.0.2.9', 1)"])
+    execute_through(table, NEW_DEVICE)
     retry(group, table)
     assert DeadLetters(group.stream, group.name).discarded_ids() == set()
 
@@ -168,7 +163,7 @@ def test_a_row_that_the_database_refuses_stays_dead(
 
 def test_retrying_again_after_a_crash_between_row_and_letter(group: Group, table: Repository) -> None:
     (key,) = dead(group, table, message(1, device_id="99"))
-    table._execute(["INSERT INTO devices_device (id, name, ip_address, enabled) VALUES (99, 'new', '192.0.2.9', 1)"])
+    execute_through(table, NEW_DEVICE)
     letter = letters(group)[key]
     decision = RESULTS.decode(key.ms, key.seq, letter.fields, table.device_id_max)
     table.save([decision.record])  # type: ignore[union-attr]

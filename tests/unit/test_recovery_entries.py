@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -23,20 +22,7 @@ from devicevault_cli.streams.dead_letters import DeadLetters
 from devicevault_cli.streams.group import Group
 from devicevault_cli.streams.model import EntryId
 from tests.support.consuming import drain
-from tests.support.recovering import apply, dump, group_on, message, table_at
-
-
-@pytest.fixture
-def group(redis_url: str) -> Iterator[Group]:
-    with group_on(redis_url) as group:
-        group.create()
-        yield group
-
-
-@pytest.fixture
-def table(sqlite_url: str) -> Iterator[Repository]:
-    with table_at(sqlite_url) as table:
-        yield table
+from tests.support.recovering import apply, dump, message, table_at
 
 
 def replay(

@@ -18,6 +18,7 @@ from devicevault_cli.operations.entries import checksummed
 from devicevault_cli.operations.groups.reset import target
 from devicevault_cli.operations.wording import some
 from devicevault_cli.streams.model import ZERO, EntryId
+from tests.support.records import execute_through
 from tests.support.recovering import apply, table_at
 
 ROW = "INSERT INTO devices_devicebackupresult (task_id, task_identifier, device_id, status, timestamp, log) VALUES "
@@ -25,15 +26,14 @@ ROW = "INSERT INTO devices_devicebackupresult (task_id, task_identifier, device_
 
 def test_dedupe_removes_equal_rows_and_lists_the_others(database_url: str) -> None:
     with table_at(database_url) as table:
-        table._execute(
-            [
-                f"{ROW} ('t', 'a', 1, 'success', '2026-01-01 00:00:00', '[]')",
-                f"{ROW} ('t', 'a', 1, 'success', '2026-01-02 00:00:00', '[]')",
-                f"{ROW} ('t', 'b', 1, 'success', '2026-01-01 00:00:00', '[]')",
-                f"{ROW} ('t', 'b', 1, 'failure', '2026-01-01 00:00:00', '[]')",
-                f"{ROW} ('t', 'A', 1, 'success', '2026-01-01 00:00:00', '[]')",
-                f"{ROW} ('t', 'a', 1, 'success', '2026-01-03 00:00:00', '[]')",
-            ]
+        execute_through(
+            table,
+            f"{ROW} ('t', 'a', 1, 'success', '2026-01-01 00:00:00', '[]')",
+            f"{ROW} ('t', 'a', 1, 'success', '2026-01-02 00:00:00', '[]')",
+            f"{ROW} ('t', 'b', 1, 'success', '2026-01-01 00:00:00', '[]')",
+            f"{ROW} ('t', 'b', 1, 'failure', '2026-01-01 00:00:00', '[]')",
+            f"{ROW} ('t', 'A', 1, 'success', '2026-01-01 00:00:00', '[]')",
+            f"{ROW} ('t', 'a', 1, 'success', '2026-01-03 00:00:00', '[]')",
         )
         planned = apply(lambda: plan_dedupe(table), dry_run=True)
         assert (planned["removed"], planned["applied"], table.count()) == (2, False, 6)
@@ -50,7 +50,8 @@ def test_dedupe_removes_equal_rows_and_lists_the_others(database_url: str) -> No
 def test_dedupe_keeps_one_row_of_each_contradicting_version(database_url: str) -> None:
     with table_at(database_url) as table:
         versions = ["success", "failure", "failure", "success", "failure"]
-        table._execute([f"{ROW} ('t', 'a', 1, '{status}', '2026-01-01 00:00:00', '[]')" for status in versions])
+        rows = [f"{ROW} ('t', 'a', 1, '{status}', '2026-01-01 00:00:00', '[]')" for status in versions]
+        execute_through(table, *rows)
         answer = apply(lambda: plan_dedupe(table))
         assert answer["removed"] == 3
         kept = table.fetch(range(20))

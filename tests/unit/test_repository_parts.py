@@ -1,10 +1,11 @@
-"""The pure parts of the repository: waves, URLs, instants, binary arrays, the meaning of error codes."""
+"""The pure parts of the repository: parts, URLs, instants, binary arrays, the meaning of error codes."""
 
 from __future__ import annotations
 
 import struct
 from collections import defaultdict
 from datetime import UTC, datetime
+from typing import Any
 
 import pytest
 from hypothesis import given
@@ -20,16 +21,16 @@ from devicevault_cli.errors import (
     Unavailable,
 )
 from devicevault_cli.paging import paged
-from devicevault_cli.records import LATEST, identity
-from devicevault_cli.repository import failures
-from devicevault_cli.repository.instants import to_micros, to_text
-from devicevault_cli.repository.postgres_arrays import EPOCH, Array, instants, integers, texts
-from devicevault_cli.repository.tables import RESULTS, STORAGE
+from devicevault_cli.records import LATEST, Identity, identity
+from devicevault_cli.repository import errors as codes
+from devicevault_cli.repository.batches import split_distinct
+from devicevault_cli.repository.dialects.postgresql.arrays import EPOCH, Array, instants, integers, texts
+from devicevault_cli.repository.schema import to_micros, to_text
+from devicevault_cli.repository.tables import RESULTS, STORAGE, TableSpec
 from devicevault_cli.repository.url import parse_url
-from devicevault_cli.repository.waves import waves
 from tests.support.records import result
 
-# --- waves
+# --- parts
 
 _records = st.lists(
     st.builds(lambda key, task: result(key, task_id=task), st.sampled_from("abc") | st.just(""), st.sampled_from("xy"))
@@ -37,20 +38,20 @@ _records = st.lists(
 
 
 @given(_records, st.booleans())
-def test_waves_keep_repeats_apart_and_in_order(records: list, by_identifier: bool) -> None:
-    planned = waves(records, by_identifier=by_identifier)
-    assert sorted(position for wave in planned for position in wave.positions) == list(range(len(records)))
+def test_parts_keep_repeats_apart_and_in_order(records: list[Any], by_identifier: bool) -> None:
+    planned = split_distinct(records, by_identifier=by_identifier)
+    assert sorted(position for part in planned for position in part.positions) == list(range(len(records)))
     seen = defaultdict(list)
-    for wave in planned:
-        keys = [identity(records[position]) for position in wave.positions]
+    for part in planned:
+        keys = [identity(records[position]) for position in part.positions]
         assert len(set(keys)) == len(keys)
-        assert all(bool(records[position].task_identifier) is wave.named for position in wave.positions)
-        for key, position in zip(keys, wave.positions, strict=True):
+        assert all(bool(records[position].task_identifier) is part.named for position in part.positions)
+        for key, position in zip(keys, part.positions, strict=True):
             seen[key].append(position)
-        if by_identifier and wave.named:
+        if by_identifier and part.named:
             assert keys == sorted(keys)
-        elif wave.named:
-            assert wave.positions == sorted(wave.positions)
+        elif part.named:
+            assert part.positions == sorted(part.positions)
     assert all(positions == sorted(positions) for positions in seen.values())
 
 
@@ -154,7 +155,7 @@ def test_a_url_that_cannot_be_read_is_not_repeated(url: str) -> None:
 
 @pytest.mark.parametrize("spec", [RESULTS, STORAGE])
 @pytest.mark.parametrize("which", ["key", (7, "task", 5, "failure", "[]")])
-def test_a_probe_has_the_identity(spec, which) -> None:
+def test_a_probe_has_the_identity(spec: TableSpec, which: Identity) -> None:
     assert identity(spec.probe(which)) == which
 
 
@@ -197,7 +198,7 @@ def test_pages_hold_everything_once() -> None:
     ],
 )
 def test_what_a_sqlstate_means(code: str, expected: type[DvctlError]) -> None:
-    error = failures.from_sqlstate(code, "said\nin two lines", "PostgreSQL db/vault")
+    error = codes.from_sqlstate(code, "said\nin two lines", "PostgreSQL db/vault")
     assert type(error) is expected
     assert "\n" not in str(error)
     assert "PostgreSQL db/vault" in str(error)
@@ -215,7 +216,7 @@ def test_what_a_sqlstate_means(code: str, expected: type[DvctlError]) -> None:
     ],
 )
 def test_what_a_number_of_mysql_means(number: int, expected: type[DvctlError]) -> None:
-    error = failures.from_mysql(number, "Data too long: 'secret'", "MySQL db/vault")
+    error = codes.from_mysql(number, "Data too long: 'secret'", "MySQL db/vault")
     assert type(error) is expected
     if expected is RecordRejected:
         assert "secret" not in str(error)
@@ -240,7 +241,7 @@ def test_what_a_number_of_mysql_means(number: int, expected: type[DvctlError]) -
     ],
 )
 def test_what_a_code_of_sqlite_means(code: int, text: str, expected: type[DvctlError]) -> None:
-    assert type(failures.from_sqlite(code, text, "SQLite file x")) is expected
+    assert type(codes.from_sqlite(code, text, "SQLite file x")) is expected
 
 
 @pytest.mark.parametrize(
@@ -258,4 +259,4 @@ def test_what_a_code_of_sqlite_means(code: int, text: str, expected: type[DvctlE
     ],
 )
 def test_what_a_failure_to_connect_means(said: str, expected: type[DvctlError]) -> None:
-    assert type(failures.from_libpq_connect(said, "PostgreSQL db/vault")) is expected
+    assert type(codes.from_libpq_connect(said, "PostgreSQL db/vault")) is expected

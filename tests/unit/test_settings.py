@@ -62,7 +62,7 @@ def test_defaults_are_those_of_the_contract(home: Home) -> None:
 
 def test_each_source_outweighs_those_below_it(home: Home) -> None:
     below = {"config": str(home.config)}
-    from_yaml = home.load(**below)["redis_url"]
+    from_yaml = home.load(config=below["config"])["redis_url"]
     from_profile = home.load(profile="production")["redis_url"]
     variable = {"DEVICEVAULT_REDIS_URL": "redis://environment/1"}
     from_environment = home.load(variable | {"DVCTL_PROFILE": "production"})["redis_url"]

@@ -7,9 +7,10 @@ import subprocess
 import sys
 import tomllib
 import zipfile
+from email.message import Message
 from importlib.metadata import distribution, version
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 import pytest
 
@@ -69,7 +70,7 @@ def test_what_is_tested_is_what_is_locked() -> None:
 
 def test_what_is_needed_at_run_time_may_go_with_the_licence() -> None:
     for key in needed_by([*PROJECT["dependencies"], *EXTRAS["mysql"]]):
-        about = distribution(key).metadata
+        about = cast(Message, distribution(key).metadata)
         stated = [about.get("License-Expression"), about.get("License"), *(about.get_all("Classifier") or [])]
         licences = [each for each in stated if each and PERMITTED.search(each)]
         assert licences, (key, stated)

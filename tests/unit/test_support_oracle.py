@@ -8,6 +8,7 @@ from contextlib import closing
 
 import pytest
 import redis
+from redis.typing import EncodableT, FieldT
 
 from tests.support import oracle
 from tests.support.messages import Message, Sent, bad, good, mixed, odd, publish, storage
@@ -38,7 +39,8 @@ class World:
         self.database.execute(INSERT, (*values, "2026-01-01 00:00:00", get["log"]))
 
     def bury(self, one: Sent, reason: str | None = None) -> None:
-        about = {"_dvctl.id": one.id, "_dvctl.reason": reason or one.message.reason or "", "_dvctl.group": oracle.GROUP}
+        about: dict[FieldT, EncodableT] = {"_dvctl.id": one.id, "_dvctl.group": oracle.GROUP}
+        about["_dvctl.reason"] = reason or one.message.reason or ""
         self.client.xadd("{device:results}:dead", about)
 
     def acknowledge(self, one: Sent) -> None:

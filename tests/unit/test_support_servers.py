@@ -10,6 +10,8 @@ from pathlib import Path
 import psycopg
 import pytest
 import redis
+from redis.backoff import NoBackoff
+from redis.retry import Retry
 
 from tests.support import django_models
 from tests.support.mariadb_server import MariaDbServer
@@ -60,7 +62,7 @@ def test_redis_speaks_tls_and_its_authority_is_checked(
     new_redis: Callable[..., RedisServer], certificates: Path
 ) -> None:
     server = new_redis(tls=certificates)
-    with server.client() as client, redis.Redis(port=server.port, ssl=True, retry=None) as stranger:
+    with server.client() as client, redis.Redis(port=server.port, ssl=True, retry=Retry(NoBackoff(), 0)) as stranger:
         assert client.ping()
         with pytest.raises(redis.ConnectionError, match="CERTIFICATE_VERIFY_FAILED"):
             stranger.ping()

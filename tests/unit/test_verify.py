@@ -26,8 +26,8 @@ from devicevault_cli.output.report.html import html
 from devicevault_cli.output.report.markdown import markdown
 from devicevault_cli.output.report.text import text_lines
 from devicevault_cli.pipelines import RESULTS, STORAGE
-from devicevault_cli.repository import tables
-from devicevault_cli.repository.repository import Repository, open_repository
+from devicevault_cli.repository import open_repository, tables
+from devicevault_cli.repository.repository import Repository
 from devicevault_cli.streams.dead_letters import DeadLetter, DeadLetters, write_late_letter
 from devicevault_cli.streams.group import Group
 from devicevault_cli.streams.model import EntryId
@@ -239,9 +239,12 @@ def test_what_moves_during_the_scan_is_not_called_lost(
         move(seeded)
     else:
         look_again = Classifier._delivered_now
-        monkeypatch.setattr(
-            Classifier, "_delivered_now", lambda judge, ids: (move(seeded), look_again(classifier, ids))[1]
-        )
+
+        def after_the_move(classifier: Classifier, ids: list[EntryId]) -> Any:
+            move(seeded)
+            return look_again(classifier, ids)
+
+        monkeypatch.setattr(Classifier, "_delivered_now", after_the_move)
     assert {entry.entry_class for entry in classifier.page(entries, ())}.isdisjoint(("lost", "lost_invalid"))
 
 

@@ -15,9 +15,8 @@ from devicevault_cli.operations.verify.classes import ClassifiedEntry, Classifie
 from devicevault_cli.operations.verify.rows import IdSet
 from devicevault_cli.operations.verify.verify import verify
 from devicevault_cli.pipelines import STORAGE
-from devicevault_cli.repository import tables
-from devicevault_cli.repository.repository import Repository, open_repository
-from devicevault_cli.repository.sqlite import SqliteRepository
+from devicevault_cli.repository import open_repository, tables
+from devicevault_cli.repository.repository import Repository
 from devicevault_cli.streams.group import Group
 from devicevault_cli.streams.stream import Stream
 from tests.support.verifying import Seeded, seed, stored
@@ -46,7 +45,8 @@ def seeded(sqlite_url: str) -> Iterator[Seeded]:
 
 def found(seeded: Seeded) -> dict[str, Any]:
     answer = verify(seeded.group, seeded.pipeline, seeded.repository, deep=True).to_dict()
-    return answer["classes"] | answer["rows"] | {"gone": answer["pending_gone"], "reasons": answer["lost_reasons"]}
+    rest = {"gone": answer["pending_gone"], "reasons": answer["lost_reasons"]}
+    return {**answer["classes"], **answer["rows"], **rest}
 
 
 def wanted(seeded: Seeded) -> dict[str, Any]:
@@ -95,7 +95,7 @@ def everything_passed(patch: pytest.MonkeyPatch) -> None:
 
 
 MUTANTS: dict[str, list[Break]] = {
-    "persisted": [replaces(SqliteRepository, "find", lambda self, records: [[] for _ in records])],
+    "persisted": [replaces(Repository, "find", lambda self, records: [[] for _ in records])],
     "dead": [forgets("dead", lambda _: set()), replaces(classes, "with_letter", lambda group, ids: set())],
     "discarded": [forgets("discarded", lambda _: set()), replaces(classes, "given_up", lambda group, ids: set())],
     "pending": [not_pending],
@@ -105,7 +105,7 @@ MUTANTS: dict[str, list[Break]] = {
     "lost_invalid": [replaces(classes, "_check_valid", lambda entry, *_: entry._replace(entry_class="lost"))],
     "gone": [replaces(scan, "_still_gone", lambda group, candidates: [])],
     "conflicting": [replaces(ClassifiedEntry, "conflicts", False)],
-    "duplicate_rows": [replaces(SqliteRepository, "surplus", lambda self: 0)],
+    "duplicate_rows": [replaces(Repository, "surplus", lambda self: 0)],
     "rows_without_entry": [replaces(IdSet, "__contains__", lambda self, number: True)],
 }
 

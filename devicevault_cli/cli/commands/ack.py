@@ -4,14 +4,11 @@ from typing import Annotated
 
 import typer
 
-from devicevault_cli.cli import complete
 from devicevault_cli.cli.changes import change
 from devicevault_cli.cli.command import command
 from devicevault_cli.cli.context import Runtime
-from devicevault_cli.cli.options import IdsFrom, read_ids
-from devicevault_cli.cli.values import parsed
+from devicevault_cli.cli.options import EntryIds, IdsFrom, read_ids
 from devicevault_cli.errors import Usage
-from devicevault_cli.streams.model import EntryId
 
 
 @command(
@@ -23,10 +20,7 @@ from devicevault_cli.streams.model import EntryId
 )
 def ack(
     run: Runtime,
-    ids: Annotated[
-        list[EntryId] | None,
-        typer.Argument(help="Entry ids.", metavar="ID...", parser=parsed(EntryId.parse), autocompletion=complete.ids),
-    ] = None,
+    ids: EntryIds = None,
     ids_from: IdsFrom = None,
     why: Annotated[str, typer.Option("--why", help="Reason to record.", metavar="TEXT")] = "ack by hand",
 ) -> None:

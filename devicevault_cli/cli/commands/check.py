@@ -80,7 +80,6 @@ def check(
 
 def _inert(answer: "CheckAnswer") -> "CheckAnswer":
     """With control characters escaped: what reads these formats takes a line break or a `\\x` in a name for its own."""
-
     from devicevault_cli.output.escapes import visible
 
     error = None if answer.error is None else visible(answer.error)

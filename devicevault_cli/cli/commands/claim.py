@@ -8,11 +8,9 @@ from devicevault_cli.cli import complete
 from devicevault_cli.cli.changes import change
 from devicevault_cli.cli.command import command
 from devicevault_cli.cli.context import Runtime
-from devicevault_cli.cli.options import CLAIM_IDLE_MS, ClaimIdle, IdsFrom, read_ids
-from devicevault_cli.cli.values import parse_name, parsed
+from devicevault_cli.cli.options import CLAIM_IDLE_MS, ClaimIdle, EntryIds, IdsFrom, read_ids
+from devicevault_cli.cli.values import duration, parse_name, parsed
 from devicevault_cli.errors import Usage
-from devicevault_cli.streams.model import EntryId
-from devicevault_cli.times import parse_duration
 
 
 @command(
@@ -24,22 +22,9 @@ from devicevault_cli.times import parse_duration
 )
 def claim(
     run: Runtime,
-    ids: Annotated[
-        list[EntryId] | None,
-        typer.Argument(
-            help="Only these entries.", metavar="ID...", parser=parsed(EntryId.parse), autocompletion=complete.ids
-        ),
-    ] = None,
+    ids: EntryIds = None,
     ids_from: IdsFrom = None,
-    idle: Annotated[
-        int | None,
-        typer.Option(
-            "--idle",
-            help="Only entries idle for at least this long.",
-            metavar="DURATION",
-            parser=parsed(parse_duration),
-        ),
-    ] = None,
+    idle: Annotated[int | None, duration("--idle", text="Only entries idle for at least this long.")] = None,
     owner: Annotated[
         str | None,
         typer.Option(

@@ -13,9 +13,8 @@ import typer
 from devicevault_cli.cli.command import command
 from devicevault_cli.cli.context import Runtime
 from devicevault_cli.cli.options import CLAIM_IDLE_MS, ClaimIdle, Rate
-from devicevault_cli.cli.values import parsed, whole
+from devicevault_cli.cli.values import duration, parsed, whole_number
 from devicevault_cli.errors import DvctlError, ExitCode, Usage
-from devicevault_cli.times import parse_duration
 
 if TYPE_CHECKING:
     from devicevault_cli.consumer.shutdown import Stop
@@ -52,39 +51,27 @@ def consume(
         bool, typer.Option("--drain", help="Exit once the group has no undelivered or pending entries.")
     ] = False,
     max_wait: Annotated[
-        int | None,
-        typer.Option(
-            "--max-wait",
-            help="With --drain or --max-messages: stop after this time (exit 1).",
-            metavar="DURATION",
-            parser=parsed(parse_duration),
-        ),
+        int | None, duration("--max-wait", text="With --drain or --max-messages: stop after this time (exit 1).")
     ] = None,
     max_messages: Annotated[
-        int | None,
-        typer.Option("--max-messages", help="Exit after this many messages.", metavar="N", parser=parsed(whole, 1)),
+        int | None, whole_number("--max-messages", text="Exit after this many messages.", least=1)
     ] = None,
-    batch_size: Annotated[
-        int,
-        typer.Option("--batch-size", help="Maximum messages per transaction.", metavar="N", parser=parsed(whole, 1)),
-    ] = 1000,
+    batch_size: Annotated[int, whole_number("--batch-size", text="Maximum messages per transaction.", least=1)] = 1000,
     claim_idle: ClaimIdle = CLAIM_IDLE_MS,
     max_deliveries: Annotated[
         int,
-        typer.Option(
+        whole_number(
             "--max-deliveries",
-            help="After N deliveries, process the message in its own transaction (0 disables this).",
-            metavar="N",
-            parser=parsed(whole, 0),
+            text="After N deliveries, process the message in its own transaction (0 disables this).",
+            least=0,
         ),
     ] = 10,
     max_rejected_batches: Annotated[
         int,
-        typer.Option(
+        whole_number(
             "--max-rejected-batches",
-            help="Hold after N batches in a row in which the database rejects every message (0 disables this).",
-            metavar="N",
-            parser=parsed(whole, 0),
+            text="Hold after N batches in a row in which the database rejects every message (0 disables this).",
+            least=0,
         ),
     ] = 3,
     on_reject: Annotated[
@@ -96,12 +83,7 @@ def consume(
     ] = "create",
     instance: Annotated[
         int | None,
-        typer.Option(
-            "--instance",
-            help="N in the consumer name HOST-N (default: the lowest that is free).",
-            metavar="N",
-            parser=parsed(whole, 0),
-        ),
+        whole_number("--instance", text="N in the consumer name HOST-N (default: the lowest that is free).", least=0),
     ] = None,
     rate: Rate = None,
     metrics_port: Annotated[

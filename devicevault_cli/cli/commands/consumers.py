@@ -9,9 +9,8 @@ from devicevault_cli.cli.changes import change
 from devicevault_cli.cli.command import command
 from devicevault_cli.cli.context import Runtime
 from devicevault_cli.cli.named import answered, typed_group
-from devicevault_cli.cli.values import parse_name, parsed
+from devicevault_cli.cli.values import duration, parse_name, parsed
 from devicevault_cli.errors import Usage
-from devicevault_cli.times import parse_duration
 
 
 @command("dvctl consumers", "dvctl consumers list -o json")
@@ -41,13 +40,7 @@ def retire(
         list[str] | None, typer.Argument(help="Consumers.", metavar="NAME...", autocompletion=complete.consumers)
     ] = None,
     dead_for: Annotated[
-        int | None,
-        typer.Option(
-            "--dead-for",
-            help="All consumers that have been idle for this long.",
-            metavar="DURATION",
-            parser=parsed(parse_duration),
-        ),
+        int | None, duration("--dead-for", text="All consumers that have been idle for this long.")
     ] = None,
     to: Annotated[
         str | None,

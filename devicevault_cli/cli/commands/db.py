@@ -2,12 +2,10 @@
 
 from typing import Annotated
 
-import typer
-
 from devicevault_cli.cli import complete
 from devicevault_cli.cli.command import command
 from devicevault_cli.cli.context import Runtime
-from devicevault_cli.cli.values import parsed, whole
+from devicevault_cli.cli.values import whole_number
 
 
 @command("dvctl db index --dry-run", "dvctl db index --yes", redis=False, database=True, changes=True)
@@ -40,14 +38,7 @@ def index(run: Runtime) -> int:
 def init(
     run: Runtime,
     devices: Annotated[
-        int,
-        typer.Option(
-            "--devices",
-            help="Also add this many devices.",
-            metavar="N",
-            parser=parsed(whole, 0),
-            autocompletion=complete.devices,
-        ),
+        int, whole_number("--devices", text="Also add this many devices.", least=0, autocompletion=complete.devices)
     ] = 0,
 ) -> None:
     """Create DeviceVault's tables in an empty database.
@@ -55,7 +46,7 @@ def init(
     For tests and trials only: a real database belongs to DeviceVault's migrations.
     """
     from devicevault_cli.operations.database.init import InitAnswer, init_tables
-    from devicevault_cli.repository.repository import open_repository
+    from devicevault_cli.repository import open_repository
     from devicevault_cli.repository.tables import TABLES
 
     run.printer.note("creates DeviceVault's four tables in an empty database; a real one belongs to its migrations")

@@ -17,7 +17,7 @@ def demo(run: Runtime) -> int:
     Publishes good and bad messages, consumes them, and shows dead letters and the result of verify.
     """
     from devicevault_cli.consumer.demo import DEVICES, run_demo
-    from devicevault_cli.repository.repository import open_repository
+    from devicevault_cli.repository import open_repository
     from devicevault_cli.repository.tables import RESULTS
     from devicevault_cli.streams.embedded import embedded_redis
     from devicevault_cli.streams.stream import Stream

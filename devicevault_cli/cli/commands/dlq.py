@@ -11,11 +11,11 @@ from devicevault_cli.cli.command import command
 from devicevault_cli.cli.context import Runtime
 from devicevault_cli.cli.named import answered, looked_up, typed_device, typed_group, unmatched
 from devicevault_cli.cli.options import Count, Device, IdsFrom, read_ids, say_if_missing
-from devicevault_cli.cli.values import parsed
+from devicevault_cli.cli.values import duration, parsed
 from devicevault_cli.errors import Usage
 from devicevault_cli.operations.entries.positions import parse_start
 from devicevault_cli.streams.model import EntryId
-from devicevault_cli.times import now_ms, parse_duration
+from devicevault_cli.times import now_ms
 
 if TYPE_CHECKING:
     from devicevault_cli.operations.dead_letters.select import LetterFilter
@@ -42,12 +42,7 @@ Since: TypeAlias = Annotated[
         "--since", help="Only letters written since this time.", metavar="TIME|-DURATION", parser=parsed(parse_start)
     ),
 ]
-OlderThan: TypeAlias = Annotated[
-    int | None,
-    typer.Option(
-        "--older-than", help="Only letters older than this.", metavar="DURATION", parser=parsed(parse_duration)
-    ),
-]
+OlderThan: TypeAlias = Annotated[int | None, duration("--older-than", text="Only letters older than this.")]
 Everything: TypeAlias = Annotated[bool, typer.Option("--all", help="All of the group's dead letters.")]
 
 

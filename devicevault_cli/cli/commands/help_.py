@@ -6,6 +6,7 @@ import typer
 
 from devicevault_cli.cli.command import command
 from devicevault_cli.cli.context import Runtime
+from devicevault_cli.errors import NothingMatched
 
 
 @command("dvctl help dlq retry", redis=False)
@@ -20,9 +21,18 @@ def help_(
 
 
 def _command(words: list[str]) -> list[str]:
-    """`show 1-0` -> `show`: what follows a command is no matter of its help."""
+    """`show 1-0` -> `show`: what follows a command is no matter of its help. Raises NothingMatched."""
     from devicevault_cli.cli.app import COMMANDS, SUB_APPS
 
-    if words and words[0] in SUB_APPS:
-        return words[:2]
-    return words[:1] if words and words[0] in COMMANDS else words
+    if not words or (words == words[:1] and words[0] in SUB_APPS):
+        return words
+    named = words[:2] if words[0] in SUB_APPS else words[:1]
+    if " ".join(named) not in COMMANDS:
+        from devicevault_cli.nearest import nearest, quoted
+
+        close = nearest(" ".join(named), [*COMMANDS, *SUB_APPS])
+        meant = f"; did you mean {' or '.join(close)}?" if close else ""
+        raise NothingMatched(
+            f"there is no command {quoted(' '.join(named))}{meant}", hint="run `dvctl --help` to list the commands"
+        )
+    return named

@@ -10,9 +10,9 @@ from devicevault_cli.cli.context import Runtime
 from devicevault_cli.cli.named import answered, conclude, typed_consumer
 from devicevault_cli.cli.next_page import again
 from devicevault_cli.cli.options import CLAIM_IDLE_MS, END, START, ClaimIdle, End, Start, require_order
-from devicevault_cli.cli.values import parsed, whole
+from devicevault_cli.cli.values import duration, whole_number
 from devicevault_cli.streams.model import EntryId
-from devicevault_cli.times import exact_duration, parse_duration
+from devicevault_cli.times import exact_duration
 
 DEFAULT_COUNT = 100
 COLUMNS = ("id", "consumer", "idle_ms", "age_ms", "deliveries", "state", "device_id")
@@ -28,24 +28,10 @@ def pending(
         ),
     ] = None,
     min_idle: Annotated[
-        int,
-        typer.Option(
-            "--min-idle",
-            help="Only entries idle for at least this long.",
-            metavar="DURATION",
-            parser=parsed(parse_duration),
-            show_default=False,
-        ),
+        int, duration("--min-idle", text="Only entries idle for at least this long.", show_default=False)
     ] = 0,
     count: Annotated[
-        int | None,
-        typer.Option(
-            "--count",
-            "-n",
-            help=f"At most this many ({DEFAULT_COUNT}; -o ids: all).",
-            metavar="N",
-            parser=parsed(whole, 1),
-        ),
+        int | None, whole_number("--count", "-n", text=f"At most this many ({DEFAULT_COUNT}; -o ids: all).", least=1)
     ] = None,
     start: Start = START,
     end: End = END,

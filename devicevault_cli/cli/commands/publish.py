@@ -10,7 +10,7 @@ from devicevault_cli.cli import complete
 from devicevault_cli.cli.command import command
 from devicevault_cli.cli.context import Runtime
 from devicevault_cli.cli.options import Rate
-from devicevault_cli.cli.values import parsed, whole
+from devicevault_cli.cli.values import parsed, whole, whole_number
 from devicevault_cli.errors import DvctlError, Usage
 
 if TYPE_CHECKING:
@@ -36,17 +36,18 @@ def publish(
     ] = 1,
     status: Annotated[str, typer.Option("--status", help="Status of the messages.", metavar="TEXT")] = "success",
     log: Annotated[str, typer.Option("--log", help="Entry of their log.", metavar="TEXT")] = "published by dvctl",
-    count: Annotated[int, typer.Option("--count", "-n", help="How many.", metavar="N", parser=parsed(whole, 1))] = 1,
+    count: Annotated[int, whole_number("--count", "-n", text="How many.", least=1)] = 1,
     rate: Rate = None,
     file: Annotated[
         Path | None,
         typer.Option(
-            "--file", help="JSONL: wire fields, an object a line, or an export; - is stdin.", metavar="FILE|-"
+            "--file",
+            help="JSONL: wire fields, an object a line, or an export; - is stdin.",
+            metavar="FILE|-",
+            readable=False,
         ),
     ] = None,
-    from_line: Annotated[
-        int, typer.Option("--from-line", help="With --file: begin at this line.", metavar="N", parser=parsed(whole, 1))
-    ] = 1,
+    from_line: Annotated[int, whole_number("--from-line", text="With --file: begin at this line.", least=1)] = 1,
 ) -> None:
     """Put messages on the stream, sample ones or from a file.
 

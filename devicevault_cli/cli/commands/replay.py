@@ -7,7 +7,6 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from devicevault_cli.cli import complete
 from devicevault_cli.cli.changes import change, planned, ready_database
 from devicevault_cli.cli.command import command
 from devicevault_cli.cli.context import Runtime
@@ -16,6 +15,7 @@ from devicevault_cli.cli.options import (
     END,
     START,
     Device,
+    EntryIds,
     IdsFrom,
     Rate,
     Since,
@@ -26,7 +26,7 @@ from devicevault_cli.cli.options import (
     read_ids,
     require_order,
 )
-from devicevault_cli.cli.values import parsed, whole
+from devicevault_cli.cli.values import parsed, whole_number
 from devicevault_cli.errors import Usage
 from devicevault_cli.streams.model import EntryId
 
@@ -48,12 +48,7 @@ Task = Annotated[
 )
 def replay(
     run: Runtime,
-    words: Annotated[
-        list[EntryId] | None,
-        typer.Argument(
-            help="Only these entries.", metavar="ID...", parser=parsed(EntryId.parse), autocompletion=complete.ids
-        ),
-    ] = None,
+    words: EntryIds = None,
     ids: Annotated[
         list[EntryId] | None,
         typer.Option("--id", help="Only this entry; repeatable.", metavar="ID", parser=parsed(EntryId.parse)),
@@ -68,18 +63,12 @@ def replay(
     missing: Annotated[bool, typer.Option("--missing", help="Only entries without a row.")] = False,
     file: Annotated[
         Path | None,
-        typer.Option("--file", help="Entries of a file of dvctl export; - is stdin.", metavar="FILE|-"),
+        typer.Option("--file", help="Entries of a file of dvctl export; - is stdin.", metavar="FILE|-", readable=False),
     ] = None,
     overwrite: Annotated[bool, typer.Option("--overwrite", help="Replace rows of another device or status.")] = False,
     republish: Annotated[bool, typer.Option("--republish", help="Put copies on the stream instead.")] = False,
     max_copies: Annotated[
-        int | None,
-        typer.Option(
-            "--max-copies",
-            help="With --republish: most copies of one message (3).",
-            metavar="N",
-            parser=parsed(whole, 1),
-        ),
+        int | None, whole_number("--max-copies", text="With --republish: most copies of one message (3).", least=1)
     ] = None,
     rate: Rate = None,
 ) -> None:
@@ -88,7 +77,6 @@ def replay(
     Existing rows are not duplicated. Each row gets the time of its entry. No group is changed, nothing is dispatched to
     storage.
     """
-
     from devicevault_cli.operations.replay.replay import ReplayOptions, plan_replay
     from devicevault_cli.operations.replay.republish import MOST_COPIES, plan_republish
     from devicevault_cli.operations.replay.selection import Selection

@@ -5,14 +5,11 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from devicevault_cli.cli import complete
 from devicevault_cli.cli.command import command
 from devicevault_cli.cli.context import Runtime
 from devicevault_cli.cli.named import looked_up
-from devicevault_cli.cli.options import IdsFrom, read_ids
-from devicevault_cli.cli.values import parsed
+from devicevault_cli.cli.options import EntryIds, IdsFrom, read_ids
 from devicevault_cli.errors import Usage
-from devicevault_cli.streams.model import EntryId
 
 if TYPE_CHECKING:
     from devicevault_cli.operations.entries.show import ShowAnswer
@@ -26,10 +23,7 @@ if TYPE_CHECKING:
 )
 def show(
     run: Runtime,
-    ids: Annotated[
-        list[EntryId] | None,
-        typer.Argument(help="Entry ids.", metavar="ID...", parser=parsed(EntryId.parse), autocompletion=complete.ids),
-    ] = None,
+    ids: EntryIds = None,
     ids_from: IdsFrom = None,
     reveal: Annotated[bool, typer.Option("--reveal", help="Show device_config instead of its size and hash.")] = False,
 ) -> None:

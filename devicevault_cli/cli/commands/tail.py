@@ -7,7 +7,7 @@ import typer
 from devicevault_cli.cli.command import command
 from devicevault_cli.cli.context import Runtime
 from devicevault_cli.cli.options import Device, Since, Status
-from devicevault_cli.cli.values import parsed, whole
+from devicevault_cli.cli.values import whole_number
 
 COLUMNS = {"id": 20, "device_id": 9, "status": 8, "task_identifier": 39}
 
@@ -21,10 +21,7 @@ COLUMNS = {"id": 20, "device_id": 9, "status": 8, "task_identifier": 39}
 def tail(
     run: Runtime,
     since: Since = None,
-    last: Annotated[
-        int,
-        typer.Option("--lines", "-n", help="Begin with the newest N entries.", metavar="N", parser=parsed(whole, 0)),
-    ] = 10,
+    last: Annotated[int, whole_number("--lines", "-n", text="Begin with the newest N entries.", least=0)] = 10,
     device: Device = None,
     status: Status = None,
     no_follow: Annotated[bool, typer.Option("--no-follow", help="End after what is there now.")] = False,

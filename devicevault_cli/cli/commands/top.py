@@ -29,7 +29,7 @@ def top(
             "--interval",
             help="Time between two looks.",
             metavar="DURATION",
-            parser=parsed(parse_pause, SHORTEST_MS),
+            parser=parsed(parse_pause, SHORTEST_MS, " ms"),
             show_default="2s",
         ),
     ] = 2000,
@@ -72,7 +72,7 @@ def _opener(run: Runtime) -> "Callable[[], Repository] | None":
         return None
 
     def opened() -> "Repository":
-        from devicevault_cli.repository.repository import open_repository
+        from devicevault_cli.repository import open_repository
         from devicevault_cli.repository.tables import TABLES
 
         return open_repository(run.settings.database_url, TABLES[run.pipeline.table])

@@ -8,9 +8,9 @@ from devicevault_cli.cli import complete
 from devicevault_cli.cli.changes import change, ready_database
 from devicevault_cli.cli.command import command
 from devicevault_cli.cli.context import Runtime
-from devicevault_cli.cli.values import parsed, whole
+from devicevault_cli.cli.values import duration, whole_number
 from devicevault_cli.streams.model import EntryId
-from devicevault_cli.times import now_ms, parse_duration
+from devicevault_cli.times import now_ms
 
 
 @command(
@@ -22,17 +22,9 @@ from devicevault_cli.times import now_ms, parse_duration
 )
 def trim(
     run: Runtime,
-    keep: Annotated[
-        int | None,
-        typer.Option(
-            "--keep", help="Always keep entries newer than this.", metavar="DURATION", parser=parsed(parse_duration)
-        ),
-    ] = None,
+    keep: Annotated[int | None, duration("--keep", text="Always keep entries newer than this.")] = None,
     max_length: Annotated[
-        int | None,
-        typer.Option(
-            "--max-length", help="Always keep this many of the newest entries.", metavar="N", parser=parsed(whole, 0)
-        ),
+        int | None, whole_number("--max-length", text="Always keep this many of the newest entries.", least=0)
     ] = None,
     ignore_group: Annotated[
         list[str] | None,

@@ -106,6 +106,11 @@ def snapshot_refusal(refusal: DvctlError | None, size: int) -> DvctlError | None
     return refusal or (why_no_snapshot() if size else None)
 
 
+def reason(refusal: DvctlError | None) -> str | None:
+    """The key `refused` of an answer."""
+    return str(refusal) if refusal else None
+
+
 def says_refused(refusal: DvctlError | None) -> list[str]:
     """The line of a plan that would be refused: a dry run is not."""
     return [f"this would be REFUSED: {refusal}; {refusal.hint}"] if refusal else []

@@ -1,4 +1,4 @@
-"""Ctrl-C and SIGTERM in a command that changes something: never in the middle of a step whose end must be known."""
+"""Ctrl-C and SIGTERM in commands that change something: a step whose outcome must be known is finished first."""
 
 from __future__ import annotations
 
@@ -19,14 +19,14 @@ class Interruption:
         self._asked = False
 
     def __call__(self, number: int, frame: FrameType | None) -> None:
-        """A signal came."""
+        """Handle a signal."""
         if not self._held or self._asked:
             raise KeyboardInterrupt
         self._asked = True
 
     @contextmanager
     def held(self) -> Iterator[None]:
-        """Finish this first. Raises KeyboardInterrupt afterwards where a signal came meanwhile."""
+        """Finish the block first, then raise KeyboardInterrupt if a signal arrived."""
         self._held = True
         try:
             yield
@@ -43,7 +43,7 @@ def interruptible() -> Iterator[Interruption]:
     if threading.current_thread() is not threading.main_thread():
         yield interruption  # only the main thread may set handlers, and only it gets signals
         return
-    # What ignores a signal (nohup, a shell's background job) is meant to.
+    # A signal that is ignored (nohup, a shell's background job) stays ignored.
     chosen = [number for number in SIGNALS if signal.getsignal(number) is not signal.SIG_IGN]
     before = {number: signal.signal(number, interruption) for number in chosen}
     try:

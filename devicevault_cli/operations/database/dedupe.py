@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from dataclasses import dataclass, replace
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from devicevault_cli.operations.answer import ChangeAnswer
 from devicevault_cli.operations.changes.change import Change, Progress, quietly, says_refused, snapshot_refusal, stale
@@ -13,7 +13,10 @@ from devicevault_cli.operations.entries import checksummed
 from devicevault_cli.operations.groups.snapshots import new_path
 from devicevault_cli.paging import paged
 from devicevault_cli.plural import number
-from devicevault_cli.repository.repository import Repository, Row
+from devicevault_cli.repository.model import Row
+
+if TYPE_CHECKING:
+    from devicevault_cli.repository.repository import Repository
 
 NOT_COMPARED = ("id", "timestamp", "overall_duration_ms")
 """DeviceVault writes the time of consumption into these, so two rows of one message differ in them."""

@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Self
+from typing import TYPE_CHECKING, Self
 
 from devicevault_cli.operations.answer import Answer, ChangeAnswer, optional
 from devicevault_cli.operations.changes import journal
 from devicevault_cli.plural import number
-from devicevault_cli.repository.repository import Duplicate, Repository
+from devicevault_cli.repository.model import Duplicate
+
+if TYPE_CHECKING:
+    from devicevault_cli.repository.repository import Repository
 
 
 @dataclass(frozen=True, slots=True)

@@ -3,9 +3,12 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import TYPE_CHECKING
 
 from devicevault_cli.operations.answer import ChangeAnswer
-from devicevault_cli.repository.repository import Repository
+
+if TYPE_CHECKING:
+    from devicevault_cli.repository.repository import Repository
 
 TABLES = 4
 

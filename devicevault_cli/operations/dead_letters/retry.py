@@ -6,7 +6,7 @@ from collections import Counter
 from collections.abc import Generator, Iterator, Mapping
 from contextlib import closing
 from dataclasses import dataclass, field
-from typing import NamedTuple
+from typing import TYPE_CHECKING, NamedTuple
 
 from devicevault_cli.errors import Usage
 from devicevault_cli.messages import Decision, Decoded, Rejected
@@ -14,7 +14,7 @@ from devicevault_cli.operations.answer import ChosenAnswer
 from devicevault_cli.operations.changes.change import Change, Progress, quietly
 from devicevault_cli.operations.dead_letters.select import LetterFilter, SelectedLetters
 from devicevault_cli.operations.entries.fields import shown_fields
-from devicevault_cli.operations.named import NO_NAMES
+from devicevault_cli.operations.named import NO_NAMES, Named
 from devicevault_cli.operations.replay.preview import ReplayPreview
 from devicevault_cli.operations.save import Outcome, rejection, save_batches
 from devicevault_cli.operations.wording import chosen_number
@@ -22,10 +22,12 @@ from devicevault_cli.paging import read_ahead
 from devicevault_cli.pipelines import Pipeline
 from devicevault_cli.plural import number
 from devicevault_cli.records import Record, identity
-from devicevault_cli.repository.repository import Repository
 from devicevault_cli.streams.dead_letters import PACKED, DeadLetter, DeadLetters, pack, unpack
 from devicevault_cli.streams.model import Entry, fields_of, pairs_of
 from devicevault_cli.times import now_iso
+
+if TYPE_CHECKING:
+    from devicevault_cli.repository.repository import Repository
 
 ORIGINAL = b"_dvctl.original."
 Repairs = Mapping[bytes, bytes]
@@ -124,7 +126,11 @@ class RetryLetters(Change[RetryAnswer]):
             for attempts, outcomes in save_batches(self.decoder.repository, self._batches(pages)):
                 self._conclude(attempts, outcomes, done)
                 self.progress(done.outcomes.total())
-        return _answer(done.outcomes, done.reasons, tuple(map(str, sorted(self.selected.unknown))))
+        number_of = done.outcomes
+        return RetryAnswer(
+            number_of.total(), number_of["persisted"], number_of["duplicates"], number_of["skipped"],
+            number_of["still_dead"], done.reasons, unknown=tuple(map(str, sorted(self.selected.unknown))),
+        )  # fmt: skip
 
     def _batches(self, pages: Generator[list[DeadLetter], None, None]) -> Iterator[tuple[list[_Attempt], list[Record]]]:
         for page in pages:
@@ -182,18 +188,6 @@ def _outcome(decision: Decision, saved: Iterator[Outcome]) -> tuple[str, Rejecte
     return "persisted" if outcome.outcome == "inserted" else "duplicates", None
 
 
-def _answer(outcomes: Counter[str], reasons: Counter[str], unknown: tuple[str, ...]) -> RetryAnswer:
-    return RetryAnswer(
-        retried=outcomes.total(),
-        persisted=outcomes["persisted"],
-        duplicates=outcomes["duplicates"],
-        skipped=outcomes["skipped"],
-        still_dead=outcomes["still_dead"],
-        reasons=reasons,
-        unknown=unknown,
-    )
-
-
 def plan_retry(
     letters: DeadLetters,
     chosen: LetterFilter,
@@ -215,7 +209,16 @@ def plan_retry(
             break
     counted = most is None or preview.entries <= most
     named = selected.named() if counted else NO_NAMES
-    answer = RetryAnswer(
+    answer = _planned(preview, named)
+    says = (*_says(answer, None if counted else most), *_says_repairs(decoder.repairs))
+    return RetryLetters(
+        command="dlq retry", says=says, answer=answer, size=preview.entries, named=named, counted=counted,
+        selected=selected, decoder=decoder, progress=progress,
+    )  # fmt: skip
+
+
+def _planned(preview: ReplayPreview, named: Named) -> RetryAnswer:
+    return RetryAnswer(
         retried=preview.entries,
         persisted=preview.inserts,
         duplicates=preview.present,
@@ -223,17 +226,6 @@ def plan_retry(
         still_dead=preview.rejected.total(),
         reasons=preview.rejected,
         unknown=named.unknown,
-    )
-    return RetryLetters(
-        command="dlq retry",
-        says=(*_says(answer, most if not counted else None), *_says_repairs(decoder.repairs)),
-        answer=answer,
-        size=preview.entries,
-        named=named,
-        counted=counted,
-        selected=selected,
-        decoder=decoder,
-        progress=progress,
     )
 
 

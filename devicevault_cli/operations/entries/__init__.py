@@ -1,1 +1,1 @@
-"""Entries of the stream: list, show, claim, acknowledge, publish, export, trim."""
+"""Entries of the stream: pending, show, tail, claim, ack, publish, export, trim."""

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
+from typing import TYPE_CHECKING
 
 from devicevault_cli.messages import Decoded
 from devicevault_cli.operations.answer import ChangeAnswer
@@ -15,10 +16,12 @@ from devicevault_cli.operations.named import named_pending
 from devicevault_cli.operations.wording import chosen_number, entries
 from devicevault_cli.paging import paged
 from devicevault_cli.pipelines import Pipeline
-from devicevault_cli.repository.repository import Repository
 from devicevault_cli.streams import scripts
 from devicevault_cli.streams.group import Group
 from devicevault_cli.streams.model import EntryId
+
+if TYPE_CHECKING:
+    from devicevault_cli.repository.repository import Repository
 
 GONE = "no longer on the stream"
 

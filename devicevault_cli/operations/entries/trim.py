@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field, replace
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from devicevault_cli.messages import Decoded, Rejected
 from devicevault_cli.nearest import quoted, suggestion
@@ -13,11 +13,13 @@ from devicevault_cli.operations.changes.change import Change, Progress, quietly
 from devicevault_cli.operations.wording import entries
 from devicevault_cli.pipelines import Pipeline, original_id
 from devicevault_cli.records import Record
-from devicevault_cli.repository.repository import Repository
 from devicevault_cli.streams.dead_letters import DeadLetters
 from devicevault_cli.streams.group import Group
 from devicevault_cli.streams.model import ZERO, Entry, EntryId, StreamInfo
 from devicevault_cli.streams.stream import Stream
+
+if TYPE_CHECKING:
+    from devicevault_cli.repository.repository import Repository
 
 
 @dataclass(frozen=True, slots=True)

@@ -8,7 +8,15 @@ from dataclasses import dataclass, replace
 
 from devicevault_cli.errors import DvctlError
 from devicevault_cli.operations.answer import ChangeAnswer, optional
-from devicevault_cli.operations.changes.change import Change, Progress, quietly, says_refused, snapshot_refusal, stale
+from devicevault_cli.operations.changes.change import (
+    Change,
+    Progress,
+    quietly,
+    reason,
+    says_refused,
+    snapshot_refusal,
+    stale,
+)
 from devicevault_cli.operations.groups import snapshots
 from devicevault_cli.operations.monitoring.liveness import liveness_of, not_known, refusal
 from devicevault_cli.operations.wording import entries, some
@@ -60,7 +68,7 @@ def plan_destroy(group: Group, *, force: bool = False, progress: Progress = quie
     return DestroyGroup(
         command=f"destroy-group {group.name}",
         says=(*_says(group, info), *not_known(liveness), *says_refused(refused)),
-        answer=DestroyAnswer(group.name, info.pending, snapshot=None, refused=str(refused) if refused else None),
+        answer=DestroyAnswer(group.name, info.pending, snapshot=None, refused=reason(refused)),
         size=1,
         refusal=refused,
         typed=group.name,

@@ -4,19 +4,30 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, replace
+from typing import TYPE_CHECKING
 
-from devicevault_cli.errors import Usage
+from devicevault_cli.errors import DvctlError, Usage
 from devicevault_cli.operations.answer import ChangeAnswer, optional
-from devicevault_cli.operations.changes.change import Change, Progress, quietly, says_refused, snapshot_refusal, stale
+from devicevault_cli.operations.changes.change import (
+    Change,
+    Progress,
+    quietly,
+    reason,
+    says_refused,
+    snapshot_refusal,
+    stale,
+)
 from devicevault_cli.operations.entries.positions import RANGE_ENDS, parse_start
 from devicevault_cli.operations.groups import snapshots
 from devicevault_cli.operations.monitoring.liveness import liveness_of, not_known, refusal
 from devicevault_cli.operations.replay.preview import ReplayPreview
 from devicevault_cli.operations.wording import entries, some
 from devicevault_cli.pipelines import Pipeline
-from devicevault_cli.repository.repository import Repository
 from devicevault_cli.streams.group import Group
 from devicevault_cli.streams.model import ZERO, EntryId, GroupInfo
+
+if TYPE_CHECKING:
+    from devicevault_cli.repository.repository import Repository
 
 NAMED = 5
 """Skipped entries whose ids the plan shows."""
@@ -84,7 +95,18 @@ def plan_reset(
     skipped, first_skipped = _skipped(group, old, position)
     liveness = liveness_of(group)
     refused = snapshot_refusal(None if force else refusal(liveness), position != old)
-    answer = ResetAnswer(
+    answer = _answer(group, old, position, preview, skipped, refused)
+    says = (*_says(answer, info.pending, generated, first_skipped), *not_known(liveness), *says_refused(refused))
+    return ResetGroup(
+        command=f"reset-group {group.name}", says=says, answer=answer, size=int(position != old), refusal=refused,
+        group=group, info=info, position=position, progress=progress,
+    )  # fmt: skip
+
+
+def _answer(
+    group: Group, old: EntryId, position: EntryId, preview: ReplayPreview, skipped: int, refused: DvctlError | None
+) -> ResetAnswer:
+    return ResetAnswer(
         group=group.name,
         from_=old,
         to=position,
@@ -96,19 +118,7 @@ def plan_reset(
         skipped=skipped,
         pending=_count_pending(group, position, old),
         snapshot=None,
-        refused=str(refused) if refused else None,
-    )
-    says = _says(answer, info.pending, generated, first_skipped)
-    return ResetGroup(
-        command=f"reset-group {group.name}",
-        says=(*says, *not_known(liveness), *says_refused(refused)),
-        answer=answer,
-        size=int(position != old),
-        refusal=refused,
-        group=group,
-        info=info,
-        position=position,
-        progress=progress,
+        refused=reason(refused),
     )
 
 

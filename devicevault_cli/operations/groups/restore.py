@@ -7,7 +7,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 
 from devicevault_cli.operations.answer import ChangeAnswer
-from devicevault_cli.operations.changes.change import Change, Progress, quietly, says_refused
+from devicevault_cli.operations.changes.change import Change, Progress, quietly, reason, says_refused
 from devicevault_cli.operations.groups.snapshots import Snapshot, existing_group, read_snapshot
 from devicevault_cli.operations.monitoring.liveness import liveness_of, refusal
 from devicevault_cli.operations.wording import entries, some
@@ -68,23 +68,11 @@ def plan_restore(
     info = group.info()
     lost = tuple(_missing(group, stored, progress))
     refused = None if force or info is None else refusal(liveness_of(group), recent=False)
+    answer = RestoreAnswer(state.group, stored.pending - len(lost), lost, state.position, reason(refused))
     return RestoreGroup(
-        command=f"restore-group {path}",
-        says=(*_says(stored, info, lost), *says_refused(refused)),
-        answer=RestoreAnswer(
-            group=state.group,
-            restored=stored.pending - len(lost),
-            unrestorable=lost,
-            to=state.position,
-            refused=str(refused) if refused else None,
-        ),
-        size=1,
-        refusal=refused,
-        group=group,
-        info=info,
-        stored=stored,
-        progress=progress,
-    )
+        command=f"restore-group {path}", says=(*_says(stored, info, lost), *says_refused(refused)), answer=answer,
+        size=1, refusal=refused, group=group, info=info, stored=stored, progress=progress,
+    )  # fmt: skip
 
 
 def _says(stored: Snapshot, info: GroupInfo | None, lost: tuple[EntryId, ...]) -> Iterator[str]:

@@ -7,7 +7,7 @@ from dataclasses import dataclass, replace
 
 from devicevault_cli.errors import DvctlError, Usage
 from devicevault_cli.operations.answer import ChangeAnswer, optional
-from devicevault_cli.operations.changes.change import Change, Progress, quietly, says_refused
+from devicevault_cli.operations.changes.change import Change, Progress, quietly, reason, says_refused
 from devicevault_cli.operations.groups.consumer_name import lowest_free
 from devicevault_cli.operations.groups.snapshots import existing_group
 from devicevault_cli.operations.monitoring.liveness import ALIVE_MS, Liveness, liveness_of, refusal
@@ -85,10 +85,7 @@ def plan_retire(
     consume` on this host takes.  Each step checks again, in Redis, whether a consumer has been idle for so long.
     Refused, unless `force`, where one of them may be waiting for messages.
     """
-    if bool(names) == (dead_for_ms is not None):
-        raise Usage("give either names of consumers or --dead-for")
-    if to in names:
-        raise Usage(f"--to {to} is one of the consumers to retire", hint="name another consumer with --to")
+    _check_choice(names, dead_for_ms, to)
     existing_group(group)
     liveness = liveness_of(group)
     known = {info.name: info for info in liveness.consumers}
@@ -96,25 +93,19 @@ def plan_retire(
     refused = None if force else _refusal(liveness, chosen)
     named = named_consumers(group, names, known)
     held = sum(info.pending for info in chosen)
-    new = new_consumer(group, receiver, known) if held else []
+    says = (*_says(chosen, held, receiver), *(new_consumer(group, receiver, known) if held else ()))
+    answer = RetireAnswer(tuple(info.name for info in chosen), held, receiver, named.unknown, reason(refused))
     return RetireConsumers(
-        command="consumers retire",
-        says=(*_says(chosen, held, receiver), *new, *says_refused(refused)),
-        answer=RetireAnswer(
-            retired=tuple(info.name for info in chosen),
-            moved=held,
-            to=receiver,
-            unknown=named.unknown,
-            refused=str(refused) if refused else None,
-        ),
-        size=len(chosen),
-        refusal=refused,
-        named=named,
-        group=group,
-        chosen=chosen,
-        dead_for_ms=dead_for_ms,
-        progress=progress,
-    )
+        command="consumers retire", says=(*says, *says_refused(refused)), answer=answer, size=len(chosen),
+        refusal=refused, named=named, group=group, chosen=chosen, dead_for_ms=dead_for_ms, progress=progress,
+    )  # fmt: skip
+
+
+def _check_choice(names: Sequence[str], dead_for_ms: int | None, to: str | None) -> None:
+    if bool(names) == (dead_for_ms is not None):
+        raise Usage("give either names of consumers or --dead-for")
+    if to in names:
+        raise Usage(f"--to {to} is one of the consumers to retire", hint="name another consumer with --to")
 
 
 def _chosen(
@@ -125,7 +116,8 @@ def _chosen(
         chosen = [known[name] for name in dict.fromkeys(names) if name in known]
     else:
         chosen = [info for info in known.values() if info.idle_ms >= dead_for_ms and info.name != to]
-    receiver = to or _receiver(group, [info for info in known.values() if info not in chosen])
+    leaving = {info.name for info in chosen}
+    receiver = to or _receiver(group, [info for name, info in known.items() if name not in leaving])
     if any(info.pending for info in chosen):
         chosen = [info for info in chosen if info.name != receiver]
     return tuple(chosen), receiver

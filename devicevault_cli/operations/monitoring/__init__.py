@@ -1,1 +1,1 @@
-"""Looking at the group, the stream and the table."""
+"""Monitoring: status, check, doctor, top, incidents."""

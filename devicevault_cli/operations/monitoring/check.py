@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any, TypeAlias
+from typing import TYPE_CHECKING, Any, TypeAlias
 
 from devicevault_cli.errors import DvctlError, Refused, WrongType
 from devicevault_cli.operations.answer import Answer, optional
@@ -20,19 +20,20 @@ from devicevault_cli.operations.monitoring.incidents import (
 )
 from devicevault_cli.operations.monitoring.lag import lag_of
 from devicevault_cli.operations.monitoring.limits import Limit, State
-from devicevault_cli.repository.repository import Repository
 from devicevault_cli.streams.dead_letters import DeadLetters
 from devicevault_cli.streams.group import Group
 from devicevault_cli.streams.model import EntryId, StreamInfo
 from devicevault_cli.times import now_ms
 
+if TYPE_CHECKING:
+    from devicevault_cli.repository.repository import Repository
+
 CODES: dict[State, int] = {"ok": 0, "warning": 1, "critical": 2, "unknown": 3}
 """Exit codes of monitoring plugins."""
 SEVERITY: tuple[State, ...] = ("ok", "unknown", "warning", "critical")
 
-OpenDatabase: TypeAlias = Callable[[], Repository | None]
+OpenDatabase: TypeAlias = "Callable[[], Repository | None]"
 """Opens the database; None if none is configured. Raises DvctlError."""
-
 
 DEFAULTS = {
     "lag": Limit(1000, 10_000),

@@ -3,11 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from typing import TYPE_CHECKING
 
 from devicevault_cli.errors import DvctlError, TableAtFault, Unavailable
 from devicevault_cli.operations.monitoring.checks import Check, Finding, problem
 from devicevault_cli.plural import number
-from devicevault_cli.repository.repository import Repository
+
+if TYPE_CHECKING:
+    from devicevault_cli.repository.repository import Repository
 
 
 def database_checks(repository: Repository | None) -> Iterator[tuple[str, Check]]:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import TYPE_CHECKING
 
 from devicevault_cli.errors import DvctlError
 from devicevault_cli.operations.answer import Answer
@@ -11,8 +12,10 @@ from devicevault_cli.operations.monitoring.checks import Finding, State, run_che
 from devicevault_cli.operations.monitoring.database_checks import database_checks
 from devicevault_cli.operations.monitoring.group_checks import group_checks, incidents
 from devicevault_cli.operations.monitoring.redis_checks import redis_checks, side_keys
-from devicevault_cli.repository.repository import Repository
 from devicevault_cli.streams.group import Group
+
+if TYPE_CHECKING:
+    from devicevault_cli.repository.repository import Repository
 
 
 @dataclass(frozen=True, slots=True)

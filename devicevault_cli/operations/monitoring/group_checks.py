@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from itertools import islice
+from typing import TYPE_CHECKING
 
 from devicevault_cli.operations.monitoring.checks import Check, Finding
 from devicevault_cli.operations.monitoring.incidents import (
@@ -19,10 +20,12 @@ from devicevault_cli.operations.monitoring.lag import lag_of, trimmed_unread
 from devicevault_cli.operations.monitoring.liveness import Liveness, devicevaults, liveness_of, who_waits
 from devicevault_cli.operations.wording import entries, entries_were, some
 from devicevault_cli.plural import number
-from devicevault_cli.repository.repository import Repository
 from devicevault_cli.streams.dead_letters import DeadLetters
 from devicevault_cli.streams.group import Group
 from devicevault_cli.streams.model import PendingEntry, StreamInfo
+
+if TYPE_CHECKING:
+    from devicevault_cli.repository.repository import Repository
 
 STUCK_MS = 60_000
 """Idle time from which a consumer that holds entries is stuck."""

@@ -7,20 +7,22 @@ import logging
 from collections.abc import Iterable, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, replace
-from typing import Literal
+from typing import TYPE_CHECKING, Literal
 
 from devicevault_cli.errors import DvctlError, Refused, Usage, WrongType
 from devicevault_cli.operations.answer import Answer, ChangeAnswer
 from devicevault_cli.operations.changes.change import Change as PlannedChange
 from devicevault_cli.operations.monitoring.continuity import RESTARTS, Change, Kind, compare
 from devicevault_cli.plural import number
-from devicevault_cli.repository.repository import Repository
 from devicevault_cli.streams import marker
 from devicevault_cli.streams.group import Group
 from devicevault_cli.streams.marker import Seen
 from devicevault_cli.streams.model import ZERO, EntryId, GroupInfo, StreamInfo
 from devicevault_cli.streams.stream import Stream
 from devicevault_cli.times import iso, now_ms
+
+if TYPE_CHECKING:
+    from devicevault_cli.repository.repository import Repository
 
 log = logging.getLogger("dvctl.incidents")
 

@@ -4,19 +4,21 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from devicevault_cli.errors import DvctlError, Refused, Unavailable
 from devicevault_cli.operations.answer import Answer
 from devicevault_cli.operations.monitoring.incidents import Incident, unacknowledged
 from devicevault_cli.operations.monitoring.lag import COUNT_LIMIT, LagSource, lag_of, trimmed_unread
 from devicevault_cli.operations.monitoring.liveness import liveness_of
-from devicevault_cli.repository.repository import Repository
 from devicevault_cli.streams.dead_letters import DeadLetters
 from devicevault_cli.streams.group import Group
 from devicevault_cli.streams.model import EntryId, GroupInfo, StreamInfo
 from devicevault_cli.streams.stream import Stream
 from devicevault_cli.times import iso_micros, now_ms
+
+if TYPE_CHECKING:
+    from devicevault_cli.repository.repository import Repository
 
 
 @dataclass(frozen=True, slots=True)

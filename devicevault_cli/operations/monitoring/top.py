@@ -7,7 +7,7 @@ from collections import deque
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from threading import Event, Thread
-from typing import NamedTuple
+from typing import TYPE_CHECKING, NamedTuple
 
 from devicevault_cli.errors import DvctlError
 from devicevault_cli.operations.answer import Answer
@@ -20,11 +20,13 @@ from devicevault_cli.operations.monitoring.status import (
     StreamStatus,
     status,
 )
-from devicevault_cli.repository.repository import Repository
 from devicevault_cli.streams.dead_letters import DeadLetters, read_letter
 from devicevault_cli.streams.group import Group
 from devicevault_cli.streams.model import EntryId
 from devicevault_cli.times import iso, now_ms
+
+if TYPE_CHECKING:
+    from devicevault_cli.repository.repository import Repository
 
 WINDOW_S = 15.0
 """The period over which a rate is averaged."""

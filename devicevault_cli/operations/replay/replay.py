@@ -8,12 +8,13 @@ from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping
 from contextlib import closing
 from dataclasses import dataclass, field
+from typing import TYPE_CHECKING
 
 from devicevault_cli.errors import RecordRejected
 from devicevault_cli.messages import Decoded, Rejected
 from devicevault_cli.operations.answer import ChosenAnswer
 from devicevault_cli.operations.changes.change import Change, Progress, quietly
-from devicevault_cli.operations.named import NO_NAMES
+from devicevault_cli.operations.named import NO_NAMES, Named
 from devicevault_cli.operations.rate_limit import RateLimiter
 from devicevault_cli.operations.replay.preview import ReplayPreview
 from devicevault_cli.operations.replay.selection import Source
@@ -23,8 +24,10 @@ from devicevault_cli.paging import read_ahead
 from devicevault_cli.pipelines import Pipeline
 from devicevault_cli.plural import number
 from devicevault_cli.records import Record
-from devicevault_cli.repository.repository import Repository
 from devicevault_cli.streams.model import Entry
+
+if TYPE_CHECKING:
+    from devicevault_cli.repository.repository import Repository
 
 log = logging.getLogger("dvctl.replay")
 
@@ -96,16 +99,11 @@ class Replay(Change[ReplayAnswer]):
                 entries_were(done.saved),
             )
             raise
+        number_of = done.counts
         return ReplayAnswer(
-            selected=done.counts["selected"],
-            inserted=done.counts["inserted"],
-            duplicates=done.counts["duplicates"],
-            overwritten=done.counts["overwritten"],
-            conflicting=done.counts["conflicting"],
-            skipped=done.counts["skipped"],
-            rejected=done.rejected,
-            unknown=tuple(map(str, self.source.unknown)),
-        )
+            number_of["selected"], number_of["inserted"], number_of["duplicates"], number_of["overwritten"],
+            number_of["conflicting"], number_of["skipped"], done.rejected, unknown=tuple(map(str, self.source.unknown)),
+        )  # fmt: skip
 
     def _save(self, done: _Done) -> None:
         limiter = RateLimiter(self.options.rate)
@@ -190,7 +188,16 @@ def plan_replay(
             break
     counted = most is None or preview.entries <= most
     named = source.named() if counted else NO_NAMES
-    answer = ReplayAnswer(
+    answer = _planned(preview, options, named)
+    return Replay(
+        command="replay", says=tuple(_says(answer, options, None if counted else most)), answer=answer,
+        size=preview.entries, named=named, counted=counted,
+        source=source, pipeline=pipeline, repository=repository, options=options, progress=progress,
+    )  # fmt: skip
+
+
+def _planned(preview: ReplayPreview, options: ReplayOptions, named: Named) -> ReplayAnswer:
+    return ReplayAnswer(
         selected=preview.entries,
         inserted=preview.inserts,
         duplicates=preview.present,
@@ -199,19 +206,6 @@ def plan_replay(
         skipped=preview.skipped,
         rejected=preview.rejected,
         unknown=named.unknown,
-    )
-    return Replay(
-        command="replay",
-        says=tuple(_says(answer, options, None if counted else most)),
-        answer=answer,
-        size=preview.entries,
-        named=named,
-        counted=counted,
-        source=source,
-        pipeline=pipeline,
-        repository=repository,
-        options=options,
-        progress=progress,
     )
 
 

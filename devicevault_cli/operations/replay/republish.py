@@ -83,17 +83,9 @@ def plan_republish(
         selected=len(ids), republished=len(ids) - too_often, refused=too_often, unknown=named.unknown
     )
     return Republish(
-        command="replay --republish",
-        says=tuple(_says(answer, stream, most)),
-        answer=answer,
-        size=len(ids),
-        named=named,
-        stream=stream,
-        ids=tuple(ids),
-        most=most,
-        rate=rate,
-        progress=progress,
-    )
+        command="replay --republish", says=tuple(_says(answer, stream, most)), answer=answer, size=len(ids),
+        named=named, stream=stream, ids=tuple(ids), most=most, rate=rate, progress=progress,
+    )  # fmt: skip
 
 
 def _says(answer: RepublishAnswer, stream: Stream, most: int) -> Iterator[str]:

@@ -25,7 +25,7 @@ PER_GET = 64
 
 @dataclass(frozen=True, slots=True)
 class Selection:
-    """Which entries; what is None does not matter, but no ids are no entries. `task`: a task id or identifier."""
+    """Which entries; None does not matter, but an empty list of ids selects nothing. `task`: an id or identifier."""
 
     ids: Sequence[EntryId] | None = None
     start: EntryId = ZERO

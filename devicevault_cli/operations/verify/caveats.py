@@ -4,14 +4,16 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from difflib import get_close_matches
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from devicevault_cli.errors import DvctlError
 from devicevault_cli.operations.monitoring.incidents import Incident, all_of, of_group, open_ones
-from devicevault_cli.repository.repository import Repository
 from devicevault_cli.streams.group import Group
 from devicevault_cli.streams.model import StreamInfo
 from devicevault_cli.streams.stream import Stream
+
+if TYPE_CHECKING:
+    from devicevault_cli.repository.repository import Repository
 
 NAMES = 5
 

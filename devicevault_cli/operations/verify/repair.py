@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, replace
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from devicevault_cli.messages import Rejected
 from devicevault_cli.operations.answer import Answer, ChangeAnswer, optional
@@ -17,9 +17,11 @@ from devicevault_cli.operations.verify.scan import Scope, scan
 from devicevault_cli.operations.verify.verify import Progress, examine, quietly
 from devicevault_cli.operations.wording import entries
 from devicevault_cli.pipelines import RESULTS, Pipeline
-from devicevault_cli.repository.repository import Repository
 from devicevault_cli.streams.dead_letters import write_late_letter
 from devicevault_cli.streams.group import Group
+
+if TYPE_CHECKING:
+    from devicevault_cli.repository.repository import Repository
 
 KEPT = (
     "classes", "lost_reasons", "lost_since", "lost_until", "devices", "devices_affected", "timeline_span_s", "timeline",
@@ -123,19 +125,12 @@ def plan_repair(
 ) -> Repair:
     """Verify, and plan the repair of lost entries."""
     result, answer = examine(group, pipeline, repository, scope, deep=deep, progress=progress)
+    lost = replace(scope, start=result.first_lost or scope.start, end=result.last_lost or scope.end)
     return Repair(
-        command="verify --repair",
-        says=tuple(_says(result, pipeline)),
-        answer=RepairAnswer(answer, Repaired()),
-        size=result.lost,
-        group=group,
-        pipeline=pipeline,
-        repository=repository,
-        scope=scope,
-        lost=replace(scope, start=result.first_lost or scope.start, end=result.last_lost or scope.end),
-        deep=deep,
+        command="verify --repair", says=tuple(_says(result, pipeline)), answer=RepairAnswer(answer, Repaired()),
+        size=result.lost, group=group, pipeline=pipeline, repository=repository, scope=scope, lost=lost, deep=deep,
         progress=progress,
-    )
+    )  # fmt: skip
 
 
 def _says(result: VerifyResult, pipeline: Pipeline) -> Iterator[str]:

@@ -2,14 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
-from typing import Any, NamedTuple
+from collections.abc import Iterator
+from typing import NamedTuple
 
-from devicevault_cli.errors import DvctlError, RecordRejected, TableAtFault
+from sqlalchemy import Connection
+
+from devicevault_cli.errors import RecordRejected, TableAtFault
 from devicevault_cli.repository.faults import NULLABLE, Fault, null_refused
 from devicevault_cli.repository.tables import TableSpec
 
-_ABOUT_A_VALUE = frozenset({"1153", "1264", "1265", "1292", "1366", "1367", "1406", "1411", "3140"})
+ABOUT_A_VALUE = frozenset({"1153", "1264", "1265", "1292", "1366", "1367", "1406", "1411", "3140"})
 _BITS = {"tinyint": 8, "smallint": 16, "mediumint": 24, "int": 32, "bigint": 64}
 
 
@@ -23,10 +25,10 @@ class Table(NamedTuple):
     following: int
 
 
-def describe(select: Callable[..., list[tuple[Any, ...]]], spec: TableSpec) -> Table:
+def describe(connection: Connection, spec: TableSpec) -> Table:
     """Look at the engine and the key of a table."""
-    engine, transactions, following = select(_ENGINE, [spec.name])[0]
-    kind = str(select(_KEY, [spec.name])[0][0]).lower()
+    engine, transactions, following = connection.exec_driver_sql(_ENGINE, (spec.name,)).one()
+    kind = str(connection.exec_driver_sql(_KEY, (spec.name,)).scalar_one()).lower()
     signed = "unsigned" not in kind
     largest = 2 ** (_BITS.get(kind.partition("(")[0].partition(" ")[0], 64) - signed) - 1
     return Table(str(engine or ""), transactions in ("YES", None), signed, largest, int(following or 0))
@@ -59,11 +61,6 @@ def key_fault(where: str, spec: TableSpec, error: RecordRejected) -> TableAtFaul
     """What an error of the probe says about the key."""
     is_key = error.sqlstate == "1062" and error.constraint.rpartition(".")[2] == "PRIMARY"
     return _ids_used_up(where, spec, "error 1062 for key PRIMARY") if is_key else None
-
-
-def is_about_a_value(error: DvctlError) -> bool:
-    """Whether an error is about the length or kind of a value."""
-    return isinstance(error, RecordRejected) and error.sqlstate in _ABOUT_A_VALUE
 
 
 def _ids_used_up(where: str, spec: TableSpec, why: str) -> TableAtFault:

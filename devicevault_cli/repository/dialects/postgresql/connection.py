@@ -1,9 +1,9 @@
-"""A psycopg connection that is never waited for without end, nor without telling."""
+"""A psycopg connection that does not wait for a silent server without end."""
 
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Generator, Iterator
+from collections.abc import Generator, Iterator
 from contextlib import contextmanager
 from typing import Any, TypeVar
 
@@ -13,14 +13,13 @@ from psycopg.conninfo import conninfo_to_dict, make_conninfo, timeout_from_conni
 from psycopg.rows import TupleRow
 
 from devicevault_cli.errors import BadConfig
-from devicevault_cli.repository.failures import from_libpq_connect, no_answer
+from devicevault_cli.repository.errors import from_libpq_connect, no_answer
 from devicevault_cli.repository.url import DatabaseUrl
 
 T = TypeVar("T")
 
 ANSWER_S = 75.0
 """How long a silent server is waited for: longer than the lock and statement timeouts together."""
-TELL_S = 0.5
 
 
 # Half a minute without a sign of life ends the connection, also when the network swallows packets.
@@ -35,43 +34,36 @@ CONNECT = {
 }
 
 
-class WatchedConnection(psycopg.Connection[TupleRow]):
-    """While psycopg waits for the server, `on_wait` is called twice a second; what it raises ends the waiting.
-
-    A server that is frozen neither answers nor hangs up, and its own timeouts stand still with it: so a silence of
-    `patience_s` raises psycopg.OperationalError.
+class LimitedConnection(psycopg.Connection[TupleRow]):
+    """A server that is frozen neither answers nor hangs up, and its own timeouts stand still with it: so a silence of
+    more than `silence_s` seconds raises psycopg.OperationalError.
     """
 
-    on_wait: Callable[[], None] = staticmethod(lambda: None)
-    patience_s = ANSWER_S
+    silence_s = ANSWER_S
 
     def wait(self, gen: PQGen[T], interval: float = 0.1, timeout: float | None = None) -> T:
-        """psycopg's own wait, watched."""
-        return super().wait(self._watched(gen), interval, timeout)
+        """psycopg's own wait, limited."""
+        return super().wait(self._limited(gen), interval, timeout)
 
     @contextmanager
-    def patient(self, seconds: float) -> Iterator[None]:
+    def allowing(self, seconds: float) -> Iterator[None]:
         """Allow the server so much silence meanwhile, for statements known to take long."""
-        before, self.patience_s = self.patience_s, seconds
+        before, self.silence_s = self.silence_s, seconds
         try:
             yield
         finally:
-            self.patience_s = before
+            self.silence_s = before
 
-    def _watched(self, gen: PQGen[T]) -> Generator[Any, Any, T]:
-        heard = told = time.monotonic()
+    def _limited(self, gen: PQGen[T]) -> Generator[Any, Any, T]:
+        heard = time.monotonic()
         try:
             wanted = next(gen)
             while True:
                 ready = yield wanted
-                now = time.monotonic()
                 if ready:
-                    heard = now
-                elif now - heard > self.patience_s:
-                    raise psycopg.OperationalError(f"no answer within {self.patience_s:g} s")
-                if now - told > TELL_S:
-                    told = now
-                    self.on_wait()
+                    heard = time.monotonic()
+                elif time.monotonic() - heard > self.silence_s:
+                    raise psycopg.OperationalError(f"no answer within {self.silence_s:g} s")
                 wanted = gen.send(ready)
         except StopIteration as end:
             value: T = end.value
@@ -93,10 +85,10 @@ def conninfo(url: DatabaseUrl, application_name: str) -> str:
     return make_conninfo(**{name: str(value) for name, value in values.items()})
 
 
-def connect(conninfo: str, where: str) -> WatchedConnection:
+def connect(conninfo: str, where: str) -> LimitedConnection:
     """Log in. Raises Unavailable, Refused, BadConfig."""
     try:
-        return WatchedConnection.connect(conninfo, autocommit=True, prepare_threshold=None)
+        return LimitedConnection.connect(conninfo, autocommit=True, prepare_threshold=None)
     except psycopg.errors.ConnectionTimeout:
         raise no_answer(where, timeout_from_conninfo(conninfo_to_dict(conninfo))) from None
     except psycopg.OperationalError as error:

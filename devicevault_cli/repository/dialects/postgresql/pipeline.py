@@ -12,10 +12,10 @@ from psycopg.pq import ConnStatus, DiagnosticField, ExecStatus, Format
 
 from devicevault_cli.errors import DvctlError, Unavailable
 from devicevault_cli.records import Identity
-from devicevault_cli.repository.postgres_arrays import Array
-from devicevault_cli.repository.postgres_connection import ANSWER_S, WatchedConnection
-from devicevault_cli.repository.postgres_faults import Refusal
-from devicevault_cli.repository.repository import Saved
+from devicevault_cli.repository.dialects.postgresql.arrays import Array
+from devicevault_cli.repository.dialects.postgresql.connection import ANSWER_S, LimitedConnection
+from devicevault_cli.repository.dialects.postgresql.faults import Refusal
+from devicevault_cli.repository.model import Saved
 
 if TYPE_CHECKING:
     from psycopg.pq.abc import PGconn, PGresult
@@ -47,21 +47,20 @@ class ServerError(Exception):
         self.refusal = refusal
 
 
-class Flight:
-    """The statements of one transaction, on their way.
+class PipelineTransaction:
+    """The statements of one transaction, sent and not answered yet.
 
-    In a large flight a statement with parameters is parsed first, and the server reaches a point of synchronization
-    before the parameters are sent: until they are there as a whole it counts the session as idle in transaction, and
-    ends it after `idle_in_transaction_session_timeout`. So a client frozen while it sends cannot keep a lock for ever.
-    For one frozen after that, before libpq has sent the order to execute, see postgres_lock.
-    A small flight leaves in one piece.
+    A small transaction is sent in one piece. In a large one each statement with parameters is parsed first, and the
+    server reaches a synchronization point before the parameters are sent: until it has all of them, it counts the
+    session as idle in transaction and ends it after `idle_in_transaction_session_timeout`. So a client that is frozen
+    while it sends cannot keep a lock for ever. For one that is frozen between parameters and execution, see `lock.py`.
 
     Written on `psycopg.pq`, psycopg's documented mirror of libpq: `Connection.pipeline()` sends what fits into
     the socket and the rest only when the answers are fetched, so that the server would wait for us instead.
     Raises psycopg.OperationalError where the connection breaks, also after ANSWER_S of silence.
     """
 
-    def __init__(self, connection: WatchedConnection, statements: Iterable[Statement]) -> None:
+    def __init__(self, connection: LimitedConnection, statements: Iterable[Statement]) -> None:
         self._connection = connection
         self._pgconn: PGconn = connection.pgconn
         self._results: list[PGresult] = []
@@ -78,8 +77,7 @@ class Flight:
                 self._send_in_two(statement)
         self._sync()
         while self._pgconn.flush():
-            if not self._poll(select.POLLIN | select.POLLOUT, 0.5):
-                connection.on_wait()
+            self._poll(select.POLLIN | select.POLLOUT, 0.5)
 
     def _send(self, statement: Statement) -> None:
         arrays = statement.arrays
@@ -121,8 +119,8 @@ class Flight:
                 raise ServerError(Refusal(*(_field(result, field) for field in _FIELDS)))
         return [result for result in self._results if result.status == ExecStatus.TUPLES_OK]
 
-    def _poll(self, events: int, seconds: float) -> bool:
-        """Wait for the socket. -> whether anything came of it"""
+    def _poll(self, events: int, seconds: float) -> None:
+        """Wait for the socket, and read what arrived."""
         poller = select.poll()
         poller.register(self._pgconn.socket, events)
         ready = poller.poll(max(0.0, seconds) * 1000)
@@ -132,7 +130,6 @@ class Flight:
             self._heard = time.monotonic()
         elif time.monotonic() - self._heard > ANSWER_S:
             raise psycopg.OperationalError(f"no answer within {ANSWER_S:g} s")
-        return bool(ready)
 
     def _take(self) -> bool:
         """Take the answers that have arrived; None from libpq stands between those of two statements."""
@@ -147,11 +144,11 @@ class Flight:
         return not self._syncs
 
 
-class UnderWay:
-    """A Save that the server still works on. `collect` makes the answers of the flight."""
+class PendingTransaction:
+    """A Save that the server still works on. `collect` makes the answers of the transaction."""
 
-    def __init__(self, flight: Flight, collect: Callable[[], list[Saved]]) -> None:
-        self._flight = flight
+    def __init__(self, transaction: PipelineTransaction, collect: Callable[[], list[Saved]]) -> None:
+        self._flight = transaction
         self._collect: Callable[[], list[Saved]] | None = collect
         self._answers: list[Saved] | DvctlError = Unavailable("waiting for the database was given up")
 
@@ -186,7 +183,7 @@ def rows_of(result: PGresult) -> Iterator[list[str]]:
 
 
 def identity_of(row: list[str]) -> Identity:
-    """The identity that a row of `postgres_sql.save_wave` names."""
+    """The identity that a row of `postgres_sql.insert_new` names."""
     if len(row) == 1:
         return row[0]
     device_id, task_id, micros, status, log = row

@@ -6,8 +6,12 @@ from contextlib import suppress
 
 import psycopg
 
+from devicevault_cli.repository.dialects.postgresql.statements import load
+
+_SQL = load("catalog.sql")
+
 FROZEN_MS = 10_000
-"""How long a session may hold the lock and miss the rest of a message exchange that is under way."""
+"""How long a session may hold the lock and leave a message exchange unfinished."""
 
 
 def end_frozen_holder(connection: psycopg.Connection, key: int) -> int | None:
@@ -19,19 +23,6 @@ def end_frozen_holder(connection: psycopg.Connection, key: int) -> int | None:
     -> the process id of the session that was ended
     """
     with suppress(psycopg.Error):
-        ended = connection.execute(_END, {"key": key, "frozen_ms": FROZEN_MS}).fetchone()
+        ended = connection.execute(_SQL["end_frozen_holder"], {"key": key, "frozen_ms": FROZEN_MS}).fetchone()
         return int(ended[0]) if ended else None
     return None
-
-
-# Materialized: else the planner may call pg_terminate_backend before it looks at the other conditions.
-_END = """
-WITH frozen AS MATERIALIZED (
-    SELECT a.pid FROM pg_locks AS l JOIN pg_stat_activity AS a USING (pid)
-    WHERE l.locktype = 'advisory' AND l.granted AND l.objsubid = 1
-    AND l.database = (SELECT oid FROM pg_database WHERE datname = current_database())
-    AND (l.classid::bigint << 32 | l.objid::bigint) = %(key)s
-    AND a.state = 'active' AND a.wait_event = 'ClientRead'
-    AND a.state_change < clock_timestamp() - %(frozen_ms)s * interval '1 millisecond'
-)
-SELECT pid FROM frozen WHERE pg_terminate_backend(pid)"""

@@ -1,0 +1,202 @@
+"""What every database has to answer, each in its own way."""
+
+from __future__ import annotations
+
+import warnings
+from abc import abstractmethod
+from collections.abc import Iterable, Sequence
+from contextlib import AbstractContextManager
+from dataclasses import dataclass
+from typing import Any, ClassVar
+
+from sqlalchemy import Column, ColumnElement, Connection, Insert, bindparam, insert, inspect, select
+from sqlalchemy.exc import NoSuchTableError, SAWarning
+
+from devicevault_cli.errors import RecordRejected, SchemaMismatch, TableAtFault
+from devicevault_cli.paging import paged
+from devicevault_cli.records import INT4_MAX, Record
+from devicevault_cli.repository import repertoire, schema
+from devicevault_cli.repository.engine import Session
+from devicevault_cli.repository.faults import Fault
+from devicevault_cli.repository.tables import DEVICES, RESULTS, TableSpec
+from devicevault_cli.repository.url import DatabaseUrl
+
+_KNOWN_DEVICES = select(schema.devices.c.id).where(schema.devices.c.id.in_(bindparam("ids", expanding=True)))
+
+
+@dataclass(slots=True)
+class Facts:
+    """What `check()` learned about the table."""
+
+    device_id_max: int = INT4_MAX
+    """Maximum of the actual type of the `device_id` column."""
+    unique_index: bool = False
+    """A valid unique index on `task_identifier` exists."""
+    equating_index: str = ""
+    """A unique index that takes different identifiers for equal (by case, accents)."""
+    no_index: str = ""
+    """Why no unique index is possible; empty where it is."""
+
+
+class Dialect(Session):
+    """One table of one database, reached through one connection."""
+
+    name: ClassVar[str]
+    begin_reading: ClassVar[str] = "BEGIN"
+    begin_writing: ClassVar[str] = "BEGIN"
+    insert_with_id: ClassVar[type[Insert]] = Insert
+    unencodable: ClassVar[str] = ""
+    """The error code of text that the column's character set lacks."""
+    leaves_outages_to_first_batch: ClassVar[bool] = False
+    """Whether `check()` passes although a lock or a full disk kept the probe from an answer."""
+    index_hint: ClassVar[str] = "none is needed: without it a lock around each batch prevents duplicate rows"
+
+    def __init__(self, url: DatabaseUrl, spec: TableSpec, driver: str, **options: Any) -> None:
+        super().__init__(driver, **options)
+        self.url = url
+        self.spec = spec
+        self.where = url.shown
+        self.table = schema.METADATA.tables[spec.name]
+        self.facts = Facts()
+        self.repertoires: repertoire.Repertoires = {}
+
+    def open(self) -> None:
+        """Connect, and learn which character sets the columns have; a pending transaction stays pending."""
+        with self.translated():
+            Session.connection(self)
+
+    # --- transactions
+
+    def reading(self) -> AbstractContextManager[Connection]:
+        """A transaction that changes nothing."""
+        return self.transaction(self.begin_reading)
+
+    def writing(self) -> AbstractContextManager[Connection]:
+        """A transaction beside other writers."""
+        return self.transaction(self.begin_writing)
+
+    def trial(self) -> AbstractContextManager[Connection]:
+        """A transaction that is rolled back at its end."""
+        return self.transaction(self.begin_writing, undo=True)
+
+    def statement_text(self, statement: Insert, columns: Sequence[str]) -> str:
+        """A statement compiled for the driver's cursor, with a parameter for each of the columns, in their order."""
+        return str(statement.compile(self._engine, column_keys=list(columns)))
+
+    # --- the table
+
+    @abstractmethod
+    def inspect(self) -> None:
+        """Compare the columns with those that are needed, and learn the `facts`. Raises SchemaMismatch."""
+
+    def require_writable(self) -> None:
+        """Raises Unavailable on a replica, Refused for a missing right."""
+
+    def require_right(self, right: str) -> None:
+        """Raises Refused where the user lacks a right (`UPDATE`, `DELETE`) on the table."""
+
+    def row_security(self) -> list[str]:
+        """What row-level security forbids, in sentences."""
+        return []
+
+    @abstractmethod
+    def exact(self, column: Column[Any]) -> ColumnElement[Any]:
+        """An expression for a text column that compares it byte for byte."""
+
+    def create_unique_index(self, name: str) -> None:
+        """Create the unique index on `task_identifier`. Raises RecordRejected where duplicates exist."""
+        raise NotImplementedError(name)
+
+    def known_devices(self, ids: Iterable[int]) -> set[int]:
+        """Which of the device ids exist."""
+        with self.reading() as connection:
+            return existing_devices(connection, ids)
+
+    def needed_columns(self) -> dict[str, tuple[str, ...]]:
+        """The columns that saving touches, by table."""
+        needed = {self.spec.name: ("id", *self.spec.columns), DEVICES: ("id",)}
+        if self.spec.name != RESULTS.name:
+            needed[RESULTS.name] = ("id", "task_identifier", "initiated_at", "overall_duration_ms")
+        return needed
+
+    def declared_columns(self) -> dict[str, dict[str, str]]:
+        """{table: {column: name of its type}} of the tables needed, as far as they exist. Raises SchemaMismatch."""
+        there: dict[str, dict[str, str]] = {}
+        with self.translated(), warnings.catch_warnings():
+            warnings.simplefilter("ignore", SAWarning)  # a type that SQLAlchemy does not know is of no interest here
+            for name in self.needed_columns():
+                inspector = inspect(self.connection())
+                try:
+                    columns = inspector.get_columns(name)
+                except NoSuchTableError:
+                    continue
+                there[name] = {column["name"]: type(column["type"]).__name__.lower() for column in columns}
+        self.require_columns(there)
+        return there
+
+    def require_columns(self, there: dict[str, dict[str, str]]) -> None:
+        """Raises SchemaMismatch that names the first table or the columns missing."""
+        for table, columns in self.needed_columns().items():
+            if not there.get(table):
+                raise SchemaMismatch(
+                    f"{self.where} has no table {table}",
+                    hint="is it DeviceVault's database, and migrated? (`dvctl db init` makes tables for tests)",
+                )
+            if missing := [column for column in columns if column not in there[table]]:
+                raise SchemaMismatch(
+                    f"{self.where}: table {table} has no column {', '.join(missing)}",
+                    hint="run DeviceVault's migrations; dvctl never alters its tables",
+                )
+
+    # --- is the table at fault?
+
+    def known_faults(self) -> list[Fault]:
+        """What the database's catalog shows to be wrong with the table."""
+        return []
+
+    def can_probe(self) -> bool:
+        """Whether a probe row can be rolled back."""
+        return True
+
+    def concerns_value(self, error: RecordRejected) -> bool:
+        """Whether an error is about the length or kind of a value."""
+        return False
+
+    def insert_probe(self, connection: Connection, record: Record, *, draw_id: bool) -> None:
+        """Insert a record. `draw_id` False: under an id that the database does not draw, where that is possible."""
+        row_id = None if draw_id else self.free_id()
+        if row_id is None:
+            connection.execute(insert(self.table), [record._asdict()])
+        else:
+            connection.execute(self.insert_with_id(self.table), [{"id": row_id} | record._asdict()])
+
+    def free_id(self) -> int | None:
+        """An id for the probe that uses none up; None: let the database draw one."""
+        return None
+
+    def check_deferred(self, connection: Connection) -> None:
+        """Raises RecordRejected for a constraint that the row just inserted would violate at COMMIT."""
+
+    def probe_fault(self, error: RecordRejected) -> TableAtFault | None:
+        """What an error that the probe row met says about the table, beyond its text."""
+        return None
+
+
+class LockingDialect(Dialect):
+    """A database on which a lock is held from the look-up to COMMIT, in steps of dvctl's."""
+
+    @abstractmethod
+    def locked(self) -> AbstractContextManager[Connection]:
+        """A transaction that no other dvctl shares; committed at its end, rolled back on an error."""
+
+    def require_sendable(self, sql: str, rows: Sequence[tuple[Any, ...]]) -> None:
+        """Raises RecordRejected for a row that is too large for the driver to send."""
+        return
+
+
+def existing_devices(connection: Connection, ids: Iterable[int]) -> set[int]:
+    """Which of the device ids exist."""
+    known: set[int] = set()
+    for page in paged(sorted(set(ids))):
+        known.update(connection.scalars(_KNOWN_DEVICES, {"ids": page}))
+    return known

@@ -1,0 +1,282 @@
+"""PostgreSQL: settings inside each transaction, rights and columns from the catalog, what its errors mean."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterator
+from contextlib import AbstractContextManager, contextmanager
+from dataclasses import dataclass
+from typing import Any, Protocol
+
+import psycopg
+from sqlalchemy import Column, ColumnElement, Connection, Insert, Text, cast
+from sqlalchemy.ext.compiler import compiles
+
+from devicevault_cli.errors import DvctlError, RecordRejected, TableAtFault, Unavailable
+from devicevault_cli.records import INT4_MAX
+from devicevault_cli.repository.dialects.base import Dialect, Facts
+from devicevault_cli.repository.dialects.postgresql import checks, faults, row_security, sequences, statements
+from devicevault_cli.repository.dialects.postgresql.connection import LimitedConnection, connect, conninfo
+from devicevault_cli.repository.dialects.postgresql.encoding import learn_encoding, unchanged
+from devicevault_cli.repository.dialects.postgresql.lock import end_frozen_holder
+from devicevault_cli.repository.dialects.postgresql.pipeline import ServerError
+from devicevault_cli.repository.errors import connection_lost, from_sqlstate
+from devicevault_cli.repository.faults import Fault
+from devicevault_cli.repository.tables import TableSpec
+from devicevault_cli.repository.url import DatabaseUrl
+
+PROBE_LOCK_MS, PROBE_MS = 2_000, 10_000
+
+_CONNECTION_LOST = ("08", "57", "58", "53", "25", "XX")
+"""Classes of SQLSTATE after which the connection is not used any more."""
+
+
+class Unfinished(Protocol):
+    """A transaction sent and not answered yet."""
+
+    def finish(self) -> None:
+        """Wait for its end, however it comes."""
+
+
+@dataclass(slots=True)
+class PostgresFacts(Facts):
+    """What the catalog says of the table."""
+
+    loose: statements.Loose = statements.EXACT
+    diverts: bool = False
+    """Rows may be put into another table than the one named, where the INSERT does not report them."""
+
+
+class InsertOverriding(Insert):
+    """Puts a value even into an identity column that is GENERATED ALWAYS."""
+
+    inherit_cache = True
+
+
+@compiles(InsertOverriding)
+def _overriding(statement: InsertOverriding, compiler: Any, **given: Any) -> str:
+    text: str = compiler.visit_insert(statement, **given)
+    return text.replace(") VALUES (", ") OVERRIDING SYSTEM VALUE VALUES (", 1)
+
+
+class PostgresDialect(Dialect):
+    """One table of a PostgreSQL database."""
+
+    name = "postgresql"
+    unencodable = "22P05"
+    insert_with_id = InsertOverriding
+    leaves_outages_to_first_batch = True
+    facts: PostgresFacts
+
+    def __init__(self, url: DatabaseUrl, spec: TableSpec, application_name: str = "dvctl") -> None:
+        super().__init__(url, spec, "postgresql+psycopg", use_native_hstore=False)
+        self._conninfo = conninfo(url, application_name)
+        self.facts = PostgresFacts()
+        self._is_inspected = False
+        self.pending: Unfinished | None = None
+
+    # --- the connection
+
+    def _socket(self, driver: Any) -> int | None:
+        number: int = driver.fileno()
+        return number
+
+    def _connect(self) -> LimitedConnection:
+        return connect(self._conninfo, self.where)
+
+    def _prepare(self, connection: Connection) -> None:
+        self._is_inspected = False
+        session: Any = connection.connection.driver_connection
+        self.repertoires = learn_encoding(session, self.spec, self._unchanged)
+
+    def _is_lost(self, connection: Connection) -> bool:
+        return super()._is_lost(connection) or bool(connection.connection.driver_connection.closed)  # type: ignore[union-attr]
+
+    def connection(self) -> Connection:
+        """The connection, with no transaction pending on it."""
+        self.finish_pending()
+        return super().connection()
+
+    def busy_driver(self) -> LimitedConnection:
+        """The driver's connection, inspected; a transaction may be pending on it if it was inspected before."""
+        session: Any = super().connection().connection.driver_connection
+        if not self._is_inspected:
+            self.inspect()
+        limited: LimitedConnection = session
+        return limited
+
+    def finish_pending(self) -> None:
+        """Complete the pending transaction; it keeps its result."""
+        if self.pending is not None:
+            pending, self.pending = self.pending, None
+            pending.finish()
+
+    def close(self) -> None:
+        """Close the connection; the server rolls back what was not committed."""
+        self.pending = None
+        super().close()
+
+    def _unchanged(self, characters: list[str]) -> list[str]:
+        with self.translated():
+            return unchanged(self.driver, characters)
+
+    # --- transactions
+
+    @contextmanager
+    def reading(self) -> Iterator[Connection]:
+        """A transaction that may read the whole table.
+
+        In another time zone the last hours of 9999 would be in a year that Python does not know; and psycopg reads
+        times in ISO style only, whatever style the database or the role is set to.
+        """
+        begin = (
+            f"{statements.BEGIN_READING}; SET LOCAL statement_timeout = {statements.SCAN_MS};"
+            f" SET LOCAL idle_in_transaction_session_timeout = {statements.STATEMENT_MS}; SET LOCAL timezone = 'UTC';"
+            " SET LOCAL datestyle = 'ISO'"
+        )
+        with self.translated(), self.driver.allowing(statements.SCAN_MS / 1000), self.transaction(begin) as connection:
+            yield connection
+
+    def trial(self) -> AbstractContextManager[Connection]:
+        """A transaction that is rolled back, and waits for nobody long."""
+        limits = f"SET LOCAL lock_timeout = {PROBE_LOCK_MS}; SET LOCAL statement_timeout = {PROBE_MS}"
+        return self.transaction(f"{self.begin_writing}; {limits}", undo=True)
+
+    # --- the table
+
+    def inspect(self) -> None:
+        """Learn the type of the key and whether the unique index exists; compare the columns."""
+        with self.translated():
+            session = self.driver
+            needed = self.needed_columns()
+            there = checks.columns(session, needed)
+            self.require_columns(there)
+            loose = checks.loose_columns(session, needed)
+            unique_index, equating_index = checks.unique_index(session, self.spec, loose)
+            types = there[self.spec.name]
+            self.facts = PostgresFacts(
+                sequences.LARGEST.get(types["device_id"], INT4_MAX),
+                unique_index,
+                equating_index,
+                _CITEXT if types["task_identifier"] == "citext" else "",
+                loose,
+                faults.diverts(session, self.spec),
+            )
+            self._is_inspected = True
+
+    def require_writable(self) -> None:
+        """Raises Unavailable on a standby, Refused for a missing right, TableAtFault where no device is visible."""
+        with self.translated():
+            session = self.driver
+            checks.require_writable(session, self.where)
+            checks.require_rights(session, self.where, self.spec)
+            row_security.require_visible_devices(session, self.where, self.spec)
+
+    def require_right(self, right: str) -> None:
+        """Raises Refused where the user lacks a right on the table."""
+        with self.translated():
+            checks.require(self.driver, self.where, [(right, self.spec.name)])
+
+    def row_security(self) -> list[str]:
+        """What row-level security forbids, in sentences."""
+        with self.translated():
+            return row_security.sentences(self.driver, self.spec)
+
+    def exact(self, column: Column[Any]) -> ColumnElement[Any]:
+        """The column itself where it compares byte for byte already."""
+        with self.translated():
+            if not self._is_inspected:
+                self.inspect()
+        kind = statements.loose_type(self.spec.name, column.name, self.facts.loose)
+        if kind is None:
+            return column
+        return (column if kind in statements.COLLATABLE else cast(column, Text)).collate("C")
+
+    def create_unique_index(self, name: str) -> None:
+        """Create it beside running writers: it waits for every open transaction, and then reads the table twice."""
+        with self.translated():
+            self.inspect()
+            session = self.driver
+            key = statements.exactly(self.spec.name, "task_identifier", self.facts.loose)
+            with session.allowing(math.inf):
+                checks.create_unique_index(session, name, self.spec, key)
+
+    # --- is the table at fault?
+
+    def known_faults(self) -> list[Fault]:
+        """An exhausted sequence, one that is nearly so, and one behind the largest id."""
+        with self.translated():
+            return list(sequences.sequence_faults(self.driver, self.where, self.spec))
+
+    def free_id(self) -> int | None:
+        """The next value of the sequence, so that the probe need not use it up."""
+        return sequences.free_id(self.driver, self.spec)
+
+    def check_deferred(self, connection: Connection) -> None:
+        """Check the constraints that are deferred to COMMIT."""
+        connection.exec_driver_sql("SET CONSTRAINTS ALL IMMEDIATE")
+
+    def probe_fault(self, error: RecordRejected) -> TableAtFault | None:
+        """A sequence that no row can be drawn from."""
+        return next((fault.error for fault in self.known_faults() if fault.refuses), None)
+
+    def no_row(self) -> Unavailable:
+        """The error for an INSERT that reported no row for a record, while none is there."""
+        self._is_inspected = False
+        with self.translated():
+            return faults.no_row(self.driver, self.where, self.spec)
+
+    def require_visible_devices(self) -> None:
+        """Raises TableAtFault where policies hide every device."""
+        with self.translated():
+            row_security.require_visible_devices(self.driver, self.where, self.spec)
+
+    # --- errors
+
+    def _survives(self, error: BaseException) -> bool:
+        """The server refused a statement, or dvctl raised an error by itself: the session is still good."""
+        if isinstance(error, psycopg.Error):
+            return error.sqlstate is not None and error.sqlstate[:2] not in _CONNECTION_LOST
+        if isinstance(error, ServerError):
+            return error.refusal.sqlstate[:2] not in _CONNECTION_LOST
+        return isinstance(error, DvctlError)
+
+    def _meaning(self, error: BaseException) -> DvctlError | None:
+        if isinstance(error, ServerError):
+            return self._refusal_meaning(error.refusal)
+        if not isinstance(error, psycopg.Error):
+            return None
+        if error.sqlstate is None:
+            return connection_lost(str(error), self.where)
+        return self._refusal_meaning(faults.Refusal.of(error))
+
+    def _refusal_meaning(self, refusal: faults.Refusal) -> DvctlError:
+        sqlstate = refusal.sqlstate
+        if sqlstate in ("23505", "42P10"):
+            # The unique index came or went while we ran: look again before the next try.
+            self._is_inspected = False
+        if sqlstate == "42P10":
+            return Unavailable(f"{self.where}: the unique index went away (SQLSTATE 42P10)", hint="the next try knows")
+        if sqlstate[:2] in ("22", "23") or (refusal.raised and sqlstate[:2] == "P0"):
+            return self._rejected(refusal)
+        return from_sqlstate(sqlstate, self._with_ended_holder(sqlstate, refusal.text), self.where)
+
+    def _with_ended_holder(self, sqlstate: str, text: str) -> str:
+        """What the server said; where the table's lock could not be had, also whether a frozen holder was ended."""
+        if sqlstate == "55P03" and self._opened is not None:
+            pid = end_frozen_holder(self.driver, statements.lock_key(self.spec))
+            if pid is not None:
+                return f"{text}; ended session {pid} of a client that had stopped while it held the lock"
+        return text
+
+    def _rejected(self, refusal: faults.Refusal) -> DvctlError:
+        try:
+            if self._opened is not None:
+                return faults.meaning(self.driver, self.where, self.spec, refusal)
+        except psycopg.Error as error:
+            self.close()
+            return connection_lost(str(error), self.where)
+        return refusal.rejected(self.where)
+
+
+_CITEXT = "no unique index is possible: the type of task_identifier, citext, ignores case"

@@ -1,0 +1,131 @@
+"""The statements of the fast path, from statements.sql: one transaction, one statement for each part of a batch."""
+
+from __future__ import annotations
+
+import re
+from functools import cache
+from pathlib import Path
+from typing import TypeAlias
+from zlib import crc32
+
+from devicevault_cli.repository.tables import RESULTS, TableSpec
+
+LOCK_MS, STATEMENT_MS = 10_000, 60_000
+SCAN_MS = 900_000
+"""For statements that read the whole table: counting, grouping."""
+
+Loose: TypeAlias = frozenset[tuple[str, str, str]]
+"""Columns that take different texts for equal, by a nondeterministic collation or their type: (table, column, type).
+
+In these a look-up by the column's index is followed by a comparison byte for byte.
+"""
+EXACT: Loose = frozenset()
+COLLATABLE = ("text", "character varying")
+
+BEGIN = "BEGIN ISOLATION LEVEL READ COMMITTED"
+"""A statement after the lock sees what was committed before the lock was had; under REPEATABLE READ it would not."""
+BEGIN_READING = "BEGIN ISOLATION LEVEL READ COMMITTED, READ ONLY"
+
+_IDENTITY = "device_id, task_id, (extract(epoch FROM timestamp) * 1000000)::bigint, status, log"
+
+
+@cache
+def load(file: str) -> dict[str, str]:
+    """The statements of an SQL file of this folder, by name: each follows a line `-- name --` and its comment."""
+    lines = Path(__file__).with_name(file).read_text(encoding="utf-8").splitlines()
+    statements: dict[str, str] = {}
+    name = ""
+    for line in lines:
+        if title := re.fullmatch(r"-- (\w+) --", line):
+            name = title[1]
+        elif name and line and not line.startswith("--"):
+            statements[name] = f"{statements[name]}\n{line}" if name in statements else line
+    return statements
+
+
+def _statement(name: str, **parts: object) -> str:
+    return load("statements.sql")[name].format(**parts)
+
+
+def settings(idle_ms: int, *, lock: int | None) -> str:
+    """Sets up the transaction, and then waits for the lock (`lock`: its key).
+
+    `idle_ms`: how long the server waits for the client, the lock in hand.
+    """
+    text = _statement("settings", lock_ms=LOCK_MS, statement_ms=STATEMENT_MS, idle_ms=idle_ms)
+    return text if lock is None else f"{text}, pg_advisory_xact_lock({lock})"
+
+
+@cache
+def lock_key(spec: TableSpec) -> int:
+    """The key of the table's advisory lock: one for the table, since locks for identities would fill the lock table
+    that all databases of the cluster share."""
+    return (crc32(b"dvctl") << 31) | (crc32(spec.name.encode()) >> 1)
+
+
+@cache
+def insert_new(spec: TableSpec, *, named: bool, unique_index: bool, loose: Loose = EXACT) -> str:
+    """Inserts the records whose identity has no row yet and whose device exists.
+
+    Parameters: an array for each column of the record. Rows of the answer: the identities inserted.
+    """
+    key = exactly(spec.name, "task_identifier", loose)
+    is_stored = named and spec.name != RESULTS.name
+    returned = "task_identifier" if named else _IDENTITY
+    if is_stored:
+        returned = f"{_plainly('task_identifier')}, {_plainly('status')}, timestamp"
+    insert = _statement(
+        "insert_new",
+        table=spec.name,
+        columns=", ".join(spec.columns),
+        arrays=", ".join(f"${number}" for number in range(1, len(spec.columns) + 1)),
+        exists=_statement("exists_named" if named else "exists_unnamed", **_comparisons(spec.name, loose)),
+        on_conflict=f"ON CONFLICT ({key}) WHERE {key} <> '' DO NOTHING" if named and unique_index else "",
+        returned=returned,
+    )
+    return _statement("set_durations", insert=insert, **_comparisons(RESULTS.name, loose)) if is_stored else insert
+
+
+@cache
+def find(table: str, *, named: bool, loose: Loose = EXACT) -> str:
+    """Looks up rows by identity; parameters and rows as in statements.sql."""
+    return _statement("find_named" if named else "find_unnamed", **_comparisons(table, loose))
+
+
+def _comparisons(table: str, loose: Loose) -> dict[str, str]:
+    """How a column of a row is compared with that of a record: exactly (`same_`), or by its index and exactly."""
+    return {
+        "table": table,
+        "by_task_identifier": _by_index(table, "task_identifier", loose),
+        "by_task_id": _by_index(table, "task_id", loose),
+        "same_status": _same(table, "status", loose),
+        "same_log": _same(table, "log", loose),
+    }
+
+
+def exactly(table: str, column: str, loose: Loose) -> str:
+    """An expression that compares the column byte for byte; the column itself where it does so already."""
+    kind = loose_type(table, column, loose)
+    if kind is None:
+        return column
+    return f'{column} COLLATE "C"' if kind in COLLATABLE else f'{column}::text COLLATE "C"'
+
+
+def loose_type(table: str, column: str, loose: Loose) -> str | None:
+    """The type of a column that takes different texts for equal; None: it does not."""
+    return next((kind for owner, name, kind in loose if (owner, name) == (table, column)), None)
+
+
+def _same(table: str, column: str, loose: Loose) -> str:
+    exact = exactly(table, column, loose)
+    return f"e.{column} = r.{column}" if exact == column else f'e.{exact} = r.{column} COLLATE "C"'
+
+
+def _by_index(table: str, column: str, loose: Loose) -> str:
+    same, kind = _same(table, column, loose), loose_type(table, column, loose)
+    return same if kind is None else f"e.{column} = r.{column}::{kind} AND {same}"
+
+
+def _plainly(column: str) -> str:
+    """A returned column that brings no collation of its own into the comparison with another table's."""
+    return f'{column}::text COLLATE "default" AS {column}'

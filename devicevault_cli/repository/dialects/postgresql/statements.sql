@@ -1,0 +1,76 @@
+-- The statements of the fast path. Names in braces are filled in by statements.py. Parameters are arrays: one carries a
+-- column of a whole batch. `e` is a row that exists, `r` a record of the batch.
+
+-- settings --
+-- Sets up the transaction inside it, since PgBouncer may give the next one another session.
+-- Whatever the size of the table and whatever the statistics say, an identity has to be looked up by an index scan: a
+-- batch beside a small or never analyzed table would otherwise read the whole of it. With a custom plan the planner
+-- would copy the arrays, megabytes of logs, several times over.
+SELECT set_config('enable_seqscan', 'off', true), set_config('enable_bitmapscan', 'off', true),
+    set_config('enable_hashjoin', 'off', true), set_config('enable_mergejoin', 'off', true),
+    set_config('jit', 'off', true), set_config('plan_cache_mode', 'force_generic_plan', true),
+    set_config('lock_timeout', '{lock_ms}', true), set_config('statement_timeout', '{statement_ms}', true),
+    set_config('idle_in_transaction_session_timeout', '{idle_ms}', true)
+
+-- insert_new --
+-- Inserts the records whose identity has no row yet and whose device exists, and returns their identities. They are
+-- looked up with a unique index too: a conflict would use up a value of the sequence, which may end at 2,147,483,647.
+INSERT INTO {table} ({columns})
+SELECT {columns} FROM unnest({arrays}) AS r ({columns})
+WHERE NOT {exists} AND (SELECT d.id FROM devices_device AS d WHERE d.id = r.device_id) IS NOT NULL
+{on_conflict}
+RETURNING {returned}
+
+-- exists_named --
+-- OFFSET 0 keeps the planner from making a join of it, whose order it would choose by statistics.
+EXISTS (SELECT FROM {table} AS e WHERE {by_task_identifier} OFFSET 0)
+
+-- exists_unnamed --
+-- Rows without an identifier may be millions, with one device many: so by task_id, where there is one. `+ 0` and
+-- length() keep the other indexes out of it.
+CASE WHEN r.task_id <> '' THEN
+    EXISTS (SELECT FROM {table} AS e WHERE {by_task_id} AND e.device_id + 0 = r.device_id
+    AND e.timestamp = r.timestamp AND {same_status} AND {same_log} AND length(e.task_identifier) = 0 OFFSET 0)
+ELSE
+    EXISTS (SELECT FROM {table} AS e WHERE e.device_id = r.device_id AND length(e.task_id) = 0
+    AND e.timestamp = r.timestamp AND {same_status} AND {same_log} AND length(e.task_identifier) = 0 OFFSET 0)
+END
+
+-- set_durations --
+-- After the insertion of stored backups: the time from the start of a collection to its storage, in its row.
+-- min(id + 0), not min(id) nor ORDER BY id LIMIT 1: for those the planner may walk the primary key from its start.
+WITH inserted AS (
+{insert}
+), timed AS (
+    UPDATE devices_devicebackupresult AS t
+    SET overall_duration_ms = floor(extract(epoch FROM ended.timestamp - t.initiated_at) * 1000)
+    FROM (
+        SELECT r.timestamp, (
+            SELECT min(e.id + 0) FROM devices_devicebackupresult AS e WHERE {by_task_identifier}
+        ) AS id FROM inserted AS r WHERE r.status = 'success'
+    ) AS ended
+    WHERE t.id = ended.id
+        AND floor(extract(epoch FROM ended.timestamp - t.initiated_at) * 1000) BETWEEN 0 AND 2147483647
+)
+SELECT task_identifier FROM inserted
+
+-- find_named --
+-- Parameter: identifiers. Rows: number of the record from 1, id, device_id, status.
+SELECT r.n, e.id, e.device_id, e.status
+FROM unnest($1) WITH ORDINALITY AS r (task_identifier, n) JOIN {table} AS e ON {by_task_identifier}
+ORDER BY e.id
+
+-- find_unnamed --
+-- Parameters: device ids, task ids, timestamps, statuses, logs. Rows as above.
+SELECT r.n, e.id, e.device_id, e.status
+FROM unnest($1, $2, $3, $4, $5) WITH ORDINALITY AS r (device_id, task_id, timestamp, status, log, n)
+CROSS JOIN LATERAL (
+    SELECT e.id, e.device_id, e.status FROM {table} AS e
+    WHERE r.task_id <> '' AND {by_task_id} AND e.device_id + 0 = r.device_id
+    AND e.timestamp = r.timestamp AND {same_status} AND {same_log} AND length(e.task_identifier) = 0
+    UNION ALL
+    SELECT e.id, e.device_id, e.status FROM {table} AS e
+    WHERE r.task_id = '' AND e.device_id = r.device_id AND length(e.task_id) = 0
+    AND e.timestamp = r.timestamp AND {same_status} AND {same_log} AND length(e.task_identifier) = 0
+) AS e
+ORDER BY e.id

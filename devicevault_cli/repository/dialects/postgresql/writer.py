@@ -1,0 +1,199 @@
+"""Saving on PostgreSQL: one transaction a batch, sent at once and collected later; safe against writers beside it."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Sequence
+from itertools import compress
+from typing import TYPE_CHECKING, Any
+
+from devicevault_cli.paging import paged
+from devicevault_cli.records import Record, identity
+from devicevault_cli.repository import repertoire
+from devicevault_cli.repository.batches import Distinct, split_distinct
+from devicevault_cli.repository.dialects.postgresql import statements
+from devicevault_cli.repository.dialects.postgresql.arrays import Array, instants, integers, texts
+from devicevault_cli.repository.dialects.postgresql.dialect import PostgresDialect, PostgresFacts
+from devicevault_cli.repository.dialects.postgresql.pipeline import (
+    PendingTransaction,
+    PipelineTransaction,
+    Statement,
+    identity_of,
+    rows_of,
+)
+from devicevault_cli.repository.model import INSERTED, Existing, Saved
+from devicevault_cli.repository.tables import TableSpec
+
+if TYPE_CHECKING:
+    from psycopg.pq.abc import PGresult
+
+SEND_MS, SLOWEST_BYTES_A_MS = 10_000, 100
+"""How long the server waits, the lock in hand, for a client to send its batch: so long, and longer for a large one."""
+
+_PACKERS: dict[str, Callable[[Sequence[Any]], Array]] = {"text": texts, "integer": integers, "time": instants}
+_UNNAMED = ("device_id", "task_id", "timestamp", "status", "log")
+
+
+class PipelineWriter:
+    """Saves batches through libpq's pipeline, on the connection of the dialect."""
+
+    def __init__(self, dialect: PostgresDialect) -> None:
+        self._dialect = dialect
+        self._spec = dialect.spec
+        self._prepared: Batch | None = None
+
+    def prepare(self, records: Sequence[Record]) -> None:
+        """Pack the records."""
+        self._prepared = self._batch(records)
+
+    def _batch(self, records: Sequence[Record]) -> Batch:
+        prepared, self._prepared = self._prepared, None
+        by_identifier = self._dialect.facts.unique_index
+        if prepared is not None and prepared.records is records and prepared.by_identifier == by_identifier:
+            return prepared
+        return Batch(self._spec, records, by_identifier=by_identifier)
+
+    def submit(self, records: Sequence[Record]) -> PendingTransaction:
+        """Send one transaction; the server works on it from now on.
+
+        One is pending at a time: the one before is completed first and keeps its own result. So that the server is
+        not kept waiting, submit the next batch before asking the last one for its result.
+        """
+        with self._dialect.translated():
+            self._dialect.busy_driver()
+            batch = self._batch(records)
+            self._dialect.finish_pending()
+            session = self._dialect.busy_driver()
+            transaction = PipelineTransaction(session, self._statements(batch))
+        pending = PendingTransaction(transaction, lambda: self._collect(transaction, batch))
+        self._dialect.pending = pending
+        return pending
+
+    def _statements(self, batch: Batch) -> Iterator[Statement]:
+        """The lock is a statement of its own: the next one's snapshot is then younger than the lock."""
+        facts = self._dialect.facts
+        key = statements.lock_key(self._spec) if not (facts.unique_index and batch.named) else None
+        send_ms = SEND_MS + batch.size // SLOWEST_BYTES_A_MS
+        yield Statement(statements.BEGIN)
+        yield Statement(statements.settings(send_ms, lock=key))
+        yield from batch.statements(facts)
+        yield Statement("COMMIT")
+
+    def _collect(self, transaction: PipelineTransaction, batch: Batch) -> list[Saved]:
+        with self._dialect.translated():
+            _, *results = transaction.results()
+        answers = [INSERTED] * len(batch.records)
+        left = batch.not_inserted(results)
+        for position, saved in zip(left, self._explained([batch.records[number] for number in left]), strict=True):
+            answers[position] = saved
+        return answers
+
+    def _explained(self, records: Sequence[Record]) -> list[Saved]:
+        """Why records were not inserted: the device first, as with every message."""
+        if not records:
+            return []
+        known = self._dialect.known_devices(record.device_id for record in records)
+        found = self.find(records)
+        if not known:
+            self._dialect.require_visible_devices()
+        if any(not rows and record.device_id in known for record, rows in zip(records, found, strict=True)):
+            raise self._dialect.no_row()
+        return [
+            Saved("duplicate", rows[0]) if record.device_id in known else Saved("unknown-device")
+            for record, rows in zip(records, found, strict=True)
+        ]
+
+    def find(self, records: Sequence[Record]) -> list[list[Existing]]:
+        """For each record all rows with its identity, lowest id first."""
+        found: list[list[Existing]] = [[] for _ in records]
+        with self._dialect.translated():
+            self._dialect.finish_pending()
+            self._dialect.busy_driver()
+        possible = repertoire.identifiable(self._dialect.repertoires, self._spec, records)
+        positions = list(compress(range(len(records)), possible))
+        for named in (True, False):
+            for page in paged(position for position in positions if bool(records[position].task_identifier) is named):
+                look_up = find_statement(self._spec, [records[position] for position in page], self._dialect.facts)
+                for number, row in self._rows(look_up):
+                    found[page[number - 1]].append(row)
+        return found
+
+    def _rows(self, look_up: Statement) -> Iterator[tuple[int, Existing]]:
+        """Run a look-up in a transaction of its own. -> the number of the record, from 1, and a row"""
+        settings = statements.settings(statements.STATEMENT_MS, lock=None)
+        opening = (Statement(statements.BEGIN_READING), Statement(settings))
+        with self._dialect.translated():
+            session = self._dialect.driver
+            transaction = PipelineTransaction(session, [*opening, look_up, Statement("COMMIT")])
+            _, result = transaction.results()
+        for number, row_id, device_id, status in rows_of(result):
+            yield int(number), Existing(int(row_id), int(device_id), status)
+
+
+class Batch:
+    """Records that one transaction saves, in parts of distinct identities that are packed already."""
+
+    def __init__(self, spec: TableSpec, records: Sequence[Record], *, by_identifier: bool = False) -> None:
+        self.records, self.by_identifier = records, by_identifier
+        self._spec = spec
+        self._parts = split_distinct(records, by_identifier=by_identifier)
+        self._packed = [pack(spec, [records[position] for position in part.positions]) for part in self._parts]
+        self._diverts = False
+
+    @property
+    def named(self) -> bool:
+        """Whether every record has an identifier."""
+        return all(part.named for part in self._parts)
+
+    @property
+    def size(self) -> int:
+        """Bytes of all parameters."""
+        return sum(len(array.data) for arrays in self._packed for array in arrays)
+
+    def statements(self, facts: PostgresFacts) -> Iterator[Statement]:
+        """A statement for each part. Where rows may be diverted, the identities are looked up before and after too."""
+        self._diverts = facts.diverts
+        for part, arrays in zip(self._parts, self._packed, strict=True):
+            insert = statements.insert_new(
+                self._spec, named=part.named, unique_index=facts.unique_index, loose=facts.loose
+            )
+            save, look_up = Statement(insert, arrays), self._look_up(part, arrays, facts)
+            yield from (look_up, save, look_up) if self._diverts else (save,)
+
+    def _look_up(self, part: Distinct, arrays: list[Array], facts: PostgresFacts) -> Statement:
+        return _find(self._spec, dict(zip(self._spec.columns, arrays, strict=True)), facts, named=part.named)
+
+    def not_inserted(self, results: Sequence[PGresult]) -> list[int]:
+        """The positions of the records that were not inserted, from the answers to `statements`."""
+        step = 3 if self._diverts else 1
+        left: list[int] = []
+        for number, part in enumerate(self._parts):
+            left += self._left(part, results[number * step : (number + 1) * step])
+        return left
+
+    def _left(self, part: Distinct, results: Sequence[PGresult]) -> list[int]:
+        if len(results) > 1:
+            before, _, after = results
+            new = {row[0] for row in rows_of(after)} - {row[0] for row in rows_of(before)}
+            return [position for number, position in enumerate(part.positions, 1) if str(number) not in new]
+        if results[0].ntuples == len(part.positions):
+            return []
+        inserted = set(map(identity_of, rows_of(results[0])))
+        return [position for position in part.positions if identity(self.records[position]) not in inserted]
+
+
+def pack(spec: TableSpec, records: Sequence[Record]) -> list[Array]:
+    """An array for each column of the records."""
+    packers = (_PACKERS[spec.kind(column)] for column in spec.columns)
+    return [pack_column(column) for pack_column, column in zip(packers, zip(*records, strict=True), strict=True)]
+
+
+def find_statement(spec: TableSpec, records: Sequence[Record], facts: PostgresFacts) -> Statement:
+    """Looks up the rows of records that all have an identifier, or all have none."""
+    columns = dict(zip(spec.columns, pack(spec, records), strict=True))
+    return _find(spec, columns, facts, named=bool(records[0].task_identifier))
+
+
+def _find(spec: TableSpec, columns: dict[str, Array], facts: PostgresFacts, *, named: bool) -> Statement:
+    names = ("task_identifier",) if named else _UNNAMED
+    text = statements.find(spec.name, named=named, loose=facts.loose)
+    return Statement(text, [columns[name] for name in names])

@@ -1,0 +1,158 @@
+"""Saving on SQLite and MySQL: look up, compare in Python, insert, all under the dialect's lock."""
+
+from __future__ import annotations
+
+from collections import defaultdict
+from collections.abc import Sequence
+from contextlib import closing
+from itertools import compress
+from typing import Any
+
+from sqlalchemy import Connection, bindparam, func, insert, select, update
+
+from devicevault_cli.paging import paged
+from devicevault_cli.records import INT4_MAX, Identity, Record, identity
+from devicevault_cli.repository import repertoire
+from devicevault_cli.repository.batches import split_distinct
+from devicevault_cli.repository.dialects.base import LockingDialect, existing_devices
+from devicevault_cli.repository.faults import swallowed
+from devicevault_cli.repository.model import INSERTED, CompletedSave, Existing, Saved
+from devicevault_cli.repository.schema import results, to_text
+from devicevault_cli.repository.tables import RESULTS
+
+LOOKUP = 500
+"""Identifiers in one IN list."""
+
+_COLLECTIONS = (
+    select(results.c.task_identifier, results.c.id, results.c.initiated_at)
+    .where(results.c.task_identifier.in_(bindparam("identifiers", expanding=True)))
+    .order_by(results.c.id.desc())
+)
+_SET_DURATION = (
+    update(results).where(results.c.id == bindparam("row_id")).values(overall_duration_ms=bindparam("duration"))
+)
+
+
+class LockedInsert:
+    """One transaction a batch; it is over when `submit` returns."""
+
+    def __init__(self, dialect: LockingDialect) -> None:
+        self._dialect = dialect
+        self._spec = dialect.spec
+        columns = dialect.table.c
+        found = (columns.id, columns.device_id, columns.status)
+        self._named = (
+            select(columns.task_identifier, *found)
+            .where(columns.task_identifier.in_(bindparam("identifiers", expanding=True)))
+            .order_by(columns.id)
+        )
+        # Not `task_identifier = ''`: on MySQL that is true of spaces too, and an index on it may match millions.
+        self._unnamed = (
+            select(*found, columns.task_id, columns.log)
+            .where(
+                func.length(columns.task_identifier) == 0,
+                *(columns[name] == bindparam(name) for name in ("task_id", "device_id", "timestamp")),
+            )
+            .order_by(columns.id)
+        )
+        self._insert = dialect.statement_text(insert(dialect.table), self._spec.columns)
+        self._times = [number for number, name in enumerate(self._spec.columns) if self._spec.kind(name) == "time"]
+
+    def prepare(self, records: Sequence[Record]) -> None:
+        """Nothing can be done in advance."""
+
+    def submit(self, records: Sequence[Record]) -> CompletedSave:
+        """Save the records and return when it is done."""
+        answers: dict[int, Saved] = {}
+        with self._dialect.locked() as connection:
+            known = existing_devices(connection, {record.device_id for record in records})
+            for part in split_distinct(records):
+                answers.update(self._save(connection, records, part.positions, known))
+        return CompletedSave([answers[position] for position in range(len(records))])
+
+    def find(self, records: Sequence[Record]) -> list[list[Existing]]:
+        """For each record all rows with its identity, lowest id first."""
+        with self._dialect.reading() as connection:
+            rows = self._rows_of(connection, records)
+        return [rows.get(identity(record), []) for record in records]
+
+    def _save(
+        self, connection: Connection, records: Sequence[Record], positions: list[int], known: set[int]
+    ) -> dict[int, Saved]:
+        """Save records of distinct identities. -> what became of each, by position"""
+        answers: dict[int, Saved] = {}
+        wanted = [records[position] for position in positions if records[position].device_id in known]
+        rows = self._rows_of(connection, wanted)
+        new: list[Record] = []
+        for position in sorted(positions):
+            record = records[position]
+            if record.device_id not in known:
+                answers[position] = Saved("unknown-device")
+            elif existing := rows.get(identity(record)):
+                answers[position] = Saved("duplicate", existing[0])
+            else:
+                answers[position] = INSERTED
+                new.append(record)
+        if new:
+            self._insert_rows(connection, new)
+            if self._spec.name != RESULTS.name:
+                self._set_durations(connection, new)
+        return answers
+
+    def _rows_of(self, connection: Connection, records: Sequence[Record]) -> dict[Identity, list[Existing]]:
+        """Rows by identity. Compared in Python: collations of MySQL equate case, accents and trailing spaces."""
+        rows: dict[Identity, list[Existing]] = defaultdict(list)
+        if repertoires := self._dialect.repertoires:
+            records = list(compress(records, repertoire.identifiable(repertoires, self._spec, records)))
+        for page in paged({record.task_identifier: None for record in records if record.task_identifier}, LOOKUP):
+            wanted = set(page)
+            for identifier, row_id, device_id, status in connection.execute(self._named, {"identifiers": page}):
+                if identifier in wanted:
+                    rows[identifier].append(Existing(row_id, device_id, status))
+        for record in {identity(record): record for record in records if not record.task_identifier}.values():
+            rows[identity(record)] = self._unnamed_rows(connection, record)
+        return rows
+
+    def _unnamed_rows(self, connection: Connection, record: Record) -> list[Existing]:
+        values = {"task_id": record.task_id, "device_id": record.device_id, "timestamp": record.timestamp}
+        return [
+            Existing(row_id, device_id, status)
+            for row_id, device_id, status, task_id, log in connection.execute(self._unnamed, values)
+            if (status, task_id, log) == (record.status, record.task_id, record.log)
+        ]
+
+    def _insert_rows(self, connection: Connection, records: Sequence[Record]) -> None:
+        """Insert on the driver's cursor: through Core a row costs half as much again."""
+        columns: list[Sequence[Any]] = list(zip(*records, strict=True))
+        for number in self._times:
+            columns[number] = [None if value is None else to_text(value) for value in columns[number]]
+        rows = list(zip(*columns, strict=True))
+        self._dialect.require_sendable(self._insert, rows)
+        with closing(connection.connection.cursor()) as cursor:
+            cursor.executemany(self._insert, rows)
+            inserted = cursor.rowcount
+        if inserted < len(rows):
+            self._require_rows(connection, records)
+
+    def _require_rows(self, connection: Connection, records: Sequence[Record]) -> None:
+        """The INSERT reported fewer rows than it was given; a trigger may have put the others elsewhere."""
+        rows = self._rows_of(connection, records)
+        if not all(rows.get(identity(record)) for record in records):
+            raise swallowed(self._dialect.where, self._spec)
+
+    def _set_durations(self, connection: Connection, stored: Sequence[Record]) -> None:
+        """Of each success just stored, the time since its collection began, in the row of that collection."""
+        ended = {record.task_identifier: record.timestamp for record in stored if record.status == "success"}
+        ended.pop("", None)
+        if known := self._dialect.repertoires.get((RESULTS.name, "task_identifier")):
+            ended = {key: ended[key] for key in ended.keys() - known.lacks(ended)}
+        durations: list[dict[str, int]] = []
+        for page in paged(ended, LOOKUP):
+            found = connection.execute(_COLLECTIONS, {"identifiers": page})
+            first = {identifier: (row_id, begun) for identifier, row_id, begun in found}
+            for key in page:
+                row_id, begun = first.get(key, (None, None))
+                if begun is not None and 0 <= (duration := (ended[key] - begun) // 1000) <= INT4_MAX:
+                    durations.append({"duration": duration, "row_id": row_id})
+        if durations:
+            connection.execute(_SET_DURATION, durations)
