@@ -3,15 +3,13 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Self
+from typing import Self
 
 from devicevault_cli.operations.answer import Answer, ChangeAnswer, optional
 from devicevault_cli.operations.changes import journal
 from devicevault_cli.plural import number
 from devicevault_cli.repository.model import Duplicate
-
-if TYPE_CHECKING:
-    from devicevault_cli.repository.repository import Repository
+from devicevault_cli.repository.repository import Repository
 
 
 @dataclass(frozen=True, slots=True)

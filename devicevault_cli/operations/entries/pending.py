@@ -11,6 +11,7 @@ from typing import Literal
 from devicevault_cli.errors import MissingGroup
 from devicevault_cli.operations.answer import Answer
 from devicevault_cli.operations.entries.fields import field_text
+from devicevault_cli.operations.monitoring.limits import CLAIM_IDLE_MS
 from devicevault_cli.streams.group import Group
 from devicevault_cli.streams.model import LAST, ZERO, EntryId, PendingEntry
 from devicevault_cli.times import now_ms
@@ -66,7 +67,7 @@ def pending(
     chosen: PendingFilter = ALL,
     *,
     count: int = 100,
-    claim_idle_ms: int = 60_000,
+    claim_idle_ms: int = CLAIM_IDLE_MS,
     summary_only: bool = False,
 ) -> PendingPage:
     """The totals of the entries that match, and at most `count` of them, oldest first. Without a group: none."""

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from devicevault_cli.errors import MissingGroup
 from devicevault_cli.messages import Decision, Decoded, Rejected
@@ -12,13 +12,11 @@ from devicevault_cli.operations.answer import Answer, optional
 from devicevault_cli.operations.entries.fields import shown_fields
 from devicevault_cli.operations.save import UNENCODABLE
 from devicevault_cli.pipelines import Pipeline, original_id
+from devicevault_cli.repository.repository import Repository
 from devicevault_cli.streams.dead_letters import DeadLetters
 from devicevault_cli.streams.group import Group
 from devicevault_cli.streams.model import Entry, EntryId, PendingEntry
 from devicevault_cli.times import iso_micros
-
-if TYPE_CHECKING:
-    from devicevault_cli.repository.repository import Repository
 
 
 @dataclass(frozen=True, slots=True)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field, replace
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from devicevault_cli.messages import Decoded, Rejected
 from devicevault_cli.nearest import quoted, suggestion
@@ -13,13 +13,11 @@ from devicevault_cli.operations.changes.change import Change, Progress, quietly
 from devicevault_cli.operations.wording import entries
 from devicevault_cli.pipelines import Pipeline, original_id
 from devicevault_cli.records import Record
+from devicevault_cli.repository.repository import Repository
 from devicevault_cli.streams.dead_letters import DeadLetters
 from devicevault_cli.streams.group import Group
 from devicevault_cli.streams.model import ZERO, Entry, EntryId, StreamInfo
 from devicevault_cli.streams.stream import Stream
-
-if TYPE_CHECKING:
-    from devicevault_cli.repository.repository import Repository
 
 
 @dataclass(frozen=True, slots=True)
@@ -57,23 +55,6 @@ class Keep:
     newest: int | None = None
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class TrimStream(Change[TrimAnswer]):
-    """Removes the entries below the floor."""
-
-    stream: Stream
-    ignored: Sequence[str]
-
-    def still_true(self) -> bool:
-        """Whether no group needs an entry below the floor, as when its position was moved back."""
-        return all(block.id >= self.answer.floor for block in group_blocks(self.stream, self.ignored))
-
-    def apply(self) -> TrimAnswer:
-        removed = self.stream.trim(self.answer.floor)
-        now = self.stream.info()
-        return replace(self.answer, removed=removed, first_id=now.first_id if now else None, trimmed=True)
-
-
 def plan_trim(
     stream: Stream,
     letters: DeadLetters,
@@ -82,7 +63,7 @@ def plan_trim(
     keep: Keep,
     ignored: Sequence[str] = (),
     progress: Progress = quietly,
-) -> TrimStream:
+) -> Change[TrimAnswer]:
     """Remove the entries below the floor, which is computed from all groups and the table."""
     info = stream.info()
     blocks = group_blocks(stream, ignored)
@@ -92,14 +73,21 @@ def plan_trim(
     blocked_by = ([block] if block else []) + blocks
     says = list(_says(stream, info, would_remove, floor, keep, ignored))
     says += [f"blocked by {block.by}: entry {block.id} and later: {block.why}" for block in blocked_by]
-    return TrimStream(
-        command=f"trim {stream.key}",
-        says=tuple(says),
-        answer=TrimAnswer(floor, would_remove, 0, blocked_by),
-        size=would_remove,
-        stream=stream,
-        ignored=ignored,
-    )
+    answer = TrimAnswer(floor, would_remove, 0, blocked_by)
+
+    def apply() -> TrimAnswer:
+        removed = stream.trim(floor)
+        now = stream.info()
+        return replace(answer, removed=removed, first_id=now.first_id if now else None, trimmed=True)
+
+    def still_true() -> bool:
+        # A group needs an entry below the floor once its position was moved back.
+        return all(block.id >= floor for block in group_blocks(stream, ignored))
+
+    return Change(
+        command=f"trim {stream.key}", says=tuple(says), answer=answer, size=would_remove, apply=apply,
+        still_true=still_true,
+    )  # fmt: skip
 
 
 def group_blocks(stream: Stream, ignored: Sequence[str] = ()) -> list[Block]:

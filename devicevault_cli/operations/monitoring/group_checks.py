@@ -9,15 +9,15 @@ from typing import TYPE_CHECKING
 from devicevault_cli.operations.monitoring.checks import Check, Finding
 from devicevault_cli.operations.monitoring.incidents import (
     Incident,
-    all_of,
+    every_incident,
     missing_group,
-    of_group,
-    open_ones,
     sentence,
     severity,
+    unacknowledged_of,
 )
 from devicevault_cli.operations.monitoring.lag import lag_of, trimmed_unread
-from devicevault_cli.operations.monitoring.liveness import Liveness, devicevaults, liveness_of, who_waits
+from devicevault_cli.operations.monitoring.limits import CLAIM_IDLE_MS
+from devicevault_cli.operations.monitoring.liveness import Liveness, devicevault_consumers, liveness_of, waiting_clients
 from devicevault_cli.operations.wording import entries, entries_were, some
 from devicevault_cli.plural import number
 from devicevault_cli.streams.dead_letters import DeadLetters
@@ -27,8 +27,6 @@ from devicevault_cli.streams.model import PendingEntry, StreamInfo
 if TYPE_CHECKING:
     from devicevault_cli.repository.repository import Repository
 
-STUCK_MS = 60_000
-"""Idle time from which a consumer that holds entries is stuck."""
 INACTIVE_MS = 3_600_000
 """Idle time from which a consumer that holds nothing should be retired."""
 MANY_DELIVERIES = 5
@@ -67,7 +65,7 @@ def _consumers(group: Group) -> Finding:
         return Finding("ok", "none")
     liveness = liveness_of(group)
     consumers = liveness.consumers
-    stuck = [consumer for consumer in consumers if consumer.pending and consumer.idle_ms >= STUCK_MS]
+    stuck = [consumer for consumer in consumers if consumer.pending and consumer.idle_ms >= CLAIM_IDLE_MS]
     if stuck:
         held = entries(sum(consumer.pending for consumer in stuck))
         detail = f"dead or stuck consumers hold {held}: {some([consumer.name for consumer in stuck])}"
@@ -86,13 +84,13 @@ def _devicevaults_consumer(group: Group) -> Finding:
     if group.info() is None:
         return Finding("ok", "not running")
     liveness = liveness_of(group)
-    named = devicevaults(liveness)
+    named = devicevault_consumers(liveness)
     alive = [consumer.name for consumer in named if liveness.alive(consumer)]
     fix = "stop it; until then `dvctl db index` prevents duplicate rows"
     if alive:
         detail = f"DeviceVault's own consumer is alive in this group: {alive[0]}; it acknowledges messages that failed"
         return Finding("problem", detail, fix)
-    if waits := who_waits(liveness):
+    if waits := waiting_clients(liveness):
         certain = liveness.candidates and all(candidate in named for candidate in liveness.candidates)
         remove = "remove inactive consumers with `dvctl consumers retire NAME --force`"
         fix = f"if that is DeviceVault's consumer, {fix}; {remove}"
@@ -180,4 +178,4 @@ def incidents(group: Group, repository: Repository | None) -> Finding:
 
 
 def _incidents(group: Group, repository: Repository | None = None) -> list[Incident]:
-    return of_group(open_ones(all_of(group.stream, repository=repository)), group.name)
+    return unacknowledged_of(group, every_incident(group.stream, repository=repository))

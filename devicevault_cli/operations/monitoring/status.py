@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
-from devicevault_cli.errors import DvctlError, Refused, Unavailable
+from devicevault_cli.errors import DvctlError, Refused, Unavailable, WrongType
 from devicevault_cli.operations.answer import Answer
-from devicevault_cli.operations.monitoring.incidents import Incident, unacknowledged
+from devicevault_cli.operations.monitoring.incidents import Incident, every_incident, unacknowledged
 from devicevault_cli.operations.monitoring.lag import COUNT_LIMIT, LagSource, lag_of, trimmed_unread
 from devicevault_cli.operations.monitoring.liveness import liveness_of
 from devicevault_cli.streams.dead_letters import DeadLetters
@@ -19,6 +20,9 @@ from devicevault_cli.times import iso_micros, now_ms
 
 if TYPE_CHECKING:
     from devicevault_cli.repository.repository import Repository
+
+
+log = logging.getLogger("dvctl.incidents")
 
 
 @dataclass(frozen=True, slots=True)
@@ -124,8 +128,19 @@ def status(
         table,
         _dead_letters_status(letters),
         letters.discarded_count(),
-        unacknowledged(stream, info, groups, repository),
+        _incidents(stream, info, groups, repository),
     )
+
+
+def _incidents(
+    stream: Stream, info: StreamInfo | None, groups: Sequence[GroupInfo], repository: Repository | None
+) -> list[Incident] | None:
+    """Unacknowledged incidents; None, with a warning, if this user may not read them or their key has another type."""
+    try:
+        return unacknowledged(every_incident(stream, info, groups, repository))
+    except (Refused, WrongType) as error:
+        log.warning("incidents cannot be read: %s%s", error, f" ({error.hint})" if error.hint else "")
+        return None
 
 
 def _stream_status(stream: Stream, info: StreamInfo) -> StreamStatus:

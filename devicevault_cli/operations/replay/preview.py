@@ -5,16 +5,13 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Iterable
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING
 
 from devicevault_cli.messages import Decision, Decoded, Rejected
 from devicevault_cli.operations.save import UNENCODABLE, conflicting
 from devicevault_cli.pipelines import Pipeline
 from devicevault_cli.records import Record, identity
+from devicevault_cli.repository.repository import Repository
 from devicevault_cli.streams.model import Entry
-
-if TYPE_CHECKING:
-    from devicevault_cli.repository.repository import Repository
 
 REMEMBERED = 1_000_000
 """Identities to be inserted that are remembered; a plan's numbers must not cost more memory than that."""

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Collection, Mapping, Sequence
-from typing import TYPE_CHECKING, NamedTuple
+from typing import NamedTuple
 
 from devicevault_cli.errors import MissingGroup
 from devicevault_cli.messages import Decision, Decoded, Fields, Rejected, Skipped
@@ -12,12 +12,10 @@ from devicevault_cli.operations.verify.names import EntryClass
 from devicevault_cli.pipelines import Pipeline, original_id
 from devicevault_cli.records import DeviceResult, Record
 from devicevault_cli.repository.model import Existing
+from devicevault_cli.repository.repository import Repository
 from devicevault_cli.streams.dead_letters import DeadLetters, given_up, with_letter
 from devicevault_cli.streams.group import Group
 from devicevault_cli.streams.model import Entry, EntryId
-
-if TYPE_CHECKING:
-    from devicevault_cli.repository.repository import Repository
 
 LOST: frozenset[EntryClass] = frozenset(("lost", "lost_invalid"))
 

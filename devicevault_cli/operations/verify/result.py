@@ -8,7 +8,7 @@ from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field
 from typing import Any, Self
 
-from devicevault_cli.operations.answer import Answer, optional
+from devicevault_cli.operations.answer import INLINED, Answer, optional
 from devicevault_cli.operations.verify.classes import LOST, ClassifiedEntry
 from devicevault_cli.operations.verify.names import CLASSES
 from devicevault_cli.operations.verify.rows import IdentityIds
@@ -61,12 +61,8 @@ class GoneEntry(Answer):
 class Example(Answer):
     """A finding and what kind it is: a class, `gone` or `conflicting`."""
 
-    kind: str
-    finding: FoundEntry | GoneEntry
-
-    def to_dict(self) -> dict[str, Any]:
-        """The kind as `class`, then the keys of the finding."""
-        return {"class": self.kind} | self.finding.to_dict()
+    class_: str
+    finding: FoundEntry | GoneEntry = field(metadata=INLINED)
 
 
 @dataclass(frozen=True, slots=True)

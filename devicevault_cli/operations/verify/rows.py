@@ -6,15 +6,12 @@ import mmap
 from collections import Counter
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
 
 from devicevault_cli.directories import reserve, temporary_file
 from devicevault_cli.operations.answer import Answer
 from devicevault_cli.operations.verify.classes import ClassifiedEntry
 from devicevault_cli.records import Identity
-
-if TYPE_CHECKING:
-    from devicevault_cli.repository.repository import Repository
+from devicevault_cli.repository.repository import Repository
 
 TIMES = frozenset(("timestamp", "overall_duration_ms"))
 """DeviceVault writes the time of consumption, so these differ in every row that its own consumer wrote."""

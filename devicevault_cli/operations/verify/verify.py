@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import closing, nullcontext
 from dataclasses import dataclass, replace
-from typing import TYPE_CHECKING, TypeAlias
+from typing import TypeAlias
 
 from devicevault_cli.errors import MissingGroup
 from devicevault_cli.operations.answer import Answer
@@ -26,11 +26,9 @@ from devicevault_cli.operations.verify.rows import Deep, duplicate_identities
 from devicevault_cli.operations.verify.scan import Page, Scope, scan
 from devicevault_cli.pipelines import Pipeline
 from devicevault_cli.records import Identity
+from devicevault_cli.repository.repository import Repository
 from devicevault_cli.streams.dead_letters import DeadLetters
 from devicevault_cli.streams.group import Group
-
-if TYPE_CHECKING:
-    from devicevault_cli.repository.repository import Repository
 
 Progress: TypeAlias = Callable[[int, int], object]
 """Called with the number of entries verified so far, and of all."""
