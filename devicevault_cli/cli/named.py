@@ -80,7 +80,7 @@ def typed_consumer(run: Runtime, name: str | None) -> Named:
 def typed_device(run: Runtime, device: int | None) -> Named:
     """A device that was typed and of which nothing was found; without a database nobody knows which devices exist."""
 
-    from devicevault_cli.operations.named import NO_NAMES, Named
+    from devicevault_cli.operations.named import NO_NAMES, unknown_name
 
     if device is None or not run.settings.has_database:
         return NO_NAMES
@@ -90,4 +90,4 @@ def typed_device(run: Runtime, device: int | None) -> Named:
     except DvctlError:
         # What was asked for is answered already: nothing was found.
         return NO_NAMES
-    return NO_NAMES if known else Named(1, (str(device),), f"not found: there is no device {device}")
+    return NO_NAMES if known else unknown_name(str(device), f"not found: there is no device {device}")

@@ -9,14 +9,15 @@ from typing import Any, ClassVar
 
 from devicevault_cli.streams.model import EntryId
 
-
-def optional() -> Any:
-    """A field whose key is left out of the JSON output while it is None."""
-    return field(default=None, kw_only=True, metadata={"optional": True})
-
-
+OPTIONAL = {"optional": True}
+"""Metadata of a field whose key is left out of the JSON output while it is None."""
 INLINED = {"inlined": True}
 """Metadata of a field that is an answer: its keys stand among those of the answer that has it."""
+
+
+def optional() -> Any:
+    """A field with this metadata that is None unless it is given by name."""
+    return field(default=None, kw_only=True, metadata=OPTIONAL)
 
 
 @dataclass(frozen=True, slots=True)

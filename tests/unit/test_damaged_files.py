@@ -16,7 +16,7 @@ from hypothesis import strategies as st
 from devicevault_cli.errors import BadConfig, Damaged, DvctlError, Usage
 from devicevault_cli.operations.entries import checksummed
 from devicevault_cli.operations.entries.export import export_entries
-from devicevault_cli.operations.entries.publish import parse_line, read_messages
+from devicevault_cli.operations.entries.message_files import parse_line, read_messages
 from devicevault_cli.operations.groups.snapshots import KIND, VERSION, read_snapshot
 from devicevault_cli.settings import load
 from devicevault_cli.streams.model import Entry, EntryId

@@ -10,7 +10,7 @@ import pytest
 
 from devicevault_cli.errors import Damaged, StalePlan, Usage
 from devicevault_cli.operations.entries.export import ExportAnswer, export_entries
-from devicevault_cli.operations.entries.publish import read_messages
+from devicevault_cli.operations.entries.message_files import read_messages
 from devicevault_cli.operations.entries.trim import Keep, plan_trim
 from devicevault_cli.operations.replay.replay import ReplayOptions, plan_replay
 from devicevault_cli.operations.replay.republish import plan_republish

@@ -17,6 +17,7 @@ from devicevault_cli.errors import Usage
 from devicevault_cli.messages import FIRST_ID
 from devicevault_cli.operations.changes.change import Progress, quietly
 from devicevault_cli.operations.entries import checksummed
+from devicevault_cli.operations.entries.checksummed import reading
 from devicevault_cli.streams.model import EntryId, fields_of
 
 Message = Mapping[bytes, bytes]
@@ -76,13 +77,13 @@ def readable_twice(path: Path, stdin: TextIO) -> Iterator[Path]:
 def _opened_once(path: Path, stdin: TextIO) -> Iterator[Iterator[bytes] | None]:
     """The lines of a pipe or of stdin; None for a file, which can be read again."""
     if path == STDIN:
-        yield _bytes_of(stdin)
+        binary = getattr(stdin, "buffer", None)
+        lines = (line.encode("utf-8", "surrogateescape") for line in stdin) if binary is None else binary
+        yield _readable(lines, Path("stdin"))
         return
-    try:
+    with reading(path):
         regular = stat.S_ISREG(os.stat(path).st_mode)  # noqa: PTH116 - follows /dev/fd/63 to what it is
         file = None if regular else path.open("rb")
-    except OSError as error:
-        raise Usage(f"{path} cannot be read: {error.strerror}") from error
     if file is None:
         yield None
         return
@@ -90,17 +91,9 @@ def _opened_once(path: Path, stdin: TextIO) -> Iterator[Iterator[bytes] | None]:
         yield _readable(file, path)
 
 
-def _bytes_of(stdin: TextIO) -> Iterator[bytes]:
-    binary = getattr(stdin, "buffer", None)
-    lines = (line.encode("utf-8", "surrogateescape") for line in stdin) if binary is None else binary
-    return _readable(lines, Path("stdin"))
-
-
 def _readable(lines: Iterable[bytes], path: Path) -> Iterator[bytes]:
-    try:
+    with reading(path):
         yield from lines
-    except OSError as error:
-        raise Usage(f"{path} cannot be read: {error.strerror}") from error
 
 
 @contextmanager
@@ -120,14 +113,11 @@ def _checked(path: Path, name: str, start: int, progress: Progress) -> Iterator[
 
 
 def _read_file(path: Path, name: str, start: int) -> Iterator[Numbered]:
-    try:
-        with path.open("rb") as lines:
-            if lines.read(len(EXPORTED)) == EXPORTED:
-                checksummed.check(path, name)
-            lines.seek(0)
-            yield from _numbered(lines, name, start)
-    except OSError as error:
-        raise Usage(f"{path} cannot be read: {error.strerror}") from error
+    with reading(path), path.open("rb") as lines:
+        if lines.read(len(EXPORTED)) == EXPORTED:
+            checksummed.check(path, name)
+        lines.seek(0)
+        yield from _numbered(lines, name, start)
 
 
 def _numbered(lines: Iterable[bytes], name: str, start: int) -> Iterator[Numbered]:

@@ -32,15 +32,12 @@ class TailedEntry(Answer):
 
 def tailed(entry: Entry) -> TailedEntry:
     """An entry in brief."""
-    return TailedEntry(
-        entry.id,
-        iso_micros(entry.id.ms * 1000),
-        field_text(entry.fields, b"device_id"),
-        field_text(entry.fields, b"task_identifier"),
-        field_text(entry.fields, b"status"),
-        (field_text(entry.fields, b"log") or "")[:LOG_SHOWN],
-        sum(map(len, entry.fields.values())),
+    key, fields = entry.id, entry.fields
+    device, task, status, log = (
+        field_text(fields, name) for name in (b"device_id", b"task_identifier", b"status", b"log")
     )
+    size = sum(map(len, fields.values()))
+    return TailedEntry(key, iso_micros(key.ms * 1000), device, task, status, (log or "")[:LOG_SHOWN], size)
 
 
 @dataclass(frozen=True, slots=True)

@@ -71,8 +71,6 @@ def plan_trim(
     spare = max(0, info.length - keep.newest) if info and keep.newest is not None else None
     floor, would_remove, block = _floor(stream, limit, spare, _Table(letters, pipeline, repository), progress)
     blocked_by = ([block] if block else []) + blocks
-    says = list(_says(stream, info, would_remove, floor, keep, ignored))
-    says += [f"blocked by {block.by}: entry {block.id} and later: {block.why}" for block in blocked_by]
     answer = TrimAnswer(floor, would_remove, 0, blocked_by)
 
     def apply() -> TrimAnswer:
@@ -85,8 +83,8 @@ def plan_trim(
         return all(block.id >= floor for block in group_blocks(stream, ignored))
 
     return Change(
-        command=f"trim {stream.key}", says=tuple(says), answer=answer, size=would_remove, apply=apply,
-        still_true=still_true,
+        command=f"trim {stream.key}", says=tuple(_says(stream, info, answer, keep, ignored)), answer=answer,
+        size=would_remove, apply=apply, still_true=still_true,
     )  # fmt: skip
 
 
@@ -171,15 +169,16 @@ def _floor(
 
 
 def _says(
-    stream: Stream, info: StreamInfo | None, would_remove: int, floor: EntryId, keep: Keep, ignored: Sequence[str]
+    stream: Stream, info: StreamInfo | None, answer: TrimAnswer, keep: Keep, ignored: Sequence[str]
 ) -> Iterator[str]:
     length = info.length if info else 0
-    yield f"{entries(would_remove)} of {length:,} on {stream.key} would be removed, those before {floor}"
-    if would_remove and keep == Keep():
+    yield f"{entries(answer.would_remove)} of {length:,} on {stream.key} would be removed, those before {answer.floor}"
+    if answer.would_remove and keep == Keep():
         yield "neither --keep nor --max-length is given: every entry that nothing blocks would be removed"
-    if would_remove:
+    if answer.would_remove:
         yield "this cannot be undone; to keep a copy first: dvctl export FILE --reveal"
     groups = [info.name for info in stream.groups()]
     for name in ignored:
         if name not in groups:
             yield f"--ignore-group: {stream.key} has no group {quoted(name)}; {suggestion(name, groups, 'groups')}"
+    yield from (f"blocked by {block.by}: entry {block.id} and later: {block.why}" for block in answer.blocked_by)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any, TypeAlias
+from typing import TYPE_CHECKING, TypeAlias
 
 from devicevault_cli.errors import DvctlError, Refused, WrongType
 from devicevault_cli.operations.answer import Answer, optional
@@ -50,19 +50,14 @@ class Check(Answer):
 
 @dataclass(frozen=True, slots=True)
 class CheckAnswer(Answer):
-    """The answer of `check`. `error` is why nothing could be checked; it is a key instead of `note`."""
+    """The answer of `check`: a `note` about the values, or the `error` why nothing could be checked."""
 
     status: State
     stream: str
     group: str
     checks: Sequence[Check]
-    note: str = ""
-    error: str | None = None
-
-    def to_dict(self) -> dict[str, Any]:
-        facts = Answer.to_dict(self)
-        del facts["error" if self.error is None else "note"]
-        return facts
+    note: str | None = optional()
+    error: str | None = optional()
 
 
 def check_group(group: Group, limits: Mapping[str, Limit], open_database: OpenDatabase = lambda: None) -> CheckAnswer:
@@ -74,7 +69,7 @@ def check_group(group: Group, limits: Mapping[str, Limit], open_database: OpenDa
     checks = [_check(name, value, limits.get(name)) for name, value in values.items()]
     checks += _checks_without_limits(group, open_database)
     status = max((check.status for check in checks), key=SEVERITY.index)
-    return CheckAnswer(status, group.stream.key, group.name, checks, note)
+    return CheckAnswer(status, group.stream.key, group.name, checks, note=note)
 
 
 def _check(name: str, value: float | None, limit: Limit | None) -> Check:

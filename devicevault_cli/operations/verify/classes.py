@@ -9,8 +9,8 @@ from devicevault_cli.errors import MissingGroup
 from devicevault_cli.messages import Decision, Decoded, Fields, Rejected, Skipped
 from devicevault_cli.operations.save import UNENCODABLE, conflicting
 from devicevault_cli.operations.verify.names import EntryClass
-from devicevault_cli.pipelines import Pipeline, original_id
-from devicevault_cli.records import DeviceResult, Record
+from devicevault_cli.pipelines import STORAGE, Pipeline, original_id
+from devicevault_cli.records import DeviceResult, Record, StorageResult
 from devicevault_cli.repository.model import Existing
 from devicevault_cli.repository.repository import Repository
 from devicevault_cli.streams.dead_letters import DeadLetters, given_up, with_letter
@@ -66,7 +66,7 @@ class ClassifiedEntry(NamedTuple):
     @property
     def device_id(self) -> int | None:
         """The device, where the message can be decoded."""
-        return self.decision.record.device_id if isinstance(self.decision, Decoded) else None
+        return self.record.device_id if self.record else None
 
     @property
     def conflicts(self) -> bool:
@@ -131,7 +131,7 @@ class Classifier:
         names = sorted({*ids, *(entry.first for entry in lost)})
         position, pending = self._delivered_now(ids)
         state = GroupState(position, with_letter(self.group, names), given_up(self.group, names), pending)
-        rows = self._rows([_record_to_find(entry, fields[entry.id]) for entry in lost])
+        rows = self._rows([self._record_to_find(entry, fields[entry.id]) for entry in lost])
         known = self.repository.known_devices({entry.device_id for entry in lost if entry.device_id is not None})
         checked = []
         for entry, found in zip(lost, rows, strict=True):
@@ -139,6 +139,23 @@ class Classifier:
             again = entry._replace(entry_class=entry_class, rows=found)
             checked.append(_check_valid(again, known, self.repository) if entry_class == "lost" else again)
         return checked
+
+    def _record_to_find(self, entry: ClassifiedEntry, fields: Fields) -> Record | None:
+        """The record whose row is looked for; None where no row can be found.
+
+        DeviceVault's own consumer is laxer: a message that would be rejected may have a row, known by its identifier.
+        """
+        if entry.record:
+            return entry.record
+        try:
+            name = fields.get(b"task_identifier", b"").decode()
+        except UnicodeDecodeError:
+            return None
+        if not name or "\0" in name:
+            return None
+        if self.pipeline.name == STORAGE.name:
+            return StorageResult("", name, 0, "", 0, "", "", "", None)
+        return DeviceResult("", name, 0, "", 0, "", None, None, None)
 
     def _delivered_now(self, ids: list[EntryId]) -> tuple[EntryId | None, Collection[EntryId]]:
         """The group's position and which of the ids are pending: a group may be moved back, or destroyed, meanwhile."""
@@ -149,22 +166,6 @@ class Classifier:
             return info.last_delivered_id, self.group.pending_ids(ids)
         except MissingGroup:
             return None, ()
-
-
-def _record_to_find(entry: ClassifiedEntry, fields: Fields) -> Record | None:
-    """The record whose row is looked for; None where no row can be found.
-
-    DeviceVault's own consumer is laxer: a message that would be rejected may have a row, known by its identifier.
-    """
-    if isinstance(entry.decision, Decoded):
-        return entry.decision.record
-    try:
-        name = fields.get(b"task_identifier", b"").decode()
-    except UnicodeDecodeError:
-        return None
-    if not name or "\0" in name:
-        return None
-    return DeviceResult("", name, 0, "", 0, "", None, None, None)
 
 
 def _check_valid(entry: ClassifiedEntry, known_devices: Collection[int], repository: Repository) -> ClassifiedEntry:
