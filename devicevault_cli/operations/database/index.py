@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Self
+from typing import NamedTuple
 
 from devicevault_cli.operations.answer import Answer, ChangeAnswer, optional
 from devicevault_cli.operations.changes import journal
@@ -17,12 +18,7 @@ class IdentityRows(Answer):
     """An identity and the ids of its rows."""
 
     task_identifier: str
-    rows: tuple[int, ...]
-
-    @classmethod
-    def of(cls, duplicate: Duplicate) -> Self:
-        """An identity with more than one row."""
-        return cls(str(duplicate.identity), tuple(duplicate.ids))
+    rows: Sequence[int]
 
 
 @dataclass(frozen=True, slots=True)
@@ -34,8 +30,7 @@ class IndexAnswer(ChangeAnswer):
     duplicates: tuple[IdentityRows, ...] = ()
 
 
-@dataclass(frozen=True, slots=True)
-class IndexPlan:
+class IndexPlan(NamedTuple):
     """What `db index` would do, in a sentence. `duplicates`: identities that prevent the index."""
 
     says: str
@@ -57,7 +52,7 @@ def index_plan(repository: Repository) -> IndexPlan:
     found = [duplicate for duplicate in repository.duplicates() if isinstance(duplicate.identity, str)]
     if found:
         says = f"{name} cannot be created: {number(len(found), 'identity has', 'identities have')} more than one row"
-        return IndexPlan(says, duplicates=tuple(map(IdentityRows.of, found)))
+        return IndexPlan(says, duplicates=_identities(found))
     return IndexPlan(f"creates the unique index {name}", possible=True)
 
 
@@ -65,9 +60,11 @@ def create_index(repository: Repository) -> IndexAnswer:
     """Create the index and journal it."""
     with journal.opened() as opened:
         done = repository.create_index()
-        duplicates = tuple(map(IdentityRows.of, done.duplicates))
-        answer = IndexAnswer(done.created, index=done.name, duplicates=duplicates, applied=True)
-        opened.record(
-            "db index", {"index": repository.spec.index_name, "table": repository.spec.name}, answer.to_dict()
-        )
+        answer = IndexAnswer(done.created, index=done.name, duplicates=_identities(done.duplicates), applied=True)
+        plan = {"index": repository.spec.index_name, "table": repository.spec.name}
+        opened.record("db index", plan, answer.to_dict())
     return answer
+
+
+def _identities(duplicates: Sequence[Duplicate]) -> tuple[IdentityRows, ...]:
+    return tuple(IdentityRows(str(duplicate.identity), duplicate.ids) for duplicate in duplicates)

@@ -13,6 +13,7 @@ from devicevault_cli.operations.answer import ChangeAnswer
 from devicevault_cli.operations.changes.change import Change
 from devicevault_cli.operations.entries.claim import MOVED
 from devicevault_cli.operations.groups.snapshots import existing_group
+from devicevault_cli.operations.look_up import look_up
 from devicevault_cli.operations.named import named_pending
 from devicevault_cli.operations.wording import chosen_number, entries
 from devicevault_cli.paging import paged
@@ -85,13 +86,10 @@ def _given_up(group: Group, ids: list[EntryId], pipeline: Pipeline, repository: 
     if repository is None:
         meanings.update({"whether they have a row is unknown without a database": len(found)} if found else {})
         return meanings
-    records = []
-    for entry in found.values():
-        decision = pipeline.decode_entry(entry, repository.device_id_max)
+    looked_up = look_up(found.values(), pipeline, repository)
+    invalid = sum(not isinstance(decision, Decoded) for _, decision, _ in looked_up)
+    meanings.update({"would be rejected or skipped": invalid} if invalid else {})
+    for _, decision, rows in looked_up:
         if isinstance(decision, Decoded):
-            records.append(decision.record)
-        else:
-            meanings["would be rejected or skipped"] += 1
-    for rows in repository.find(records) if records else []:
-        meanings["have a row already" if rows else "have NO row: these results would be lost"] += 1
+            meanings["have a row already" if rows else "have NO row: these results would be lost"] += 1
     return meanings

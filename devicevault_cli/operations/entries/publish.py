@@ -25,8 +25,6 @@ INTERRUPTED = 130
 
 @dataclass(frozen=True, slots=True)
 class PublishAnswer(Answer):
-    """The answer of `publish`."""
-
     published: int
     first_id: EntryId | None
     last_id: EntryId | None

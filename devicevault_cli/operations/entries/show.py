@@ -10,6 +10,7 @@ from devicevault_cli.errors import MissingGroup
 from devicevault_cli.messages import Decision, Decoded, Rejected
 from devicevault_cli.operations.answer import Answer, optional
 from devicevault_cli.operations.entries.fields import shown_fields
+from devicevault_cli.operations.look_up import look_up
 from devicevault_cli.operations.save import UNENCODABLE
 from devicevault_cli.operations.verify.classes import GroupState
 from devicevault_cli.pipelines import Pipeline, original_id
@@ -89,8 +90,7 @@ def show(
 def _shown(
     entry: Entry, group: GroupState, pending: Held | None, pipeline: Pipeline, repository: Repository, reveal: bool
 ) -> ShownEntry:
-    decision = pipeline.decode_entry(entry, repository.device_id_max)
-    rows = repository.find([decision.record])[0] if isinstance(decision, Decoded) else []
+    [(_, decision, rows)] = look_up([entry], pipeline, repository)
     would = _would(decision, bool(rows), repository)
     state = group.class_of(entry.id, original_id(entry), decision, has_row=bool(rows))
     if state == "lost" and would != "insert":

@@ -10,9 +10,9 @@ from devicevault_cli.messages import Decoded, Rejected
 from devicevault_cli.nearest import quoted, suggestion
 from devicevault_cli.operations.answer import Answer, ChangeAnswer
 from devicevault_cli.operations.changes.change import Change, Progress, quietly
+from devicevault_cli.operations.look_up import look_up
 from devicevault_cli.operations.wording import entries
 from devicevault_cli.pipelines import Pipeline, original_id
-from devicevault_cli.records import Record
 from devicevault_cli.repository.repository import Repository
 from devicevault_cli.streams.dead_letters import DeadLetters
 from devicevault_cli.streams.group import Group
@@ -117,27 +117,21 @@ class _Table:
     """Which entries the table still needs: valid ones without a row, and bad ones that are not dead or discarded."""
 
     def __init__(self, letters: DeadLetters, pipeline: Pipeline, repository: Repository) -> None:
+        self.name = f"table {pipeline.table}"
         self.given_up = letters.ids() | letters.discarded_ids()
         self.pipeline = pipeline
         self.repository = repository
 
     def first_needed(self, page: list[Entry]) -> Block | None:
         """The first such entry of a page."""
-        needed: list[tuple[EntryId, str]] = []
-        records: list[tuple[EntryId, Record]] = []
-        for entry in page:
-            if entry.id in self.given_up or original_id(entry) in self.given_up:
-                continue
-            decision = self.pipeline.decode_entry(entry, self.repository.device_id_max)
-            if isinstance(decision, Decoded):
-                records.append((entry.id, decision.record))
-            elif isinstance(decision, Rejected):
-                needed.append((entry.id, f"neither persisted nor dead ({decision.reason})"))
-        rows = self.repository.find([record for _, record in records]) if records else []
-        needed += [
-            (key, "neither persisted nor dead") for (key, _), found in zip(records, rows, strict=True) if not found
-        ]
-        return Block(f"table {self.pipeline.table}", *min(needed)) if needed else None
+        known = self.given_up
+        open_entries = [entry for entry in page if entry.id not in known and original_id(entry) not in known]
+        for entry, decision, rows in look_up(open_entries, self.pipeline, self.repository):
+            if isinstance(decision, Rejected):
+                return Block(self.name, entry.id, f"neither persisted nor dead ({decision.reason})")
+            if isinstance(decision, Decoded) and not rows:
+                return Block(self.name, entry.id, "neither persisted nor dead")
+        return None
 
 
 def _limit(info: StreamInfo | None, blocks: Sequence[Block], keep: Keep) -> EntryId:

@@ -14,8 +14,6 @@ from devicevault_cli.streams.group import Group
 
 @dataclass(frozen=True, slots=True)
 class ConsumersAnswer(Answer):
-    """The answer of `consumers`."""
-
     group: str
     consumers: Sequence[ConsumerStatus]
 

@@ -17,6 +17,7 @@ from devicevault_cli.errors import Damaged, DvctlError, MissingGroup, Usage
 from devicevault_cli.operations.changes.change import Progress, quietly, stale
 from devicevault_cli.operations.entries import checksummed
 from devicevault_cli.operations.named import no_group
+from devicevault_cli.paging import paged
 from devicevault_cli.streams import scripts
 from devicevault_cli.streams.group import Group
 from devicevault_cli.streams.model import EntryId, GroupInfo
@@ -37,15 +38,8 @@ class Snapshot:
 
     def held_pages(self) -> Iterator[list[Held]]:
         """Every pending entry of the snapshot, a page at a time."""
-        page: list[Held] = []
-        for line in checksummed.read(self.path):
-            if "entry" in line:
-                page.append(self._held(line["entry"]))
-            if len(page) == scripts.ENTRIES_PER_SCRIPT:
-                yield page
-                page = []
-        if page:
-            yield page
+        entries = (line["entry"] for line in checksummed.read(self.path) if "entry" in line)
+        return paged(map(self._held, entries), scripts.ENTRIES_PER_SCRIPT)
 
     def _held(self, entry: Any) -> Held:
         with _expected(self.path):

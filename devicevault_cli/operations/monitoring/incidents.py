@@ -191,8 +191,6 @@ def missing_group(group: str, info: StreamInfo, found: Sequence[Incident]) -> st
 
 @dataclass(frozen=True, slots=True)
 class IncidentsAnswer(Answer):
-    """The answer of `incidents list`."""
-
     incidents: Sequence[Incident]
 
 

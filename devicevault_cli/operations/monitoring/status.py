@@ -144,10 +144,8 @@ def _incidents(
 
 
 def _stream_status(stream: Stream, info: StreamInfo) -> StreamStatus:
-    last = info.last_id if info.length else None
-    return StreamStatus(
-        info.key, info.length, info.first_id, last, info.last_generated_id, info.entries_added, stream.bytes_used()
-    )
+    last, generated = info.last_id if info.length else None, info.last_generated_id
+    return StreamStatus(info.key, info.length, info.first_id, last, generated, info.entries_added, stream.bytes_used())
 
 
 def _group_status(stream: Stream, info: StreamInfo, group: GroupInfo, lag_limit: int) -> GroupStatus:

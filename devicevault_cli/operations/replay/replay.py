@@ -13,6 +13,7 @@ from devicevault_cli.errors import RecordRejected
 from devicevault_cli.messages import Decoded, Rejected
 from devicevault_cli.operations.answer import ChosenAnswer
 from devicevault_cli.operations.changes.change import Change, Progress, quietly
+from devicevault_cli.operations.look_up import look_up
 from devicevault_cli.operations.named import NO_NAMES
 from devicevault_cli.operations.rate_limit import RateLimiter
 from devicevault_cli.operations.replay.preview import ReplayPreview
@@ -93,10 +94,8 @@ class _Replay:
         """With `missing`: valid entries without a row."""
         if not self.options.missing:
             return page
-        decided = [(entry, self.pipeline.decode_entry(entry, self.repository.device_id_max)) for entry in page]
-        records = [(entry, decision.record) for entry, decision in decided if isinstance(decision, Decoded)]
-        found = self.repository.find([record for _, record in records]) if records else []
-        return [entry for (entry, _), rows in zip(records, found, strict=True) if not rows]
+        found = look_up(page, self.pipeline, self.repository)
+        return [entry for entry, decision, rows in found if isinstance(decision, Decoded) and not rows]
 
     def _save(self, progress: Progress) -> None:
         limiter = RateLimiter(self.options.rate)

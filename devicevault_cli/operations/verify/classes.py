@@ -7,6 +7,7 @@ from typing import NamedTuple
 
 from devicevault_cli.errors import MissingGroup
 from devicevault_cli.messages import Decision, Decoded, Fields, Rejected, Skipped
+from devicevault_cli.operations.look_up import look_up
 from devicevault_cli.operations.save import UNENCODABLE, conflicting
 from devicevault_cli.operations.verify.names import EntryClass
 from devicevault_cli.pipelines import STORAGE, Pipeline, original_id
@@ -101,23 +102,15 @@ class Classifier:
 
     def page(self, entries: Sequence[Entry], pending: Collection[EntryId]) -> list[ClassifiedEntry]:
         """Classify entries. `pending`: those of them that were pending after the entries were read."""
-        device_id_max = self.repository.device_id_max
-        decisions = [self.pipeline.decode_entry(entry, device_id_max) for entry in entries]
-        rows = self._rows([decision.record if isinstance(decision, Decoded) else None for decision in decisions])
         state = GroupState(self.position, self.dead, self.discarded, pending)
         classified = []
-        for entry, decision, found in zip(entries, decisions, rows, strict=True):
+        for entry, decision, found in look_up(entries, self.pipeline, self.repository):
             first = original_id(entry)
             entry_class = state.class_of(entry.id, first, decision, has_row=bool(found))
             classified.append(ClassifiedEntry(entry.id, first, entry_class, decision, found))
         if not any(entry.entry_class in LOST for entry in classified):
             return classified
         return self._check_lost(classified, {entry.id: entry.fields for entry in entries})
-
-    def _rows(self, records: Sequence[Record | None]) -> list[Sequence[Existing]]:
-        """The rows of each record; none for None."""
-        found = iter(self.repository.find([record for record in records if record is not None]))
-        return [() if record is None else next(found) for record in records]
 
     def _check_lost(self, classified: list[ClassifiedEntry], fields: Mapping[EntryId, Fields]) -> list[ClassifiedEntry]:
         """The same entries, the lost ones classified again by the state as it is now."""
@@ -131,12 +124,14 @@ class Classifier:
         names = sorted({*ids, *(entry.first for entry in lost)})
         position, pending = self._delivered_now(ids)
         state = GroupState(position, with_letter(self.group, names), given_up(self.group, names), pending)
-        rows = self._rows([self._record_to_find(entry, fields[entry.id]) for entry in lost])
+        records = [self._record_to_find(entry, fields[entry.id]) for entry in lost]
+        found = iter(self.repository.find([record for record in records if record is not None]))
         known = self.repository.known_devices({entry.device_id for entry in lost if entry.device_id is not None})
         checked = []
-        for entry, found in zip(lost, rows, strict=True):
-            entry_class = state.class_of(entry.id, entry.first, entry.decision, has_row=bool(found))
-            again = entry._replace(entry_class=entry_class, rows=found)
+        for entry, record in zip(lost, records, strict=True):
+            rows = () if record is None else next(found)
+            entry_class = state.class_of(entry.id, entry.first, entry.decision, has_row=bool(rows))
+            again = entry._replace(entry_class=entry_class, rows=rows)
             checked.append(_check_valid(again, known, self.repository) if entry_class == "lost" else again)
         return checked
 

@@ -190,22 +190,15 @@ class VerifyResult:
         return VerifyAnswer(
             stream=VerifiedStream(self.entries, self.first_id, self.last_id),
             classes={name: self.classes[name] for name in CLASSES},
-            lost_reasons=dict(self.reasons.most_common()),
-            pending_gone=self.gone,
-            rows=rows,
+            lost_reasons=dict(self.reasons.most_common()), pending_gone=self.gone, rows=rows,
             lost_since=iso(self.first_lost.ms) if self.first_lost else None,
             lost_until=iso(self.last_lost.ms) if self.last_lost else None,
-            devices=self._devices(device_names),
-            devices_affected=len(self.lost_devices),
-            timeline_span_s=self.timeline.span_ms // 1000,
-            timeline=self.timeline.rows(),
-            examples=tuple(self.examples),
-            ok=not (self.lost or self.gone or rows.duplicate_rows or problem),
-            elapsed_s=round(elapsed, 3),
-            rate_per_s=round(self.entries / elapsed, 1) if elapsed else 0.0,
-            problem=problem,
-            incidents=incidents,
-        )
+            devices=self._devices(device_names), devices_affected=len(self.lost_devices),
+            timeline_span_s=self.timeline.span_ms // 1000, timeline=self.timeline.rows(),
+            examples=tuple(self.examples), ok=not (self.lost or self.gone or rows.duplicate_rows or problem),
+            elapsed_s=round(elapsed, 3), rate_per_s=round(self.entries / elapsed, 1) if elapsed else 0.0,
+            problem=problem, incidents=incidents,
+        )  # fmt: skip
 
     def _devices(self, device_names: Callable[[Iterable[int]], Mapping[int, str]]) -> tuple[DeviceLoss, ...]:
         """The devices that lost most, the most affected first."""

@@ -85,15 +85,9 @@ class Deep:
             if after >= self.last_id:
                 return
 
-    @property
-    def columns_differing(self) -> dict[str, int]:
-        """How many entries differ from their row in a column, without the times."""
-        return {column: count for column, count in self.differing.items() if count and column not in TIMES}
-
-    @property
-    def times_differing(self) -> dict[str, int]:
-        """The same of the times."""
-        return {column: count for column, count in self.differing.items() if count and column in TIMES}
+    def differing_in(self, *, times: bool) -> dict[str, int]:
+        """How many entries differ from their row in a column, of the times or of the others."""
+        return {column: count for column, count in self.differing.items() if count and (column in TIMES) == times}
 
     def close(self) -> None:
         """Remove the temporary file."""
