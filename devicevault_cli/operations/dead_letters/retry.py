@@ -186,12 +186,8 @@ def plan_retry(
     selected = SelectedLetters(letters, chosen)
     decoder = _Decoder(dict(repairs or {}), pipeline, repository)
     preview = ReplayPreview(pipeline, repository)
-    for page in selected.pages():
-        preview.add_decisions(decoder.attempt(letter).decision for letter in page)
-        progress(preview.entries)
-        if most is not None and preview.entries > most:
-            break
-    counted = most is None or preview.entries <= most
+    decided = ([decoder.attempt(letter).decision for letter in page] for page in selected.pages())
+    counted = preview.add(decided, progress, most)
     named = selected.named() if counted else NO_NAMES
     answer = RetryAnswer(
         preview.entries, preview.inserts, preview.present, preview.skipped, preview.rejected.total(), preview.rejected,

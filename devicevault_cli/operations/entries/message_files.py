@@ -132,49 +132,44 @@ def parse_line(line: bytes, where: str) -> Message:
     `fields` is a list of names and values if a name occurs more than once.
     """
     try:
-        value: Any = json.loads(line)
+        return _message(json.loads(line))
     except (ValueError, RecursionError) as error:
         raise Usage(f"{where}: not JSON") from error
-    fields = value.get("fields", value) if isinstance(value, dict) else None
-    if not isinstance(fields, (dict, list)) or not fields:
-        raise Usage(f"{where}: not an object of wire fields")
-    listed = fields.items() if isinstance(fields, dict) else [_pair(part, where) for part in fields]
-    pairs = [(_wire_name(name, where), _wire(part, where)) for name, part in listed]
-    if fields is not value and isinstance(value.get("id"), str) and not any(name == FIRST_ID for name, _ in pairs):
-        pairs.append((FIRST_ID, str(_id(value["id"], where)).encode()))
-    return fields_of(pairs)
-
-
-def _id(text: str, where: str) -> EntryId:
-    try:
-        return EntryId.parse(text)
     except Usage as error:
         raise Usage(f"{where}: {error}", hint=error.hint) from None
 
 
-def _pair(part: Any, where: str) -> tuple[str, Any]:
+def _message(value: Any) -> Message:
+    fields = value.get("fields", value) if isinstance(value, dict) else None
+    if not isinstance(fields, (dict, list)) or not fields:
+        raise Usage("not an object of wire fields")
+    listed = fields.items() if isinstance(fields, dict) else map(_pair, fields)
+    # In names, `export` writes bytes that are not UTF-8 as lone surrogates.
+    pairs = [(_encoded(name, "surrogateescape", "a field's name is no text"), _wire(part)) for name, part in listed]
+    if fields is not value and isinstance(value.get("id"), str) and not any(name == FIRST_ID for name, _ in pairs):
+        pairs.append((FIRST_ID, str(EntryId.parse(value["id"])).encode()))
+    return fields_of(pairs)
+
+
+def _pair(part: Any) -> tuple[str, Any]:
     if isinstance(part, list) and len(part) == 2 and isinstance(part[0], str):
         return part[0], part[1]
-    raise Usage(f"{where}: not a list of names and values")
+    raise Usage("not a list of names and values")
 
 
-def _wire_name(name: str, where: str) -> bytes:
-    """The name as bytes; `export` writes bytes that are not UTF-8 as lone surrogates."""
+def _encoded(text: str, errors: str, why_not: str) -> bytes:
     try:
-        return name.encode("utf-8", "surrogateescape")
+        return text.encode("utf-8", errors)
     except UnicodeEncodeError as error:
-        raise Usage(f"{where}: a field's name is no text") from error
+        raise Usage(why_not) from error
 
 
-def _wire(value: Any, where: str) -> bytes:
+def _wire(value: Any) -> bytes:
     if isinstance(value, str):
-        try:
-            return value.encode()
-        except UnicodeEncodeError as error:
-            raise Usage(f"{where}: a value is no text") from error
+        return _encoded(value, "strict", "a value is no text")
     if isinstance(value, dict) and isinstance(value.get(BASE64), str):
         try:
             return base64.b64decode(value[BASE64], validate=True)
         except ValueError as error:
-            raise Usage(f"{where}: {BASE64} is not base64") from error
-    raise Usage(f"{where}: a field's value is neither text nor {BASE64}")
+            raise Usage(f"{BASE64} is not base64") from error
+    raise Usage(f"a field's value is neither text nor {BASE64}")

@@ -33,11 +33,9 @@ class TailedEntry(Answer):
 def tailed(entry: Entry) -> TailedEntry:
     """An entry in brief."""
     key, fields = entry.id, entry.fields
-    device, task, status, log = (
-        field_text(fields, name) for name in (b"device_id", b"task_identifier", b"status", b"log")
-    )
-    size = sum(map(len, fields.values()))
-    return TailedEntry(key, iso_micros(key.ms * 1000), device, task, status, (log or "")[:LOG_SHOWN], size)
+    device, task, status = (field_text(fields, name) for name in (b"device_id", b"task_identifier", b"status"))
+    log, size = (field_text(fields, b"log") or "")[:LOG_SHOWN], sum(map(len, fields.values()))
+    return TailedEntry(key, iso_micros(key.ms * 1000), device, task, status, log, size)
 
 
 @dataclass(frozen=True, slots=True)

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Collection, Iterator, Sequence
 from dataclasses import dataclass, field, replace
+from functools import partial
 from typing import Any
 
 from devicevault_cli.messages import Decoded, Rejected
@@ -69,7 +70,8 @@ def plan_trim(
     blocks = group_blocks(stream, ignored)
     limit = _limit(info, blocks, keep)
     spare = max(0, info.length - keep.newest) if info and keep.newest is not None else None
-    floor, would_remove, block = _floor(stream, limit, spare, _Table(letters, pipeline, repository), progress)
+    first_needed = partial(_first_needed, pipeline, repository, letters.ids() | letters.discarded_ids())
+    floor, would_remove, block = _floor(stream, limit, spare, first_needed, progress)
     blocked_by = ([block] if block else []) + blocks
     answer = TrimAnswer(floor, would_remove, 0, blocked_by)
 
@@ -113,25 +115,17 @@ def _oldest_held(group: Group) -> EntryId | None:
     return None
 
 
-class _Table:
-    """Which entries the table still needs: valid ones without a row, and bad ones that are not dead or discarded."""
-
-    def __init__(self, letters: DeadLetters, pipeline: Pipeline, repository: Repository) -> None:
-        self.name = f"table {pipeline.table}"
-        self.given_up = letters.ids() | letters.discarded_ids()
-        self.pipeline = pipeline
-        self.repository = repository
-
-    def first_needed(self, page: list[Entry]) -> Block | None:
-        """The first such entry of a page."""
-        known = self.given_up
-        open_entries = [entry for entry in page if entry.id not in known and original_id(entry) not in known]
-        for entry, decision, rows in look_up(open_entries, self.pipeline, self.repository):
-            if isinstance(decision, Rejected):
-                return Block(self.name, entry.id, f"neither persisted nor dead ({decision.reason})")
-            if isinstance(decision, Decoded) and not rows:
-                return Block(self.name, entry.id, "neither persisted nor dead")
-        return None
+def _first_needed(
+    pipeline: Pipeline, repository: Repository, given_up: Collection[EntryId], page: list[Entry]
+) -> Block | None:
+    """The first entry that the table needs: a valid one without a row, or a bad one that is not dead or discarded."""
+    unfinished = [entry for entry in page if entry.id not in given_up and original_id(entry) not in given_up]
+    for entry, decision, rows in look_up(unfinished, pipeline, repository):
+        if isinstance(decision, Rejected):
+            return Block(f"table {pipeline.table}", entry.id, f"neither persisted nor dead ({decision.reason})")
+        if isinstance(decision, Decoded) and not rows:
+            return Block(f"table {pipeline.table}", entry.id, "neither persisted nor dead")
+    return None
 
 
 def _limit(info: StreamInfo | None, blocks: Sequence[Block], keep: Keep) -> EntryId:
@@ -141,7 +135,11 @@ def _limit(info: StreamInfo | None, blocks: Sequence[Block], keep: Keep) -> Entr
 
 
 def _floor(
-    stream: Stream, limit: EntryId, spare: int | None, table: _Table, progress: Progress
+    stream: Stream,
+    limit: EntryId,
+    spare: int | None,
+    first_needed: Callable[[list[Entry]], Block | None],
+    progress: Progress,
 ) -> tuple[EntryId, int, Block | None]:
     """The first entry that must stay, the number of entries before it, and what blocks, if the table does.
 
@@ -152,7 +150,7 @@ def _floor(
         return ZERO, 0, None
     for page in stream.pages(ZERO, limit.previous()):
         removable = page if spare is None else page[: spare - passed]
-        block = table.first_needed(removable)
+        block = first_needed(removable)
         if block is not None:
             return block.id, passed + sum(entry.id < block.id for entry in removable), block
         passed += len(removable)

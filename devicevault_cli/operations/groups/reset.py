@@ -60,7 +60,9 @@ def plan_reset(
     old = info.last_delivered_id
     end, generated = _end(group, old)
     position = end if target is None else target.previous()
-    preview = _preview(group, position, old, pipeline, repository, progress)
+    preview = ReplayPreview(pipeline, repository)
+    if position < old:
+        preview.add_entries(group.stream.pages(position.next(), old), progress)
     skipped, first_skipped = _skipped(group, old, position)
     liveness = liveness_of(group)
     refused = (None if force else refusal(liveness)) or (why_no_snapshot() if position != old else None)
@@ -122,18 +124,6 @@ def _end(group: Group, old: EntryId) -> tuple[EntryId, EntryId]:
         return ZERO, ZERO
     passed_all = about.last_id <= old <= about.last_generated_id
     return old if passed_all else about.last_id, about.last_generated_id
-
-
-def _preview(
-    group: Group, position: EntryId, old: EntryId, pipeline: Pipeline, repository: Repository, progress: Progress
-) -> ReplayPreview:
-    """What consuming the entries that are delivered again would do."""
-    preview = ReplayPreview(pipeline, repository)
-    if position < old:
-        for page in group.stream.pages(position.next(), old):
-            preview.add(page)
-            progress(preview.entries)
-    return preview
 
 
 def _skipped(group: Group, old: EntryId, position: EntryId) -> tuple[int, list[str]]:

@@ -126,9 +126,6 @@ def _incidents(group: Group, info: StreamInfo | None, open_database: OpenDatabas
         return []  # an unreachable database is not what is checked
 
 
-# --- formats ---------------------------------------------------------------------------------------------------------
-
-
 def nagios(answer: CheckAnswer) -> list[str]:
     """One line: the state, the reasons, and performance data. Control characters in names must be escaped already."""
     bad = [check.detail or f"{check.name} is {_shown(check.value)}" for check in answer.checks if check.status != "ok"]

@@ -133,9 +133,6 @@ def _group_gone(stream: str, group: str, before: Seen, removed: int) -> StreamCh
     )
 
 
-# --- a reader without a group ----------------------------------------------------------------------------------------
-
-
 class Restart(NamedTuple):
     """A sentence about a restart, and the id after which to continue reading."""
 

@@ -76,9 +76,8 @@ def _unique_index(repository: Repository) -> Finding:
         return Finding("ok", "task_identifier is unique: the fast path is used")
     if repository.dialect == "mysql":
         return Finding("ok", "not possible on MySQL or MariaDB, and not needed")
-    return Finding(
-        "warning", "no unique index: a lock around each batch prevents duplicate rows", "dvctl db index --dry-run"
-    )
+    detail = "no unique index: a lock around each batch prevents duplicate rows"
+    return Finding("warning", detail, "dvctl db index --dry-run")
 
 
 def _duplicates(repository: Repository) -> Finding:

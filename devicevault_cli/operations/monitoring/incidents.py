@@ -137,11 +137,9 @@ def table_ahead(
     newest = EntryId(max(ahead) // 1000, 0)
     if any(_explains(incident, newest) for incident in recorded):
         return []
-    there = (
-        f"the last entry of stream {stream} ({iso(last.ms)})" if last != ZERO else f"stream {stream}, which is empty"
-    )
+    end = f"stream {stream}, which is empty" if last == ZERO else f"the last entry of stream {stream} ({iso(last.ms)})"
     detail = (
-        f"table {repository.spec.name} holds rows up to {iso(newest.ms)}, newer than {there}:"
+        f"table {repository.spec.name} holds rows up to {iso(newest.ms)}, newer than {end}:"
         " the stream may have been flushed, or restored from an old dump"
     )
     last_id = None if info is None else str(last)
@@ -184,9 +182,6 @@ def missing_group(group: str, info: StreamInfo, found: Sequence[Incident]) -> st
     known = next((incident for incident in reversed(found) if incident.kind == "group-gone"), None)
     said = f"no group {group}: {waiting}, start `dvctl consume`"
     return f"{said}; {known.detail}" if known else said
-
-
-# --- dvctl incidents -------------------------------------------------------------------------------------------------
 
 
 @dataclass(frozen=True, slots=True)

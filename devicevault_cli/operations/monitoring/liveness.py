@@ -111,9 +111,8 @@ def _may_wait(consumer: ConsumerInfo, clients: Clients) -> bool:
     """From 7.2 on, XREADGROUP resets the idle time as it blocks: a consumer idle for longer is not blocked."""
     if consumer.name in clients.consumers:
         return False  # dvctl sends commands while it waits
-    return any(
-        consumer.inactive_ms is None or consumer.idle_ms <= client.idle_ms + SLACK_MS for client in clients.waiting
-    )
+    since_ms = 0 if consumer.inactive_ms is None else consumer.idle_ms - SLACK_MS
+    return any(since_ms <= client.idle_ms for client in clients.waiting)
 
 
 def devicevault_consumers(liveness: Liveness) -> list[ConsumerInfo]:

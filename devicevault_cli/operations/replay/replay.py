@@ -172,12 +172,7 @@ def plan_replay(
     """
     replay = _Replay(source, pipeline, repository, options)
     preview = ReplayPreview(pipeline, repository)
-    for page in source():
-        preview.add(replay.wanted(page))
-        progress(preview.entries)
-        if most is not None and preview.entries > most:
-            break
-    counted = most is None or preview.entries <= most
+    counted = preview.add_entries(map(replay.wanted, source()), progress, most)
     named = source.named() if counted else NO_NAMES
     overwritten = preview.conflicting if options.overwrite else 0
     answer = ReplayAnswer(

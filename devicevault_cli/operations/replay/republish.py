@@ -44,9 +44,8 @@ def plan_republish(
         ids += [entry.id for entry in page]
         too_often += sum(_copies(entry) >= most for entry in page)
     named = source.named()
-    answer = RepublishAnswer(
-        selected=len(ids), republished=len(ids) - too_often, refused=too_often, unknown=named.unknown
-    )
+    copies = len(ids) - too_often
+    answer = RepublishAnswer(selected=len(ids), republished=copies, refused=too_often, unknown=named.unknown)
     return Change(
         command="replay --republish", says=tuple(_says(answer, stream, most)), answer=answer, size=len(ids),
         named=named, apply=lambda: _republish(stream, ids, rate, most, answer, progress), failure=_failure,
