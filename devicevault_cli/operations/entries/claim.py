@@ -76,12 +76,7 @@ def _count(group: Group, chosen: ClaimFilter, end: EntryId = LAST, progress: Pro
 
 
 def plan_claim(
-    group: Group,
-    chosen: ClaimFilter,
-    to: str | None,
-    *,
-    claim_idle_ms: int = CLAIM_IDLE_MS,
-    progress: Progress = quietly,
+    group: Group, chosen: ClaimFilter, to: str | None, claim_idle_ms: int = CLAIM_IDLE_MS, progress: Progress = quietly
 ) -> Change[ClaimAnswer]:
     """Move entries to `to`, or (None) set their idle time beyond `claim_idle_ms`. Delivery counts stay.
 

@@ -35,12 +35,6 @@ class Numbered(NamedTuple):
     message: Message
 
 
-def read_messages(path: Path) -> Iterator[Message]:
-    """The messages of a file. Raises Usage, and Damaged for an incomplete export."""
-    for _, message in _read_file(path, str(path), 1):
-        yield message
-
-
 @contextmanager
 def opened(path: Path, stdin: TextIO, start: int = 1, progress: Progress = quietly) -> Iterator[Iterator[Numbered]]:
     """The messages from line `start` on. Raises Usage, and Damaged for an incomplete export.

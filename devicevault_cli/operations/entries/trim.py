@@ -80,13 +80,11 @@ def plan_trim(
         now = stream.info()
         return replace(answer, removed=removed, first_id=now.first_id if now else None, trimmed=True)
 
-    def still_true() -> bool:
-        # A group needs an entry below the floor once its position was moved back.
-        return all(block.id >= floor for block in group_blocks(stream, ignored))
-
     return Change(
         command=f"trim {stream.key}", says=tuple(_says(stream, info, answer, keep, ignored)), answer=answer,
-        size=would_remove, apply=apply, still_true=still_true,
+        size=would_remove, apply=apply,
+        # A group whose position was moved back needs an entry below the floor.
+        still_true=lambda: all(block.id >= floor for block in group_blocks(stream, ignored)),
     )  # fmt: skip
 
 

@@ -57,10 +57,9 @@ def plan_retire(
     liveness = liveness_of(group)
     known = {info.name: info for info in liveness.consumers}
     chosen, receiver = _chosen(group, known, names, dead_for_ms, to)
-    waits = any(info in liveness.candidates for info in chosen)
-    refused = refusal(liveness, recent=False) if waits and not force else None
-    named = named_consumers(group, names, known)
-    held = sum(info.pending for info in chosen)
+    may_wait = any(info in liveness.candidates for info in chosen)
+    refused = refusal(liveness, recent=False) if may_wait and not force else None
+    held, named = sum(info.pending for info in chosen), named_consumers(group, names, known)
     answer = RetireAnswer(tuple(info.name for info in chosen), held, receiver, named.unknown, refused)
     return Change(
         command="consumers retire",
