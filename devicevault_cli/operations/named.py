@@ -57,7 +57,6 @@ def named_entries(
 
 
 def named_pending(group: Group, ids: Iterable[EntryId] | None, unknown: Sequence[EntryId]) -> Named:
-    """Pending entries of a group."""
     if not unknown:
         return NO_NAMES
     verb = "is" if len(unknown) == 1 else "are"
@@ -83,7 +82,6 @@ def named_letters(letters: DeadLetters, ids: Iterable[EntryId] | None, unknown: 
 
 
 def named_consumers(group: Group, names: Sequence[str], known: Iterable[str]) -> Named:
-    """Consumers of a group."""
     there = list(known)
     unknown = [name for name in dict.fromkeys(names) if name not in there]
     if not unknown:
@@ -113,7 +111,6 @@ def named_group(group: Group) -> Named:
 
 
 def no_group(group: Group, known: Iterable[str]) -> str:
-    """Says that a group does not exist."""
     return f"{group.stream.key} has no group {quoted(group.name)}; {suggestion(group.name, known, 'groups')}"
 
 

@@ -15,8 +15,6 @@ from devicevault_cli.repository.repository import Repository
 
 @dataclass(frozen=True, slots=True)
 class IdentityRows(Answer):
-    """An identity and the ids of its rows."""
-
     task_identifier: str
     rows: Sequence[int]
 
@@ -57,7 +55,6 @@ def index_plan(repository: Repository) -> IndexPlan:
 
 
 def create_index(repository: Repository) -> IndexAnswer:
-    """Create the index and journal it."""
     with journal.opened() as opened:
         done = repository.create_index()
         answer = IndexAnswer(done.created, index=done.name, duplicates=_identities(done.duplicates), applied=True)

@@ -12,14 +12,11 @@ TABLES = 4
 
 @dataclass(frozen=True, slots=True)
 class InitAnswer(ChangeAnswer):
-    """The answer of `db init`: how many tables and devices were created."""
-
     tables: int = 0
     devices: int = 0
 
 
 def init_tables(repository: Repository, devices: int) -> InitAnswer:
-    """Create the tables and some devices."""
     repository.create_tables()
     if devices:
         repository.add_devices(devices)

@@ -55,7 +55,6 @@ class LetterFilter:
         return named_letters(letters, self.ids, sorted(unknown))
 
     def matches(self, letter: DeadLetter) -> bool:
-        """Whether a letter is one of them."""
         at = letter.letter_id.ms
         return (
             (self.ids is None or letter.id in self.ids)
@@ -89,7 +88,6 @@ class SelectedLetters:
         return filter(None, self.chosen.pages(self.letters, end, self.unknown))
 
     def named(self) -> Named:
-        """About the ids that were chosen, after a reading."""
         return self.chosen.named(self.letters, self.unknown)
 
     def still_there(self, count: int) -> bool:

@@ -29,7 +29,6 @@ class StatsAnswer(Answer):
 
 
 def letter_stats(letters: DeadLetters) -> StatsAnswer:
-    """Read all letters and count them."""
     reasons: Counter[str] = Counter()
     devices: Counter[str] = Counter()
     first = last = None

@@ -31,7 +31,6 @@ class TailedEntry(Answer):
 
 
 def tailed(entry: Entry) -> TailedEntry:
-    """An entry in brief."""
     key, fields = entry.id, entry.fields
     device, task, status = (field_text(fields, name) for name in (b"device_id", b"task_identifier", b"status"))
     log, size = (field_text(fields, b"log") or "")[:LOG_SHOWN], sum(map(len, fields.values()))
@@ -46,7 +45,6 @@ class Filter:
     status: str | None = None
 
     def select(self, entries: Iterable[Entry]) -> Iterator[TailedEntry]:
-        """Those of the entries that are shown."""
         for entry in entries:
             shown = tailed(entry)
             if self.device in (None, shown.device_id) and self.status in (None, shown.status or "failure"):

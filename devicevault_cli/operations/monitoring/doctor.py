@@ -38,7 +38,6 @@ class DoctorAnswer(Answer):
         return any(check.status == "problem" for check in self.checks)
 
     def status_of(self, name: str) -> State:
-        """The status of the check with this name."""
         return next(check.status for check in self.checks if check.name == name)
 
 

@@ -31,7 +31,6 @@ RUNBOOK = "follow docs/runbooks/redis-flushed.md, then run `dvctl incidents ackn
 
 
 def group_checks(group: Group) -> Iterator[tuple[str, Check]]:
-    """The checks of the group, by name."""
     yield "group", lambda: _group(group)
     yield "consumers", lambda: _consumers(group)
     yield "devicevault-consumer", lambda: _devicevaults_consumer(group)

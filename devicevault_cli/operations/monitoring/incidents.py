@@ -55,7 +55,6 @@ class Incident(Answer):
 
 
 def incident_of(change: StreamChange, stream: str, group: str, before: Seen, now: Seen) -> Incident:
-    """The incident for a change between two observations."""
     last_id = str(now.last_id) if now.kind == "stream" else None
     known = str(before.last_id), last_id, before.length, change.unread, before.pending
     return Incident(None, iso(now.at_ms), change.kind, stream, group, change.detail, *known)
@@ -98,7 +97,6 @@ def every_incident(
 
 
 def unacknowledged(incidents: Iterable[Incident]) -> list[Incident]:
-    """Unacknowledged incidents."""
     return [incident for incident in incidents if incident.acknowledged_at is None]
 
 

@@ -39,7 +39,6 @@ class Liveness:
 
     @property
     def names(self) -> list[str]:
-        """The names of the consumers."""
         return [consumer.name for consumer in self.consumers]
 
     @property

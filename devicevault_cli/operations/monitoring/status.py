@@ -160,7 +160,6 @@ def _group_status(stream: Stream, info: StreamInfo, group: GroupInfo, lag_limit:
 
 
 def consumer_statuses(liveness: Liveness, group: str | None = None) -> list[ConsumerStatus]:
-    """The consumers of a group, and whether they are alive."""
     return [
         ConsumerStatus(group, info.name, info.pending, info.idle_ms, info.inactive_ms, liveness.alive(info))
         for info in liveness.consumers

@@ -35,7 +35,6 @@ class Selection:
     status: str | None = None
 
     def matches(self, entry: Entry) -> bool:
-        """Whether an entry is one of them."""
         fields = entry.fields
         if not self.start <= entry.id <= self.end:
             return False
@@ -69,7 +68,6 @@ class Source:
 
 
 def from_stream(stream: Stream, selection: Selection) -> Source:
-    """The chosen entries of a stream."""
 
     def read(unknown: list[EntryId]) -> Iterator[list[Entry]]:
         start, end, ids = selection.start, selection.end, selection.ids

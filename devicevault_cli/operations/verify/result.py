@@ -53,7 +53,6 @@ class GoneEntry(Answer):
 
     @classmethod
     def of(cls, pending: PendingEntry) -> Self:
-        """The entry and who holds it."""
         return cls(pending.id, iso(pending.id.ms), pending.consumer)
 
 
@@ -76,8 +75,6 @@ class DeviceLoss(Answer):
 
 @dataclass(frozen=True, slots=True)
 class VerifiedStream(Answer):
-    """What was verified: entries, from where to where."""
-
     entries: int
     first_id: EntryId | None
     last_id: EntryId | None
@@ -142,7 +139,6 @@ class VerifyResult:
     _started: float = field(default_factory=time.monotonic)
 
     def add(self, page: Page) -> None:
-        """Count a page."""
         if page.entries:
             self.first_id = self.first_id or page.entries[0].id
             self.last_id = page.entries[-1].id

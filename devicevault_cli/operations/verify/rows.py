@@ -28,7 +28,6 @@ class IdSet:
         self._bits = mmap.mmap(self._file.fileno(), STEP)
 
     def add(self, number: int) -> None:
-        """Add an id, 0 or more."""
         place, bit = divmod(number, 8)
         step = place // STEP
         if step not in self._reserved:  # else a full disk would end the process with SIGBUS
@@ -42,7 +41,6 @@ class IdSet:
         return place < len(self._bits) and bool(self._bits[place] >> bit & 1)
 
     def close(self) -> None:
-        """Remove the file."""
         self._bits.close()
         self._file.close()
 
@@ -90,7 +88,6 @@ class Deep:
         return {column: count for column, count in self.differing.items() if count and (column in TIMES) == times}
 
     def close(self) -> None:
-        """Remove the temporary file."""
         self._with_entry.close()
 
 

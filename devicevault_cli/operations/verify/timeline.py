@@ -28,7 +28,6 @@ class Timeline:
     counts: Counter[int] = field(default_factory=Counter)
 
     def add(self, moment: Milliseconds) -> None:
-        """Count one at this time."""
         self.counts[moment // self.span_ms] += 1
         while len(self.counts) > MOST:
             wider = next((span for span in SPANS_MS if span > self.span_ms), self.span_ms * 10)
