@@ -9,7 +9,7 @@ import os
 import socket
 from abc import ABC, abstractmethod
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from typing import Any
 
 from sqlalchemy import Connection, create_engine
@@ -95,12 +95,11 @@ class Session(ABC):
                 connection.commit()
 
     def _rolled_back(self) -> bool:
-        try:
+        with suppress(Exception):
             if self._opened is not None:
                 self._opened.rollback()
-        except Exception:  # noqa: BLE001
-            return False
-        return True
+            return True
+        return False
 
     def _is_lost(self, connection: Connection) -> bool:
         return connection.invalidated

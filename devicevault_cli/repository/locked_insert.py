@@ -59,7 +59,7 @@ class LockedInsert:
         self._times = [number for number, name in enumerate(self._spec.columns) if self._spec.kind(name) == "time"]
 
     def prepare(self, records: Sequence[Record]) -> None:
-        """Nothing can be done in advance."""
+        """Do nothing: nothing can be done in advance."""
 
     def submit(self, records: Sequence[Record]) -> CompletedSave:
         """Save the records and return when it is done."""
@@ -71,7 +71,6 @@ class LockedInsert:
         return CompletedSave([answers[position] for position in range(len(records))])
 
     def find(self, records: Sequence[Record]) -> list[list[Existing]]:
-        """For each record all rows with its identity, lowest id first."""
         with self._dialect.reading() as connection:
             rows = self._rows_of(connection, records)
         return [rows.get(identity(record), []) for record in records]

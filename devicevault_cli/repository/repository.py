@@ -26,16 +26,13 @@ from devicevault_cli.repository.model import (
 
 
 class Writer(Protocol):
-    """A way to save records and to find their rows."""
+    """A way to save records and to find their rows; each method is as in Repository."""
 
-    def prepare(self, records: Sequence[Record]) -> None:
-        """See `Repository.prepare`."""
+    def prepare(self, records: Sequence[Record]) -> None: ...
 
-    def submit(self, records: Sequence[Record]) -> PendingSave:
-        """See `Repository.submit`."""
+    def submit(self, records: Sequence[Record]) -> PendingSave: ...
 
-    def find(self, records: Sequence[Record]) -> list[list[Existing]]:
-        """See `Repository.find`."""
+    def find(self, records: Sequence[Record]) -> list[list[Existing]]: ...
 
 
 class Repository:
@@ -83,13 +80,13 @@ class Repository:
     def submit(self, records: Sequence[Record]) -> PendingSave:
         """Start one transaction that saves the records: all or, on an error, none.
 
-        Per record: does the device exist, is there a row with its identity, else insert. On PostgreSQL this returns
-        while the server works; elsewhere the work is done on return.
+        Per record: does the device exist, is there a row with its identity, else insert. PostgreSQL still works on it
+        when this returns; elsewhere the work is done.
         """
         if not records:
             return CompletedSave([])
         self._dialect.open()
-        if self._dialect.repertoires and not all(encodable := self._encodable(records)):
+        if self._dialect.repertoires and not all(encodable := self.encodable(records)):
             return self._save_encodable(records, encodable)
         return self._writer.submit(records)
 
@@ -108,9 +105,6 @@ class Repository:
     def encodable(self, records: Sequence[Record]) -> list[bool]:
         """For each record: whether the character set of the database has all of its text; else it is rejected."""
         self._dialect.open()
-        return self._encodable(records)
-
-    def _encodable(self, records: Sequence[Record]) -> list[bool]:
         return repertoire.encodable(self._dialect.repertoires, self.spec, records)
 
     def _save_encodable(self, records: Sequence[Record], encodable: Sequence[bool]) -> CompletedSave:
@@ -180,7 +174,7 @@ class Repository:
         columns = self._table.c
         statement = select(columns.timestamp, columns.status).order_by(columns.id.desc()).limit(limit)
         with self._dialect.reading() as connection:
-            return [(timestamp, status) for timestamp, status in connection.execute(statement)]
+            return [(row.timestamp, row.status) for row in connection.execute(statement)]
 
     # --- duplicates
 

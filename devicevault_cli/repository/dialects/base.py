@@ -5,7 +5,7 @@ from __future__ import annotations
 import warnings
 from abc import abstractmethod
 from collections.abc import Iterable, Sequence
-from contextlib import AbstractContextManager
+from contextlib import AbstractContextManager, suppress
 from dataclasses import dataclass
 from typing import Any, ClassVar
 
@@ -105,7 +105,7 @@ class Dialect(Session):
 
     def create_unique_index(self, name: str) -> None:
         """Create the unique index on `task_identifier`. Raises RecordRejected where duplicates exist."""
-        raise NotImplementedError(name)
+        raise NotImplementedError
 
     def known_devices(self, ids: Iterable[int]) -> set[int]:
         """Which of the device ids exist."""
@@ -124,13 +124,11 @@ class Dialect(Session):
         there: dict[str, dict[str, str]] = {}
         with self.translated(), warnings.catch_warnings():
             warnings.simplefilter("ignore", SAWarning)  # a type that SQLAlchemy does not know is of no interest here
+            inspector = inspect(self.connection())
             for name in self.needed_columns():
-                inspector = inspect(self.connection())
-                try:
+                with suppress(NoSuchTableError):
                     columns = inspector.get_columns(name)
-                except NoSuchTableError:
-                    continue
-                there[name] = {column["name"]: type(column["type"]).__name__.lower() for column in columns}
+                    there[name] = {column["name"]: type(column["type"]).__name__.lower() for column in columns}
         self.require_columns(there)
         return there
 
@@ -191,7 +189,6 @@ class LockingDialect(Dialect):
 
     def require_sendable(self, sql: str, rows: Sequence[tuple[Any, ...]]) -> None:
         """Raises RecordRejected for a row that is too large for the driver to send."""
-        return
 
 
 def existing_devices(connection: Connection, ids: Iterable[int]) -> set[int]:

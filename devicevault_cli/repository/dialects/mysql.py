@@ -123,13 +123,9 @@ class MysqlDialect(LockingDialect):
 
     def _learn_character_sets(self, connection: Connection) -> Repertoires:
         """One Repertoire for each character set, by the columns that have it."""
-        of_set: dict[str, Repertoire] = {}
-        found: dict[tuple[str, str], Repertoire] = {}
-        for table, column, name in connection.exec_driver_sql(_CHARACTER_SETS, (self.spec.name, RESULTS.name)):
-            if name not in of_set:
-                of_set[name] = Repertoire(partial(self._unchanged, name))
-            found[table, column] = of_set[name]
-        return found
+        rows = connection.exec_driver_sql(_CHARACTER_SETS, (self.spec.name, RESULTS.name)).all()
+        of_set = {name: Repertoire(partial(self._unchanged, name)) for *_, name in rows}
+        return {(table, column): of_set[name] for table, column, name in rows}
 
     def _unchanged(self, character_set: str, characters: list[str]) -> list[str]:
         """What comes back as it was from a character set; a character that it lacks comes back as `?`."""
@@ -196,7 +192,6 @@ class MysqlDialect(LockingDialect):
         self.facts = Facts(largest, no_index=no_index)
 
     def require_writable(self) -> None:
-        """Raises Unavailable on a replica."""
         with self.reading() as connection:
             if self._value(connection, "SELECT @@global.read_only") not in (0, "OFF"):
                 hint = "is it a replica? point --database-url at the primary"
@@ -215,11 +210,9 @@ class MysqlDialect(LockingDialect):
         return list(mysql_faults.known_faults(table, self.where, self.spec))
 
     def can_probe(self) -> bool:
-        """Whether the engine has transactions."""
         return self._described().transactional
 
     def concerns_value(self, error: RecordRejected) -> bool:
-        """Whether an error is about the length or kind of a value."""
         return error.sqlstate in mysql_faults.ABOUT_A_VALUE
 
     def free_id(self) -> int | None:

@@ -41,7 +41,6 @@ class SqliteDialect(LockingDialect):
         return connection
 
     def locked(self) -> AbstractContextManager[Connection]:
-        """A transaction that is the only writer."""
         return self.writing()
 
     def inspect(self) -> None:

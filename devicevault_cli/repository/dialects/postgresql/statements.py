@@ -72,8 +72,11 @@ def insert_new(spec: TableSpec, *, named: bool, unique_index: bool, loose: Loose
     key = exactly(spec.name, "task_identifier", loose)
     is_stored = named and spec.name != RESULTS.name
     returned = "task_identifier" if named else _IDENTITY
-    if is_stored:
-        returned = f"{_plainly('task_identifier')}, {_plainly('status')}, timestamp"
+    if is_stored:  # no collation that these columns bring along may get into the comparison with the other table's
+        returned = ", ".join(
+            f'{column}::text COLLATE "default" AS {column}' for column in ("task_identifier", "status")
+        )
+        returned += ", timestamp"
     insert = _statement(
         "insert_new",
         table=spec.name,
@@ -124,8 +127,3 @@ def _same(table: str, column: str, loose: Loose) -> str:
 def _by_index(table: str, column: str, loose: Loose) -> str:
     same, kind = _same(table, column, loose), loose_type(table, column, loose)
     return same if kind is None else f"e.{column} = r.{column}::{kind} AND {same}"
-
-
-def _plainly(column: str) -> str:
-    """A returned column that brings no collation of its own into the comparison with another table's."""
-    return f'{column}::text COLLATE "default" AS {column}'
