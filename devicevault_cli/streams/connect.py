@@ -5,7 +5,6 @@ from __future__ import annotations
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Any
 from urllib.parse import urlsplit
 
 import redis
@@ -15,7 +14,7 @@ from redis.retry import Retry
 from devicevault_cli.errors import BadConfig, Unavailable
 from devicevault_cli.redis_url import check_redis_url
 from devicevault_cli.streams.errors import Client, answered, place, translate
-from devicevault_cli.streams.naming import OURS, ConnectionName, command_name, named
+from devicevault_cli.streams.naming import OURS, ConnectionName, command_name
 
 __all__ = ["Client", "connect", "place", "separate", "translated"]
 
@@ -46,32 +45,27 @@ def connect(url: str, *, socket_timeout: float = SOCKET_TIMEOUT_S, command: str 
             health_check_interval=0,
             socket_read_size=READ_BYTES,
             driver_info=None,  # the name says more, for one round trip instead of two
+            redis_connect_func=ConnectionName(command_name(command)),
             **tcp,
         )
-        _prepare(client, command)
+        pool = client.connection_pool
+        pool.max_connections = max(pool.max_connections, 10)  # a URL may serve other programs, which need only one
+        # Options that redis-py refuses are noticed only when a connection is made, which does not connect yet.
+        pool.connection_class(**pool.connection_kwargs)
     except (ValueError, TypeError, AttributeError, redis.RedisError):
         raise BadConfig(
             "the Redis URL cannot be read",
             hint="write it as redis://[:PASSWORD@]HOST:PORT/DB, rediss://... or unix://...",
         ) from None
+    _leave_entries_unparsed(client)
     _check_files(client)
     return client
-
-
-def _prepare(client: Client, command: str) -> None:
-    """Name the connections, check their options, and have replies with entries left unparsed."""
-    pool = client.connection_pool
-    pool.connection_class = named(pool.connection_class, ConnectionName(command_name(command)))
-    pool.max_connections = max(pool.max_connections, 10)  # a URL may serve other programs, which need only one
-    # Options that redis-py refuses are noticed only when a connection is made, which does not connect yet.
-    pool.connection_class(**pool.connection_kwargs)
-    _leave_entries_unparsed(client)
 
 
 def _leave_entries_unparsed(client: Client) -> None:
     for name in ("XRANGE", "XREVRANGE", "XREAD", "XREADGROUP"):
         # `replies.entries` makes entries of the raw reply in one step.
-        client.set_response_callback(name, _unparsed)
+        client.set_response_callback(name, lambda reply, **_: reply)
 
 
 def separate(client: Client, socket_timeout: float) -> Client:
@@ -93,14 +87,8 @@ def _check_files(client: Client) -> None:
             if name in options and not Path(options[name]).is_dir():
                 Path(options[name]).open("rb").close()
         except (OSError, ValueError) as error:
-            why = getattr(error, "strerror", None) or "not a file name"
-            raise BadConfig(
-                f"Redis at {place(client)}: {name} cannot be read: {why}", hint=f"correct {name} in the Redis URL"
-            ) from None
-
-
-def _unparsed(reply: Any, **options: Any) -> Any:
-    return reply
+            why = f"{name} cannot be read: {getattr(error, 'strerror', None) or 'not a file name'}"
+            raise BadConfig(f"Redis at {place(client)}: {why}", hint=f"correct {name} in the Redis URL") from None
 
 
 _UNREADABLE = (AttributeError, LookupError, TypeError, ValueError)
@@ -115,9 +103,8 @@ def translated(client: Client) -> Iterator[None]:
     except redis.RedisError as error:
         raise translate(error, client) from error
     except OSError as error:
-        raise Unavailable(
-            f"Redis at {place(client)} cannot be reached: {error.strerror or type(error).__name__}"
-        ) from error
+        why = error.strerror or type(error).__name__
+        raise Unavailable(f"Redis at {place(client)} cannot be reached: {why}") from error
     except _UNREADABLE as error:
         raise Unavailable(
             f"Redis at {place(client)} gave an answer that cannot be read ({type(error).__name__})",

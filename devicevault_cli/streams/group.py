@@ -86,10 +86,9 @@ class Group:
         """
 
         def parse(reply: Any) -> Retired:
-            moved, gone, retired, spared, done = reply
-            return Retired(
-                int(moved), int(gone), [*map(replies.text, retired)], [*map(replies.text, spared)], int(done)
-            )
+            moved, gone, *names, done = reply
+            retired, spared = ([*map(replies.text, some)] for some in names)
+            return Retired(int(moved), int(gone), retired, spared, int(done))
 
         limits = -1 if dead_for_ms is None else dead_for_ms, scripts.ENTRIES_PER_SCRIPT
         arguments = (raw(self.name), raw(to), *limits, *map(raw, consumers))

@@ -12,39 +12,39 @@ from devicevault_cli.times import now_iso
 _HASH_TAG = re.compile(r"\{[^}]+\}")
 
 
-def beside(stream: str, suffix: str) -> str:
+def _beside(stream: str, suffix: str) -> str:
     """`STREAM:suffix` where the stream's name has a hash tag, else `{STREAM}:suffix`."""
     return f"{stream}:{suffix}" if _HASH_TAG.search(stream) else f"{{{stream}}}:{suffix}"
 
 
 def dead(stream: str) -> str:
     """The stream of dead letters."""
-    return beside(stream, "dead")
+    return _beside(stream, "dead")
 
 
 def dead_ids(stream: str) -> str:
     """A hash: `ID GROUP` -> the id of the dead letter, so that a message has one dead letter per group."""
-    return beside(stream, "dead:ids")
+    return _beside(stream, "dead:ids")
 
 
 def discarded(stream: str) -> str:
     """A sorted set of discards, see `discard`; the score is the milliseconds of the id."""
-    return beside(stream, "discarded")
+    return _beside(stream, "discarded")
 
 
 def alone(stream: str) -> str:
     """A hash: `ID GROUP` -> how often processing of a suspect entry on its own was begun and not finished."""
-    return beside(stream, "alone")
+    return _beside(stream, "alone")
 
 
 def seen(stream: str) -> str:
     """A hash: GROUP -> JSON of the stream and the group as a consumer of the group observed them last."""
-    return beside(stream, "seen")
+    return _beside(stream, "seen")
 
 
 def incidents(stream: str) -> str:
     """A hash: number -> JSON of an incident; `next` is the last number used."""
-    return beside(stream, "incidents")
+    return _beside(stream, "incidents")
 
 
 def member(entry_id: object, group: str) -> str:

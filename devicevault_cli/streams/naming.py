@@ -46,25 +46,14 @@ class ConnectionName:
     def __call__(self, connection: Any) -> None:
         connection.on_connect()
         connection.send_command("CLIENT", "SETNAME", self.name, check_health=False)
+        self.refused = False
         try:
             connection.read_response()
         except ResponseError:
             self.refused = True
-        else:
-            self.refused = False
-
-
-def named(connection_class: type[Any], name: ConnectionName) -> type[Any]:
-    """A subclass whose connections are given this name."""
-
-    def init(self: Any, **options: Any) -> None:
-        connection_class.__init__(self, **options)
-        self.redis_connect_func = name
-
-    return type(connection_class.__name__, (connection_class,), {"__init__": init, "naming": name})
 
 
 def naming_of(client: Any) -> ConnectionName | None:
-    """The name of the connections of a client that `connect` made, else None."""
-    naming = getattr(client.connection_pool.connection_class, "naming", None)
+    """What names the connections of a client that `connect` made, else None."""
+    naming = client.connection_pool.connection_kwargs.get("redis_connect_func")
     return naming if isinstance(naming, ConnectionName) else None

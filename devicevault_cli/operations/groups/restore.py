@@ -14,7 +14,7 @@ from devicevault_cli.operations.wording import entries, some
 from devicevault_cli.plural import number
 from devicevault_cli.streams.group import Group
 from devicevault_cli.streams.model import EntryId, GroupInfo
-from devicevault_cli.streams.snapshot import put_back, put_back_held
+from devicevault_cli.streams.snapshot import restore_group, restore_pending
 
 
 @dataclass(frozen=True, slots=True)
@@ -42,11 +42,11 @@ class RestoreGroup(Change[RestoreAnswer]):
         return (self.group.info() is None) == (self.info is None)
 
     def apply(self) -> RestoreAnswer:
-        put_back(self.group, self.stored.state)
+        restore_group(self.group, self.stored.state)
         gone: list[EntryId] = []
         done = 0
-        for page in self.stored.held_pages():
-            gone += put_back_held(self.group, page)
+        for page in self.stored.pending_pages():
+            gone += restore_pending(self.group, page)
             done += len(page)
             self.progress(done)
         position = existing_group(self.group).last_delivered_id
@@ -90,7 +90,7 @@ def _says(stored: Snapshot, info: GroupInfo | None, lost: tuple[EntryId, ...]) -
 
 def _missing(group: Group, stored: Snapshot, progress: Progress) -> Iterator[EntryId]:
     done = 0
-    for page in stored.held_pages():
+    for page in stored.pending_pages():
         yield from group.stream.missing([held.id for held in page])
         done += len(page)
         progress(done)

@@ -20,7 +20,7 @@ from devicevault_cli.operations.named import no_group
 from devicevault_cli.streams import scripts
 from devicevault_cli.streams.group import Group
 from devicevault_cli.streams.model import EntryId, GroupInfo
-from devicevault_cli.streams.snapshot import GroupState, Held, held_pages, state_of
+from devicevault_cli.streams.snapshot import GroupState, PendingState, pending_states, state_of
 from devicevault_cli.times import now_iso
 
 KIND = "group-snapshot"
@@ -35,22 +35,22 @@ class Snapshot:
     state: GroupState
     pending: int
 
-    def held_pages(self) -> Iterator[list[Held]]:
+    def pending_pages(self) -> Iterator[list[PendingState]]:
         """Every pending entry of the snapshot, a page at a time."""
-        page: list[Held] = []
+        page: list[PendingState] = []
         for line in checksummed.read(self.path):
             if "entry" in line:
-                page.append(self._held(line["entry"]))
+                page.append(self._pending_state(line["entry"]))
             if len(page) == scripts.ENTRIES_PER_SCRIPT:
                 yield page
                 page = []
         if page:
             yield page
 
-    def _held(self, entry: Any) -> Held:
+    def _pending_state(self, entry: Any) -> PendingState:
         with _expected(self.path):
             key, consumer, at, deliveries = entry
-            return Held(EntryId.parse(key), self.state.consumers[consumer], int(at), int(deliveries))
+            return PendingState(EntryId.parse(key), self.state.consumers[consumer], int(at), int(deliveries))
 
 
 @contextmanager
@@ -110,7 +110,7 @@ def _lines(group: Group, info: GroupInfo, progress: Progress) -> Iterator[dict[s
     for name in state.consumers:
         yield {"consumer": name}
     done = 0
-    for page in held_pages(group):
+    for page in pending_states(group):
         for held in page:
             if held.consumer not in numbers:
                 numbers[held.consumer] = len(numbers)
