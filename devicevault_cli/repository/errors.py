@@ -62,7 +62,7 @@ _MISCONFIGURED = re.compile(
 
 def from_libpq_connect(text: str, where: str) -> DvctlError:
     """A failure to connect: libpq gives no SQLSTATE then, so its text is all there is."""
-    said = _line(_PREAMBLE.sub("", text).partition("\n")[0])
+    said = _libpq_line(text)
     if _NO_DATABASE.search(text):
         return from_sqlstate("3D000", said, where)
     if _REFUSALS.search(text):
@@ -74,30 +74,26 @@ def from_libpq_connect(text: str, where: str) -> DvctlError:
 
 def connection_lost(text: str, where: str) -> DvctlError:
     """A connection that broke while in use."""
-    said = _line(_PREAMBLE.sub("", text).partition("\n")[0])
-    return Unavailable(f"{where}: {said or 'the connection was lost'}", hint=_LATER)
+    return Unavailable(f"{where}: {_libpq_line(text) or 'the connection was lost'}", hint=_LATER)
+
+
+def _libpq_line(text: str) -> str:
+    return _line(_PREAMBLE.sub("", text).partition("\n")[0])
 
 
 _MYSQL_REJECTED = {
     167, 1048, 1062, 1136, 1153, 1264, 1265, 1292, 1364, 1366, 1367, 1406, 1411, 1451, 1452, 1467, 1526, 1644, 3140,
     3819, 4025,
 }  # fmt: skip
-_MYSQL_SCHEMA = {1054, 1146}
 _MYSQL_REFUSED = {1044, 1045, 1142, 1143, 1227, 1698}
 _MYSQL_WHY = {
+    1040: "it has too many connections",
     1205: "a lock could not be had in time",
     1213: "a deadlock",
-    1290: "it is read-only",
-    1836: "it is read-only",
-    1792: "it is read-only",
-    1021: "its disk is full",
-    1114: "its disk is full",
-    1040: "it has too many connections",
-    2006: "the connection was lost",
-    2013: "the connection was lost",
+    **dict.fromkeys((1290, 1792, 1836), "it is read-only"),
+    **dict.fromkeys((1021, 1114), "its disk is full"),
+    **dict.fromkeys((2006, 2013), "the connection was lost"),
 }
-
-
 # The value that an error quotes comes first, so the last match is the server's.
 _MYSQL_COLUMN = re.compile(r"(?:[Cc]olumn|Field) (?:[`'][^`']*[`']\.)*[`']([^`']+)[`']")
 _MYSQL_CONSTRAINT = re.compile(r"(?:CONSTRAINT|[Cc]heck constraint|for key) [`']([^`']+)[`']")
@@ -114,13 +110,13 @@ def from_mysql(number: int, text: str, where: str) -> DvctlError:
             said=_line(text),
         )
     if number in _MYSQL_REFUSED:
-        said = f"{where} refuses: {_line(text)}"
-        return Refused(said, hint="check user and password; needed: SELECT, INSERT on the table, SELECT on the devices")
+        hint = "check user and password; needed: SELECT, INSERT on the table, SELECT on the devices"
+        return Refused(f"{where} refuses: {_line(text)}", hint=hint)
     if number in (2002, 2003, 2005):
         return Unavailable(f"{where} cannot be reached (error {number})", hint=_REACH)
     if number == 1049:
         return BadConfig(f"{where}: no such database", hint="check the database's name in --database-url")
-    if number in _MYSQL_SCHEMA:
+    if number in (1054, 1146):
         return SchemaMismatch(f"{where}: {_line(text)}", hint=_SCHEMA)
     return Unavailable(f"{where}: {_MYSQL_WHY.get(number) or _line(text)} (error {number})", hint=_LATER)
 

@@ -130,14 +130,10 @@ class LockedInsert:
         with closing(connection.connection.cursor()) as cursor:
             cursor.executemany(self._insert, rows)
             inserted = cursor.rowcount
-        if inserted < len(rows):
-            self._require_rows(connection, records)
-
-    def _require_rows(self, connection: Connection, records: Sequence[Record]) -> None:
-        """The INSERT reported fewer rows than it was given; a trigger may have put the others elsewhere."""
-        rows = self._rows_of(connection, records)
-        if not all(rows.get(identity(record)) for record in records):
-            raise swallowed(self._dialect.where, self._spec)
+        if inserted < len(rows):  # a trigger may have put the others elsewhere
+            there = self._rows_of(connection, records)
+            if not all(there.get(identity(record)) for record in records):
+                raise swallowed(self._dialect.where, self._spec)
 
     def _set_durations(self, connection: Connection, stored: Sequence[Record]) -> None:
         """Of each success just stored, the time since its collection began, in the row of that collection."""

@@ -46,8 +46,7 @@ def require_rows_taken(dialect: Dialect, *, despite_outages: bool = False) -> No
 
 
 def fault_behind(dialect: Dialect, error: RecordRejected, record: Record) -> TableAtFault | None:
-    """See Repository. Without transactions there is no probe: only errors about a value's length or kind are then the
-    record's."""
+    """See `Repository.fault_behind`."""
     if dialect.can_probe():
         return _probe(dialect, record.device_id)
     return None if dialect.concerns_value(error) else _refusal(dialect, error)

@@ -14,15 +14,7 @@ from devicevault_cli.records import Identity, Micros, Record
 from devicevault_cli.repository import probe, repertoire, schema
 from devicevault_cli.repository.dialects.base import Dialect
 from devicevault_cli.repository.faults import Fault
-from devicevault_cli.repository.model import (
-    CompletedSave,
-    Duplicate,
-    Existing,
-    IndexAnswer,
-    PendingSave,
-    Row,
-    Saved,
-)
+from devicevault_cli.repository.model import CompletedSave, Duplicate, Existing, IndexAnswer, PendingSave, Row, Saved
 
 
 class Writer(Protocol):
@@ -165,9 +157,7 @@ class Repository:
 
     def latest_timestamp(self) -> Micros | None:
         """The latest `timestamp` of the rows inserted last: without an index, its maximum would read every row."""
-        newest = select(self._table.c.timestamp).order_by(self._table.c.id.desc()).limit(ROWS_PER_STATEMENT).subquery()
-        latest: Micros | None = self._scalar(select(func.max(newest.c.timestamp)))
-        return latest
+        return max((timestamp for timestamp, _ in self.newest(ROWS_PER_STATEMENT)), default=None)
 
     def newest(self, limit: int) -> list[tuple[Micros, str]]:
         """`timestamp` and `status` of the rows inserted last."""
@@ -196,9 +186,8 @@ class Repository:
             with self._dialect.reading() as connection:
                 rows = connection.execute(statement).all()
             found += [row[0] if len(row) == 1 else tuple(row) for row in rows]
-        rows_of = self.find([self.spec.probe(identity) for identity in found])
-        pairs = zip(found, rows_of, strict=True)
-        return [Duplicate(identity, [row.id for row in rows]) for identity, rows in pairs if rows]
+        rows_of = zip(found, self.find([*map(self.spec.probe, found)]), strict=True)
+        return [Duplicate(identity, [row.id for row in rows]) for identity, rows in rows_of if rows]
 
     def surplus(self) -> int:
         """Rows beyond one for each identity."""
@@ -248,7 +237,8 @@ class Repository:
     def fault_behind(self, error: RecordRejected, record: Record) -> TableAtFault | None:
         """Why the table has to be repaired before it takes the record; None: the record's own values are the cause.
 
-        `error` is what a transaction of this record alone ended with.
+        `error` is what a transaction of this record alone ended with. Without transactions there is no probe: then only
+        errors about the length or kind of a value are the record's.
         """
         return probe.fault_behind(self._dialect, error, record)
 

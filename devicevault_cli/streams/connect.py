@@ -25,12 +25,11 @@ READ_BYTES = 1024 * 1024
 
 
 def connect(url: str, *, socket_timeout: float = SOCKET_TIMEOUT_S, command: str = OURS) -> Client:
-    """Return a client for `redis://`, `rediss://` or `unix://`; nothing is sent before the first command.
+    """A client for `redis://`, `rediss://` or `unix://`; nothing is sent before the first command.
 
-    Its connections are named after the command, as far as Redis permits that.
-
-    The client never repeats a command by itself: a second XREADGROUP would answer [] and strand what the first
-    delivered.  Raises BadConfig for a URL that cannot be read (without echoing it).
+    Its connections are named after the command where Redis permits that. The client never repeats a command by itself:
+    a second XREADGROUP would answer [] and strand what the first delivered. Raises BadConfig, which does not repeat
+    the URL.
     """
     check_redis_url(url)
     try:
@@ -48,10 +47,7 @@ def connect(url: str, *, socket_timeout: float = SOCKET_TIMEOUT_S, command: str 
             redis_connect_func=ConnectionName(command_name(command)),
             **tcp,
         )
-        pool = client.connection_pool
-        pool.max_connections = max(pool.max_connections, 10)  # a URL may serve other programs, which need only one
-        # Options that redis-py refuses are noticed only when a connection is made, which does not connect yet.
-        pool.connection_class(**pool.connection_kwargs)
+        _check_options(client)
     except (ValueError, TypeError, AttributeError, redis.RedisError):
         raise BadConfig(
             "the Redis URL cannot be read",
@@ -60,6 +56,13 @@ def connect(url: str, *, socket_timeout: float = SOCKET_TIMEOUT_S, command: str 
     _leave_entries_unparsed(client)
     _check_files(client)
     return client
+
+
+def _check_options(client: Client) -> None:
+    """Raise one of redis-py's errors for options that it refuses: it notices them only when a connection is made."""
+    pool = client.connection_pool
+    pool.max_connections = max(pool.max_connections, 10)  # a URL may serve other programs, which need only one
+    pool.connection_class(**pool.connection_kwargs)  # does not connect yet
 
 
 def _leave_entries_unparsed(client: Client) -> None:
