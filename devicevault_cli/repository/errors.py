@@ -1,4 +1,4 @@
-"""What a database's error code means for a message: wait, give up, or reject the record. By code, never by class."""
+"""What an error code of a database means: retry, stop, or reject the record. By code, never by the driver's class."""
 
 from __future__ import annotations
 
@@ -14,9 +14,9 @@ from devicevault_cli.errors import (
     Unavailable,
 )
 
-_REACH = "is it running, and are host and port right?"
-_LATER = "nothing is lost: try again when the database is well"
-_SCHEMA = "is this DeviceVault's database, and migrated? `dvctl doctor` compares the columns"
+_REACH = "check that it is running, and host and port in --database-url"
+_LATER = "nothing is lost; retry once the database is available"
+_SCHEMA = "check that this is DeviceVault's database and migrated; `dvctl doctor` compares the columns"
 
 
 def from_sqlstate(code: str, text: str, where: str) -> DvctlError:
@@ -35,12 +35,12 @@ def from_sqlstate(code: str, text: str, where: str) -> DvctlError:
     if code == "53200":
         return LocksExhausted(f"{where} is out of memory or locks: {said}", hint="raise max_locks_per_transaction")
     if code == "25006":
-        return Unavailable(f"{where} is read-only", hint="is it a standby? point --database-url at the primary")
+        return Unavailable(f"{where} is read-only", hint="point --database-url at the primary")
     return Unavailable(f"{where}: {said} (SQLSTATE {code or 'none'})", hint=_LATER)
 
 
 def no_answer(where: str, seconds: float) -> DvctlError:
-    """A server, or something else, that accepts a connection and then is silent, or that drops every packet."""
+    """Nothing answers: the connection is accepted without a reply, or every packet is dropped."""
     hint = "check host and port in --database-url, that the server is not overloaded, and the firewalls between"
     return Unavailable(f"{where} did not answer within {seconds:g} s", hint=hint)
 

@@ -49,6 +49,6 @@ def null_refused(where: str, spec: TableSpec, columns: list[str], code: str) -> 
 def swallowed(where: str, spec: TableSpec, triggers: str = "") -> TableAtFault:
     """The INSERT succeeded, and there is no row."""
     return TableAtFault(
-        f"{where}: the INSERT into {spec.name} reported no row; is there a trigger?",
+        f"{where}: the INSERT into {spec.name} reported no row, and none is there",
         hint=f"a trigger or rule discards rows: look at {triggers or f'the triggers of {spec.name}'}",
     )

@@ -41,7 +41,6 @@ def connect(url: str, *, socket_timeout: float = SOCKET_TIMEOUT_S, command: str 
             socket_timeout=socket_timeout,
             socket_connect_timeout=min(5.0, socket_timeout),
             retry=Retry(NoBackoff(), 0),
-            health_check_interval=0,
             socket_read_size=READ_BYTES,
             driver_info=None,  # the name says more, for one round trip instead of two
             redis_connect_func=ConnectionName(command_name(command)),
@@ -49,10 +48,8 @@ def connect(url: str, *, socket_timeout: float = SOCKET_TIMEOUT_S, command: str 
         )
         _check_options(client)
     except (ValueError, TypeError, AttributeError, redis.RedisError):
-        raise BadConfig(
-            "the Redis URL cannot be read",
-            hint="write it as redis://[:PASSWORD@]HOST:PORT/DB, rediss://... or unix://...",
-        ) from None
+        hint = "write it as redis://[:PASSWORD@]HOST:PORT/DB, rediss://... or unix://..."
+        raise BadConfig("the Redis URL cannot be read", hint=hint) from None
     _leave_entries_unparsed(client)
     _check_files(client)
     return client

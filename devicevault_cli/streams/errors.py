@@ -1,4 +1,4 @@
-"""What an error of redis-py means: wait, give up, or change the configuration. No part of a command is repeated."""
+"""What an error of redis-py means: retry, stop, or change the configuration. No part of a command is repeated."""
 
 from __future__ import annotations
 
@@ -29,11 +29,8 @@ answered: WeakSet[Client] = WeakSet()
 """Clients that had an answer. Whether another kind of server listens is examined only before the first answer."""
 
 _SILENT = "check host and port in --redis-url, that the server is not overloaded, and the firewalls between"
-_REACH = "is it running? give its address with --redis-url or DEVICEVAULT_REDIS_URL"
-_REACH_TLS = (
-    "is it running, does it speak TLS on this port, and are ssl_ca_certs, ssl_certfile and ssl_keyfile in the URL"
-    " what it asks for?"
-)
+_REACH = "check that it is running, and its address in --redis-url or DEVICEVAULT_REDIS_URL"
+_REACH_TLS = "check that it is running and speaks TLS on this port, and the ssl_ options of --redis-url"
 _PLACE = "set host and port in --redis-url or DEVICEVAULT_REDIS_URL"
 _NO_CLUSTER = "Redis Cluster is not supported yet; give the address of a Redis without cluster mode"
 _UNNAMED_RIGHT = "RIGHT (a command or a key: Redis does not say which)"

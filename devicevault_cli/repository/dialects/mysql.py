@@ -156,7 +156,7 @@ class MysqlDialect(LockingDialect):
             connection = self.connection()
             if self._value(connection, "SELECT GET_LOCK(%s, %s)", self.lock_name, LOCK_S) != 1:
                 ended = self._end_frozen_holder(connection)
-                raise Unavailable(f"{self.where}: another dvctl held the lock for {LOCK_S} s{ended}", hint="try again")
+                raise Unavailable(f"{self.where}: another dvctl held the lock for {LOCK_S} s{ended}", hint="retry")
             with self.transaction(self.begin_writing):
                 yield connection
             connection.exec_driver_sql("SELECT RELEASE_LOCK(%s)", (self.lock_name,))
@@ -194,8 +194,7 @@ class MysqlDialect(LockingDialect):
     def require_writable(self) -> None:
         with self.reading() as connection:
             if self._value(connection, "SELECT @@global.read_only") not in (0, "OFF"):
-                hint = "is it a replica? point --database-url at the primary"
-                raise Unavailable(f"{self.where} is read-only", hint=hint)
+                raise Unavailable(f"{self.where} is read-only", hint="point --database-url at the primary")
 
     def exact(self, column: Column[Any]) -> ColumnElement[Any]:
         """Collations equate case, accents and trailing spaces."""

@@ -234,10 +234,11 @@ class PostgresDialect(Dialect):
     def _refusal_meaning(self, refusal: faults.Refusal) -> DvctlError:
         sqlstate = refusal.sqlstate
         if sqlstate in ("23505", "42P10"):
-            # The unique index came or went while we ran: look again before the next try.
+            # The unique index was created or dropped meanwhile: look for it again before the next attempt.
             self._is_inspected = False
         if sqlstate == "42P10":
-            return Unavailable(f"{self.where}: the unique index went away (SQLSTATE 42P10)", hint="the next try knows")
+            error = f"{self.where}: the unique index was dropped meanwhile (SQLSTATE 42P10)"
+            return Unavailable(error, hint="retry: dvctl looks for the index again")
         if sqlstate[:2] in ("22", "23") or (refusal.raised and sqlstate[:2] == "P0"):
             return self._rejected(refusal)
         text = refusal.text

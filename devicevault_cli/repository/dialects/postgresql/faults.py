@@ -100,7 +100,8 @@ def no_row(catalog: Catalog) -> Unavailable:
     """The INSERT reported no row for a record, and none is there."""
     if names := catalog.triggers():
         return swallowed(catalog.where, catalog.spec, f"{', '.join(names)} on {catalog.spec.name}")
-    return Unavailable(f"{catalog.where}: rows went, or devices came, while they were looked up", hint="try again")
+    error = f"{catalog.where}: rows were deleted, or devices added, while they were looked up"
+    return Unavailable(error, hint="retry")
 
 
 # --- the sequence that fills the key
