@@ -157,5 +157,4 @@ def _last(pattern: re.Pattern[str], text: str) -> str:
 
 
 def _line(text: str) -> str:
-    """One line, of sensible length."""
     return " ".join(text.split())[:300]

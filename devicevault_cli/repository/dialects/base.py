@@ -108,7 +108,6 @@ class Dialect(Session):
         raise NotImplementedError
 
     def known_devices(self, ids: Iterable[int]) -> set[int]:
-        """Which of the device ids exist."""
         with self.reading() as connection:
             return existing_devices(connection, ids)
 

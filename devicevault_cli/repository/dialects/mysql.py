@@ -182,7 +182,6 @@ class MysqlDialect(LockingDialect):
     # --- the table
 
     def inspect(self) -> None:
-        """Compare the columns, and learn the size of the key."""
         there = self.declared_columns()
         no_index = (
             "no unique index is possible on MySQL or MariaDB: it would have to leave out empty identifiers (no partial"

@@ -44,7 +44,6 @@ class SqliteDialect(LockingDialect):
         return self.writing()
 
     def inspect(self) -> None:
-        """Compare the columns, and look for the unique index."""
         there = self.declared_columns()
         unique = self._unique_indexes()
         equating = next((name for name, collation in unique if collation != "BINARY"), "")
@@ -64,7 +63,6 @@ class SqliteDialect(LockingDialect):
         return found
 
     def create_unique_index(self, name: str) -> None:
-        """Create it, under a lock."""
         key = "task_identifier COLLATE BINARY"
         with self.writing() as connection:
             connection.exec_driver_sql(f"DROP INDEX IF EXISTS {name}")
