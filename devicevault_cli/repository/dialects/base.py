@@ -135,9 +135,7 @@ class Dialect(Session):
         """Raises SchemaMismatch that names the first table or the columns missing."""
         for table, columns in self.needed_columns().items():
             if not there.get(table):
-                hint = (
-                    "check that this is DeviceVault's database and migrated (`dvctl db init` creates tables for tests)"
-                )
+                hint = "check that this is DeviceVault's database, and migrated (`dvctl db init` makes test tables)"
                 raise SchemaMismatch(f"{self.where} has no table {table}", hint=hint)
             if missing := ", ".join(column for column in columns if column not in there[table]):
                 hint = "run DeviceVault's migrations; dvctl never alters its tables"

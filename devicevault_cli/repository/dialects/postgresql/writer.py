@@ -156,8 +156,9 @@ class Batch:
             insert = statements.insert_new(
                 self._spec, named=part.named, unique_index=facts.unique_index, loose=facts.loose
             )
-            save, look_up = Statement(insert, arrays), _look_up(self._spec, arrays, facts, named=part.named)
-            yield from (look_up, save, look_up) if self._diverts else (save,)
+            save = Statement(insert, arrays)
+            look_up = [_look_up(self._spec, arrays, facts, named=part.named)] if self._diverts else []
+            yield from (*look_up, save, *look_up)
 
     def not_inserted(self, results: Sequence[PGresult]) -> list[int]:
         """The positions of the records that were not inserted, from the answers to `statements`."""
