@@ -119,7 +119,7 @@ def temporary_directory() -> TemporaryDirectory[str]:
 
 
 def lock_directory() -> Path:
-    """What all users of this host share. Raises DvctlError."""
+    """The directory for locks, shared by all users of this host. Raises DvctlError."""
     from tempfile import gettempdir
 
     with needing_tmpdir():

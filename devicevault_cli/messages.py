@@ -1,4 +1,4 @@
-"""From the bytes of a stream entry to a record, or to the reason why not: pure functions."""
+"""Decodes the fields of a stream entry to a record, or to the reason for rejecting it: pure functions."""
 
 from __future__ import annotations
 

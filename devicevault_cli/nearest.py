@@ -1,4 +1,4 @@
-"""The nearest of the names that exist, for a name that does not."""
+"""Suggestions for a name that does not exist: the most similar names that do."""
 
 from __future__ import annotations
 

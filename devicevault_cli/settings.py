@@ -122,7 +122,7 @@ class Settings:
 
 
 def load(flags: Mapping[str, str | None], environ: Mapping[str, str]) -> Settings:
-    """Settle every setting. `flags`: by name, None where not given. Raises Usage for a flag, BadConfig for the rest."""
+    """Find every setting. `flags`: by name, None where not given. Raises Usage for a flag, BadConfig for the rest."""
     sources = _Sources(flags, environ)
     profile = sources.read_profile()
     pipeline = _one_of(PIPELINES, sources.find("pipeline", default="results"))

@@ -59,7 +59,7 @@ class LockedInsert:
         self._times = [number for number, name in enumerate(self._spec.columns) if self._spec.kind(name) == "time"]
 
     def prepare(self, records: Sequence[Record]) -> None:
-        """Do nothing: nothing can be done in advance."""
+        """Do nothing: there is no work to do in advance."""
 
     def submit(self, records: Sequence[Record]) -> CompletedSave:
         """Save the records and return when it is done."""

@@ -56,7 +56,7 @@ class Repository:
 
     @property
     def equating_index(self) -> str:
-        """A unique index that takes different identifiers for equal (by case, accents); known after `check()`."""
+        """A unique index that treats different identifiers as equal (by case, accents); known after `check()`."""
         return self._dialect.facts.equating_index
 
     def close(self) -> None:
@@ -270,7 +270,7 @@ class Repository:
         facts = self._dialect.facts
         if facts.no_index or facts.equating_index in ("", self.spec.index_name):
             return facts.no_index
-        return f"the unique index {facts.equating_index} takes different identifiers for equal; drop it first"
+        return f"the unique index {facts.equating_index} treats different identifiers as equal; drop it first"
 
     def _named_duplicates(self) -> list[Duplicate]:
         return [duplicate for duplicate in self.duplicates() if isinstance(duplicate.identity, str)]

@@ -1,4 +1,4 @@
-"""From a URL to a client of redis-py, and from its errors to dvctl's."""
+"""Makes a client of redis-py from a URL, and translates its errors to dvctl's."""
 
 from __future__ import annotations
 

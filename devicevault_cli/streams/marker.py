@@ -15,7 +15,7 @@ from devicevault_cli.streams.replies import entry_id, raw, text
 from devicevault_cli.streams.stream import Stream
 
 INCIDENTS_KEPT = 100
-"""Of older incidents nothing is kept."""
+"""Older incidents are removed."""
 
 
 @dataclass(frozen=True, slots=True)

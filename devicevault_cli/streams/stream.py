@@ -29,7 +29,7 @@ BYTES_PER_READ = 16 * 1024 * 1024
 FIRST_READ = 16
 """Entries of the first page of a range, read before it is known how large they are."""
 SCANS, KEYS_PER_SCAN = 100, 1000
-"""Whoever mistyped a name does not wait for a Redis with millions of keys."""
+"""Limits of a search for names, so that a mistyped name gets an answer soon on a Redis with millions of keys."""
 
 
 class Stream:

@@ -33,7 +33,7 @@ class Facts:
     unique_index: bool = False
     """A valid unique index on `task_identifier` exists."""
     equating_index: str = ""
-    """A unique index that takes different identifiers for equal (by case, accents)."""
+    """A unique index that treats different identifiers as equal (by case, accents)."""
     no_index: str = ""
     """Why no unique index is possible; empty where it is."""
 

@@ -31,8 +31,8 @@ class Catalog:
         return self.connection.execute(load("catalog.sql")[name], parameters).fetchall()
 
     def columns(self, tables: Iterable[str]) -> tuple[dict[str, dict[str, str]], Loose]:
-        """{table: {column: name of its type}} of those tables that exist, and the text columns that take different
-        texts for equal."""
+        """{table: {column: name of its type}} of those tables that exist, and the columns of messages that treat
+        different texts as equal."""
         there: dict[str, dict[str, str]] = {}
         loose = set()
         for table, column, kind, equating in self.ask("columns", [list(tables)]):
@@ -43,7 +43,7 @@ class Catalog:
 
     def unique_index(self, loose: Loose) -> tuple[bool, str]:
         """Whether INSERT ... ON CONFLICT finds a valid unique index on `task_identifier` that compares byte for byte;
-        and the name of a unique index that takes different identifiers for equal, if any: it would swallow rows."""
+        and the name of a unique index that treats different identifiers as equal, if any: it would swallow rows."""
         is_loose = exactly(self.spec.name, "task_identifier", loose) != "task_identifier"
         found = self.ask("unique_indexes", [is_loose, self.spec.name])
         equating = next((name for name, exact, _ in found if not exact), "")

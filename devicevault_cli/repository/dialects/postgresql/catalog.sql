@@ -1,7 +1,7 @@
 -- What is asked of the catalog. Parameters are psycopg's.
 
 -- columns --
--- The last column: what the type is called where it takes different texts for equal, by a nondeterministic collation or
+-- The last column: what the type is called where it treats different texts as equal, by a nondeterministic collation or
 -- as citext does. Through to_jsonb, since PostgreSQL 11 has no such column.
 SELECT c.relname, a.attname, t.typname, CASE WHEN b.typcategory = 'S' AND b.typname NOT IN ('bpchar', 'name')
     AND (b.typname NOT IN ('text', 'varchar') OR to_jsonb(l) ->> 'collisdeterministic' = 'false')

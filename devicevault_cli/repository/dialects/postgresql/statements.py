@@ -15,7 +15,7 @@ SCAN_MS = 900_000
 """For statements that read the whole table: counting, grouping."""
 
 Loose: TypeAlias = frozenset[tuple[str, str, str]]
-"""Columns that take different texts for equal, by a nondeterministic collation or their type: (table, column, type).
+"""Columns that treat different texts as equal, by a nondeterministic collation or their type: (table, column, type).
 
 In these a look-up by the column's index is followed by a comparison byte for byte.
 """
@@ -115,7 +115,7 @@ def exactly(table: str, column: str, loose: Loose) -> str:
 
 
 def loose_type(table: str, column: str, loose: Loose) -> str | None:
-    """The type of a column that takes different texts for equal; None: it does not."""
+    """The type of a column that treats different texts as equal; None: it does not."""
     return next((kind for owner, name, kind in loose if (owner, name) == (table, column)), None)
 
 
