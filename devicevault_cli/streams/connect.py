@@ -14,7 +14,7 @@ from redis.retry import Retry
 from devicevault_cli.errors import BadConfig, Unavailable
 from devicevault_cli.redis_url import check_redis_url
 from devicevault_cli.streams.errors import Client, answered, place, translate
-from devicevault_cli.streams.naming import OURS, ConnectionName, command_name
+from devicevault_cli.streams.naming import OURS, ConnectionName
 
 __all__ = ["Client", "connect", "place", "separate", "translated"]
 
@@ -24,12 +24,12 @@ READ_BYTES = 1024 * 1024
 """Read from the socket at once: a page of entries has megabytes, and redis-py's 64 KB cost a tenth of the time."""
 
 
-def connect(url: str, *, socket_timeout: float = SOCKET_TIMEOUT_S, command: str = OURS) -> Client:
+def connect(url: str, *, socket_timeout: float = SOCKET_TIMEOUT_S, command: str = "") -> Client:
     """A client for `redis://`, `rediss://` or `unix://`; nothing is sent before the first command.
 
-    Its connections are named after the command where Redis permits that. The client never repeats a command by itself:
-    a second XREADGROUP would answer [] and strand what the first delivered. Raises BadConfig, which does not repeat
-    the URL.
+    Its connections are named after the command (`dvctl:reset-group`) where Redis permits that. The client never repeats
+    a command by itself: a second XREADGROUP would answer [] and strand what the first delivered. Raises BadConfig,
+    which does not repeat the URL.
     """
     check_redis_url(url)
     try:
@@ -43,7 +43,7 @@ def connect(url: str, *, socket_timeout: float = SOCKET_TIMEOUT_S, command: str 
             retry=Retry(NoBackoff(), 0),
             socket_read_size=READ_BYTES,
             driver_info=None,  # the name says more, for one round trip instead of two
-            redis_connect_func=ConnectionName(command_name(command)),
+            redis_connect_func=ConnectionName(f"{OURS}:{command.replace(' ', '-')}" if command else OURS),
             **tcp,
         )
         _check_options(client)

@@ -13,11 +13,6 @@ _PERMITTED = "!#$&'()*+,/:;=?@[]^`{|}~"
 """Allowed in a name besides letters and digits; everything else is percent-encoded, the percent sign too."""
 
 
-def command_name(command: str) -> str:
-    """The name of the connections of a command, for example `dvctl:reset-group`."""
-    return f"{OURS}:{command.replace(' ', '-')}" if command != OURS else OURS
-
-
 def consumer_name(consumer: str) -> str:
     """The name of the connections of `dvctl consume`."""
     return _CONSUMER + quote(consumer, safe=_PERMITTED, errors="surrogateescape")
