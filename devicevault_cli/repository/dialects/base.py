@@ -14,7 +14,7 @@ from sqlalchemy.exc import NoSuchTableError, SAWarning
 
 from devicevault_cli.errors import RecordRejected, SchemaMismatch, TableAtFault
 from devicevault_cli.paging import paged
-from devicevault_cli.records import INT4_MAX, Record
+from devicevault_cli.records import INT4_MAX, INT8_MAX, Record
 from devicevault_cli.repository import repertoire, schema
 from devicevault_cli.repository.engine import Session
 from devicevault_cli.repository.faults import Fault
@@ -118,8 +118,8 @@ class Dialect(Session):
             needed[RESULTS.name] = ("id", "task_identifier", "initiated_at", "overall_duration_ms")
         return needed
 
-    def declared_columns(self) -> dict[str, dict[str, str]]:
-        """{table: {column: name of its type}} of the tables needed, as far as they exist. Raises SchemaMismatch."""
+    def compare_columns(self) -> int:
+        """Compare the columns with those needed. -> maximum of the type of `device_id`. Raises SchemaMismatch."""
         there: dict[str, dict[str, str]] = {}
         with self.translated(), warnings.catch_warnings():
             warnings.simplefilter("ignore", SAWarning)  # a type that SQLAlchemy does not know is of no interest here
@@ -129,7 +129,7 @@ class Dialect(Session):
                     columns = inspector.get_columns(name)
                     there[name] = {column["name"]: type(column["type"]).__name__.lower() for column in columns}
         self.require_columns(there)
-        return there
+        return INT8_MAX if there[self.spec.name]["device_id"] == "bigint" else INT4_MAX
 
     def require_columns(self, there: dict[str, dict[str, str]]) -> None:
         """Raises SchemaMismatch that names the first table or the columns missing."""

@@ -11,7 +11,6 @@ from typing import TYPE_CHECKING, Any
 from sqlalchemy import Column, ColumnElement, Connection, literal_column
 
 from devicevault_cli.errors import BadConfig, DvctlError, RecordRejected, TableAtFault, Unavailable
-from devicevault_cli.records import INT4_MAX, INT8_MAX
 from devicevault_cli.repository.dialects import mysql_faults
 from devicevault_cli.repository.dialects.base import Facts, LockingDialect
 from devicevault_cli.repository.errors import from_mysql, no_answer
@@ -182,13 +181,11 @@ class MysqlDialect(LockingDialect):
     # --- the table
 
     def inspect(self) -> None:
-        there = self.declared_columns()
         no_index = (
             "no unique index is possible on MySQL or MariaDB: it would have to leave out empty identifiers (no partial"
             " indexes), and collations equate case, accents and trailing spaces"
         )
-        largest = INT8_MAX if there[self.spec.name]["device_id"] == "bigint" else INT4_MAX
-        self.facts = Facts(largest, no_index=no_index)
+        self.facts = Facts(self.compare_columns(), no_index=no_index)
 
     def require_writable(self) -> None:
         with self.reading() as connection:
