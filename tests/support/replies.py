@@ -77,6 +77,9 @@ class _Scripted(redis.Connection):
 def scripted(said: bytes) -> Client:
     """A client as `connect` makes it, of a Redis that says this."""
     client = connect("redis://127.0.0.1:1/0")
+    del client.connection_pool.connection_kwargs[
+        "redis_connect_func"
+    ]  # no CLIENT SETNAME: the bytes are for the command
     client.connection_pool.connection_class = type("Scripted", (_Scripted,), {"said": said})
     return client
 
