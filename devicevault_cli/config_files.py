@@ -14,14 +14,8 @@ from devicevault_cli.errors import BadConfig
 from devicevault_cli.unusable import QUOTE, Unusable
 
 _DATABASE_KEYS = ("engine", "name", "user", "password", "host", "port")
-_SCHEMES = {
-    "postgres": "postgresql",
-    "postgresql": "postgresql",
-    "sqlite": "sqlite",
-    "sqlite3": "sqlite",
-    "mysql": "mysql",
-    "mariadb": "mysql",
-}
+_SCHEMES = dict.fromkeys(("postgres", "postgresql"), "postgresql")
+_SCHEMES |= dict.fromkeys(("sqlite", "sqlite3"), "sqlite") | dict.fromkeys(("mysql", "mariadb"), "mysql")
 
 
 def profiles_path(environ: Mapping[str, str]) -> Path:

@@ -65,9 +65,8 @@ def expanded(path: str) -> Path:
     try:
         return Path(path).expanduser()
     except RuntimeError:
-        raise BadConfig(
-            f"{path} begins with ~, and that home directory is unknown", hint="set HOME, or write the path in full"
-        ) from None
+        hint = "set HOME, or write the path in full"
+        raise BadConfig(f"{path} begins with ~, and that home directory is unknown", hint=hint) from None
 
 
 def snapshot_directory() -> Path:
@@ -120,7 +119,7 @@ def temporary_directory() -> TemporaryDirectory[str]:
 
 
 def lock_directory() -> Path:
-    """What all users of this host share. Raises DvctlError."""
+    """The directory for locks, shared by all users of this host. Raises DvctlError."""
     from tempfile import gettempdir
 
     with needing_tmpdir():
@@ -133,6 +132,5 @@ def needing_tmpdir() -> Iterator[None]:
     try:
         yield
     except OSError as error:
-        raise DvctlError(
-            f"a temporary file cannot be written: {error.strerror}", hint="set TMPDIR to a writable directory with room"
-        ) from error
+        hint = "set TMPDIR to a writable directory with room"
+        raise DvctlError(f"a temporary file cannot be written: {error.strerror}", hint=hint) from error

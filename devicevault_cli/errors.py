@@ -73,7 +73,7 @@ class BadConfig(DvctlError):
 
 
 class Unavailable(DvctlError):
-    """Redis or the database cannot do its work now: away, starting, locked, full or read-only. Trying later helps."""
+    """Redis or the database cannot do its work now: away, starting, locked, full or read-only. Retrying later helps."""
 
     exit_code = ExitCode.UNAVAILABLE
 
@@ -83,7 +83,7 @@ class MemoryFull(Unavailable):
 
 
 class Refused(DvctlError):
-    """Redis or the database was reached and said no: a wrong password or a missing right."""
+    """Redis or the database was reached and refused: a wrong password or a missing right."""
 
     exit_code = ExitCode.REFUSED
 

@@ -1,4 +1,4 @@
-"""Judging JSON text without keeping it: is this a JSON list, however long or deep?"""
+"""Checks whether text is a JSON list, of any length and depth, without keeping its values."""
 
 from __future__ import annotations
 

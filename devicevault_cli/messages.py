@@ -1,4 +1,4 @@
-"""From the bytes of a stream entry to a record, or to the reason why not: pure functions."""
+"""Decodes the fields of a stream entry to a record, or to the reason for rejecting it: pure functions."""
 
 from __future__ import annotations
 
@@ -46,31 +46,10 @@ Decoder: TypeAlias = Callable[[int, int, Fields, int], Decision]
 """(ms and sequence number of the entry's id, its fields, the largest device id) -> what becomes of it."""
 
 RESULT_FIELDS = frozenset(
-    (
-        b"task_id",
-        b"task_identifier",
-        b"device_id",
-        b"status",
-        b"log",
-        b"device_config",
-        b"collection_duration_ms",
-        b"initiated_at",
-        b"is_binary",
-    )
+    b"task_id task_identifier device_id status log device_config collection_duration_ms initiated_at is_binary".split()
 )
-
 STORAGE_FIELDS = frozenset(
-    (
-        b"operation",
-        b"task_id",
-        b"task_identifier",
-        b"device_id",
-        b"status",
-        b"log",
-        b"storage_backend",
-        b"storage_ref",
-        b"storage_duration_ms",
-    )
+    b"operation task_id task_identifier device_id status log storage_backend storage_ref storage_duration_ms".split()
 )
 
 
@@ -115,10 +94,8 @@ def decode_storage(ms: int, seq: int, fields: Fields, device_id_max: int = INT4_
         notes += ("storage_duration_ms",)
     backend = fields.get(b"storage_backend", b"").decode()
     ref = fields.get(b"storage_ref", b"").decode()
-    return Decoded(
-        StorageResult(task_id, task_identifier, device_id, status, timestamp, log, backend, ref, duration),
-        notes,
-    )
+    record = StorageResult(task_id, task_identifier, device_id, status, timestamp, log, backend, ref, duration)
+    return Decoded(record, notes)
 
 
 def first_id(fields: Fields) -> tuple[int, int] | None:
@@ -178,8 +155,8 @@ def _common(fields: Fields, device_id_max: int, wanted: _Texts = _TEXTS) -> tupl
     except UnicodeDecodeError:
         return Rejected("invalid-encoding", f"{_first_undecodable(fields, wanted.names)} is not UTF-8")
     if "\0" in "".join(texts):
-        culprit = next(name for name, text in zip(wanted.names, texts, strict=True) if "\0" in text)
-        return Rejected("nul-character", f"{culprit.decode()} holds a NUL character")
+        field = next(name for name, text in zip(wanted.names, texts, strict=True) if "\0" in text)
+        return Rejected("nul-character", f"{field.decode()} holds a NUL character")
     raw = get(b"device_id", b"")
     if not raw:
         return Rejected("missing-device-id", "device_id is absent or empty")
@@ -187,18 +164,13 @@ def _common(fields: Fields, device_id_max: int, wanted: _Texts = _TEXTS) -> tupl
     if not raw.isdigit() or len(digits) > 19 or not 1 <= int(digits or b"0") <= device_id_max:
         return Rejected("invalid-device-id", f"device_id is {raw[:40].decode('ascii', 'backslashreplace')!r}")
     if True in map(gt, map(len, texts), wanted.limits):
-        return _too_long(texts, wanted)
+        sized = zip(wanted.names, map(len, texts), wanted.limits, strict=True)
+        name, length, limit = next(field for field in sized if field[1] > field[2])
+        return Rejected("value-too-long", f"{name.decode()} has {length} characters, at most {limit} fit")
     log = texts[-1] or "[]"
     if problem := list_problem(log):
         return Rejected("malformed-log", f"log is {problem}")
     return texts[0], texts[1], int(digits), texts[2] or "failure", log
-
-
-def _too_long(texts: list[str], wanted: _Texts) -> Rejected:
-    name, text, limit = next(
-        each for each in zip(wanted.names, texts, wanted.limits, strict=True) if len(each[1]) > each[2]
-    )
-    return Rejected("value-too-long", f"{name.decode()} has {len(text)} characters, at most {limit} fit")
 
 
 def _first_undecodable(fields: Fields, names: tuple[bytes, ...]) -> str:

@@ -1,4 +1,4 @@
-"""The nearest of the names that exist, for a name that does not."""
+"""Suggestions for a name that does not exist: the most similar names that do."""
 
 from __future__ import annotations
 
@@ -16,8 +16,8 @@ def nearest(name: str, known: Iterable[str], most: int = 3) -> list[str]:
     shown = {known_name[:LONGEST].casefold(): known_name for known_name in known}
     typed = name[:LONGEST].casefold()
     close = difflib.get_close_matches(typed, shown, most)
-    close += [each for each in shown if typed and typed in each and each not in close]
-    return [shown[each][:LONGEST] for each in close[:most]]
+    close += [folded for folded in shown if typed and typed in folded and folded not in close]
+    return [shown[folded][:LONGEST] for folded in close[:most]]
 
 
 def suggestion(name: str, known: Iterable[str], kinds: str, most: int = MOST) -> str:

@@ -49,10 +49,4 @@ Identity: TypeAlias = str | tuple[int, str, Micros, str, str]
 
 def identity(record: Record) -> Identity:
     """What makes two deliveries the same record."""
-    return record.task_identifier or (
-        record.device_id,
-        record.task_id,
-        record.timestamp,
-        record.status,
-        record.log,
-    )
+    return record.task_identifier or (record.device_id, record.task_id, record.timestamp, record.status, record.log)

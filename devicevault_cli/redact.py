@@ -89,4 +89,4 @@ def is_whole(parts: SplitResult) -> bool:
     and named in messages.
     """
     pieces = parts.query.split("&") if parts.query else []
-    return not parts.fragment and "@" not in parts.path and all("=" in each for each in pieces)
+    return not parts.fragment and "@" not in parts.path and all("=" in piece for piece in pieces)

@@ -122,24 +122,12 @@ class Settings:
 
 
 def load(flags: Mapping[str, str | None], environ: Mapping[str, str]) -> Settings:
-    """Settle every setting. `flags`: by name, None where not given. Raises Usage for a flag, BadConfig for the rest."""
+    """Find every setting. `flags`: by name, None where not given. Raises Usage for a flag, BadConfig for the rest."""
     sources = _Sources(flags, environ)
-    profile = sources.find("profile")
-    if profile.value is not None:
-        from devicevault_cli.config_files import load_profile
-
-        sources.profile = load_profile(profile.value, environ)
-        _refuse_unknown(sources.profile, profile.value)
-        sources.profile_from = profile
+    profile = sources.read_profile()
     pipeline = _one_of(PIPELINES, sources.find("pipeline", default="results"))
     sources.pipeline = str(pipeline.value)
-    config = sources.find("config")
-    if config.value is not None:
-        from devicevault_cli.config_files import from_config_yaml, load_config_yaml
-
-        path = expanded(config.value)
-        sources.config = from_config_yaml(load_config_yaml(path), path, sources.pipeline)
-        sources.config_from = str(path)
+    config = sources.read_config()
     kind = PIPELINES[sources.pipeline]
     return Settings(
         (
@@ -168,6 +156,28 @@ class _Sources:
         self.config: Mapping[str, str] = {}
         self.config_from = ""
         self.pipeline = "results"
+
+    def read_profile(self) -> Setting:
+        """Which profile is asked for; its settings are known from now on."""
+        profile = self.find("profile")
+        if profile.value is not None:
+            from devicevault_cli.config_files import load_profile
+
+            self.profile = load_profile(profile.value, self.environ)
+            _refuse_unknown(self.profile, profile.value)
+            self.profile_from = profile
+        return profile
+
+    def read_config(self) -> Setting:
+        """Where config.yaml is; its settings for the pipeline are known from now on."""
+        config = self.find("config")
+        if config.value is not None:
+            from devicevault_cli.config_files import from_config_yaml, load_config_yaml
+
+            path = expanded(config.value)
+            self.config = from_config_yaml(load_config_yaml(path), path, self.pipeline)
+            self.config_from = str(path)
+        return config
 
     def find(self, name: str, default: str | None = None) -> Setting:
         given = self.flags.get(name)

@@ -8,7 +8,7 @@ QUOTE = "put quotes around it"
 
 
 class Unusable(NamedTuple):
-    """Refused where it is used; elsewhere in the file nobody minds."""
+    """Refused where it is used, ignored elsewhere in the file."""
 
     line: int
     why: str

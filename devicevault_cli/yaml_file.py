@@ -36,9 +36,8 @@ def _explained(error: yaml.MarkedYAMLError, text: str, name: str) -> BadConfig:
         return BadConfig(f"{where}: YAML does not allow tabs for indentation", hint="indent with spaces")
     if isinstance(error, yaml.constructor.ConstructorError) and "constructor for the tag" in str(error.problem):
         return BadConfig(f"{where}: not plain YAML", hint="tags such as !!python/... are refused")
-    return BadConfig(
-        f"{where}: not valid YAML", hint="check indentation, colons and brackets; put quotes around odd values"
-    )
+    hint = "check indentation, colons and brackets; put quotes around odd values"
+    return BadConfig(f"{where}: not valid YAML", hint=hint)
 
 
 class _Loader(yaml.SafeLoader):
@@ -80,23 +79,16 @@ def _text(loader: _Loader, node: yaml.ScalarNode) -> str | Unusable:
     return str(loader.construct_scalar(node))
 
 
-def _boolean(loader: _Loader, node: yaml.ScalarNode) -> Unusable:
-    return _unquoted(node, "a boolean")
-
-
-def _date(loader: _Loader, node: yaml.ScalarNode) -> Unusable:
-    return _unquoted(node, "a date")
-
-
 def _unquoted(node: yaml.ScalarNode, kind: str) -> Unusable:
     return Unusable(node.start_mark.line + 1, f"YAML reads the value as {kind}")
 
 
-for _tag, _constructor in (
-    ("int", _number),
-    ("float", _number),
-    ("str", _text),
-    ("bool", _boolean),
-    ("timestamp", _date),
-):
+_CONSTRUCTORS = {
+    "int": _number,
+    "float": _number,
+    "str": _text,
+    "bool": lambda _, node: _unquoted(node, "a boolean"),
+    "timestamp": lambda _, node: _unquoted(node, "a date"),
+}
+for _tag, _constructor in _CONSTRUCTORS.items():
     _Loader.add_constructor(f"tag:yaml.org,2002:{_tag}", _constructor)

@@ -21,7 +21,7 @@ from devicevault_cli.operations.monitoring.incidents import (
 )
 from devicevault_cli.streams import marker
 from devicevault_cli.streams.group import Group
-from devicevault_cli.streams.marker import Look, Seen
+from devicevault_cli.streams.marker import Comparison, Observation
 from devicevault_cli.streams.model import ZERO
 from devicevault_cli.times import now_ms
 
@@ -47,7 +47,7 @@ class StreamWatch:
         self._group = group
         self._counters = counters
         self._in_hand = in_hand
-        self._memory: Seen | None = None
+        self._memory: Observation | None = None
         self._taken_then = 0
         self._beside = True
         self._marked = self._table_compared = False
@@ -57,7 +57,7 @@ class StreamWatch:
         self._wrong_type = False
 
     def tick(self) -> None:
-        """Look now and then."""
+        """Comparison now and then."""
         if time.monotonic() >= self._next_look:
             self.look()
 
@@ -84,19 +84,19 @@ class StreamWatch:
         except (Refused, WrongType, MemoryFull) as error:
             log.debug("could not compare the table with the stream: %s", error)
 
-    def _look(self) -> Look:
+    def _look(self) -> Comparison:
         try:
-            return marker.look(self._group, now_ms(), beside=self._beside)
+            return marker.observe(self._group, now_ms(), stored=self._beside)
         except Refused as error:
             if not self._beside:
                 raise
             log.warning("incidents of the stream will not be recorded: %s (%s)", error, error.hint)
             self._beside = False
-            return marker.look(self._group, now_ms(), beside=False)
+            return marker.observe(self._group, now_ms(), stored=False)
 
-    def _examine(self, looked: Look) -> StreamChange | None:
+    def _examine(self, looked: Comparison) -> StreamChange | None:
         now = self._with_lag(looked.now)
-        marked = Seen.from_json(looked.marker) if looked.marker and not self._unrecorded else None
+        marked = Observation.from_json(looked.marker) if looked.marker and not self._unrecorded else None
         mine = self._compare(self._memory, now, self._counters.taken - self._taken_then)
         shared = self._compare(marked, now, 0)
         known = marked is not None and self._memory is not None and marked.epoch > self._memory.epoch
@@ -117,25 +117,25 @@ class StreamWatch:
             self._restarted(now)
         return change
 
-    def _compare(self, before: Seen | None, now: Seen, taken: int) -> StreamChange | None:
+    def _compare(self, before: Observation | None, now: Observation, taken: int) -> StreamChange | None:
         sole = before is not None and before.consumers <= 1 and before.added is not None
         return compare(self._group.stream.key, self._group.name, before, now, taken, sole=sole)
 
-    def _with_lag(self, now: Seen) -> Seen:
+    def _with_lag(self, now: Observation) -> Observation:
         """Redis 6.2 does not count what is left; the lag that was counted lately is about right."""
         known = now.left is not None or now.added is not None or now.position is None
         return now if known else replace(now, left=self._counters.lag)
 
-    def _keep(self, now: Seen, epoch: int, looked: Look) -> None:
+    def _keep(self, now: Observation, epoch: int, looked: Comparison) -> None:
         """Nothing is wrong: take over what was seen, and write the marker if it says something else."""
         self._memory, self._taken_then = replace(now, epoch=epoch), self._counters.taken
-        old = Seen.from_json(looked.marker) if looked.marker else None
+        old = Observation.from_json(looked.marker) if looked.marker else None
         if self._unrecorded:
             self._write(looked, [(None, incident.to_json()) for incident in self._unrecorded])
         elif now.kind == "stream" and (old is None or replace(old, at_ms=0) != replace(self._memory, at_ms=0)):
             self._write(looked, [])
 
-    def _record(self, change: StreamChange, before: Seen, now: Seen, looked: Look) -> None:
+    def _record(self, change: StreamChange, before: Observation, now: Observation, looked: Comparison) -> None:
         incident = incident_of(change, self._group.stream.key, self._group.name, before, now)
         self._count_change(change)
         epoch = 1 + max(before.epoch, self._memory.epoch if self._memory else 0)
@@ -146,12 +146,12 @@ class StreamWatch:
             if self._write(looked, [(number, incident.to_json())]):
                 return
             looked = self._look()
-            other = Seen.from_json(looked.marker)
+            other = Observation.from_json(looked.marker)
             if other is not None and other.epoch >= epoch:
                 self._unrecorded.clear()  # another process noticed it in the same moment
                 return
 
-    def _write(self, looked: Look, incidents: list[tuple[int | None, str]]) -> bool:
+    def _write(self, looked: Comparison, incidents: list[tuple[int | None, str]]) -> bool:
         """Write the marker, and incidents. -> False where another process was quicker"""
         if not self._beside:
             return True
@@ -171,7 +171,7 @@ class StreamWatch:
             self._reported["marker"] = time.monotonic()
             log.warning("%s", text)
 
-    def _restarted(self, now: Seen) -> None:
+    def _restarted(self, now: Observation) -> None:
         self._in_hand.begin_generation()
         if now.position is not None and now.position > now.last_id:
             # What is there, and what comes next, lies below the group's position and would never be delivered.
@@ -188,7 +188,7 @@ class StreamWatch:
             self._reported[change.kind] = time.monotonic()
             log.error("%s; see it with `dvctl incidents`", change.detail)
 
-    def _alarm(self, now: Seen) -> None:
+    def _alarm(self, now: Observation) -> None:
         wrong = now.kind == "other"
         if wrong and not self._wrong_type:
             log.error("key %s is no stream; waiting until it is one (redis-cli TYPE)", self._group.stream.key)
@@ -200,7 +200,7 @@ class StreamWatch:
         self._counters.stream_restarts += change.kind in RESTARTS
         self._counters.entries_never_read += change.unread or 0
 
-    def _count(self, looked: Look) -> None:
+    def _count(self, looked: Comparison) -> None:
         recorded = unacknowledged(parse_records(looked.incidents))
         self._counters.incidents_unacknowledged = len(recorded) + len(self._unrecorded)
 

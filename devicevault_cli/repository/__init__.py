@@ -10,7 +10,6 @@ from typing import TYPE_CHECKING
 from devicevault_cli.repository.url import parse_url
 
 if TYPE_CHECKING:
-    from devicevault_cli.repository.dialects.base import LockingDialect
     from devicevault_cli.repository.repository import Repository
     from devicevault_cli.repository.tables import TableSpec
 
@@ -31,13 +30,12 @@ def open_repository(url: str, spec: TableSpec, *, create: bool = False, applicat
         return Repository(postgres, PipelineWriter(postgres))
     from devicevault_cli.repository.locked_insert import LockedInsert
 
-    dialect: LockingDialect
     if parsed.dialect == "mysql":
         from devicevault_cli.repository.dialects.mysql import MysqlDialect
 
-        dialect = MysqlDialect(parsed, spec)
-    else:
-        from devicevault_cli.repository.dialects.sqlite import SqliteDialect
+        mysql = MysqlDialect(parsed, spec)
+        return Repository(mysql, LockedInsert(mysql))
+    from devicevault_cli.repository.dialects.sqlite import SqliteDialect
 
-        dialect = SqliteDialect(parsed, spec, create=create)
-    return Repository(dialect, LockedInsert(dialect))
+    sqlite = SqliteDialect(parsed, spec, create=create)
+    return Repository(sqlite, LockedInsert(sqlite))

@@ -9,7 +9,7 @@ import os
 import socket
 from abc import ABC, abstractmethod
 from collections.abc import Iterator
-from contextlib import closing, contextmanager
+from contextlib import closing, contextmanager, suppress
 from typing import Any
 
 from sqlalchemy import Connection, create_engine
@@ -100,12 +100,11 @@ class Session(ABC):
                 driver.commit()
 
     def _rolled_back(self) -> bool:
-        try:
+        with suppress(Exception):
             if self._opened is not None:
                 self._opened.connection.rollback()
-        except Exception:  # noqa: BLE001
-            return False
-        return True
+            return True
+        return False
 
     def _discard(self) -> None:
         """Give up a connection that broke while it was not used."""

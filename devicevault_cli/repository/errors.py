@@ -1,4 +1,4 @@
-"""What a database's error code means for a message: wait, give up, or reject the record. By code, never by class."""
+"""What an error code of a database means: retry, stop, or reject the record. By code, never by the driver's class."""
 
 from __future__ import annotations
 
@@ -14,9 +14,9 @@ from devicevault_cli.errors import (
     Unavailable,
 )
 
-_REACH = "is it running, and are host and port right?"
-_LATER = "nothing is lost: try again when the database is well"
-_SCHEMA = "is this DeviceVault's database, and migrated? `dvctl doctor` compares the columns"
+_REACH = "check that it is running, and host and port in --database-url"
+_LATER = "nothing is lost; retry once the database is available"
+_SCHEMA = "check that this is DeviceVault's database and migrated; `dvctl doctor` compares the columns"
 
 
 def from_sqlstate(code: str, text: str, where: str) -> DvctlError:
@@ -35,12 +35,12 @@ def from_sqlstate(code: str, text: str, where: str) -> DvctlError:
     if code == "53200":
         return LocksExhausted(f"{where} is out of memory or locks: {said}", hint="raise max_locks_per_transaction")
     if code == "25006":
-        return Unavailable(f"{where} is read-only", hint="is it a standby? point --database-url at the primary")
+        return Unavailable(f"{where} is read-only", hint="point --database-url at the primary")
     return Unavailable(f"{where}: {said} (SQLSTATE {code or 'none'})", hint=_LATER)
 
 
 def no_answer(where: str, seconds: float) -> DvctlError:
-    """A server, or something else, that accepts a connection and then is silent, or that drops every packet."""
+    """Nothing answers: the connection is accepted without a reply, or every packet is dropped."""
     hint = "check host and port in --database-url, that the server is not overloaded, and the firewalls between"
     return Unavailable(f"{where} did not answer within {seconds:g} s", hint=hint)
 
@@ -62,7 +62,7 @@ _MISCONFIGURED = re.compile(
 
 def from_libpq_connect(text: str, where: str) -> DvctlError:
     """A failure to connect: libpq gives no SQLSTATE then, so its text is all there is."""
-    said = _line(_PREAMBLE.sub("", text).partition("\n")[0])
+    said = _libpq_line(text)
     if _NO_DATABASE.search(text):
         return from_sqlstate("3D000", said, where)
     if _REFUSALS.search(text):
@@ -74,30 +74,26 @@ def from_libpq_connect(text: str, where: str) -> DvctlError:
 
 def connection_lost(text: str, where: str) -> DvctlError:
     """A connection that broke while in use."""
-    said = _line(_PREAMBLE.sub("", text).partition("\n")[0])
-    return Unavailable(f"{where}: {said or 'the connection was lost'}", hint=_LATER)
+    return Unavailable(f"{where}: {_libpq_line(text) or 'the connection was lost'}", hint=_LATER)
+
+
+def _libpq_line(text: str) -> str:
+    return _line(_PREAMBLE.sub("", text).partition("\n")[0])
 
 
 _MYSQL_REJECTED = {
     167, 1048, 1062, 1136, 1153, 1264, 1265, 1292, 1364, 1366, 1367, 1406, 1411, 1451, 1452, 1467, 1526, 1644, 3140,
     3819, 4025,
 }  # fmt: skip
-_MYSQL_SCHEMA = {1054, 1146}
 _MYSQL_REFUSED = {1044, 1045, 1142, 1143, 1227, 1698}
 _MYSQL_WHY = {
+    1040: "it has too many connections",
     1205: "a lock could not be had in time",
     1213: "a deadlock",
-    1290: "it is read-only",
-    1836: "it is read-only",
-    1792: "it is read-only",
-    1021: "its disk is full",
-    1114: "its disk is full",
-    1040: "it has too many connections",
-    2006: "the connection was lost",
-    2013: "the connection was lost",
+    **dict.fromkeys((1290, 1792, 1836), "it is read-only"),
+    **dict.fromkeys((1021, 1114), "its disk is full"),
+    **dict.fromkeys((2006, 2013), "the connection was lost"),
 }
-
-
 # The value that an error quotes comes first, so the last match is the server's.
 _MYSQL_COLUMN = re.compile(r"(?:[Cc]olumn|Field) (?:[`'][^`']*[`']\.)*[`']([^`']+)[`']")
 _MYSQL_CONSTRAINT = re.compile(r"(?:CONSTRAINT|[Cc]heck constraint|for key) [`']([^`']+)[`']")
@@ -114,13 +110,13 @@ def from_mysql(number: int, text: str, where: str) -> DvctlError:
             said=_line(text),
         )
     if number in _MYSQL_REFUSED:
-        said = f"{where} refuses: {_line(text)}"
-        return Refused(said, hint="check user and password; needed: SELECT, INSERT on the table, SELECT on the devices")
+        hint = "check user and password; needed: SELECT, INSERT on the table, SELECT on the devices"
+        return Refused(f"{where} refuses: {_line(text)}", hint=hint)
     if number in (2002, 2003, 2005):
         return Unavailable(f"{where} cannot be reached (error {number})", hint=_REACH)
     if number == 1049:
         return BadConfig(f"{where}: no such database", hint="check the database's name in --database-url")
-    if number in _MYSQL_SCHEMA:
+    if number in (1054, 1146):
         return SchemaMismatch(f"{where}: {_line(text)}", hint=_SCHEMA)
     return Unavailable(f"{where}: {_MYSQL_WHY.get(number) or _line(text)} (error {number})", hint=_LATER)
 
@@ -161,5 +157,4 @@ def _last(pattern: re.Pattern[str], text: str) -> str:
 
 
 def _line(text: str) -> str:
-    """One line, of sensible length."""
     return " ".join(text.split())[:300]

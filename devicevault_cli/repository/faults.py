@@ -8,8 +8,8 @@ from uuid import uuid4
 
 from devicevault_cli.errors import TableAtFault
 from devicevault_cli.records import DeviceResult, Record, StorageResult
+from devicevault_cli.repository.schema import to_micros
 from devicevault_cli.repository.tables import TableSpec
-from devicevault_cli.times import now_ms
 
 NULLABLE = frozenset({"initiated_at", "collection_duration_ms", "overall_duration_ms", "storage_duration_ms"})
 """The columns into which dvctl writes NULL by a rule of its own."""
@@ -24,13 +24,12 @@ class Fault(NamedTuple):
 
 def probe_record(spec: TableSpec, device_id: int) -> Record:
     """A record as a real worker sends them, with an identity that no other row has."""
-    mark = uuid4()
-    now = now_ms() * 1000 + mark.int % 1000
-    moment = datetime.fromtimestamp(now // 1_000_000, UTC).replace(microsecond=now % 1_000_000)
-    named = f"collect:{device_id}:{moment.isoformat()}"
+    now = datetime.now(UTC)
+    named = f"collect:{device_id}:{now.isoformat()}"
+    common = (str(uuid4()), named, device_id, "success", to_micros(now), "[]")
     if spec.record is DeviceResult:
-        return DeviceResult(str(mark), named, device_id, "success", now, "[]", None, None, None)
-    return StorageResult(str(mark), named, device_id, "success", now, "[]", "git", "0" * 40, None)
+        return DeviceResult(*common, None, None, None)
+    return StorageResult(*common, "git", "0" * 40, None)
 
 
 def null_refused(where: str, spec: TableSpec, columns: list[str], code: str) -> TableAtFault:
@@ -49,6 +48,6 @@ def null_refused(where: str, spec: TableSpec, columns: list[str], code: str) -> 
 def swallowed(where: str, spec: TableSpec, triggers: str = "") -> TableAtFault:
     """The INSERT succeeded, and there is no row."""
     return TableAtFault(
-        f"{where}: the INSERT into {spec.name} reported no row; is there a trigger?",
+        f"{where}: the INSERT into {spec.name} reported no row, and none is there",
         hint=f"a trigger or rule discards rows: look at {triggers or f'the triggers of {spec.name}'}",
     )

@@ -59,7 +59,7 @@ class LockedInsert:
         self._times = [number for number, name in enumerate(self._spec.columns) if self._spec.kind(name) == "time"]
 
     def prepare(self, records: Sequence[Record]) -> None:
-        """Nothing can be done in advance."""
+        """Do nothing: there is no work to do in advance."""
 
     def submit(self, records: Sequence[Record]) -> CompletedSave:
         """Save the records and return when it is done."""
@@ -71,7 +71,6 @@ class LockedInsert:
         return CompletedSave([answers[position] for position in range(len(records))])
 
     def find(self, records: Sequence[Record]) -> list[list[Existing]]:
-        """For each record all rows with its identity, lowest id first."""
         with self._dialect.reading() as connection:
             rows = self._rows_of(connection, records)
         return [rows.get(identity(record), []) for record in records]
@@ -131,14 +130,10 @@ class LockedInsert:
         with closing(connection.connection.cursor()) as cursor:
             cursor.executemany(self._insert, rows)
             inserted = cursor.rowcount
-        if inserted < len(rows):
-            self._require_rows(connection, records)
-
-    def _require_rows(self, connection: Connection, records: Sequence[Record]) -> None:
-        """The INSERT reported fewer rows than it was given; a trigger may have put the others elsewhere."""
-        rows = self._rows_of(connection, records)
-        if not all(rows.get(identity(record)) for record in records):
-            raise swallowed(self._dialect.where, self._spec)
+        if inserted < len(rows):  # a trigger may have put the others elsewhere
+            there = self._rows_of(connection, records)
+            if not all(there.get(identity(record)) for record in records):
+                raise swallowed(self._dialect.where, self._spec)
 
     def _set_durations(self, connection: Connection, stored: Sequence[Record]) -> None:
         """Of each success just stored, the time since its collection began, in the row of that collection."""

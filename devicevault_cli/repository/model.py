@@ -62,9 +62,7 @@ class CompletedSave:
     answers: list[Saved]
 
     def wait(self, seconds: float) -> bool:
-        """Return True at once."""
         return True
 
     def result(self) -> list[Saved]:
-        """The answers."""
         return self.answers

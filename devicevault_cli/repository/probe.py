@@ -24,7 +24,8 @@ _UNIQUE = frozenset({"23505", "1062", "19"})
 def find_faults(dialect: Dialect) -> list[Fault]:
     """What is wrong with the table, the worst first; probes it. Raises Unavailable, Refused."""
     found = dialect.known_faults()
-    if not any(fault.refuses for fault in found) and (refused := _probe(dialect, draw_id=False)):
+    refuses = any(fault.refuses for fault in found)
+    if not refuses and dialect.can_probe() and (refused := _probe(dialect, draw_id=False)):
         found.append(Fault(refused))
     return sorted(found, key=lambda fault: not fault.refuses)
 
@@ -36,23 +37,16 @@ def require_rows_taken(dialect: Dialect, *, despite_outages: bool = False) -> No
     """
     try:
         found = find_faults(dialect)
-    except TableAtFault:
-        raise
-    except Unavailable:
-        if not despite_outages:
+    except Unavailable as error:
+        if not despite_outages or isinstance(error, TableAtFault):
             raise
         return
-    for fault in found:
-        if fault.refuses:
-            raise fault.error
+    if found and found[0].refuses:
+        raise found[0].error
 
 
 def fault_behind(dialect: Dialect, error: RecordRejected, record: Record) -> TableAtFault | None:
-    """Why the table has to be repaired before it takes the record; None: the record's own values are the cause.
-
-    `error` is what a transaction of this record alone ended with. Without transactions there is no probe: then only
-    errors about a value's length or kind are the record's.
-    """
+    """See `Repository.fault_behind`."""
     if dialect.can_probe():
         return _probe(dialect, record.device_id)
     return None if dialect.concerns_value(error) else _refusal(dialect, error)
@@ -60,8 +54,6 @@ def fault_behind(dialect: Dialect, error: RecordRejected, record: Record) -> Tab
 
 def _probe(dialect: Dialect, avoid: int = 0, *, draw_id: bool = True) -> TableAtFault | None:
     """Why the table refuses a probe row, of another device than `avoid` where there is one; None: it takes it."""
-    if not dialect.can_probe():
-        return None
     device = _some_device(dialect, avoid)
     try:
         there = _try_row(dialect, probe_record(dialect.spec, device or avoid or 1), draw_id=draw_id)

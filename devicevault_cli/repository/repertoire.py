@@ -1,4 +1,4 @@
-"""Text that a database cannot hold: an identity with a character outside the column's character set has no row.
+"""Text that a database cannot store: an identity with a character outside the column's character set has no row.
 
 So look-ups leave such a record out, and saving rejects it, also where the server would store something similar.
 """

@@ -14,28 +14,17 @@ from devicevault_cli.records import Identity, Micros, Record
 from devicevault_cli.repository import probe, repertoire, schema
 from devicevault_cli.repository.dialects.base import Dialect
 from devicevault_cli.repository.faults import Fault
-from devicevault_cli.repository.model import (
-    CompletedSave,
-    Duplicate,
-    Existing,
-    IndexAnswer,
-    PendingSave,
-    Row,
-    Saved,
-)
+from devicevault_cli.repository.model import CompletedSave, Duplicate, Existing, IndexAnswer, PendingSave, Row, Saved
 
 
 class Writer(Protocol):
-    """A way to save records and to find their rows."""
+    """A way to save records and to find their rows; each method is as in Repository."""
 
-    def prepare(self, records: Sequence[Record]) -> None:
-        """See `Repository.prepare`."""
+    def prepare(self, records: Sequence[Record]) -> None: ...
 
-    def submit(self, records: Sequence[Record]) -> PendingSave:
-        """See `Repository.submit`."""
+    def submit(self, records: Sequence[Record]) -> PendingSave: ...
 
-    def find(self, records: Sequence[Record]) -> list[list[Existing]]:
-        """See `Repository.find`."""
+    def find(self, records: Sequence[Record]) -> list[list[Existing]]: ...
 
 
 class Repository:
@@ -67,7 +56,7 @@ class Repository:
 
     @property
     def equating_index(self) -> str:
-        """A unique index that takes different identifiers for equal (by case, accents); known after `check()`."""
+        """A unique index that treats different identifiers as equal (by case, accents); known after `check()`."""
         return self._dialect.facts.equating_index
 
     def close(self) -> None:
@@ -83,13 +72,13 @@ class Repository:
     def submit(self, records: Sequence[Record]) -> PendingSave:
         """Start one transaction that saves the records: all or, on an error, none.
 
-        Per record: does the device exist, is there a row with its identity, else insert. On PostgreSQL this returns
-        while the server works; elsewhere the work is done on return.
+        Per record: does the device exist, is there a row with its identity, else insert. PostgreSQL still works on it
+        when this returns; elsewhere the work is done.
         """
         if not records:
             return CompletedSave([])
         self._dialect.open()
-        if self._dialect.repertoires and not all(encodable := self._encodable(records)):
+        if self._dialect.repertoires and not all(encodable := self.encodable(records)):
             return self._save_encodable(records, encodable)
         return self._writer.submit(records)
 
@@ -108,9 +97,6 @@ class Repository:
     def encodable(self, records: Sequence[Record]) -> list[bool]:
         """For each record: whether the character set of the database has all of its text; else it is rejected."""
         self._dialect.open()
-        return self._encodable(records)
-
-    def _encodable(self, records: Sequence[Record]) -> list[bool]:
         return repertoire.encodable(self._dialect.repertoires, self.spec, records)
 
     def _save_encodable(self, records: Sequence[Record], encodable: Sequence[bool]) -> CompletedSave:
@@ -171,16 +157,14 @@ class Repository:
 
     def latest_timestamp(self) -> Micros | None:
         """The latest `timestamp` of the rows inserted last: without an index, its maximum would read every row."""
-        newest = select(self._table.c.timestamp).order_by(self._table.c.id.desc()).limit(ROWS_PER_STATEMENT).subquery()
-        latest: Micros | None = self._scalar(select(func.max(newest.c.timestamp)))
-        return latest
+        return max((timestamp for timestamp, _ in self.newest(ROWS_PER_STATEMENT)), default=None)
 
     def newest(self, limit: int) -> list[tuple[Micros, str]]:
         """`timestamp` and `status` of the rows inserted last."""
         columns = self._table.c
         statement = select(columns.timestamp, columns.status).order_by(columns.id.desc()).limit(limit)
         with self._dialect.reading() as connection:
-            return [(timestamp, status) for timestamp, status in connection.execute(statement)]
+            return [(row.timestamp, row.status) for row in connection.execute(statement)]
 
     # --- duplicates
 
@@ -202,9 +186,8 @@ class Repository:
             with self._dialect.reading() as connection:
                 rows = connection.execute(statement).all()
             found += [row[0] if len(row) == 1 else tuple(row) for row in rows]
-        rows_of = self.find([self.spec.probe(identity) for identity in found])
-        pairs = zip(found, rows_of, strict=True)
-        return [Duplicate(identity, [row.id for row in rows]) for identity, rows in pairs if rows]
+        rows_of = zip(found, self.find([*map(self.spec.probe, found)]), strict=True)
+        return [Duplicate(identity, [row.id for row in rows]) for identity, rows in rows_of if rows]
 
     def surplus(self) -> int:
         """Rows beyond one for each identity."""
@@ -254,7 +237,8 @@ class Repository:
     def fault_behind(self, error: RecordRejected, record: Record) -> TableAtFault | None:
         """Why the table has to be repaired before it takes the record; None: the record's own values are the cause.
 
-        `error` is what a transaction of this record alone ended with.
+        `error` is what a transaction of this record alone ended with. Without transactions there is no probe: then only
+        errors about the length or kind of a value are the record's.
         """
         return probe.fault_behind(self._dialect, error, record)
 
@@ -286,7 +270,7 @@ class Repository:
         facts = self._dialect.facts
         if facts.no_index or facts.equating_index in ("", self.spec.index_name):
             return facts.no_index
-        return f"the unique index {facts.equating_index} takes different identifiers for equal; drop it first"
+        return f"the unique index {facts.equating_index} treats different identifiers as equal; drop it first"
 
     def _named_duplicates(self) -> list[Duplicate]:
         return [duplicate for duplicate in self.duplicates() if isinstance(duplicate.identity, str)]

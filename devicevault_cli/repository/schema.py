@@ -49,11 +49,6 @@ def to_micros(stored: str | datetime) -> Micros:
     return (moment.replace(tzinfo=None) - _EPOCH - offset) // _MICROSECOND
 
 
-def to_str(value: str | bytes) -> str:
-    """Text that a database returned; binary columns and comparisons of MySQL return bytes."""
-    return value.decode(errors="replace") if isinstance(value, bytes) else value
-
-
 class _Spelled(UserDefinedType[Any]):
     """A type of one database, spelled as Django spells it, whose values are passed to the driver as they are.
 
@@ -66,7 +61,6 @@ class _Spelled(UserDefinedType[Any]):
         self.spelling = spelling
 
     def get_col_spec(self, **_: Any) -> str:
-        """The name of the type."""
         return self.spelling
 
 
@@ -77,24 +71,20 @@ class Instant(TypeDecorator[Micros]):
     cache_ok = True
 
     def load_dialect_impl(self, dialect: Dialect) -> TypeEngine[Any]:
-        """The type of the column."""
         if dialect.name == "sqlite":
             return _Spelled("datetime")
         return _Spelled("datetime(6)") if dialect.name == "mysql" else DateTime(timezone=True)
 
     def process_bind_param(self, value: Micros | None, dialect: Dialect) -> str | None:
-        """The text that the database reads."""
-        if value is None:
-            return None
-        return f"{to_text(value)}+00" if dialect.name == "postgresql" else to_text(value)
+        text = None if value is None else to_text(value)
+        return f"{text}+00" if text is not None and dialect.name == "postgresql" else text
 
     def process_result_value(self, value: Any, dialect: Dialect) -> Micros | None:
-        """The instant that the driver returned."""
         return None if value is None else to_micros(value)
 
 
 class Words(TypeDecorator[str]):
-    """Text; also where the column is binary, or was made so to compare it byte for byte."""
+    """Text; also from bytes, which binary columns and comparisons byte for byte return on MySQL."""
 
     impl = Text
     cache_ok = True
@@ -104,14 +94,12 @@ class Words(TypeDecorator[str]):
         self.length = length
 
     def load_dialect_impl(self, dialect: Dialect) -> TypeEngine[Any]:
-        """The type of the column."""
         if self.length is not None:
             return _Spelled(f"varchar({self.length})") if dialect.name == "sqlite" else String(self.length)
         return _Spelled("longtext") if dialect.name == "mysql" else Text()
 
     def process_result_value(self, value: Any, dialect: Dialect) -> str | None:
-        """The text that the driver returned."""
-        return None if value is None else to_str(value)
+        return value.decode(errors="replace") if isinstance(value, bytes) else value
 
 
 class Number(BigInteger):

@@ -12,12 +12,8 @@ Kind: TypeAlias = Literal["text", "integer", "time"]
 DEVICES = "devices_device"
 
 _KINDS: dict[str, Kind] = {
-    "device_id": "integer",
-    "timestamp": "time",
-    "initiated_at": "time",
-    "collection_duration_ms": "integer",
-    "overall_duration_ms": "integer",
-    "storage_duration_ms": "integer",
+    **dict.fromkeys(("device_id", "collection_duration_ms", "overall_duration_ms", "storage_duration_ms"), "integer"),
+    **dict.fromkeys(("timestamp", "initiated_at"), "time"),
 }
 
 
@@ -45,16 +41,13 @@ class TableSpec:
     def probe(self, identity: Identity) -> Record:
         """A record with this identity and nothing else, for looking rows up."""
         if isinstance(identity, str):
-            return self._blank("", identity, 0, "", 0, "")
-        device_id, task_id, timestamp, status, log = identity
-        return self._blank(task_id, "", device_id, status, timestamp, log)
-
-    def _blank(
-        self, task_id: str, task_identifier: str, device_id: int, status: str, timestamp: int, log: str
-    ) -> Record:
+            common = ("", identity, 0, "", 0, "")
+        else:
+            device_id, task_id, timestamp, status, log = identity
+            common = (task_id, "", device_id, status, timestamp, log)
         if self.record is DeviceResult:
-            return DeviceResult(task_id, task_identifier, device_id, status, timestamp, log, None, None, None)
-        return StorageResult(task_id, task_identifier, device_id, status, timestamp, log, "", "", None)
+            return DeviceResult(*common, None, None, None)
+        return StorageResult(*common, "", "", None)
 
 
 RESULTS = TableSpec("devices_devicebackupresult", DeviceResult)

@@ -61,7 +61,7 @@ def _rows(stream: Stream) -> list[dict[str, str]] | None:
     except Refused:
         return None
     except Unavailable as error:
-        if isinstance(error.__cause__, ResponseError):  # renamed, or forbidden by who hosts this Redis
+        if isinstance(error.__cause__, ResponseError):  # renamed, or disabled by the hosting provider
             return None
         raise
     database = str(stream.client.connection_pool.connection_kwargs.get("db") or 0)

@@ -1,11 +1,10 @@
-"""From a URL to a client of redis-py, and from its errors to dvctl's."""
+"""Makes a client of redis-py from a URL, and translates its errors to dvctl's."""
 
 from __future__ import annotations
 
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Any
 from urllib.parse import urlsplit
 
 import redis
@@ -15,7 +14,7 @@ from redis.retry import Retry
 from devicevault_cli.errors import BadConfig, Unavailable
 from devicevault_cli.redis_url import check_redis_url
 from devicevault_cli.streams.errors import Client, answered, place, translate
-from devicevault_cli.streams.naming import OURS, ConnectionName, command_name, named
+from devicevault_cli.streams.naming import OURS, ConnectionName
 
 __all__ = ["Client", "connect", "place", "separate", "translated"]
 
@@ -25,13 +24,12 @@ READ_BYTES = 1024 * 1024
 """Read from the socket at once: a page of entries has megabytes, and redis-py's 64 KB cost a tenth of the time."""
 
 
-def connect(url: str, *, socket_timeout: float = SOCKET_TIMEOUT_S, command: str = OURS) -> Client:
-    """Return a client for `redis://`, `rediss://` or `unix://`; nothing is sent before the first command.
+def connect(url: str, *, socket_timeout: float = SOCKET_TIMEOUT_S, command: str = "") -> Client:
+    """A client for `redis://`, `rediss://` or `unix://`; nothing is sent before the first command.
 
-    Its connections are named after the command, as far as Redis permits that.
-
-    The client never repeats a command by itself: a second XREADGROUP would answer [] and strand what the first
-    delivered.  Raises BadConfig for a URL that cannot be read (without echoing it).
+    Its connections are named after the command (`dvctl:reset-group`) where Redis permits that. The client never repeats
+    a command by itself: a second XREADGROUP would answer [] and strand what the first delivered. Raises BadConfig,
+    which does not repeat the URL.
     """
     check_redis_url(url)
     try:
@@ -43,35 +41,31 @@ def connect(url: str, *, socket_timeout: float = SOCKET_TIMEOUT_S, command: str 
             socket_timeout=socket_timeout,
             socket_connect_timeout=min(5.0, socket_timeout),
             retry=Retry(NoBackoff(), 0),
-            health_check_interval=0,
             socket_read_size=READ_BYTES,
             driver_info=None,  # the name says more, for one round trip instead of two
+            redis_connect_func=ConnectionName(f"{OURS}:{command.replace(' ', '-')}" if command else OURS),
             **tcp,
         )
-        _prepare(client, command)
+        _check_options(client)
     except (ValueError, TypeError, AttributeError, redis.RedisError):
-        raise BadConfig(
-            "the Redis URL cannot be read",
-            hint="write it as redis://[:PASSWORD@]HOST:PORT/DB, rediss://... or unix://...",
-        ) from None
+        hint = "write it as redis://[:PASSWORD@]HOST:PORT/DB, rediss://... or unix://..."
+        raise BadConfig("the Redis URL cannot be read", hint=hint) from None
+    _leave_entries_unparsed(client)
     _check_files(client)
     return client
 
 
-def _prepare(client: Client, command: str) -> None:
-    """Name the connections, check their options, and have replies with entries left unparsed."""
+def _check_options(client: Client) -> None:
+    """Raise one of redis-py's errors for options that it refuses: it notices them only when a connection is made."""
     pool = client.connection_pool
-    pool.connection_class = named(pool.connection_class, ConnectionName(command_name(command)))
     pool.max_connections = max(pool.max_connections, 10)  # a URL may serve other programs, which need only one
-    # Options that redis-py refuses are noticed only when a connection is made, which does not connect yet.
-    pool.connection_class(**pool.connection_kwargs)
-    _leave_entries_unparsed(client)
+    pool.connection_class(**pool.connection_kwargs)  # does not connect yet
 
 
 def _leave_entries_unparsed(client: Client) -> None:
     for name in ("XRANGE", "XREVRANGE", "XREAD", "XREADGROUP"):
         # `replies.entries` makes entries of the raw reply in one step.
-        client.set_response_callback(name, _unparsed)
+        client.set_response_callback(name, lambda reply, **_: reply)
 
 
 def separate(client: Client, socket_timeout: float) -> Client:
@@ -93,14 +87,8 @@ def _check_files(client: Client) -> None:
             if name in options and not Path(options[name]).is_dir():
                 Path(options[name]).open("rb").close()
         except (OSError, ValueError) as error:
-            why = getattr(error, "strerror", None) or "not a file name"
-            raise BadConfig(
-                f"Redis at {place(client)}: {name} cannot be read: {why}", hint=f"correct {name} in the Redis URL"
-            ) from None
-
-
-def _unparsed(reply: Any, **options: Any) -> Any:
-    return reply
+            why = f"{name} cannot be read: {getattr(error, 'strerror', None) or 'not a file name'}"
+            raise BadConfig(f"Redis at {place(client)}: {why}", hint=f"correct {name} in the Redis URL") from None
 
 
 _UNREADABLE = (AttributeError, LookupError, TypeError, ValueError)
@@ -115,9 +103,8 @@ def translated(client: Client) -> Iterator[None]:
     except redis.RedisError as error:
         raise translate(error, client) from error
     except OSError as error:
-        raise Unavailable(
-            f"Redis at {place(client)} cannot be reached: {error.strerror or type(error).__name__}"
-        ) from error
+        why = error.strerror or type(error).__name__
+        raise Unavailable(f"Redis at {place(client)} cannot be reached: {why}") from error
     except _UNREADABLE as error:
         raise Unavailable(
             f"Redis at {place(client)} gave an answer that cannot be read ({type(error).__name__})",

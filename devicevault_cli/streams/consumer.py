@@ -1,4 +1,4 @@
-"""One consumer of a group: reading and claiming entries, keeping them, and finishing with them."""
+"""One consumer of a group: reading and claiming entries, renewing, acknowledging and dead-lettering them."""
 
 from __future__ import annotations
 

@@ -79,7 +79,10 @@ class DeadLetters:
         names = [self.letters.key, keys.dead_ids(self.stream.key), keys.discarded(self.stream.key)]
         dropped = 0
         for page in paged(letters, scripts.ENTRIES_PER_SCRIPT):
-            arguments = [part for letter, why in page for part in _drop_arguments(letter, why)]
+            arguments: list[Any] = []
+            for letter, why in page:
+                record = keys.discard(letter.id, letter.group, why) if why is not None else ""
+                arguments += str(letter.letter_id), raw(keys.member(letter.id, letter.group)), letter.id.ms, record
             dropped += self.stream.run_script("drop_letters", names, *arguments, parse=int)
         return dropped
 
@@ -114,12 +117,7 @@ class DeadLetters:
                 return {entry for entry in found if entry is not None}
 
 
-def _drop_arguments(letter: DeadLetter, why: str | None) -> tuple[Any, ...]:
-    record = keys.discard(letter.id, letter.group, why) if why is not None else ""
-    return str(letter.letter_id), raw(keys.member(letter.id, letter.group)), letter.id.ms, record
-
-
-def with_letter(group: Group, ids: Sequence[EntryId]) -> set[EntryId]:
+def dead_among(group: Group, ids: Sequence[EntryId]) -> set[EntryId]:
     """Those of the first ids that have a dead letter of the group now."""
     if not ids:
         return set()
@@ -134,7 +132,7 @@ def with_letter(group: Group, ids: Sequence[EntryId]) -> set[EntryId]:
     return {first for first, letter in candidates if letter in letters}
 
 
-def given_up(group: Group, ids: Sequence[EntryId]) -> set[EntryId]:
+def discarded_among(group: Group, ids: Sequence[EntryId]) -> set[EntryId]:
     """Those of the ids that the group has discarded."""
     key = keys.discarded(group.stream.key)
     with translated(group.stream.client):

@@ -1,11 +1,10 @@
-"""What an error of redis-py means: wait, give up, or change the configuration. No part of a command is repeated."""
+"""What an error of redis-py means: retry, stop, or change the configuration. No part of a command is repeated."""
 
 from __future__ import annotations
 
 import re
 import ssl
-from dataclasses import dataclass
-from typing import TypeAlias
+from typing import NamedTuple, TypeAlias
 from weakref import WeakSet
 
 import redis
@@ -30,11 +29,8 @@ answered: WeakSet[Client] = WeakSet()
 """Clients that had an answer. Whether another kind of server listens is examined only before the first answer."""
 
 _SILENT = "check host and port in --redis-url, that the server is not overloaded, and the firewalls between"
-_REACH = "is it running? give its address with --redis-url or DEVICEVAULT_REDIS_URL"
-_REACH_TLS = (
-    "is it running, does it speak TLS on this port, and are ssl_ca_certs, ssl_certfile and ssl_keyfile in the URL"
-    " what it asks for?"
-)
+_REACH = "check that it is running, and its address in --redis-url or DEVICEVAULT_REDIS_URL"
+_REACH_TLS = "check that it is running and speaks TLS on this port, and the ssl_ options of --redis-url"
 _PLACE = "set host and port in --redis-url or DEVICEVAULT_REDIS_URL"
 _NO_CLUSTER = "Redis Cluster is not supported yet; give the address of a Redis without cluster mode"
 _UNNAMED_RIGHT = "RIGHT (a command or a key: Redis does not say which)"
@@ -44,8 +40,7 @@ _NO_PASSWORD = ("without any password configured", "no password is set")
 _ASK_SERVER = (*_NO_PASSWORD, _NO_DATABASE, "syntax error")
 
 
-@dataclass(frozen=True, slots=True)
-class _Rule:
+class _Rule(NamedTuple):
     """A kind of error, recognized by its code, a phrase in its text, or redis-py's class for it.
 
     `message` and `hint` may hold {where}, {reason} (the first line of the text), {user}, {right} and {database}.
@@ -61,70 +56,49 @@ class _Rule:
 
 _RULES = (
     _Rule(
-        BadConfig,
-        "{where} is a Redis Cluster node",
-        _NO_CLUSTER,
-        ("MOVED", "ASK", "CROSSSLOT"),
-        ("not allowed in cluster mode",),
-        (AskError, ClusterCrossSlotError),
+        BadConfig, "{where} is a Redis Cluster node", _NO_CLUSTER,
+        ("MOVED", "ASK", "CROSSSLOT"), ("not allowed in cluster mode",), (AskError, ClusterCrossSlotError),
     ),
     _Rule(
-        Refused,
-        "{where} is in protected mode: it takes no connections from other hosts while it has no password",
-        "set requirepass there and the password in DEVICEVAULT_REDIS_URL, or run dvctl on that host",
-        ("DENIED",),
+        Refused, "{where} is in protected mode: it takes no connections from other hosts while it has no password",
+        "set requirepass there and the password in DEVICEVAULT_REDIS_URL, or run dvctl on that host", ("DENIED",),
     ),
     _Rule(
-        Refused,
-        "{where} refuses the login: it wants a password and none is given",
-        "put the password into DEVICEVAULT_REDIS_URL: redis://:PASSWORD@HOST:PORT/DB",
-        ("NOAUTH",),
+        Refused, "{where} refuses the login: it wants a password and none is given",
+        "put the password into DEVICEVAULT_REDIS_URL: redis://:PASSWORD@HOST:PORT/DB", ("NOAUTH",),
     ),
     _Rule(
-        BadConfig,
-        "{where} has no database {database}",
-        "use a smaller number at the end of the URL: by default there are 0 to 15",
-        phrases=(_NO_DATABASE,),
+        BadConfig, "{where} has no database {database}",
+        "use a smaller number at the end of the URL: by default there are 0 to 15", phrases=(_NO_DATABASE,),
     ),
     _Rule(
-        Refused,
-        "{where} refuses the login: a password is given, but the default user has none",
-        "remove the password from DEVICEVAULT_REDIS_URL, or add the user name",
-        phrases=_NO_PASSWORD,
+        Refused, "{where} refuses the login: a password is given, but the default user has none",
+        "remove the password from DEVICEVAULT_REDIS_URL, or add the user name", phrases=_NO_PASSWORD,
     ),
     _Rule(
-        Refused,
-        "{where} refuses the login: user name or password is wrong",
+        Refused, "{where} refuses the login: user name or password is wrong",
         "check the user name and password in DEVICEVAULT_REDIS_URL",
-        ("WRONGPASS",),
-        classes=(redis.AuthenticationError,),
+        ("WRONGPASS",), classes=(redis.AuthenticationError,),
     ),
     _Rule(
-        Refused,
-        "{where} does not permit this: {reason}",
-        "as an administrator: ACL SETUSER {user} {right}; docs/operations.md lists what each role needs",
-        ("NOPERM",),
+        Refused, "{where} does not permit this: {reason}",
+        "as an administrator: ACL SETUSER {user} {right}; docs/operations.md lists what each role needs", ("NOPERM",),
         ("The user executing the script can't",),  # 7.0 gives no code where a command within a script is not permitted
         (NoPermissionError, AuthorizationError),
     ),
     _Rule(
-        MissingGroup,
-        "the stream or the consumer group does not exist in {where}",
-        None,
-        ("NOGROUP",),
-        ("requires the key to exist", "no such key"),
+        MissingGroup, "the stream or the consumer group does not exist in {where}", None,
+        ("NOGROUP",), ("requires the key to exist", "no such key"),
     ),
     _Rule(WrongType, "a key in {where} holds another type of value", "look at it with redis-cli TYPE", ("WRONGTYPE",)),
     _Rule(MemoryFull, "{where} is out of memory", "raise maxmemory, or free some with `dvctl trim`", ("OOM",)),
     _Rule(
-        Unavailable,
-        "{where} has reached its maximum number of clients",
+        Unavailable, "{where} has reached its maximum number of clients",
         "close connections that CLIENT LIST shows to be idle, or raise maxclients",
         phrases=("max number of clients reached",),
     ),
     _Rule(
-        Unavailable,
-        "a stream in {where} takes no more entries: its last id is the largest there is",
+        Unavailable, "a stream in {where} takes no more entries: its last id is the largest there is",
         "look at last-generated-id with XINFO STREAM; somebody set it with XSETID or XADD",
         phrases=("exhausted the last possible ID", "equal or smaller than the target stream top item"),
     ),
@@ -133,7 +107,7 @@ _RULES = (
     _Rule(Unavailable, _BUSY, "it cannot write to its disk; see its log", ("MISCONF",)),
     _Rule(Unavailable, _BUSY, f"it is a Redis Cluster node; {_NO_CLUSTER}", ("CLUSTERDOWN",)),
     _Rule(Unavailable, _BUSY, None, ("TRYAGAIN", "MASTERDOWN", "UNBLOCKED", "BUSY", "NOREPLICAS", "EXECABORT")),
-)
+)  # fmt: skip
 """The first rule that fits applies."""
 
 # Inside a script Redis 6.2 wraps the code into a sentence, so it is searched for, not compared with the first word.

@@ -29,6 +29,7 @@ class Group:
     def __init__(self, stream: Stream, name: str) -> None:
         self.stream = stream
         self.name = name
+        self._names = (stream.key, raw(name))
 
     def info(self) -> GroupInfo | None:
         """XINFO GROUPS for this group, or None."""
@@ -39,7 +40,7 @@ class Group:
         if self.info() is not None:
             return False
         try:
-            self.stream.call("XGROUP", "CREATE", self.stream.key, raw(self.name), str(position), "MKSTREAM")
+            self.stream.call("XGROUP", "CREATE", *self._names, str(position), "MKSTREAM")
         except Unavailable:
             # BUSYGROUP: another consumer that started in the same moment was quicker.
             if self.info() is None:
@@ -49,7 +50,7 @@ class Group:
 
     def move(self, position: EntryId) -> None:
         """Set the position: XGROUP SETID."""
-        self.stream.call("XGROUP", "SETID", self.stream.key, raw(self.name), str(position))
+        self.stream.call("XGROUP", "SETID", *self._names, str(position))
 
     def move_as_planned(self, planned: GroupInfo, position: EntryId, entries_read: int | None = None) -> bool:
         """Set the position if the group still is as planned. -> whether it was; `entries_read` needs Redis 7.0"""
@@ -68,7 +69,7 @@ class Group:
 
     def consumers(self) -> list[ConsumerInfo]:
         """XINFO CONSUMERS."""
-        return self.stream.read(replies.consumer_infos, "XINFO CONSUMERS", self.stream.key, raw(self.name))
+        return self.stream.read(replies.consumer_infos, "XINFO CONSUMERS", *self._names)
 
     def retire_if_empty(self, consumer: str) -> bool:
         """Delete a consumer if it has nothing pending. -> whether it is gone"""
@@ -86,10 +87,9 @@ class Group:
         """
 
         def parse(reply: Any) -> Retired:
-            moved, gone, retired, spared, done = reply
-            return Retired(
-                int(moved), int(gone), [*map(replies.text, retired)], [*map(replies.text, spared)], int(done)
-            )
+            moved, gone, *names, done = reply
+            retired, spared = ([*map(replies.text, some)] for some in names)
+            return Retired(int(moved), int(gone), retired, spared, int(done))
 
         limits = -1 if dead_for_ms is None else dead_for_ms, scripts.ENTRIES_PER_SCRIPT
         arguments = (raw(self.name), raw(to), *limits, *map(raw, consumers))
@@ -97,7 +97,7 @@ class Group:
 
     def summary(self) -> PendingSummary:
         """XPENDING: number of pending entries, their first and last id, and the number per consumer."""
-        return self.stream.read(replies.pending_summary, "XPENDING", self.stream.key, raw(self.name))
+        return self.stream.read(replies.pending_summary, "XPENDING", *self._names)
 
     def pending(
         self,
@@ -111,7 +111,7 @@ class Group:
         """One page of pending entries, by id."""
         idle = ("IDLE", min_idle_ms) if min_idle_ms else ()
         owner = (raw(consumer),) if consumer is not None else ()
-        command = ("XPENDING", self.stream.key, raw(self.name), *idle, str(start), str(end), count, *owner)
+        command = ("XPENDING", *self._names, *idle, str(start), str(end), count, *owner)
         return self.stream.read(replies.pending_entries, *command, parse_detail=True)
 
     def pending_pages(
@@ -132,7 +132,7 @@ class Group:
 
     def pending_ids(self, ids: Iterable[EntryId]) -> dict[EntryId, PendingEntry]:
         """Those of the ids that are pending."""
-        commands = (("XPENDING", self.stream.key, raw(self.name), key, key, 1) for key in map(str, ids))
+        commands = (("XPENDING", *self._names, key, key, 1) for key in map(str, ids))
         with translated(self.stream.client):
             pages = self.stream.call_many(commands, parse_detail=True)
             return {entry.id: entry for page in pages for entry in replies.pending_entries(page)}
@@ -163,7 +163,7 @@ class Group:
 
     def acknowledge(self, ids: Sequence[EntryId]) -> int:
         """XACK. -> number of entries that were pending until now"""
-        return self.stream.read(int, "XACK", self.stream.key, raw(self.name), *map(str, ids))
+        return self.stream.read(int, "XACK", *self._names, *map(str, ids))
 
     def discard(self, ids: Iterable[EntryId], why: str) -> list[EntryId]:
         """Record as discarded, and acknowledge, in one step, those of the ids that are pending. -> these"""

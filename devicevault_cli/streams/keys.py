@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import re
+from collections.abc import Callable
 
 from devicevault_cli.errors import Usage
 from devicevault_cli.streams.model import EntryId
@@ -12,39 +13,23 @@ from devicevault_cli.times import now_iso
 _HASH_TAG = re.compile(r"\{[^}]+\}")
 
 
-def beside(stream: str, suffix: str) -> str:
-    """`STREAM:suffix` where the stream's name has a hash tag, else `{STREAM}:suffix`."""
-    return f"{stream}:{suffix}" if _HASH_TAG.search(stream) else f"{{{stream}}}:{suffix}"
+def _beside(suffix: str) -> Callable[[str], str]:
+    """Names the key of a stream: `STREAM:suffix` where the stream's name has a hash tag, else `{STREAM}:suffix`."""
+    return lambda stream: f"{stream}:{suffix}" if _HASH_TAG.search(stream) else f"{{{stream}}}:{suffix}"
 
 
-def dead(stream: str) -> str:
-    """The stream of dead letters."""
-    return beside(stream, "dead")
-
-
-def dead_ids(stream: str) -> str:
-    """A hash: `ID GROUP` -> the id of the dead letter, so that a message has one dead letter per group."""
-    return beside(stream, "dead:ids")
-
-
-def discarded(stream: str) -> str:
-    """A sorted set of discards, see `discard`; the score is the milliseconds of the id."""
-    return beside(stream, "discarded")
-
-
-def alone(stream: str) -> str:
-    """A hash: `ID GROUP` -> how often processing of a suspect entry on its own was begun and not finished."""
-    return beside(stream, "alone")
-
-
-def seen(stream: str) -> str:
-    """A hash: GROUP -> JSON of the stream and the group as a consumer of the group observed them last."""
-    return beside(stream, "seen")
-
-
-def incidents(stream: str) -> str:
-    """A hash: number -> JSON of an incident; `next` is the last number used."""
-    return beside(stream, "incidents")
+dead = _beside("dead")
+"""The stream of dead letters."""
+dead_ids = _beside("dead:ids")
+"""A hash: `ID GROUP` -> the id of the dead letter, so that a message has one dead letter per group."""
+discarded = _beside("discarded")
+"""A sorted set of discards, see `discard`; the score is the milliseconds of the id."""
+alone = _beside("alone")
+"""A hash: `ID GROUP` -> how often processing of a suspect entry on its own was begun and not finished."""
+seen = _beside("seen")
+"""A hash: GROUP -> JSON of the stream and the group as a consumer of the group observed them last."""
+incidents = _beside("incidents")
+"""A hash: number -> JSON of an incident; `next` is the last number used."""
 
 
 def member(entry_id: object, group: str) -> str:

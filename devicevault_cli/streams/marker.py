@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from dataclasses import asdict, dataclass, replace
+from itertools import chain
 from typing import Any, NamedTuple
 
 from devicevault_cli.errors import Usage
@@ -14,11 +15,11 @@ from devicevault_cli.streams.replies import entry_id, raw, text
 from devicevault_cli.streams.stream import Stream
 
 INCIDENTS_KEPT = 100
-"""Of older incidents nothing is kept."""
+"""Older incidents are removed."""
 
 
 @dataclass(frozen=True, slots=True)
-class Seen:
+class Observation:
     """The state of a stream and of one group at one moment. None: unknown to Redis, or missing.
 
     `kind`: `stream`, `none`, or `other` for another type of value. `added`: entries ever added; `read`: entries ever
@@ -60,7 +61,7 @@ class Seen:
         return json.dumps({name: _plain(value) for name, value in asdict(self).items()})
 
     @classmethod
-    def from_json(cls, marker: bytes | str) -> Seen | None:
+    def from_json(cls, marker: bytes | str) -> Observation | None:
         """The inverse of `to_json`; None for what dvctl did not write."""
         try:
             known = json.loads(marker)
@@ -75,40 +76,43 @@ def _plain(value: Any) -> Any:
     return f"{value[0]}-{value[1]}" if isinstance(value, (tuple, list)) else value
 
 
-class Look(NamedTuple):
-    """The present state, and the stored JSON of the marker (b"" for none) and of the incidents by number."""
+class Comparison(NamedTuple):
+    """The present state, and what is stored to compare it with: JSON of the marker (b"" for none) and of the incidents
+    by number."""
 
-    now: Seen
+    now: Observation
     marker: bytes
     incidents: dict[int, bytes]
 
 
-def look(group: Group, at_ms: int, *, beside: bool = True) -> Look:
-    """Read everything at one moment, by a script; without the marker and the incidents where `beside` is False."""
+def observe(group: Group, at_ms: int, *, stored: bool = True) -> Comparison:
+    """Read everything at one moment, by a script; without the marker and the incidents where `stored` is False."""
+
+    def parse(reply: Any) -> Comparison:
+        kind, stream, about_group, marker, incidents = reply
+        now = Observation(at_ms, kind.decode()) if kind else _observation(stream, about_group, group.name, at_ms)
+        return Comparison(now, marker, _numbered(dict(zip(incidents[::2], incidents[1::2], strict=True))))
+
     key = group.stream.key
-    names = [key, keys.seen(key), keys.incidents(key)] if beside else [key]
-    return group.stream.run_script("look", names, raw(group.name), parse=lambda reply: _look(reply, group.name, at_ms))
+    names = [key, keys.seen(key), keys.incidents(key)] if stored else [key]
+    return group.stream.run_script("observe", names, raw(group.name), parse=parse)
 
 
-def _look(reply: Any, name: str, at_ms: int) -> Look:
-    kind, stream, group, marker, incidents = reply
-    recorded = _numbered(dict(zip(incidents[::2], incidents[1::2], strict=True)))
-    if kind:
-        return Look(Seen(at_ms, kind.decode()), marker, recorded)
+def _observation(stream: list[bytes], group: list[bytes], name: str, at_ms: int) -> Observation:
     length, first, generated, added, deleted, last = stream
     info = StreamInfo("", int(length), _id(first), _id(last) or ZERO, entry_id(generated), _number(added), _id(deleted))
     if not group:
-        return Look(seen_now(info, None, at_ms), marker, recorded)
+        return observation_of(info, None, at_ms)
     position, read, pending, lag, consumers, following = group
     about = GroupInfo(name, int(consumers), int(pending), entry_id(position), _number(read), _number(lag))
-    return Look(replace(seen_now(info, about, at_ms), next_id=_id(following)), marker, recorded)
+    return replace(observation_of(info, about, at_ms), next_id=_id(following))
 
 
-def seen_now(info: StreamInfo | None, group: GroupInfo | None, at_ms: int) -> Seen:
+def observation_of(info: StreamInfo | None, group: GroupInfo | None, at_ms: int) -> Observation:
     """The present state from the answers of XINFO, for users without the right to run scripts."""
     if info is None:
-        return Seen(at_ms)
-    now = Seen(at_ms, "stream", info.length, info.first_id, info.last_generated_id, info.entries_added)
+        return Observation(at_ms)
+    now = Observation(at_ms, "stream", info.length, info.first_id, info.last_generated_id, info.entries_added)
     if group is None:
         return now
     position = group.last_delivered_id
@@ -147,10 +151,10 @@ def _numbered(fields: dict[bytes, bytes]) -> dict[int, bytes]:
     return {int(name): value for name, value in fields.items() if name.isdigit() and len(name) < 20}
 
 
-def markers(stream: Stream) -> dict[str, Seen]:
+def markers(stream: Stream) -> dict[str, Observation]:
     """The marker of each group, by name."""
     found: dict[bytes, bytes] = stream.read(dict, "HGETALL", keys.seen(stream.key))
-    return {text(name): seen for name, marker in found.items() if (seen := Seen.from_json(marker))}
+    return {text(name): seen for name, marker in found.items() if (seen := Observation.from_json(marker))}
 
 
 def recorded(stream: Stream) -> dict[int, bytes]:
@@ -159,7 +163,7 @@ def recorded(stream: Stream) -> dict[int, bytes]:
 
 
 def remember(
-    group: Group, before: bytes, after: Seen | None, incidents: list[tuple[int | None, str]]
+    group: Group, before: bytes, after: Observation | None, incidents: list[tuple[int | None, str]]
 ) -> list[int] | None:
     """Replace the group's marker and record incidents (None: under a new number), in one step.
 
@@ -168,19 +172,18 @@ def remember(
     key = group.stream.key
     records = [part for number, record in incidents for part in ("" if number is None else number, record)]
     marker = "" if after is None else after.to_json()
-
-    def parse(reply: Any) -> list[int] | None:
-        return None if reply is None else [int(number) for number in reply]
-
     arguments = (raw(group.name), before, marker, INCIDENTS_KEPT, *records)
-    return group.stream.run_script("remember", [keys.seen(key), keys.incidents(key)], *arguments, parse=parse)
+    return group.stream.run_script("remember", [keys.seen(key), keys.incidents(key)], *arguments, parse=_numbers)
+
+
+def _numbers(reply: list[bytes] | None) -> list[int] | None:
+    return None if reply is None else [*map(int, reply)]
 
 
 def rewrite(stream: Stream, records: dict[int, str]) -> None:
     """Replace recorded incidents."""
     if records:
-        parts = [part for pair in records.items() for part in pair]
-        stream.call("HSET", keys.incidents(stream.key), *parts)
+        stream.call("HSET", keys.incidents(stream.key), *chain.from_iterable(records.items()))
 
 
 def forget(group: Group) -> None:

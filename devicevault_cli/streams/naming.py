@@ -13,11 +13,6 @@ _PERMITTED = "!#$&'()*+,/:;=?@[]^`{|}~"
 """Allowed in a name besides letters and digits; everything else is percent-encoded, the percent sign too."""
 
 
-def command_name(command: str) -> str:
-    """The name of the connections of a command, for example `dvctl:reset-group`."""
-    return f"{OURS}:{command.replace(' ', '-')}" if command != OURS else OURS
-
-
 def consumer_name(consumer: str) -> str:
     """The name of the connections of `dvctl consume`."""
     return _CONSUMER + quote(consumer, safe=_PERMITTED, errors="surrogateescape")
@@ -46,25 +41,14 @@ class ConnectionName:
     def __call__(self, connection: Any) -> None:
         connection.on_connect()
         connection.send_command("CLIENT", "SETNAME", self.name, check_health=False)
+        self.refused = False
         try:
             connection.read_response()
         except ResponseError:
             self.refused = True
-        else:
-            self.refused = False
-
-
-def named(connection_class: type[Any], name: ConnectionName) -> type[Any]:
-    """A subclass whose connections are given this name."""
-
-    def init(self: Any, **options: Any) -> None:
-        connection_class.__init__(self, **options)
-        self.redis_connect_func = name
-
-    return type(connection_class.__name__, (connection_class,), {"__init__": init, "naming": name})
 
 
 def naming_of(client: Any) -> ConnectionName | None:
-    """The name of the connections of a client that `connect` made, else None."""
-    naming = getattr(client.connection_pool.connection_class, "naming", None)
+    """What names the connections of a client that `connect` made, else None."""
+    naming = client.connection_pool.connection_kwargs.get("redis_connect_func")
     return naming if isinstance(naming, ConnectionName) else None

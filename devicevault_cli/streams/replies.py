@@ -91,12 +91,12 @@ def group_infos(reply: list[dict[str, Any]]) -> list[GroupInfo]:
     """XINFO GROUPS."""
     return [
         GroupInfo(
-            name=text(group["name"]),
-            consumers=int(group["consumers"]),
-            pending=int(group["pending"]),
-            last_delivered_id=entry_id(group["last-delivered-id"]),
-            entries_read=number(group.get("entries-read")),
-            lag=number(group.get("lag")),
+            text(group["name"]),
+            int(group["consumers"]),
+            int(group["pending"]),
+            entry_id(group["last-delivered-id"]),
+            number(group.get("entries-read")),
+            number(group.get("lag")),
         )
         for group in reply
     ]
@@ -105,10 +105,8 @@ def group_infos(reply: list[dict[str, Any]]) -> list[GroupInfo]:
 def consumer_infos(reply: list[dict[str, Any]]) -> list[ConsumerInfo]:
     """XINFO CONSUMERS."""
     return [
-        ConsumerInfo(
-            text(consumer["name"]), int(consumer["pending"]), int(consumer["idle"]), number(consumer.get("inactive"))
-        )
-        for consumer in reply
+        ConsumerInfo(text(found["name"]), int(found["pending"]), int(found["idle"]), number(found.get("inactive")))
+        for found in reply
     ]
 
 

@@ -1,4 +1,4 @@
-"""The server-side scripts in lua/*.lua: each does in one step what must not be left half done."""
+"""The server-side scripts in lua/*.lua: each makes several changes in one atomic step."""
 
 from __future__ import annotations
 

@@ -23,7 +23,7 @@ class GroupState:
     consumers: tuple[str, ...]
 
 
-class Held(NamedTuple):
+class PendingState(NamedTuple):
     """A pending entry with the time of its last delivery by Redis's clock, which unlike an idle time does not grow."""
 
     id: EntryId
@@ -32,11 +32,11 @@ class Held(NamedTuple):
     deliveries: int
 
 
-def held_pages(group: Group) -> Iterator[list[Held]]:
+def pending_states(group: Group) -> Iterator[list[PendingState]]:
     """Every pending entry, in pages that can be put back by one script each."""
     for page in group.pending_pages(count=scripts.ENTRIES_PER_SCRIPT):
         now = group.stream.server_time_ms()
-        yield [Held(entry.id, entry.consumer, now - entry.idle_ms, entry.deliveries) for entry in page]
+        yield [PendingState(entry.id, entry.consumer, now - entry.idle_ms, entry.deliveries) for entry in page]
 
 
 def state_of(group: Group, info: GroupInfo) -> GroupState:
@@ -45,7 +45,7 @@ def state_of(group: Group, info: GroupInfo) -> GroupState:
     return GroupState(group.stream.key, group.name, info.last_delivered_id, info.entries_read, names)
 
 
-def put_back(group: Group, state: GroupState) -> None:
+def restore_group(group: Group, state: GroupState) -> None:
     """Create the group, or set its position, and create its consumers.
 
     Entries-read is restored where Redis keeps one (7.0) and the stream still is the one that was read.
@@ -60,7 +60,7 @@ def put_back(group: Group, state: GroupState) -> None:
         group.stream.call("XGROUP", "CREATECONSUMER", key, name, raw(consumer))
 
 
-def put_back_held(group: Group, page: Sequence[Held]) -> list[EntryId]:
+def restore_pending(group: Group, page: Sequence[PendingState]) -> list[EntryId]:
     """Make entries pending as they were, whoever holds them now. -> those that are no longer on the stream"""
     arguments = [
         part for entry in page for part in (str(entry.id), raw(entry.consumer), entry.delivered_at_ms, entry.deliveries)

@@ -29,7 +29,7 @@ BYTES_PER_READ = 16 * 1024 * 1024
 FIRST_READ = 16
 """Entries of the first page of a range, read before it is known how large they are."""
 SCANS, KEYS_PER_SCAN = 100, 1000
-"""Whoever mistyped a name does not wait for a Redis with millions of keys."""
+"""Limits of a search for names, so that a mistyped name gets an answer soon on a Redis with millions of keys."""
 
 
 class Stream:
@@ -80,18 +80,24 @@ class Stream:
 
         return answer
 
-    def call_many(self, commands: Iterable[tuple[Any, ...]], **options: Any) -> list[Any]:
-        """Send commands in one round trip. -> one reply per command"""
+    def _send_many(self, commands: Iterable[tuple[Any, ...]], **options: Any) -> list[Any]:
+        """Send commands in one round trip. -> a reply or an exception per command"""
         pipe: Any = self.client.pipeline(transaction=False)
         for command in commands:
             pipe.execute_command(*command, **options)
         with translated(self.client):
-            # Raised here: redis-py would first write the command, and with it the message, into the error.
-            answers = list(pipe.execute(raise_on_error=False))
+            # Whoever raises these does so outside redis-py, which would first write the command, and with it the
+            # message, into the error.
+            return list(pipe.execute(raise_on_error=False))
+
+    def call_many(self, commands: Iterable[tuple[Any, ...]], **options: Any) -> list[Any]:
+        """Send commands in one round trip. -> one reply per command"""
+        answers = self._send_many(commands, **options)
+        with translated(self.client):
             for answer in answers:
                 if isinstance(answer, Exception):
                     raise answer
-            return answers
+        return answers
 
     def check_scripts(self) -> None:
         """Run a script that does nothing. Raises Refused where Redis has no EVAL or this user no right to it."""
@@ -195,11 +201,9 @@ class Stream:
 
     def add_some(self, messages: Iterable[Mapping[bytes, bytes]]) -> Added:
         """XADD each message, in one round trip. Raises only where it is unknown which of them Redis took."""
-        pipe: Any = self.client.pipeline(transaction=False)
-        for fields in messages:
-            pipe.execute_command("XADD", self.key, "*", *(part for pair in pairs_of(fields) for part in pair))
+        parts = ([part for pair in pairs_of(fields) for part in pair] for fields in messages)
+        answers = self._send_many(("XADD", self.key, "*", *message) for message in parts)
         with translated(self.client):
-            answers = pipe.execute(raise_on_error=False)
             ids = [replies.entry_id(answer) for answer in answers if not isinstance(answer, Exception)]
         failed = next((number for number, answer in enumerate(answers) if isinstance(answer, Exception)), None)
         if failed is None:

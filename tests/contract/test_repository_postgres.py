@@ -19,8 +19,7 @@ from devicevault_cli.errors import BadConfig, LocksExhausted, RecordRejected, Re
 from devicevault_cli.records import INT8_MAX, LATEST, Record
 from devicevault_cli.repository import open_repository
 from devicevault_cli.repository.batches import split_distinct
-from devicevault_cli.repository.dialects.postgresql import lock as postgres_lock
-from devicevault_cli.repository.dialects.postgresql import pipeline, writer
+from devicevault_cli.repository.dialects.postgresql import catalog, pipeline, writer
 from devicevault_cli.repository.dialects.postgresql import statements as postgres_sql
 from devicevault_cli.repository.dialects.postgresql.dialect import PostgresDialect
 from devicevault_cli.repository.dialects.postgresql.pipeline import PipelineTransaction, Statement
@@ -508,7 +507,7 @@ def test_a_client_frozen_while_it_sends_does_not_keep_the_lock(
     """In the last place PostgreSQL itself would wait without end: none of its timeouts applies there."""
     monkeypatch.setattr(postgres_sql, "LOCK_MS", 200)
     monkeypatch.setattr(writer, "SEND_MS", 300)
-    monkeypatch.setattr(postgres_lock, "FROZEN_MS", 300)
+    monkeypatch.setattr(catalog, "FROZEN_MS", 300)
     with (
         StallingProxy(postgres_url) as proxy,
         closing(opened(proxy.url)) as frozen,

@@ -77,6 +77,9 @@ class _Scripted(redis.Connection):
 def scripted(said: bytes) -> Client:
     """A client as `connect` makes it, of a Redis that says this."""
     client = connect("redis://127.0.0.1:1/0")
+    del client.connection_pool.connection_kwargs[
+        "redis_connect_func"
+    ]  # no CLIENT SETNAME: the bytes are for the command
     client.connection_pool.connection_class = type("Scripted", (_Scripted,), {"said": said})
     return client
 
@@ -137,14 +140,14 @@ READERS: dict[str, Callable[[Group], Any]] = {
     "letter count": lambda g: DeadLetters(g.stream).length(),
     "discard count": lambda g: DeadLetters(g.stream).discarded_count(),
     "discarded": lambda g: DeadLetters(g.stream, "g").discarded_ids(),
-    "with letter": lambda g: dead_letters.with_letter(g, [ID]),
-    "given up": lambda g: dead_letters.given_up(g, [ID]),
+    "with letter": lambda g: dead_letters.dead_among(g, [ID]),
+    "given up": lambda g: dead_letters.discarded_among(g, [ID]),
     "late letter": lambda g: dead_letters.write_late_letter(g, ID, ID, "r", "d"),
-    "held": _first_pages(snapshot.held_pages),
+    "held": _first_pages(snapshot.pending_states),
     "clock": lambda g: g.stream.server_time_ms(),
     "state": lambda g: snapshot.state_of(g, PLANNED),
-    "put back": lambda g: snapshot.put_back(g, snapshot.GroupState("s", "g", ID, 1, ("c",))),
-    "put back held": lambda g: snapshot.put_back_held(g, [snapshot.Held(ID, "c", 1, 1)]),
+    "put back": lambda g: snapshot.restore_group(g, snapshot.GroupState("s", "g", ID, 1, ("c",))),
+    "put back held": lambda g: snapshot.restore_pending(g, [snapshot.PendingState(ID, "c", 1, 1)]),
     "missing": lambda g: g.stream.missing([ID]),
 }
 """Everything that is read from Redis, by what it is for."""

@@ -57,7 +57,7 @@ def encoded(lines: list[Any]) -> bytes:
 
 
 def read_whole(path: Path) -> None:
-    list(read_snapshot(path).held_pages())
+    list(read_snapshot(path).pending_pages())
 
 
 @SLOW
@@ -77,7 +77,7 @@ def test_sealed_bytes_are_refused(tmp_path: Path, content: bytes) -> None:
 def test_a_whole_snapshot_is_read(tmp_path: Path) -> None:
     path = tmp_path / "snapshot"
     assert checksummed.write(path, LINES) == 3
-    assert [held.consumer for page in read_snapshot(path).held_pages() for held in page] == ["c"]
+    assert [held.consumer for page in read_snapshot(path).pending_pages() for held in page] == ["c"]
 
 
 CHANGES: dict[str, Callable[[bytes], bytes]] = {

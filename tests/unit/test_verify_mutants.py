@@ -96,8 +96,11 @@ def everything_passed(patch: pytest.MonkeyPatch) -> None:
 
 MUTANTS: dict[str, list[Break]] = {
     "persisted": [replaces(Repository, "find", lambda self, records: [[] for _ in records])],
-    "dead": [forgets("dead", lambda _: set()), replaces(classes, "with_letter", lambda group, ids: set())],
-    "discarded": [forgets("discarded", lambda _: set()), replaces(classes, "given_up", lambda group, ids: set())],
+    "dead": [forgets("dead", lambda _: set()), replaces(classes, "dead_among", lambda group, ids: set())],
+    "discarded": [
+        forgets("discarded", lambda _: set()),
+        replaces(classes, "discarded_among", lambda group, ids: set()),
+    ],
     "pending": [not_pending],
     "undelivered": [everything_passed],
     "skipped": [replaces(classes, "Skipped", type("Never", (), {}))],

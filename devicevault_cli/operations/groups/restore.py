@@ -15,7 +15,7 @@ from devicevault_cli.operations.wording import entries, some
 from devicevault_cli.plural import number
 from devicevault_cli.streams.group import Group
 from devicevault_cli.streams.model import EntryId, GroupInfo
-from devicevault_cli.streams.snapshot import Held, put_back, put_back_held
+from devicevault_cli.streams.snapshot import PendingState, restore_group, restore_pending
 
 
 @dataclass(frozen=True, slots=True)
@@ -47,8 +47,8 @@ def plan_restore(
     answer = RestoreAnswer(state.group, stored.pending - len(lost), lost, state.position, refused)
 
     def apply() -> RestoreAnswer:
-        put_back(group, state)
-        gone = tuple(_each_page(stored, lambda page: put_back_held(group, page), progress))
+        restore_group(group, state)
+        gone = tuple(_each_page(stored, lambda page: restore_pending(group, page), progress))
         position = existing_group(group).last_delivered_id
         return replace(answer, restored=stored.pending - len(gone), unrestorable=gone, to=position)
 
@@ -72,11 +72,11 @@ def _says(stored: Snapshot, info: GroupInfo | None, lost: tuple[EntryId, ...]) -
 
 
 def _each_page(
-    stored: Snapshot, step: Callable[[list[Held]], Iterable[EntryId]], progress: Progress
+    stored: Snapshot, step: Callable[[list[PendingState]], Iterable[EntryId]], progress: Progress
 ) -> Iterator[EntryId]:
     """What a step finds gone from the stream, over all pending entries of a snapshot."""
     done = 0
-    for page in stored.held_pages():
+    for page in stored.pending_pages():
         yield from step(page)
         done += len(page)
         progress(done)

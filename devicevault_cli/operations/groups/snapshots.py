@@ -21,7 +21,7 @@ from devicevault_cli.paging import paged
 from devicevault_cli.streams import scripts
 from devicevault_cli.streams.group import Group
 from devicevault_cli.streams.model import EntryId, GroupInfo
-from devicevault_cli.streams.snapshot import GroupState, Held, held_pages, state_of
+from devicevault_cli.streams.snapshot import GroupState, PendingState, pending_states, state_of
 from devicevault_cli.times import now_iso
 
 KIND = "group-snapshot"
@@ -36,15 +36,15 @@ class Snapshot:
     state: GroupState
     pending: int
 
-    def held_pages(self) -> Iterator[list[Held]]:
+    def pending_pages(self) -> Iterator[list[PendingState]]:
         """Every pending entry of the snapshot, a page at a time."""
         entries = (line["entry"] for line in checksummed.read(self.path) if "entry" in line)
-        return paged(map(self._held, entries), scripts.ENTRIES_PER_SCRIPT)
+        return paged(map(self._pending_state, entries), scripts.ENTRIES_PER_SCRIPT)
 
-    def _held(self, entry: Any) -> Held:
+    def _pending_state(self, entry: Any) -> PendingState:
         with _expected(self.path):
             key, consumer, at, deliveries = entry
-            return Held(EntryId.parse(key), self.state.consumers[consumer], int(at), int(deliveries))
+            return PendingState(EntryId.parse(key), self.state.consumers[consumer], int(at), int(deliveries))
 
 
 @contextmanager
@@ -109,7 +109,7 @@ def _lines(group: Group, info: GroupInfo, progress: Progress) -> Iterator[dict[s
     for name in state.consumers:
         yield {"consumer": name}
     done = 0
-    for page in held_pages(group):
+    for page in pending_states(group):
         for held in page:
             if held.consumer not in numbers:
                 numbers[held.consumer] = len(numbers)

@@ -7,7 +7,7 @@ from dataclasses import replace
 from typing import Literal, NamedTuple, TypeAlias
 
 from devicevault_cli.operations.wording import entries_were
-from devicevault_cli.streams.marker import Seen, seen_now
+from devicevault_cli.streams.marker import Observation, observation_of
 from devicevault_cli.streams.model import ZERO, EntryId, StreamInfo
 from devicevault_cli.streams.stream import Stream
 from devicevault_cli.times import iso, now_ms
@@ -30,7 +30,7 @@ class StreamChange(NamedTuple):
 
 
 def compare(
-    stream: str, group: str, before: Seen | None, now: Seen, taken: int = 0, *, sole: bool = True
+    stream: str, group: str, before: Observation | None, now: Observation, taken: int = 0, *, sole: bool = True
 ) -> StreamChange | None:
     """Compare two observations of a stream and a group. -> what happened, or None if it is still the same stream
 
@@ -53,7 +53,7 @@ def compare(
     return None
 
 
-def restarted(before: Seen, now: Seen) -> bool:
+def restarted(before: Observation, now: Observation) -> bool:
     """Whether this is no longer the same stream: Redis never lowers its counters and adds entries only at the end."""
     if now.kind != "stream" or now.last_id < before.last_id:
         return True
@@ -64,7 +64,7 @@ def restarted(before: Seen, now: Seen) -> bool:
     return nothing_left and before.length > 0 and before.position is not None and now.position is None
 
 
-def removed_unread(before: Seen, now: Seen) -> int:
+def removed_unread(before: Observation, now: Observation) -> int:
     """Entries removed between two observations before the group read them: a lower bound."""
     if before.position is None:
         return 0
@@ -82,7 +82,7 @@ def removed_unread(before: Seen, now: Seen) -> int:
     return max(1, (before.left or 0) - (0 if nothing_left else now.length))
 
 
-def never_read(before: Seen, now: Seen, taken: int) -> int | None:
+def never_read(before: Observation, now: Observation, taken: int) -> int | None:
     """Entries that were lost unread in a restart: a lower bound; None if they were not counted."""
     if before.position is None:
         return before.length
@@ -94,7 +94,7 @@ def never_read(before: Seen, now: Seen, taken: int) -> int | None:
     return left
 
 
-def _restart(stream: str, group: str, before: Seen, now: Seen, taken: int, *, sole: bool) -> StreamChange:
+def _restart(stream: str, group: str, before: Observation, now: Observation, taken: int, *, sole: bool) -> StreamChange:
     unread = never_read(before, now, taken)
     return StreamChange(
         "stream-replaced" if now.kind == "other" else "stream-restarted",
@@ -104,7 +104,7 @@ def _restart(stream: str, group: str, before: Seen, now: Seen, taken: int, *, so
     )
 
 
-def what_happened(stream: str, before: Seen, now: Seen) -> str:
+def what_happened(stream: str, before: Observation, now: Observation) -> str:
     """A restart in one sentence."""
     if now.kind == "other":
         return f"stream {stream} was replaced by another type of value: its last id was {before.last_id}"
@@ -123,7 +123,7 @@ def _unread(unread: int | None, group: str, *, sole: bool) -> str:
     return f"{'at least' if sole else 'about'} {entries_were(unread)} never read by group {group}"
 
 
-def _group_gone(stream: str, group: str, before: Seen, removed: int) -> StreamChange:
+def _group_gone(stream: str, group: str, before: Observation, removed: int) -> StreamChange:
     lost = f"; {entries_were(removed)} removed before the group read them" if removed else ""
     return StreamChange(
         "group-gone",
@@ -145,7 +145,7 @@ class Followed:
 
     def __init__(self, stream: Stream, info: StreamInfo | None) -> None:
         self._stream = stream
-        self._seen = seen_now(info, None, now_ms())
+        self._seen = observation_of(info, None, now_ms())
         self._next_check = time.monotonic() + CHECK_S
 
     def restart(self, position: EntryId) -> Restart | None:
@@ -157,7 +157,7 @@ class Followed:
 
     def compare(self, info: StreamInfo | None, position: EntryId = ZERO) -> Restart | None:
         """Compare an observation with the one before."""
-        before, now = self._seen, seen_now(info, None, now_ms())
+        before, now = self._seen, observation_of(info, None, now_ms())
         self._seen = now
         if position > now.last_id:
             before = replace(before, last_id=max(before.last_id, position))
@@ -170,5 +170,5 @@ class Followed:
         return Restart(f"{detail}; following it from its start", position if ZERO < position <= now.last_id else ZERO)
 
 
-def _entries_of(seen: Seen) -> tuple[object, ...]:
+def _entries_of(seen: Observation) -> tuple[object, ...]:
     return seen.added, seen.length, seen.first_id

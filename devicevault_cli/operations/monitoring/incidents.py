@@ -15,7 +15,7 @@ from devicevault_cli.operations.monitoring.continuity import RESTARTS, Kind, Str
 from devicevault_cli.plural import number
 from devicevault_cli.streams import marker
 from devicevault_cli.streams.group import Group
-from devicevault_cli.streams.marker import Seen
+from devicevault_cli.streams.marker import Observation
 from devicevault_cli.streams.model import ZERO, EntryId, GroupInfo, StreamInfo
 from devicevault_cli.streams.stream import Stream
 from devicevault_cli.times import iso, now_ms
@@ -54,7 +54,7 @@ class Incident(Answer):
         return json.dumps({name: value for name, value in self.to_dict().items() if name != "id"})
 
 
-def incident_of(change: StreamChange, stream: str, group: str, before: Seen, now: Seen) -> Incident:
+def incident_of(change: StreamChange, stream: str, group: str, before: Observation, now: Observation) -> Incident:
     last_id = str(now.last_id) if now.kind == "stream" else None
     known = str(before.last_id), last_id, before.length, change.unread, before.pending
     return Incident(None, iso(now.at_ms), change.kind, stream, group, change.detail, *known)
@@ -114,7 +114,7 @@ def _noticed(stream: Stream, info: StreamInfo | None, groups: Sequence[GroupInfo
     there = {group.name: group for group in groups}
     found = []
     for name, before in marker.markers(stream).items():
-        now = Seen(now_ms(), kind) if kind else marker.seen_now(info, there.get(name), now_ms())
+        now = Observation(now_ms(), kind) if kind else marker.observation_of(info, there.get(name), now_ms())
         if change := compare(stream.key, name, before, now):
             found.append(incident_of(change, stream.key, name, before, now))
     return found
@@ -235,7 +235,7 @@ def _acknowledge(stream: Stream, incidents: Sequence[Incident]) -> list[int]:
 def record_incident(stream: Stream, incident: Incident) -> list[int]:
     """Record an incident that was found now, and the present state of the stream as the known one. -> its number"""
     group = Group(stream, incident.group)
-    looked = marker.look(group, now_ms())
-    before = Seen.from_json(looked.marker) if looked.marker else None
+    looked = marker.observe(group, now_ms())
+    before = Observation.from_json(looked.marker) if looked.marker else None
     after = replace(looked.now, epoch=before.epoch + 1 if before else 1) if incident.group else None
     return marker.remember(group, looked.marker, after, [(None, incident.to_json())]) or []

@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import replace
 from typing import Literal, NamedTuple, TypeAlias
 
-from devicevault_cli.streams.marker import seen_now
+from devicevault_cli.streams.marker import observation_of
 from devicevault_cli.streams.model import EntryId, GroupInfo, StreamInfo
 from devicevault_cli.streams.stream import Stream
 
@@ -78,5 +78,5 @@ def trimmed_unread(info: StreamInfo, group: GroupInfo, lag: Lag) -> int | None:
     """
     if lag.entries is None:
         return None
-    unread = replace(seen_now(info, group, 0), left=lag.entries).removed_unread
+    unread = replace(observation_of(info, group, 0), left=lag.entries).removed_unread
     return None if unread == 0 and info.entries_added != info.length else unread

@@ -14,7 +14,7 @@ from devicevault_cli.pipelines import STORAGE, Pipeline, original_id
 from devicevault_cli.records import DeviceResult, Record, StorageResult
 from devicevault_cli.repository.model import Existing
 from devicevault_cli.repository.repository import Repository
-from devicevault_cli.streams.dead_letters import DeadLetters, given_up, with_letter
+from devicevault_cli.streams.dead_letters import DeadLetters, dead_among, discarded_among
 from devicevault_cli.streams.group import Group
 from devicevault_cli.streams.model import Entry, EntryId
 
@@ -123,7 +123,7 @@ class Classifier:
         ids = [entry.id for entry in lost]
         names = sorted({*ids, *(entry.first for entry in lost)})
         position, pending = self._delivered_now(ids)
-        state = GroupState(position, with_letter(self.group, names), given_up(self.group, names), pending)
+        state = GroupState(position, dead_among(self.group, names), discarded_among(self.group, names), pending)
         records = [self._record_to_find(entry, fields[entry.id]) for entry in lost]
         found = iter(self.repository.find([record for record in records if record is not None]))
         known = self.repository.known_devices({entry.device_id for entry in lost if entry.device_id is not None})

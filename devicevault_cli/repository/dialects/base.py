@@ -5,7 +5,7 @@ from __future__ import annotations
 import warnings
 from abc import abstractmethod
 from collections.abc import Iterable, Sequence
-from contextlib import AbstractContextManager
+from contextlib import AbstractContextManager, suppress
 from dataclasses import dataclass
 from typing import Any, ClassVar
 
@@ -14,7 +14,7 @@ from sqlalchemy.exc import NoSuchTableError, SAWarning
 
 from devicevault_cli.errors import RecordRejected, SchemaMismatch, TableAtFault
 from devicevault_cli.paging import paged
-from devicevault_cli.records import INT4_MAX, Record
+from devicevault_cli.records import INT4_MAX, INT8_MAX, Record
 from devicevault_cli.repository import repertoire, schema
 from devicevault_cli.repository.engine import Session
 from devicevault_cli.repository.faults import Fault
@@ -33,7 +33,7 @@ class Facts:
     unique_index: bool = False
     """A valid unique index on `task_identifier` exists."""
     equating_index: str = ""
-    """A unique index that takes different identifiers for equal (by case, accents)."""
+    """A unique index that treats different identifiers as equal (by case, accents)."""
     no_index: str = ""
     """Why no unique index is possible; empty where it is."""
 
@@ -105,10 +105,9 @@ class Dialect(Session):
 
     def create_unique_index(self, name: str) -> None:
         """Create the unique index on `task_identifier`. Raises RecordRejected where duplicates exist."""
-        raise NotImplementedError(name)
+        raise NotImplementedError
 
     def known_devices(self, ids: Iterable[int]) -> set[int]:
-        """Which of the device ids exist."""
         with self.reading() as connection:
             return existing_devices(connection, ids)
 
@@ -119,34 +118,28 @@ class Dialect(Session):
             needed[RESULTS.name] = ("id", "task_identifier", "initiated_at", "overall_duration_ms")
         return needed
 
-    def declared_columns(self) -> dict[str, dict[str, str]]:
-        """{table: {column: name of its type}} of the tables needed, as far as they exist. Raises SchemaMismatch."""
+    def compare_columns(self) -> int:
+        """Compare the columns with those needed. -> maximum of the type of `device_id`. Raises SchemaMismatch."""
         there: dict[str, dict[str, str]] = {}
         with self.translated(), warnings.catch_warnings():
             warnings.simplefilter("ignore", SAWarning)  # a type that SQLAlchemy does not know is of no interest here
+            inspector = inspect(self.connection())
             for name in self.needed_columns():
-                inspector = inspect(self.connection())
-                try:
+                with suppress(NoSuchTableError):
                     columns = inspector.get_columns(name)
-                except NoSuchTableError:
-                    continue
-                there[name] = {column["name"]: type(column["type"]).__name__.lower() for column in columns}
+                    there[name] = {column["name"]: type(column["type"]).__name__.lower() for column in columns}
         self.require_columns(there)
-        return there
+        return INT8_MAX if there[self.spec.name]["device_id"] == "bigint" else INT4_MAX
 
     def require_columns(self, there: dict[str, dict[str, str]]) -> None:
         """Raises SchemaMismatch that names the first table or the columns missing."""
         for table, columns in self.needed_columns().items():
             if not there.get(table):
-                raise SchemaMismatch(
-                    f"{self.where} has no table {table}",
-                    hint="is it DeviceVault's database, and migrated? (`dvctl db init` makes tables for tests)",
-                )
-            if missing := [column for column in columns if column not in there[table]]:
-                raise SchemaMismatch(
-                    f"{self.where}: table {table} has no column {', '.join(missing)}",
-                    hint="run DeviceVault's migrations; dvctl never alters its tables",
-                )
+                hint = "check that this is DeviceVault's database, and migrated (`dvctl db init` makes test tables)"
+                raise SchemaMismatch(f"{self.where} has no table {table}", hint=hint)
+            if missing := ", ".join(column for column in columns if column not in there[table]):
+                hint = "run DeviceVault's migrations; dvctl never alters its tables"
+                raise SchemaMismatch(f"{self.where}: table {table} has no column {missing}", hint=hint)
 
     # --- is the table at fault?
 
@@ -191,7 +184,6 @@ class LockingDialect(Dialect):
 
     def require_sendable(self, sql: str, rows: Sequence[tuple[Any, ...]]) -> None:
         """Raises RecordRejected for a row that is too large for the driver to send."""
-        return
 
 
 def existing_devices(connection: Connection, ids: Iterable[int]) -> set[int]:

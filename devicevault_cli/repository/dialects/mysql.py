@@ -11,7 +11,6 @@ from typing import TYPE_CHECKING, Any
 from sqlalchemy import Column, ColumnElement, Connection, literal_column
 
 from devicevault_cli.errors import BadConfig, DvctlError, RecordRejected, TableAtFault, Unavailable
-from devicevault_cli.records import INT4_MAX, INT8_MAX
 from devicevault_cli.repository.dialects import mysql_faults
 from devicevault_cli.repository.dialects.base import Facts, LockingDialect
 from devicevault_cli.repository.errors import from_mysql, no_answer
@@ -123,13 +122,9 @@ class MysqlDialect(LockingDialect):
 
     def _learn_character_sets(self, connection: Connection) -> Repertoires:
         """One Repertoire for each character set, by the columns that have it."""
-        of_set: dict[str, Repertoire] = {}
-        found: dict[tuple[str, str], Repertoire] = {}
-        for table, column, name in connection.exec_driver_sql(_CHARACTER_SETS, (self.spec.name, RESULTS.name)):
-            if name not in of_set:
-                of_set[name] = Repertoire(partial(self._unchanged, name))
-            found[table, column] = of_set[name]
-        return found
+        rows = connection.exec_driver_sql(_CHARACTER_SETS, (self.spec.name, RESULTS.name)).all()
+        of_set = {name: Repertoire(partial(self._unchanged, name)) for *_, name in rows}
+        return {(table, column): of_set[name] for table, column, name in rows}
 
     def _unchanged(self, character_set: str, characters: list[str]) -> list[str]:
         """What comes back as it was from a character set; a character that it lacks comes back as `?`."""
@@ -160,7 +155,7 @@ class MysqlDialect(LockingDialect):
             connection = self.connection()
             if self._value(connection, "SELECT GET_LOCK(%s, %s)", self.lock_name, LOCK_S) != 1:
                 ended = self._end_frozen_holder(connection)
-                raise Unavailable(f"{self.where}: another dvctl held the lock for {LOCK_S} s{ended}", hint="try again")
+                raise Unavailable(f"{self.where}: another dvctl held the lock for {LOCK_S} s{ended}", hint="retry")
             with self.transaction(self.begin_writing):
                 yield connection
             connection.exec_driver_sql("SELECT RELEASE_LOCK(%s)", (self.lock_name,))
@@ -186,21 +181,16 @@ class MysqlDialect(LockingDialect):
     # --- the table
 
     def inspect(self) -> None:
-        """Compare the columns, and learn the size of the key."""
-        there = self.declared_columns()
         no_index = (
             "no unique index is possible on MySQL or MariaDB: it would have to leave out empty identifiers (no partial"
             " indexes), and collations equate case, accents and trailing spaces"
         )
-        largest = INT8_MAX if there[self.spec.name]["device_id"] == "bigint" else INT4_MAX
-        self.facts = Facts(largest, no_index=no_index)
+        self.facts = Facts(self.compare_columns(), no_index=no_index)
 
     def require_writable(self) -> None:
-        """Raises Unavailable on a replica."""
         with self.reading() as connection:
             if self._value(connection, "SELECT @@global.read_only") not in (0, "OFF"):
-                hint = "is it a replica? point --database-url at the primary"
-                raise Unavailable(f"{self.where} is read-only", hint=hint)
+                raise Unavailable(f"{self.where} is read-only", hint="point --database-url at the primary")
 
     def exact(self, column: Column[Any]) -> ColumnElement[Any]:
         """Collations equate case, accents and trailing spaces."""
@@ -215,11 +205,9 @@ class MysqlDialect(LockingDialect):
         return list(mysql_faults.known_faults(table, self.where, self.spec))
 
     def can_probe(self) -> bool:
-        """Whether the engine has transactions."""
         return self._described().transactional
 
     def concerns_value(self, error: RecordRejected) -> bool:
-        """Whether an error is about the length or kind of a value."""
         return error.sqlstate in mysql_faults.ABOUT_A_VALUE
 
     def free_id(self) -> int | None:

@@ -27,8 +27,8 @@ class Table(NamedTuple):
 
 def describe(connection: Connection, spec: TableSpec) -> Table:
     """Look at the engine and the key of a table."""
-    engine, transactions, following = connection.exec_driver_sql(_ENGINE, (spec.name,)).one()
-    kind = str(connection.exec_driver_sql(_KEY, (spec.name,)).scalar_one()).lower()
+    engine, transactions, following, kind = connection.exec_driver_sql(_TABLE, (spec.name,)).one()
+    kind = str(kind).lower()
     signed = "unsigned" not in kind
     largest = 2 ** (_BITS.get(kind.partition("(")[0].partition(" ")[0], 64) - signed) - 1
     return Table(str(engine or ""), transactions in ("YES", None), signed, largest, int(following or 0))
@@ -68,11 +68,8 @@ def _ids_used_up(where: str, spec: TableSpec, why: str) -> TableAtFault:
     return TableAtFault(f"{where}: the AUTO_INCREMENT ids of {spec.name} are used up ({why})", hint=fix)
 
 
-_ENGINE = """
-SELECT t.engine, e.transactions, t.auto_increment FROM information_schema.tables AS t
+_TABLE = """
+SELECT t.engine, e.transactions, t.auto_increment, c.column_type FROM information_schema.tables AS t
+JOIN information_schema.columns AS c ON c.table_schema = t.table_schema AND c.table_name = t.table_name
 LEFT JOIN information_schema.engines AS e ON e.engine = t.engine
-WHERE t.table_schema = DATABASE() AND t.table_name = %s"""
-
-_KEY = """
-SELECT column_type FROM information_schema.columns
-WHERE table_schema = DATABASE() AND table_name = %s AND column_name = 'id'"""
+WHERE t.table_schema = DATABASE() AND t.table_name = %s AND c.column_name = 'id'"""

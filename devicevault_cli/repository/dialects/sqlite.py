@@ -11,7 +11,7 @@ from urllib.parse import quote
 from sqlalchemy import Column, ColumnElement, Connection
 
 from devicevault_cli.errors import DvctlError, RecordRejected, TableAtFault
-from devicevault_cli.records import INT4_MAX, INT8_MAX
+from devicevault_cli.records import INT8_MAX
 from devicevault_cli.repository.dialects.base import Facts, LockingDialect
 from devicevault_cli.repository.dialects.sqlite_access import access_refused
 from devicevault_cli.repository.errors import from_sqlite
@@ -41,15 +41,12 @@ class SqliteDialect(LockingDialect):
         return connection
 
     def locked(self) -> AbstractContextManager[Connection]:
-        """A transaction that is the only writer."""
         return self.writing()
 
     def inspect(self) -> None:
-        """Compare the columns, and look for the unique index."""
-        there = self.declared_columns()
+        largest = self.compare_columns()
         unique = self._unique_indexes()
         equating = next((name for name, collation in unique if collation != "BINARY"), "")
-        largest = INT8_MAX if there[self.spec.name]["device_id"] == "bigint" else INT4_MAX
         self.facts = Facts(largest, bool(unique) and not equating, equating)
 
     def _unique_indexes(self) -> list[tuple[str, str]]:
@@ -65,7 +62,6 @@ class SqliteDialect(LockingDialect):
         return found
 
     def create_unique_index(self, name: str) -> None:
-        """Create it, under a lock."""
         key = "task_identifier COLLATE BINARY"
         with self.writing() as connection:
             connection.exec_driver_sql(f"DROP INDEX IF EXISTS {name}")

@@ -1,23 +1,17 @@
 -- What is asked of the catalog. Parameters are psycopg's.
 
 -- columns --
-SELECT c.relname, a.attname, t.typname
+-- The last column: what the type is called where it treats different texts as equal, by a nondeterministic collation or
+-- as citext does. Through to_jsonb, since PostgreSQL 11 has no such column.
+SELECT c.relname, a.attname, t.typname, CASE WHEN b.typcategory = 'S' AND b.typname NOT IN ('bpchar', 'name')
+    AND (b.typname NOT IN ('text', 'varchar') OR to_jsonb(l) ->> 'collisdeterministic' = 'false')
+    THEN format_type(b.oid, NULL) END
 FROM unnest(%s::text[]) AS wanted (name)
 JOIN pg_class AS c ON c.oid = to_regclass(quote_ident(wanted.name))
 JOIN pg_attribute AS a ON a.attrelid = c.oid AND a.attnum > 0 AND NOT a.attisdropped
 JOIN pg_type AS t ON t.oid = a.atttypid
-
--- loose_columns --
--- Through to_jsonb, since PostgreSQL 11 has no such column.
-SELECT c.relname, a.attname, format_type(b.oid, NULL)
-FROM unnest(%s::text[]) AS wanted (name)
-JOIN pg_class AS c ON c.oid = to_regclass(quote_ident(wanted.name))
-JOIN pg_attribute AS a ON a.attrelid = c.oid AND a.attname = ANY(%s) AND NOT a.attisdropped
-JOIN pg_type AS t ON t.oid = a.atttypid
 JOIN pg_type AS b ON b.oid = coalesce(nullif(t.typbasetype, 0), t.oid)
 LEFT JOIN pg_collation AS l ON l.oid = a.attcollation
-WHERE b.typcategory = 'S' AND b.typname NOT IN ('bpchar', 'name')
-    AND (b.typname NOT IN ('text', 'varchar') OR to_jsonb(l) ->> 'collisdeterministic' = 'false')
 
 -- unique_indexes --
 SELECT found.name, found.exact, found.exact AND found.immediate AND CASE

@@ -2,11 +2,10 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Iterator
 from contextlib import AbstractContextManager, contextmanager
 from dataclasses import dataclass
-from typing import Any, Protocol
+from typing import Any
 
 import psycopg
 from sqlalchemy import Column, ColumnElement, Connection, Insert, Text, cast
@@ -15,11 +14,11 @@ from sqlalchemy.ext.compiler import compiles
 from devicevault_cli.errors import DvctlError, RecordRejected, TableAtFault, Unavailable
 from devicevault_cli.records import INT4_MAX
 from devicevault_cli.repository.dialects.base import Dialect, Facts
-from devicevault_cli.repository.dialects.postgresql import checks, faults, row_security, sequences, statements
+from devicevault_cli.repository.dialects.postgresql import faults, statements
+from devicevault_cli.repository.dialects.postgresql.catalog import Catalog
 from devicevault_cli.repository.dialects.postgresql.connection import LimitedConnection, connect, conninfo
 from devicevault_cli.repository.dialects.postgresql.encoding import learn_encoding, unchanged
-from devicevault_cli.repository.dialects.postgresql.lock import end_frozen_holder
-from devicevault_cli.repository.dialects.postgresql.pipeline import ServerError
+from devicevault_cli.repository.dialects.postgresql.pipeline import PendingTransaction, ServerError
 from devicevault_cli.repository.errors import connection_lost, from_sqlstate
 from devicevault_cli.repository.faults import Fault
 from devicevault_cli.repository.tables import TableSpec
@@ -27,15 +26,9 @@ from devicevault_cli.repository.url import DatabaseUrl
 
 PROBE_LOCK_MS, PROBE_MS = 2_000, 10_000
 
+_CITEXT = "no unique index is possible: the type of task_identifier, citext, ignores case"
 _CONNECTION_LOST = ("08", "57", "58", "53", "25", "XX")
 """Classes of SQLSTATE after which the connection is not used any more."""
-
-
-class Unfinished(Protocol):
-    """A transaction sent and not answered yet."""
-
-    def finish(self) -> None:
-        """Wait for its end, however it comes."""
 
 
 @dataclass(slots=True)
@@ -73,7 +66,7 @@ class PostgresDialect(Dialect):
         self._conninfo = conninfo(url, application_name)
         self.facts = PostgresFacts()
         self._is_inspected = False
-        self.pending: Unfinished | None = None
+        self.pending: PendingTransaction | None = None
 
     # --- the connection
 
@@ -116,13 +109,21 @@ class PostgresDialect(Dialect):
             pending.finish()
 
     def close(self) -> None:
-        """Close the connection; the server rolls back what was not committed."""
         self.pending = None
         super().close()
 
     def _unchanged(self, characters: list[str]) -> list[str]:
         with self.translated():
             return unchanged(self.driver, characters)
+
+    def _catalog(self) -> Catalog:
+        return Catalog(self.driver, self.where, self.spec)
+
+    @contextmanager
+    def catalog(self) -> Iterator[Catalog]:
+        """The catalog; errors of the driver are translated."""
+        with self.translated():
+            yield self._catalog()
 
     # --- transactions
 
@@ -150,47 +151,36 @@ class PostgresDialect(Dialect):
 
     def inspect(self) -> None:
         """Learn the type of the key and whether the unique index exists; compare the columns."""
-        with self.translated():
-            session = self.driver
-            needed = self.needed_columns()
-            there = checks.columns(session, needed)
+        with self.catalog() as catalog:
+            there, loose = catalog.columns(self.needed_columns())
             self.require_columns(there)
-            loose = checks.loose_columns(session, needed)
-            unique_index, equating_index = checks.unique_index(session, self.spec, loose)
             types = there[self.spec.name]
             self.facts = PostgresFacts(
-                sequences.LARGEST.get(types["device_id"], INT4_MAX),
-                unique_index,
-                equating_index,
+                faults.LARGEST.get(types["device_id"], INT4_MAX),
+                *catalog.unique_index(loose),
                 _CITEXT if types["task_identifier"] == "citext" else "",
                 loose,
-                faults.diverts(session, self.spec),
+                catalog.diverts(),
             )
             self._is_inspected = True
 
     def require_writable(self) -> None:
         """Raises Unavailable on a standby, Refused for a missing right, TableAtFault where no device is visible."""
-        with self.translated():
-            session = self.driver
-            checks.require_writable(session, self.where)
-            checks.require_rights(session, self.where, self.spec)
-            row_security.require_visible_devices(session, self.where, self.spec)
+        with self.catalog() as catalog:
+            catalog.require_writable()
 
     def require_right(self, right: str) -> None:
-        """Raises Refused where the user lacks a right on the table."""
-        with self.translated():
-            checks.require(self.driver, self.where, [(right, self.spec.name)])
+        with self.catalog() as catalog:
+            catalog.require((right, self.spec.name))
 
     def row_security(self) -> list[str]:
-        """What row-level security forbids, in sentences."""
-        with self.translated():
-            return row_security.sentences(self.driver, self.spec)
+        with self.catalog() as catalog:
+            return catalog.row_security()
 
     def exact(self, column: Column[Any]) -> ColumnElement[Any]:
         """The column itself where it compares byte for byte already."""
-        with self.translated():
-            if not self._is_inspected:
-                self.inspect()
+        if not self._is_inspected:
+            self.inspect()
         kind = statements.loose_type(self.spec.name, column.name, self.facts.loose)
         if kind is None:
             return column
@@ -198,26 +188,22 @@ class PostgresDialect(Dialect):
 
     def create_unique_index(self, name: str) -> None:
         """Create it beside running writers: it waits for every open transaction, and then reads the table twice."""
-        with self.translated():
-            self.inspect()
-            session = self.driver
-            key = statements.exactly(self.spec.name, "task_identifier", self.facts.loose)
-            with session.allowing(math.inf):
-                checks.create_unique_index(session, name, self.spec, key)
+        self.inspect()
+        with self.catalog() as catalog:
+            catalog.create_unique_index(name, self.facts.loose)
 
     # --- is the table at fault?
 
     def known_faults(self) -> list[Fault]:
         """An exhausted sequence, one that is nearly so, and one behind the largest id."""
-        with self.translated():
-            return list(sequences.sequence_faults(self.driver, self.where, self.spec))
+        with self.catalog() as catalog:
+            return list(faults.sequence_faults(catalog))
 
     def free_id(self) -> int | None:
         """The next value of the sequence, so that the probe need not use it up."""
-        return sequences.free_id(self.driver, self.spec)
+        return faults.free_id(self._catalog())
 
     def check_deferred(self, connection: Connection) -> None:
-        """Check the constraints that are deferred to COMMIT."""
         connection.exec_driver_sql("SET CONSTRAINTS ALL IMMEDIATE")
 
     def probe_fault(self, error: RecordRejected) -> TableAtFault | None:
@@ -227,13 +213,8 @@ class PostgresDialect(Dialect):
     def no_row(self) -> Unavailable:
         """The error for an INSERT that reported no row for a record, while none is there."""
         self._is_inspected = False
-        with self.translated():
-            return faults.no_row(self.driver, self.where, self.spec)
-
-    def require_visible_devices(self) -> None:
-        """Raises TableAtFault where policies hide every device."""
-        with self.translated():
-            row_security.require_visible_devices(self.driver, self.where, self.spec)
+        with self.catalog() as catalog:
+            return faults.no_row(catalog)
 
     # --- errors
 
@@ -257,30 +238,27 @@ class PostgresDialect(Dialect):
     def _refusal_meaning(self, refusal: faults.Refusal) -> DvctlError:
         sqlstate = refusal.sqlstate
         if sqlstate in ("23505", "42P10"):
-            # The unique index came or went while we ran: look again before the next try.
+            # The unique index was created or dropped meanwhile: look for it again before the next attempt.
             self._is_inspected = False
         if sqlstate == "42P10":
-            return Unavailable(f"{self.where}: the unique index went away (SQLSTATE 42P10)", hint="the next try knows")
+            error = f"{self.where}: the unique index was dropped meanwhile (SQLSTATE 42P10)"
+            return Unavailable(error, hint="retry: dvctl looks for the index again")
         if sqlstate[:2] in ("22", "23") or (refusal.raised and sqlstate[:2] == "P0"):
             return self._rejected(refusal)
-        return from_sqlstate(sqlstate, self._with_ended_holder(sqlstate, refusal.text), self.where)
-
-    def _with_ended_holder(self, sqlstate: str, text: str) -> str:
-        """What the server said; where the table's lock could not be had, also whether a frozen holder was ended."""
-        if sqlstate == "55P03" and self._opened is not None:
-            pid = end_frozen_holder(self.driver, statements.lock_key(self.spec))
-            if pid is not None:
-                return f"{text}; ended session {pid} of a client that had stopped while it held the lock"
-        return text
+        text = refusal.text
+        if (
+            sqlstate == "55P03"
+            and self._opened is not None
+            and (pid := self._catalog().end_frozen_holder()) is not None
+        ):
+            text += f"; ended session {pid} of a client that had stopped while it held the lock"
+        return from_sqlstate(sqlstate, text, self.where)
 
     def _rejected(self, refusal: faults.Refusal) -> DvctlError:
         try:
             if self._opened is not None:
-                return faults.meaning(self.driver, self.where, self.spec, refusal)
+                return faults.meaning(self._catalog(), refusal)
         except psycopg.Error as error:
             self.close()
             return connection_lost(str(error), self.where)
         return refusal.rejected(self.where)
-
-
-_CITEXT = "no unique index is possible: the type of task_identifier, citext, ignores case"

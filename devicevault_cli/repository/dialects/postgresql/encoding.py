@@ -19,7 +19,6 @@ class _LenientText(Loader):
     format = Format.TEXT
 
     def load(self, data: Buffer) -> str:
-        """The text."""
         return bytes(data).decode(errors="replace")
 
 

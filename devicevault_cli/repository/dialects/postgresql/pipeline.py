@@ -53,7 +53,8 @@ class PipelineTransaction:
     A small transaction is sent in one piece. In a large one each statement with parameters is parsed first, and the
     server reaches a synchronization point before the parameters are sent: until it has all of them, it counts the
     session as idle in transaction and ends it after `idle_in_transaction_session_timeout`. So a client that is frozen
-    while it sends cannot keep a lock for ever. For one that is frozen between parameters and execution, see `lock.py`.
+    while it sends cannot keep a lock for ever. For one that is frozen between parameters and execution, see
+    `Catalog.end_frozen_holder`.
 
     Written on `psycopg.pq`, psycopg's documented mirror of libpq: `Connection.pipeline()` sends what fits into
     the socket and the rest only when the answers are fetched, so that the server would wait for us instead.
@@ -145,17 +146,17 @@ class PipelineTransaction:
 
 
 class PendingTransaction:
-    """A Save that the server still works on. `collect` makes the answers of the transaction."""
+    """A PendingSave that the server still works on. `collect` makes the answers of the transaction."""
 
     def __init__(self, transaction: PipelineTransaction, collect: Callable[[], list[Saved]]) -> None:
-        self._flight = transaction
+        self._transaction = transaction
         self._collect: Callable[[], list[Saved]] | None = collect
         self._answers: list[Saved] | DvctlError = Unavailable("waiting for the database was given up")
 
     def wait(self, seconds: float) -> bool:
         """True once `result()` will not block, also because the connection broke."""
         try:
-            return self._collect is None or self._flight.wait(seconds)
+            return self._collect is None or self._transaction.wait(seconds)
         except psycopg.Error:
             return True
 
@@ -169,7 +170,6 @@ class PendingTransaction:
                 self._answers = error
 
     def result(self) -> list[Saved]:
-        """The answers, after COMMIT."""
         self.finish()
         if isinstance(self._answers, DvctlError):
             raise self._answers
@@ -183,7 +183,7 @@ def rows_of(result: PGresult) -> Iterator[list[str]]:
 
 
 def identity_of(row: list[str]) -> Identity:
-    """The identity that a row of `postgres_sql.insert_new` names."""
+    """The identity that a row of `statements.insert_new` names."""
     if len(row) == 1:
         return row[0]
     device_id, task_id, micros, status, log = row

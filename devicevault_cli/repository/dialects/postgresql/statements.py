@@ -15,7 +15,7 @@ SCAN_MS = 900_000
 """For statements that read the whole table: counting, grouping."""
 
 Loose: TypeAlias = frozenset[tuple[str, str, str]]
-"""Columns that take different texts for equal, by a nondeterministic collation or their type: (table, column, type).
+"""Columns that treat different texts as equal, by a nondeterministic collation or their type: (table, column, type).
 
 In these a look-up by the column's index is followed by a comparison byte for byte.
 """
@@ -72,8 +72,11 @@ def insert_new(spec: TableSpec, *, named: bool, unique_index: bool, loose: Loose
     key = exactly(spec.name, "task_identifier", loose)
     is_stored = named and spec.name != RESULTS.name
     returned = "task_identifier" if named else _IDENTITY
-    if is_stored:
-        returned = f"{_plainly('task_identifier')}, {_plainly('status')}, timestamp"
+    if is_stored:  # no collation that these columns bring along may get into the comparison with the other table's
+        returned = ", ".join(
+            f'{column}::text COLLATE "default" AS {column}' for column in ("task_identifier", "status")
+        )
+        returned += ", timestamp"
     insert = _statement(
         "insert_new",
         table=spec.name,
@@ -112,7 +115,7 @@ def exactly(table: str, column: str, loose: Loose) -> str:
 
 
 def loose_type(table: str, column: str, loose: Loose) -> str | None:
-    """The type of a column that takes different texts for equal; None: it does not."""
+    """The type of a column that treats different texts as equal; None: it does not."""
     return next((kind for owner, name, kind in loose if (owner, name) == (table, column)), None)
 
 
@@ -124,8 +127,3 @@ def _same(table: str, column: str, loose: Loose) -> str:
 def _by_index(table: str, column: str, loose: Loose) -> str:
     same, kind = _same(table, column, loose), loose_type(table, column, loose)
     return same if kind is None else f"e.{column} = r.{column}::{kind} AND {same}"
-
-
-def _plainly(column: str) -> str:
-    """A returned column that brings no collation of its own into the comparison with another table's."""
-    return f'{column}::text COLLATE "default" AS {column}'

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 from devicevault_cli.paging import paged
 from devicevault_cli.records import Record, identity
 from devicevault_cli.repository import repertoire
-from devicevault_cli.repository.batches import Distinct, split_distinct
+from devicevault_cli.repository.batches import split_distinct
 from devicevault_cli.repository.dialects.postgresql import statements
 from devicevault_cli.repository.dialects.postgresql.arrays import Array, instants, integers, texts
 from devicevault_cli.repository.dialects.postgresql.dialect import PostgresDialect, PostgresFacts
@@ -94,7 +94,8 @@ class PipelineWriter:
         known = self._dialect.known_devices(record.device_id for record in records)
         found = self.find(records)
         if not known:
-            self._dialect.require_visible_devices()
+            with self._dialect.catalog() as catalog:
+                catalog.require_visible_devices()
         if any(not rows and record.device_id in known for record, rows in zip(records, found, strict=True)):
             raise self._dialect.no_row()
         return [
@@ -103,7 +104,6 @@ class PipelineWriter:
         ]
 
     def find(self, records: Sequence[Record]) -> list[list[Existing]]:
-        """For each record all rows with its identity, lowest id first."""
         found: list[list[Existing]] = [[] for _ in records]
         with self._dialect.translated():
             self._dialect.finish_pending()
@@ -112,8 +112,8 @@ class PipelineWriter:
         positions = list(compress(range(len(records)), possible))
         for named in (True, False):
             for page in paged(position for position in positions if bool(records[position].task_identifier) is named):
-                look_up = find_statement(self._spec, [records[position] for position in page], self._dialect.facts)
-                for number, row in self._rows(look_up):
+                arrays = pack(self._spec, [records[position] for position in page])
+                for number, row in self._rows(_look_up(self._spec, arrays, self._dialect.facts, named=named)):
                     found[page[number - 1]].append(row)
         return found
 
@@ -156,29 +156,23 @@ class Batch:
             insert = statements.insert_new(
                 self._spec, named=part.named, unique_index=facts.unique_index, loose=facts.loose
             )
-            save, look_up = Statement(insert, arrays), self._look_up(part, arrays, facts)
-            yield from (look_up, save, look_up) if self._diverts else (save,)
-
-    def _look_up(self, part: Distinct, arrays: list[Array], facts: PostgresFacts) -> Statement:
-        return _find(self._spec, dict(zip(self._spec.columns, arrays, strict=True)), facts, named=part.named)
+            save = Statement(insert, arrays)
+            look_up = [_look_up(self._spec, arrays, facts, named=part.named)] if self._diverts else []
+            yield from (*look_up, save, *look_up)
 
     def not_inserted(self, results: Sequence[PGresult]) -> list[int]:
         """The positions of the records that were not inserted, from the answers to `statements`."""
         step = 3 if self._diverts else 1
         left: list[int] = []
         for number, part in enumerate(self._parts):
-            left += self._left(part, results[number * step : (number + 1) * step])
+            *before, saved = results[number * step : (number + 1) * step]
+            if before:
+                new = {row[0] for row in rows_of(saved)} - {row[0] for row in rows_of(before[0])}
+                left += [position for turn, position in enumerate(part.positions, 1) if str(turn) not in new]
+            elif saved.ntuples != len(part.positions):
+                inserted = set(map(identity_of, rows_of(saved)))
+                left += [position for position in part.positions if identity(self.records[position]) not in inserted]
         return left
-
-    def _left(self, part: Distinct, results: Sequence[PGresult]) -> list[int]:
-        if len(results) > 1:
-            before, _, after = results
-            new = {row[0] for row in rows_of(after)} - {row[0] for row in rows_of(before)}
-            return [position for number, position in enumerate(part.positions, 1) if str(number) not in new]
-        if results[0].ntuples == len(part.positions):
-            return []
-        inserted = set(map(identity_of, rows_of(results[0])))
-        return [position for position in part.positions if identity(self.records[position]) not in inserted]
 
 
 def pack(spec: TableSpec, records: Sequence[Record]) -> list[Array]:
@@ -187,13 +181,8 @@ def pack(spec: TableSpec, records: Sequence[Record]) -> list[Array]:
     return [pack_column(column) for pack_column, column in zip(packers, zip(*records, strict=True), strict=True)]
 
 
-def find_statement(spec: TableSpec, records: Sequence[Record], facts: PostgresFacts) -> Statement:
-    """Looks up the rows of records that all have an identifier, or all have none."""
-    columns = dict(zip(spec.columns, pack(spec, records), strict=True))
-    return _find(spec, columns, facts, named=bool(records[0].task_identifier))
-
-
-def _find(spec: TableSpec, columns: dict[str, Array], facts: PostgresFacts, *, named: bool) -> Statement:
-    names = ("task_identifier",) if named else _UNNAMED
+def _look_up(spec: TableSpec, arrays: Sequence[Array], facts: PostgresFacts, *, named: bool) -> Statement:
+    """Looks up the rows of records, given as `pack` does, that all have an identifier, or all have none."""
+    columns = dict(zip(spec.columns, arrays, strict=True))
     text = statements.find(spec.name, named=named, loose=facts.loose)
-    return Statement(text, [columns[name] for name in names])
+    return Statement(text, [columns[name] for name in (("task_identifier",) if named else _UNNAMED)])
