@@ -36,6 +36,7 @@ lint: setup ## ruff, codespell, mypy --strict, import-linter
 	$(BIN)/lint-imports
 
 unit: setup ## pytest, on private servers, in WORKERS=3 processes (many tests wait); choose with PYTEST_ARGS='tests/unit -k name'
+	@$(BIN)/python -m compileall -q devicevault_cli tests # under PYTHONDONTWRITEBYTECODE each process would compile anew
 	$(BIN)/python -m pytest -n $(WORKERS) --dist worksteal $(PYTEST_ARGS)
 
 coverage: setup ## all tests with branch coverage of the package, processes included; fails under the threshold of pyproject.toml

@@ -28,8 +28,7 @@ def main() -> None:
 def _printed(text: str) -> bool:
     """Print what scripts ask for often, without importing Typer. -> False where the app has to report why not"""
     try:
-        sys.stdout.write(text)
-        sys.stdout.flush()
+        os.write(sys.stdout.fileno(), text.encode())  # past the buffer, which would keep what cannot be written
     except (OSError, ValueError):
         return False
     return True

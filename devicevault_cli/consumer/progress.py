@@ -98,7 +98,7 @@ class ConsumerProgress:
     @property
     def moved_timestamp(self) -> float:
         """When the loop moved last, in seconds since 1970."""
-        return time.time() - (time.monotonic() - self.moved)
+        return now_ms() / 1000 - (time.monotonic() - self.moved)
 
     @property
     def alive(self) -> bool:

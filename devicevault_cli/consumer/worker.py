@@ -64,6 +64,7 @@ class Worker:
         self.options = options
         self.progress = progress or ConsumerProgress()
         self.counters = self.progress.counters
+        self.counters.started = time.monotonic()  # not when the drivers were still being imported
         self.database_is_writable = False
         """It has just been checked."""
         self._stop = stop

@@ -38,7 +38,7 @@ class Session(ABC):
     def connection(self) -> Connection:
         """The connection, opened if necessary."""
         if self._opened is not None and self._is_lost(self._opened):
-            self.close()
+            self._discard()
         if self._opened is None:
             self._opened = self._engine.connect()
             self._prepare(self._opened)
@@ -100,6 +100,10 @@ class Session(ABC):
                 self._opened.rollback()
             return True
         return False
+
+    def _discard(self) -> None:
+        """Give up a connection that broke while it was not used."""
+        self.close()
 
     def _is_lost(self, connection: Connection) -> bool:
         return connection.invalidated

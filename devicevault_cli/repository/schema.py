@@ -11,7 +11,6 @@ from datetime import datetime, timedelta
 from typing import Any
 
 from sqlalchemy import (
-    JSON,
     BigInteger,
     Boolean,
     CheckConstraint,
@@ -28,8 +27,6 @@ from sqlalchemy import (
     Text,
     TypeDecorator,
 )
-from sqlalchemy.dialects.mysql import DATETIME, LONGTEXT
-from sqlalchemy.dialects.postgresql import JSONB
 from sqlalchemy.ext.compiler import compiles
 from sqlalchemy.schema import SchemaItem
 from sqlalchemy.types import TypeEngine, UserDefinedType
@@ -52,8 +49,11 @@ def to_micros(stored: str | datetime) -> Micros:
     return (moment.replace(tzinfo=None) - _EPOCH - offset) // _MICROSECOND
 
 
-class _Sqlite(UserDefinedType[str]):
-    """A type of SQLite, spelled as Django spells it, whose values are passed to the driver as they are."""
+class _Spelled(UserDefinedType[Any]):
+    """A type of one database, spelled as Django spells it, whose values are passed to the driver as they are.
+
+    SQLAlchemy's own would have every command import all three of its dialects.
+    """
 
     cache_ok = True
 
@@ -72,8 +72,8 @@ class Instant(TypeDecorator[Micros]):
 
     def load_dialect_impl(self, dialect: Dialect) -> TypeEngine[Any]:
         if dialect.name == "sqlite":
-            return _Sqlite("datetime")
-        return DATETIME(fsp=6) if dialect.name == "mysql" else DateTime(timezone=True)
+            return _Spelled("datetime")
+        return _Spelled("datetime(6)") if dialect.name == "mysql" else DateTime(timezone=True)
 
     def process_bind_param(self, value: Micros | None, dialect: Dialect) -> str | None:
         text = None if value is None else to_text(value)
@@ -95,8 +95,8 @@ class Words(TypeDecorator[str]):
 
     def load_dialect_impl(self, dialect: Dialect) -> TypeEngine[Any]:
         if self.length is not None:
-            return _Sqlite(f"varchar({self.length})") if dialect.name == "sqlite" else String(self.length)
-        return LONGTEXT() if dialect.name == "mysql" else Text()
+            return _Spelled(f"varchar({self.length})") if dialect.name == "sqlite" else String(self.length)
+        return _Spelled("longtext") if dialect.name == "mysql" else Text()
 
     def process_result_value(self, value: Any, dialect: Dialect) -> str | None:
         return value.decode(errors="replace") if isinstance(value, bytes) else value
@@ -142,11 +142,17 @@ def _message_columns() -> Iterator[Column[Any]]:
     yield Column("log", Words, nullable=False)
 
 
+_JSON = _Spelled("json").with_variant(_Spelled("jsonb"), "postgresql").with_variant(Text(), "sqlite")
+
 locations = _table(
     "locations_backuplocation",
     Column("name", Words(128), nullable=False),
     Column("location_type", Words(64), nullable=False),
-    Column("config", JSON().with_variant(JSONB(), "postgresql").with_variant(Text(), "sqlite"), nullable=False),
+    Column(
+        "config",
+        _Spelled("json").with_variant(_Spelled("jsonb"), "postgresql").with_variant(Text(), "sqlite"),
+        nullable=False,
+    ),
     CheckConstraint('(JSON_VALID("config") OR "config" IS NULL)').ddl_if(dialect="sqlite"),
 )
 devices = _table(

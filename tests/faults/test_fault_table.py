@@ -29,7 +29,7 @@ PROOF: dict[str, tuple[str, ...]] = {
         f"{_PROCESS}::test_sigterm_under_load",
         f"{_PROCESS}::test_a_second_signal_stops_at_once_and_loses_nothing",
         f"{_PROCESS}::test_sigterm_while_the_database_is_frozen_ends_within_the_grace_period",
-        "unit/test_stop.py::test_a_handler_in_the_waiting_thread_does_not_wait_for_itself",
+        "unit/test_shutdown.py::test_a_handler_in_the_waiting_thread_does_not_wait_for_itself",
     ),
     "6 a reply is lost": (
         f"{_LOST}::test_a_lost_reply_strands_nothing",

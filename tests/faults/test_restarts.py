@@ -114,12 +114,8 @@ def test_a_clock_that_jumps_changes_nothing(redis_url: str, sqlite_url: str, mon
 
 
 WALL_CLOCK = {
-    "times.py": "what a user types, as -1h",
+    "times.py": "what a user types, as -1h, and ages that are shown",
     "operations/entries/publish.py": "initiated_at of a sample",
-    "operations/monitoring/check.py": "an age that is shown",
-    "consumer/progress.py": "ages and the moment of the last movement, for monitoring",
-    "operations/entries/pending.py": "an age that is shown",
-    "operations/monitoring/status.py": "an age that is shown",
     "operations/groups/snapshots.py": "the name of a file",
 }
 

@@ -139,7 +139,7 @@ def test_a_terminal_that_is_gone_stops_no_consumer(dvctl: Dvctl, redis_server: R
 
 
 COMMANDS = (
-    "--version", "--help", "help pending", "pending --help", "__complete groups", "config", "config -o json", "status",
+    "--version", "--help", "help pending", "pending --help", "completion bash", "config", "config -o json", "status",
     "pending -o csv", "tail -n 5 --no-follow", "tail -n 5 --no-follow -o json", "show {first}", "verify",
     "doctor -o jsonl", "dlq list", "consumers", "export -", "publish", "consume --drain", "demo -o json", "nonsense",
 )  # fmt: skip
@@ -160,9 +160,9 @@ def test_a_full_disk_under_the_answer_is_one_line(dvctl: Dvctl, redis_server: Re
             continue
         assert done.returncode == 1, (words, done.stderr)
         assert done.stderr.count(CANNOT) == 1, (words, done.stderr)
-    for words in ("--version", "--help", "__complete groups"):
+    for words in ("--version", "--help", "completion bash"):
         with FULL.open("w") as stdout:
-            assert run(dvctl, *words.split(), stdout=stdout).stderr == CANNOT
+            assert run(dvctl, *words.split(), stdout=stdout).stderr == f"{CANNOT}hint: make room, or write elsewhere\n"
     assert dvctl.json("status")["table"]["rows"] == 21, "what was to be done was done"
 
 

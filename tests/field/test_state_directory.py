@@ -225,8 +225,9 @@ def test_profiles_need_a_home(homeless: Run) -> None:
         assert (answer.code, "hint: set XDG_CONFIG_HOME" in answer.stderr) == (78, True), answer
     answer = homeless("status", "--config", "~/config.yaml")
     assert (answer.code, "hint: set HOME" in answer.stderr) == (78, True), answer
-    completed = homeless("__complete", "profiles")
-    assert (completed.stdout, completed.stderr) == ("", "")
+    typed = {"COMP_WORDS": "dvctl status --profile ", "COMP_CWORD": "3", "_DVCTL_COMPLETE": "complete_bash"}
+    completed = homeless(**typed)
+    assert (completed.stdout.strip(), completed.stderr) == ("", "")
 
 
 def test_without_a_temporary_directory(homeless: Run) -> None:

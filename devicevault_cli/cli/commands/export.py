@@ -43,9 +43,11 @@ STDOUT = Path("-")
 )
 def export(
     run: Runtime,
-    file: Annotated[Path | None, typer.Argument(help="File to write; - is stdout.", metavar="FILE")] = None,
+    file: Annotated[
+        Path | None, typer.Argument(help="File to write; - is stdout.", metavar="FILE", readable=False)
+    ] = None,
     to_file: Annotated[
-        Path | None, typer.Option("--file", help="File to write; - is stdout.", metavar="FILE|-")
+        Path | None, typer.Option("--file", help="File to write; - is stdout.", metavar="FILE|-", readable=False)
     ] = None,
     ids_from: IdsFrom = None,
     start: Start = START,

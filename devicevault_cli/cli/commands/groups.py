@@ -113,6 +113,7 @@ def restore_group(
         typer.Argument(
             help="A snapshot of reset-group or destroy-group.",
             metavar="FILE",
+            readable=False,
             callback=_given,
             autocompletion=complete.snapshots,
         ),

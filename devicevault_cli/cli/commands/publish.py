@@ -41,7 +41,10 @@ def publish(
     file: Annotated[
         Path | None,
         typer.Option(
-            "--file", help="JSONL: wire fields, an object a line, or an export; - is stdin.", metavar="FILE|-"
+            "--file",
+            help="JSONL: wire fields, an object a line, or an export; - is stdin.",
+            metavar="FILE|-",
+            readable=False,
         ),
     ] = None,
     from_line: Annotated[int, whole_number("--from-line", text="With --file: begin at this line.", least=1)] = 1,

@@ -62,7 +62,8 @@ def replay(
     status: Status = None,
     missing: Annotated[bool, typer.Option("--missing", help="Only entries without a row.")] = False,
     file: Annotated[
-        Path | None, typer.Option("--file", help="Entries of a file of dvctl export; - is stdin.", metavar="FILE|-")
+        Path | None,
+        typer.Option("--file", help="Entries of a file of dvctl export; - is stdin.", metavar="FILE|-", readable=False),
     ] = None,
     overwrite: Annotated[bool, typer.Option("--overwrite", help="Replace rows of another device or status.")] = False,
     republish: Annotated[bool, typer.Option("--republish", help="Put copies on the stream instead.")] = False,

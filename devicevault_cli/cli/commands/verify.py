@@ -70,7 +70,7 @@ def verify(
     ] = None,
     rate: Rate = None,
     report: Annotated[
-        Path | None, typer.Option("--report", help="Also write a report, .md or .html.", metavar="FILE")
+        Path | None, typer.Option("--report", help="Also write a report, .md or .html.", metavar="FILE", readable=False)
     ] = None,
     dry_run: Annotated[bool, typer.Option("--dry-run", help="With --repair: show the plan, change nothing.")] = False,
     yes: Annotated[bool, typer.Option("--yes", "-y", help="With --repair: do not ask.")] = False,

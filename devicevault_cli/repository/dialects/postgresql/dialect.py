@@ -85,6 +85,10 @@ class PostgresDialect(Dialect):
     def _is_lost(self, connection: Connection) -> bool:
         return super()._is_lost(connection) or bool(connection.connection.driver_connection.closed)  # type: ignore[union-attr]
 
+    def _discard(self) -> None:
+        self.finish_pending()  # it ends with an error of its own, and must not close the next connection later
+        super()._discard()
+
     def connection(self) -> Connection:
         """The connection, with no transaction pending on it."""
         self.finish_pending()
