@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 from collections import defaultdict
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from contextlib import closing
-from itertools import compress
+from itertools import compress, repeat
 from typing import Any
 
-from sqlalchemy import Connection, bindparam, func, insert, select, update
+from sqlalchemy import Connection, String, bindparam, func, insert, select, update
 
 from devicevault_cli.paging import paged
 from devicevault_cli.records import INT4_MAX, Identity, Record, identity
@@ -17,11 +17,13 @@ from devicevault_cli.repository.batches import split_distinct
 from devicevault_cli.repository.dialects.base import LockingDialect, existing_devices
 from devicevault_cli.repository.faults import swallowed
 from devicevault_cli.repository.model import INSERTED, CompletedSave, Existing, Saved
-from devicevault_cli.repository.schema import results, to_text
+from devicevault_cli.repository.schema import results, to_str, to_text
 from devicevault_cli.repository.tables import RESULTS
 
 LOOKUP = 500
 """Identifiers in one IN list."""
+_LIST_SIZES = (1, 20, LOOKUP)
+"""Lengths of the lists for which a statement is compiled: Core expands one anew each time, for 3 us an identifier."""
 
 _COLLECTIONS = (
     select(results.c.task_identifier, results.c.id, results.c.initiated_at)
@@ -41,11 +43,8 @@ class LockedInsert:
         self._spec = dialect.spec
         columns = dialect.table.c
         found = (columns.id, columns.device_id, columns.status)
-        self._named = (
-            select(columns.task_identifier, *found)
-            .where(columns.task_identifier.in_(bindparam("identifiers", expanding=True)))
-            .order_by(columns.id)
-        )
+        self._named = select(columns.task_identifier, *found).order_by(columns.id)
+        self._named_texts: dict[int, str] = {}
         # Not `task_identifier = ''`: on MySQL that is true of spaces too, and an index on it may match millions.
         self._unnamed = (
             select(*found, columns.task_id, columns.log)
@@ -105,12 +104,24 @@ class LockedInsert:
             records = list(compress(records, repertoire.identifiable(repertoires, self._spec, records)))
         for page in paged({record.task_identifier: None for record in records if record.task_identifier}, LOOKUP):
             wanted = set(page)
-            for identifier, row_id, device_id, status in connection.execute(self._named, {"identifiers": page}):
+            for identifier, row_id, device_id, status in self._named_rows(connection, page):
                 if identifier in wanted:
                     rows[identifier].append(Existing(row_id, device_id, status))
         for record in {identity(record): record for record in records if not record.task_identifier}.values():
             rows[identity(record)] = self._unnamed_rows(connection, record)
         return rows
+
+    def _named_rows(self, connection: Connection, page: list[str]) -> Iterator[tuple[str, int, int, str]]:
+        """Identifier, id, device and status of the rows that have one of the identifiers, on the driver's cursor."""
+        size = next(size for size in _LIST_SIZES if size >= len(page))
+        if size not in self._named_texts:
+            names = [bindparam(f"identifier_{number}", type_=String) for number in range(size)]
+            named = self._named.where(self._dialect.table.c.task_identifier.in_(names))
+            self._named_texts[size] = self._dialect.statement_text(named)
+        with closing(connection.connection.cursor()) as cursor:
+            cursor.execute(self._named_texts[size], [*page, *repeat(page[-1], size - len(page))])
+            for identifier, row_id, device_id, status in cursor.fetchall():
+                yield to_str(identifier), row_id, device_id, to_str(status)
 
     def _unnamed_rows(self, connection: Connection, record: Record) -> list[Existing]:
         values = {"task_id": record.task_id, "device_id": record.device_id, "timestamp": record.timestamp}

@@ -49,6 +49,11 @@ def to_micros(stored: str | datetime) -> Micros:
     return (moment.replace(tzinfo=None) - _EPOCH - offset) // _MICROSECOND
 
 
+def to_str(value: str | bytes) -> str:
+    """Text that a database returned; binary columns and comparisons of MySQL return bytes."""
+    return value.decode(errors="replace") if isinstance(value, bytes) else value
+
+
 class _Spelled(UserDefinedType[Any]):
     """A type of one database, spelled as Django spells it, whose values are passed to the driver as they are.
 
@@ -99,7 +104,7 @@ class Words(TypeDecorator[str]):
         return _Spelled("longtext") if dialect.name == "mysql" else Text()
 
     def process_result_value(self, value: Any, dialect: Dialect) -> str | None:
-        return value.decode(errors="replace") if isinstance(value, bytes) else value
+        return None if value is None else to_str(value)
 
 
 class Number(BigInteger):

@@ -9,7 +9,7 @@ from contextlib import AbstractContextManager, suppress
 from dataclasses import dataclass
 from typing import Any, ClassVar
 
-from sqlalchemy import Column, ColumnElement, Connection, Insert, bindparam, insert, inspect, select
+from sqlalchemy import Column, ColumnElement, Connection, Insert, Select, bindparam, insert, inspect, select
 from sqlalchemy.exc import NoSuchTableError, SAWarning
 
 from devicevault_cli.errors import RecordRejected, SchemaMismatch, TableAtFault
@@ -79,9 +79,9 @@ class Dialect(Session):
         """A transaction that is rolled back at its end."""
         return self.transaction(self.begin_writing, undo=True)
 
-    def statement_text(self, statement: Insert, columns: Sequence[str]) -> str:
-        """A statement compiled for the driver's cursor, with a parameter for each of the columns, in their order."""
-        return str(statement.compile(self._engine, column_keys=list(columns)))
+    def statement_text(self, statement: Insert | Select[Any], columns: Sequence[str] | None = None) -> str:
+        """A statement compiled for the driver's cursor; of an insert, with a parameter for each of the columns."""
+        return str(statement.compile(self._engine, column_keys=columns))
 
     # --- the table
 
