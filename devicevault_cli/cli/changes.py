@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable
 from typing import TYPE_CHECKING, Any
 
-from devicevault_cli.cli.context import Runtime
+from devicevault_cli.cli.context import Context
 from devicevault_cli.errors import NothingSucceeded, StalePlan
 
 if TYPE_CHECKING:
@@ -17,7 +17,7 @@ PLANNED = 1000
 
 
 def change(
-    run: Runtime,
+    ctx: Context,
     make: Callable[[], Change[A]],
     question: str,
     *,
@@ -29,35 +29,35 @@ def change(
     ids: what `-o ids` prints.  hint: for a change that was applied without any success.  Raises NotConfirmed,
     StalePlan, NothingMatched, NothingSucceeded and what the operation raises.
     """
-    planned, done = carried_out(run, make, question)
+    planned, done = carried_out(ctx, make, question)
     nothing = planned.named.nothing
-    _print(run, done, ids, quiet=nothing and run.printer.output == "table")
+    _print(ctx, done, ids, quiet=nothing and ctx.printer.output == "table")
     if nothing:
         raise planned.named.error()
     check_success(planned, done, hint)
 
 
 def _print(
-    run: Runtime, done: ChangeAnswer, ids: Callable[[Any], Iterable[object]] | None, *, quiet: bool = False
+    ctx: Context, done: ChangeAnswer, ids: Callable[[Any], Iterable[object]] | None, *, quiet: bool = False
 ) -> None:
     """Print the answer, unless `quiet`, and the command that undoes the change."""
     answer = done.to_dict()
     try:
         if not quiet:
-            run.printer.answer(answer, ids=ids, lines=_lines)
-        run.terminal.stdout.flush()
+            ctx.printer.answer(answer, ids=ids, lines=_lines)
+        ctx.terminal.stdout.flush()
     except BrokenPipeError:
         raise
     except OSError:
         if done.applied:
-            run.printer.warn("the change was made, only the answer could not be written")
+            ctx.printer.warn("the change was made, only the answer could not be written")
         raise
     finally:
         if undo := answer.get("undo"):
-            run.printer.hint(f"to undo this: {undo}")
+            ctx.printer.hint(f"to undo this: {undo}")
 
 
-def carried_out(run: Runtime, make: Callable[[], Change[A]], question: str) -> tuple[Change[A], A]:
+def carried_out(ctx: Context, make: Callable[[], Change[A]], question: str) -> tuple[Change[A], A]:
     """Plan a change, show the plan and, once confirmed, apply it. -> the plan and the answer
 
     Raises StalePlan, after showing the new plan, where the state changed while the operator was thinking.
@@ -68,22 +68,22 @@ def carried_out(run: Runtime, make: Callable[[], Change[A]], question: str) -> t
 
     with interruptible():
         planned = make()
-        _show(run, planned)
-        answer = answer_without_applying(planned, dry_run=run.dry_run)
+        _show(ctx, planned)
+        answer = answer_without_applying(planned, dry_run=ctx.dry_run)
         if answer is not None:
             return planned, answer
         with journal.opened() as opened:
-            run.confirm(question, planned.typed)
+            ctx.confirm(question, planned.typed)
             try:
                 return planned, carry_out(planned, opened)
             except StalePlan:
-                _show(run, make())
+                _show(ctx, make())
                 raise
 
 
-def _show(run: Runtime, change: Change[Any]) -> None:
+def _show(ctx: Context, change: Change[Any]) -> None:
     if not change.named.nothing:
-        run.printer.note(*change.lines())
+        ctx.printer.note(*change.lines())
 
 
 def check_success(change: Change[A], done: A, hint: str | None = None) -> None:
@@ -92,9 +92,9 @@ def check_success(change: Change[A], done: A, hint: str | None = None) -> None:
         raise NothingSucceeded(why, hint=hint)
 
 
-def planned(run: Runtime) -> int | None:
+def planned(ctx: Context) -> int | None:
     """At most how many items a plan counts: all where somebody decides by it, with `--yes` only a few."""
-    return None if run.dry_run or not run.yes else PLANNED
+    return None if ctx.dry_run or not ctx.yes else PLANNED
 
 
 def _lines(answer: Any) -> Iterable[str]:
@@ -118,7 +118,7 @@ def _brief(value: Any) -> str:
     return "-" if value is None else f"{value:,}" if isinstance(value, int) else position(str(value))
 
 
-def ready_database(run: Runtime) -> Repository:
+def ready_database(ctx: Context) -> Repository:
     """The repository, after its database has answered."""
-    run.repository.check(writing=not run.dry_run)
-    return run.repository
+    ctx.repository.check(writing=not ctx.dry_run)
+    return ctx.repository

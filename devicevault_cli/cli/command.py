@@ -49,7 +49,7 @@ class Needs:
 
 @dataclass(frozen=True)
 class Command:
-    """A function `(run, ...) -> exit code or None`, what it needs, and examples for its help."""
+    """A function `(ctx, ...) -> exit code or None`, what it needs, and examples for its help."""
 
     function: Callable[..., int | None]
     needs: Needs
@@ -136,7 +136,7 @@ def typed_options(ctx: typer.Context) -> dict[str, Any]:
 
 def _run(command: Command, ctx: typer.Context, values: dict[str, Any], own: list[str]) -> int:
     """Usage, configuration, confirmation, and then the function. -> exit code"""
-    from devicevault_cli.cli.context import Runtime
+    from devicevault_cli.cli.context import Context
     from devicevault_cli.output.logs import warn_to
     from devicevault_cli.output.printer import Printer
     from devicevault_cli.settings import NAMES, load
@@ -152,11 +152,11 @@ def _run(command: Command, ctx: typer.Context, values: dict[str, Any], own: list
     _warn_of_secrets(settings, printer)
     _warn_of_the_future(command, values, printer)
     flags = {name: values[name] for name in CHANGING if name in values}
-    run = Runtime(settings, terminal, printer, ctx.command_path.partition(" ")[2], verbose, **flags)
+    context = Context(settings, terminal, printer, ctx.command_path.partition(" ")[2], verbose, **flags)
     try:
-        return command.function(run, **{name: values[name] for name in own}) or 0
+        return command.function(context, **{name: values[name] for name in own}) or 0
     finally:
-        run.close()
+        context.close()
 
 
 def _check_output(needs: Needs, settings: "Settings") -> None:

@@ -22,7 +22,7 @@ if TYPE_CHECKING:
 
 
 @dataclass(frozen=True)
-class Runtime:
+class Context:
     """What a command is handed: settings, printer, and what it may open.
 
     `dry_run`, `yes`, `force` and `confirm_name` are what was typed; they are False and None where the command does not

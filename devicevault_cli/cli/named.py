@@ -6,7 +6,7 @@ from collections.abc import Callable, Mapping
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any, TypeVar
 
-from devicevault_cli.cli.context import Runtime
+from devicevault_cli.cli.context import Context
 from devicevault_cli.errors import DvctlError, MissingGroup
 from devicevault_cli.operations.named import NO_NAMES, Named, named_consumers, named_group, unknown_name
 
@@ -17,30 +17,30 @@ if TYPE_CHECKING:
 C = TypeVar("C", bound="ChosenAnswer")
 
 
-def conclude(run: Runtime, names: Named) -> None:
+def conclude(ctx: Context, names: Named) -> None:
     """Report the ids and names that do not exist. Raises NothingMatched where none of them does."""
     if names.nothing:
         raise names.error()
     if names.unknown:
-        run.printer.warn(names.says)
+        ctx.printer.warn(names.says)
 
 
-def looked_up(run: Runtime, answer: Mapping[str, Any], names: Named, rows: str | None = None, **how: Any) -> None:
+def looked_up(ctx: Context, answer: Mapping[str, Any], names: Named, rows: str | None = None, **how: Any) -> None:
     """As `answered`, for ids on a stream that may not exist yet: then that is what is said, and no error."""
-    if names.nothing and run.stream.info() is None:
-        run.printer.note(f"there is no stream {run.stream.key} yet")
-        run.printer.answer(answer, rows, **how)
+    if names.nothing and ctx.stream.info() is None:
+        ctx.printer.note(f"there is no stream {ctx.stream.key} yet")
+        ctx.printer.answer(answer, rows, **how)
     else:
-        answered(run, answer, names, rows, **how)
+        answered(ctx, answer, names, rows, **how)
 
 
-def answered(run: Runtime, answer: Mapping[str, Any], names: Named, rows: str | None = None, **how: Any) -> None:
+def answered(ctx: Context, answer: Mapping[str, Any], names: Named, rows: str | None = None, **how: Any) -> None:
     """Print an answer and report what does not exist; where nothing does, people read only that."""
-    if run.printer.output == "table":
+    if ctx.printer.output == "table":
         answer = {name: value for name, value in answer.items() if value or name != "unknown"}
-    if not (names.nothing and run.printer.output == "table"):
-        run.printer.answer(answer, rows, **how)
-    conclude(run, names)
+    if not (names.nothing and ctx.printer.output == "table"):
+        ctx.printer.answer(answer, rows, **how)
+    conclude(ctx, names)
 
 
 def unmatched(change: Change[C], look: Callable[[], Named]) -> Change[C]:
@@ -50,32 +50,32 @@ def unmatched(change: Change[C], look: Callable[[], Named]) -> Change[C]:
     return replace(change, named=names, answer=replace(change.answer, unknown=names.unknown))
 
 
-def typed_group(run: Runtime) -> Named:
+def typed_group(ctx: Context) -> Named:
     """A group that was typed: where the stream has others, a group that does not exist is a typing error.
 
     A stream without any group is new, and a group from the environment is one that `consume` will create.
     """
-    return named_group(run.group) if run.settings["group"].source == "flag" else NO_NAMES
+    return named_group(ctx.group) if ctx.settings["group"].source == "flag" else NO_NAMES
 
 
-def typed_consumer(run: Runtime, name: str | None) -> Named:
+def typed_consumer(ctx: Context, name: str | None) -> Named:
     """A consumer that was typed, in a group that may be a typing error too."""
-    group = typed_group(run)
+    group = typed_group(ctx)
     if group.unknown or name is None:
         return group
     try:
-        return named_consumers(run.group, [name], (info.name for info in run.group.consumers()))
+        return named_consumers(ctx.group, [name], (info.name for info in ctx.group.consumers()))
     except MissingGroup:
         return NO_NAMES
 
 
-def typed_device(run: Runtime, device: int | None) -> Named:
+def typed_device(ctx: Context, device: int | None) -> Named:
     """A device that was typed and of which nothing was found; without a database nobody knows which devices exist."""
-    if device is None or not run.settings.has_database:
+    if device is None or not ctx.settings.has_database:
         return NO_NAMES
     try:
-        run.repository.check(writing=False)
-        known = device <= run.repository.device_id_max and run.repository.known_devices([device])
+        ctx.repository.check(writing=False)
+        known = device <= ctx.repository.device_id_max and ctx.repository.known_devices([device])
     except DvctlError:
         # What was asked for is answered already: nothing was found.
         return NO_NAMES

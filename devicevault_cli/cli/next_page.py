@@ -5,17 +5,17 @@ from __future__ import annotations
 import shlex
 from collections.abc import Mapping
 
-from devicevault_cli.cli.context import Runtime
+from devicevault_cli.cli.context import Context
 
 
-def again(run: Runtime, options: Mapping[str, object]) -> str:
+def again(ctx: Context, options: Mapping[str, object]) -> str:
     """The same command with these options (None: not given), and with the settings that were typed, to be pasted."""
     typed = {
         f"--{setting.name.replace('_', '-')}": setting.shown
-        for setting in run.settings.all
+        for setting in ctx.settings.all
         if setting.source == "flag" and setting.name != "output"
     }
-    words = ["dvctl", *run.command.split()]
+    words = ["dvctl", *ctx.command.split()]
     for name, value in {**options, **typed}.items():
         if value is not None:
             text = str(value)

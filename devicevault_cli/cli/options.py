@@ -11,7 +11,7 @@ from typing import Annotated, Any, Literal, TypeAlias
 import typer
 
 from devicevault_cli.cli import complete
-from devicevault_cli.cli.context import Runtime
+from devicevault_cli.cli.context import Context
 from devicevault_cli.cli.values import finite, parsed, whole
 from devicevault_cli.errors import Usage, WrongType
 from devicevault_cli.operations.entries.positions import parse_end, parse_start
@@ -142,11 +142,11 @@ CHANGING: dict[str, object] = {
 # --- what the options mean -----------------------------------------------------------------------------------------
 
 
-def say_if_missing(run: Runtime) -> None:
+def say_if_missing(ctx: Context) -> None:
     """An empty answer has two meanings; say which."""
     with suppress(WrongType):
-        if run.stream.info() is None:
-            run.printer.note(f"there is no stream {run.stream.key} yet")
+        if ctx.stream.info() is None:
+            ctx.printer.note(f"there is no stream {ctx.stream.key} yet")
 
 
 def forbid(*rules: tuple[bool, str]) -> None:
@@ -162,13 +162,13 @@ def require_order(start: EntryId | None, end: EntryId | None, first: str = "--fr
         raise Usage(f"{first} {start} is after {last} {end}", hint=f"give {first} the earlier of the two")
 
 
-def read_ids(run: Runtime, ids: Sequence[EntryId] | None, source: str | None) -> list[EntryId]:
+def read_ids(ctx: Context, ids: Sequence[EntryId] | None, source: str | None) -> list[EntryId]:
     """Ids from arguments, and from `--ids FILE` or `--ids -`, each once, in their order. Raises Usage."""
     found = dict.fromkeys(ids or ())
     if source is not None:
         try:
             if source == "-":
-                found |= _parsed(run.terminal.stdin, source)
+                found |= _parsed(ctx.terminal.stdin, source)
             else:
                 with open(source, encoding="utf-8") as file:  # noqa: PTH123 - a path as typed, /dev/fd/63 too
                     found |= _parsed(file, source)

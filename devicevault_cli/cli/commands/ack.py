@@ -6,7 +6,7 @@ import typer
 
 from devicevault_cli.cli.changes import change
 from devicevault_cli.cli.command import command
-from devicevault_cli.cli.context import Runtime
+from devicevault_cli.cli.context import Context
 from devicevault_cli.cli.options import EntryIds, IdsFrom, read_ids
 from devicevault_cli.errors import Usage
 
@@ -19,7 +19,7 @@ from devicevault_cli.errors import Usage
     ids=True,
 )
 def ack(
-    run: Runtime,
+    ctx: Context,
     ids: EntryIds = None,
     ids_from: IdsFrom = None,
     why: Annotated[str, typer.Option("--why", help="Reason to record.", metavar="TEXT")] = "ack by hand",
@@ -31,15 +31,15 @@ def ack(
     """
     from devicevault_cli.operations.entries.ack import plan_ack
 
-    chosen = read_ids(run, ids, ids_from)
+    chosen = read_ids(ctx, ids, ids_from)
     if not chosen and ids_from is None:
         raise Usage("missing argument ID...", hint="give ids, or --ids - to read them from a pipe")
-    repository = run.repository if run.settings.has_database else None
+    repository = ctx.repository if ctx.settings.has_database else None
     if repository is not None:
         repository.check(writing=False)
     change(
-        run,
-        lambda: plan_ack(run.group, chosen, run.pipeline, repository, why),
+        ctx,
+        lambda: plan_ack(ctx.group, chosen, ctx.pipeline, repository, why),
         "Acknowledge these entries?",
         ids=lambda answer: answer["acked"],
     )

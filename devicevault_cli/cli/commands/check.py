@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Annotated, Literal
 import typer
 
 from devicevault_cli.cli.command import command
-from devicevault_cli.cli.context import Runtime
+from devicevault_cli.cli.context import Context
 from devicevault_cli.cli.values import parsed
 from devicevault_cli.errors import DvctlError
 from devicevault_cli.operations.monitoring.limits import Limit, parse_age, parse_limit
@@ -17,7 +17,7 @@ if TYPE_CHECKING:
 
 @command("dvctl check", "dvctl check --max-lag 1000:10000 --max-age 5m", "dvctl check --format prometheus")
 def check(
-    run: Runtime,
+    ctx: Context,
     max_lag: Annotated[
         Limit | None,
         typer.Option("--max-lag", help="Undelivered entries.", metavar="[WARN:]N", parser=parsed(parse_limit)),
@@ -62,19 +62,19 @@ def check(
     given = {"lag": max_lag, "pending": max_pending, "age_s": max_age, "dead": max_dead}
     limits = {name: limit for name, limit in given.items() if limit is not None} or DEFAULTS
     try:
-        answer = check_group(run.group, limits, lambda: run.repository if run.settings.has_database else None)
+        answer = check_group(ctx.group, limits, lambda: ctx.repository if ctx.settings.has_database else None)
     except DvctlError as error:
-        answer = CheckAnswer("unknown", run.stream.key, run.group.name, [], error=str(error))
+        answer = CheckAnswer("unknown", ctx.stream.key, ctx.group.name, [], error=str(error))
     if format_ == "json":
-        Printer(run.terminal, "json").answer(answer.to_dict())
+        Printer(ctx.terminal, "json").answer(answer.to_dict())
     elif format_ is None:
         # Where nothing could be checked there are no rows, and the answer itself is the one line.
-        run.printer.answer(
+        ctx.printer.answer(
             answer.to_dict(), "checks" if answer.checks else None, lines=lambda _: nagios(_inert(answer))
         )
     else:
         shape = prometheus if format_ == "prometheus" else nagios
-        Printer(run.terminal).answer(answer.to_dict(), lines=lambda _: shape(_inert(answer)))
+        Printer(ctx.terminal).answer(answer.to_dict(), lines=lambda _: shape(_inert(answer)))
     return CODES[answer.status]
 
 

@@ -7,7 +7,7 @@ import typer
 from devicevault_cli.cli import complete
 from devicevault_cli.cli.changes import change
 from devicevault_cli.cli.command import command
-from devicevault_cli.cli.context import Runtime
+from devicevault_cli.cli.context import Context
 from devicevault_cli.cli.options import ClaimIdle, EntryIds, IdsFrom, read_ids
 from devicevault_cli.cli.values import duration, parse_name, parsed
 from devicevault_cli.errors import Usage
@@ -22,7 +22,7 @@ from devicevault_cli.operations.monitoring.limits import CLAIM_IDLE_MS
     ids=True,
 )
 def claim(
-    run: Runtime,
+    ctx: Context,
     ids: EntryIds = None,
     ids_from: IdsFrom = None,
     idle: Annotated[int | None, duration("--idle", text="Only entries idle for at least this long.")] = None,
@@ -57,14 +57,14 @@ def claim(
 
     if to is not None and release:
         raise Usage("--to and --release exclude each other")
-    chosen_ids = read_ids(run, ids, ids_from) if ids or ids_from is not None else None
+    chosen_ids = read_ids(ctx, ids, ids_from) if ids or ids_from is not None else None
     if chosen_ids is None and idle is None and owner is None:
         raise Usage("no entries are chosen", hint="give ids, --from or --idle; --idle 0 chooses all")
     chosen = ClaimFilter(chosen_ids, owner, idle or 0)
-    with run.printer.progress("claiming") as progress:
+    with ctx.printer.progress("claiming") as progress:
         change(
-            run,
-            lambda: plan_claim(run.group, chosen, to, claim_idle_ms=claim_idle, progress=progress),
+            ctx,
+            lambda: plan_claim(ctx.group, chosen, to, claim_idle_ms=claim_idle, progress=progress),
             f"Move these entries to {to}?" if to else "Release these entries?",
             ids=lambda answer: answer["claimed"] + answer["released"],
         )

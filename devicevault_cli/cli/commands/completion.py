@@ -5,7 +5,7 @@ from typing import Annotated, Literal
 import typer
 
 from devicevault_cli.cli.command import command
-from devicevault_cli.cli.context import Runtime
+from devicevault_cli.cli.context import Context
 
 
 @command(
@@ -14,14 +14,14 @@ from devicevault_cli.cli.context import Runtime
     redis=False,
 )
 def completion(
-    run: Runtime,
+    ctx: Context,
     shell: Annotated[Literal["bash", "zsh", "fish"], typer.Argument(help="The shell.", metavar="SHELL")],
 ) -> None:
     """Print the completion script of bash, zsh or fish.
 
     `dvctl --install-completion` installs the script of the shell you are in.
     """
-    run.terminal.stdout.write(script(shell))
+    ctx.terminal.stdout.write(script(shell))
 
 
 def script(shell: str) -> str:

@@ -1,11 +1,11 @@
 """dvctl config: every setting and where it came from."""
 
 from devicevault_cli.cli.command import command
-from devicevault_cli.cli.context import Runtime
+from devicevault_cli.cli.context import Context
 
 
 @command("dvctl config", "dvctl config --profile production -o json", redis=False)
-def config(run: Runtime) -> None:
+def config(ctx: Context) -> None:
     """Show every setting and where its value comes from.
 
     Passwords are hidden. Precedence, highest first: flag, profile named by --profile, environment variable, profile
@@ -15,7 +15,7 @@ def config(run: Runtime) -> None:
     settings = [
         {"name": setting.name, "value": setting.shown, "source": setting.source}
         # The columns of a CSV stay as they are, for scripts that count them.
-        | ({} if run.printer.output == "csv" else {"detail": setting.detail})
-        for setting in run.settings.all
+        | ({} if ctx.printer.output == "csv" else {"detail": setting.detail})
+        for setting in ctx.settings.all
     ]
-    run.printer.answer({"settings": settings}, "settings")
+    ctx.printer.answer({"settings": settings}, "settings")

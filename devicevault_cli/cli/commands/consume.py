@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal, NamedTuple
 import typer
 
 from devicevault_cli.cli.command import command
-from devicevault_cli.cli.context import Runtime
+from devicevault_cli.cli.context import Context
 from devicevault_cli.cli.options import ClaimIdle, Rate
 from devicevault_cli.cli.values import duration, parsed, whole_number
 from devicevault_cli.errors import DvctlError, ExitCode, Usage
@@ -47,7 +47,7 @@ def parse_address(text: str) -> Address:
     effect="writes rows, acknowledges messages",
 )
 def consume(
-    run: Runtime,
+    ctx: Context,
     drain: Annotated[
         bool, typer.Option("--drain", help="Exit once the group has no undelivered or pending entries.")
     ] = False,
@@ -105,14 +105,14 @@ def consume(
     """
     if max_wait is not None and not (drain or max_messages):
         raise Usage("--max-wait needs --drain or --max-messages", hint="add --drain; without it consume does not end")
-    if instance is not None and run.settings["consumer"].source == "flag":
+    if instance is not None and ctx.settings["consumer"].source == "flag":
         raise Usage("--instance and --consumer exclude each other", hint="give one of them")
     from devicevault_cli.consumer.options import ConsumeOptions
     from devicevault_cli.consumer.progress import ConsumerProgress
     from devicevault_cli.consumer.service import consume_as
     from devicevault_cli.output.logs import log_to
 
-    log_to(run.printer, as_json=log_format == "json", verbose=run.verbose)
+    log_to(ctx.printer, as_json=log_format == "json", verbose=ctx.verbose)
     options = ConsumeOptions(
         drain=drain,
         max_wait_s=None if max_wait is None else max_wait / 1000,
@@ -125,20 +125,20 @@ def consume(
         on_missing_group=on_missing_group,
         rate=rate,
     )
-    stopping = _stopped_by_signals(lambda: run.repository.interrupt())  # noqa: PLW0108 (opened once the handlers stand)
-    with stopping as stop, run.printer.progress("consuming") as bar, ExitStack() as serving:
-        progress = ConsumerProgress(run.group, bar if drain or max_messages else None, max_messages)
+    stopping = _stopped_by_signals(lambda: ctx.repository.interrupt())  # noqa: PLW0108 (opened once the handlers stand)
+    with stopping as stop, ctx.printer.progress("consuming") as bar, ExitStack() as serving:
+        progress = ConsumerProgress(ctx.group, bar if drain or max_messages else None, max_messages)
         if metrics_port is not None:
             from devicevault_cli.cli.metrics_server import monitored
 
-            about = run.settings.stream, run.settings.group
-            stderr = run.printer.stderr
+            about = ctx.settings.stream, ctx.settings.group
+            stderr = ctx.printer.stderr
             port = serving.enter_context(monitored(*metrics_port, progress, *about, lambda: stderr.dropped))
             log.info("metrics are on port %d: /metrics, /healthz, /readyz", port)
         answer = consume_as(
-            run.group, run.repository, run.pipeline, options, stop, run.settings.consumer, instance, progress
+            ctx.group, ctx.repository, ctx.pipeline, options, stop, ctx.settings.consumer, instance, progress
         )
-    run.printer.answer(answer if run.printer.output != "table" else _worth_reading(answer))
+    ctx.printer.answer(answer if ctx.printer.output != "table" else _worth_reading(answer))
     if answer["stopped_by"] == "max-wait":
         what = "not drained" if drain else f"fewer than {max_messages:,} messages read"
         raise DvctlError(f"{what} within --max-wait", hint="run `dvctl pending` to see which consumer holds what")

@@ -7,24 +7,24 @@ import typer
 from devicevault_cli.cli import complete
 from devicevault_cli.cli.changes import change
 from devicevault_cli.cli.command import command
-from devicevault_cli.cli.context import Runtime
+from devicevault_cli.cli.context import Context
 from devicevault_cli.cli.named import answered, typed_group
 from devicevault_cli.cli.values import duration, parse_name, parsed
 from devicevault_cli.errors import Usage
 
 
 @command("dvctl consumers", "dvctl consumers list -o json")
-def list_(run: Runtime) -> None:
+def list_(ctx: Context) -> None:
     """List the consumers of the group.
 
     Shows how many entries each holds, and which are active (idle for less than 10 s).
     """
     from devicevault_cli.operations.groups.consumers import list_consumers
 
-    answer = list_consumers(run.group)
-    answered(run, answer.to_dict(), typed_group(run), "consumers")
+    answer = list_consumers(ctx.group)
+    answered(ctx, answer.to_dict(), typed_group(ctx), "consumers")
     if not answer.consumers:
-        run.printer.note(f"no consumers: group {run.group.name} of {run.stream.key} has none, or is not there yet")
+        ctx.printer.note(f"no consumers: group {ctx.group.name} of {ctx.stream.key} has none, or is not there yet")
 
 
 @command(
@@ -35,7 +35,7 @@ def list_(run: Runtime) -> None:
     force=True,
 )
 def retire(
-    run: Runtime,
+    ctx: Context,
     names: Annotated[
         list[str] | None, typer.Argument(help="Consumers.", metavar="NAME...", autocompletion=complete.consumers)
     ] = None,
@@ -62,11 +62,11 @@ def retire(
 
     if bool(names) == (dead_for is not None):
         raise Usage("give either names of consumers or --dead-for", hint="run `dvctl consumers` to list them")
-    with run.printer.progress("moving entries") as progress:
+    with ctx.printer.progress("moving entries") as progress:
         change(
-            run,
+            ctx,
             lambda: plan_retire(
-                run.group, names or (), dead_for_ms=dead_for, to=to, force=run.force, progress=progress
+                ctx.group, names or (), dead_for_ms=dead_for, to=to, force=ctx.force, progress=progress
             ),
             "Retire these consumers?",
         )

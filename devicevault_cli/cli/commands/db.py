@@ -4,12 +4,12 @@ from typing import Annotated
 
 from devicevault_cli.cli import complete
 from devicevault_cli.cli.command import command
-from devicevault_cli.cli.context import Runtime
+from devicevault_cli.cli.context import Context
 from devicevault_cli.cli.values import whole_number
 
 
 @command("dvctl db index --dry-run", "dvctl db index --yes", redis=False, database=True, changes=True)
-def index(run: Runtime) -> int:
+def index(ctx: Context) -> int:
     """Create a unique index on task_identifier.
 
     The database itself then refuses a second row. On PostgreSQL without blocking writers. Refused while duplicates
@@ -17,18 +17,18 @@ def index(run: Runtime) -> int:
     """
     from devicevault_cli.operations.database.index import IndexAnswer, create_index, index_plan
 
-    plan = index_plan(run.repository)
-    run.printer.note(plan.says)
+    plan = index_plan(ctx.repository)
+    ctx.printer.note(plan.says)
     answer = IndexAnswer(created=False, duplicates=plan.duplicates)
-    if plan.needed and not plan.duplicates and not run.dry_run:
+    if plan.needed and not plan.duplicates and not ctx.dry_run:
         # What is not possible is refused by the database's own words, without a question before.
         if plan.possible:
-            run.confirm("Create the index?")
-        answer = create_index(run.repository)
-    run.printer.answer(answer.to_dict(), "duplicates")
+            ctx.confirm("Create the index?")
+        answer = create_index(ctx.repository)
+    ctx.printer.answer(answer.to_dict(), "duplicates")
     if answer.duplicates:
-        run.printer.hint("`dvctl db dedupe` removes duplicate rows that are equal")
-        return 0 if run.dry_run else 1
+        ctx.printer.hint("`dvctl db dedupe` removes duplicate rows that are equal")
+        return 0 if ctx.dry_run else 1
     return 0
 
 
@@ -36,7 +36,7 @@ def index(run: Runtime) -> int:
     "dvctl db init --database-url sqlite:///trial.sqlite3 --devices 50 --yes", redis=False, database=True, changes=True
 )
 def init(
-    run: Runtime,
+    ctx: Context,
     devices: Annotated[
         int, whole_number("--devices", text="Also add this many devices.", least=0, autocompletion=complete.devices)
     ] = 0,
@@ -49,12 +49,12 @@ def init(
     from devicevault_cli.repository import open_repository
     from devicevault_cli.repository.tables import TABLES
 
-    run.printer.note("creates DeviceVault's four tables in an empty database; a real one belongs to its migrations")
+    ctx.printer.note("creates DeviceVault's four tables in an empty database; a real one belongs to its migrations")
     answer = InitAnswer()
-    if run.confirm("Create them?"):
-        repository = open_repository(run.settings.database_url, TABLES[run.pipeline.table], create=True)
+    if ctx.confirm("Create them?"):
+        repository = open_repository(ctx.settings.database_url, TABLES[ctx.pipeline.table], create=True)
         try:
             answer = init_tables(repository, devices)
         finally:
             repository.close()
-    run.printer.answer(answer.to_dict())
+    ctx.printer.answer(answer.to_dict())

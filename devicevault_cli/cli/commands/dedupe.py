@@ -2,11 +2,11 @@
 
 from devicevault_cli.cli.changes import change, ready_database
 from devicevault_cli.cli.command import command
-from devicevault_cli.cli.context import Runtime
+from devicevault_cli.cli.context import Context
 
 
 @command("dvctl db dedupe --dry-run", "dvctl db dedupe --yes", redis=False, database=True, changes=True)
-def dedupe(run: Runtime) -> None:
+def dedupe(ctx: Context) -> None:
     """Remove duplicate rows.
 
     A row is removed if an older row is equal in all but id, timestamp and overall duration. Rows that contradict each
@@ -14,6 +14,6 @@ def dedupe(run: Runtime) -> None:
     """
     from devicevault_cli.operations.database.dedupe import plan_dedupe
 
-    repository = ready_database(run)
-    with run.printer.progress("comparing rows") as progress:
-        change(run, lambda: plan_dedupe(repository, progress), "Delete them?")
+    repository = ready_database(ctx)
+    with ctx.printer.progress("comparing rows") as progress:
+        change(ctx, lambda: plan_dedupe(repository, progress), "Delete them?")

@@ -5,13 +5,13 @@ from pathlib import Path
 from typing import Any
 
 from devicevault_cli.cli.command import command
-from devicevault_cli.cli.context import Runtime
+from devicevault_cli.cli.context import Context
 from devicevault_cli.directories import temporary_directory
 from devicevault_cli.errors import DvctlError
 
 
 @command("dvctl demo", "dvctl demo -o json", redis=False, effect="in servers of its own")
-def demo(run: Runtime) -> int:
+def demo(ctx: Context) -> int:
     """Show the whole pipeline on a private Redis and SQLite.
 
     Publishes good and bad messages, consumes them, and shows dead letters and the result of verify.
@@ -23,9 +23,9 @@ def demo(run: Runtime) -> int:
     from devicevault_cli.streams.stream import Stream
 
     def tell(sentence: str, rows: list[dict[str, Any]] | None = None) -> None:
-        run.printer.note(sentence)
+        ctx.printer.note(sentence)
         if rows:
-            run.printer.table(rows)
+            ctx.printer.table(rows)
 
     with temporary_directory() as folder, embedded_redis() as (client, what):
         repository = open_repository(f"sqlite:///{Path(folder) / 'demo.sqlite3'}", RESULTS, create=True)
@@ -36,10 +36,10 @@ def demo(run: Runtime) -> int:
             answer = run_demo(Stream(client, "device:results"), repository, tell)
         finally:
             repository.close()
-    run.printer.answer(answer, lines=_lines)
+    ctx.printer.answer(answer, lines=_lines)
     if not answer["verify"]["ok"]:
         raise DvctlError("the demo lost something, which must not happen", hint="please report it")
-    run.printer.hint("`dvctl consume --help` shows how to do this for real")
+    ctx.printer.hint("`dvctl consume --help` shows how to do this for real")
     return 0
 
 

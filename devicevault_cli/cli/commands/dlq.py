@@ -8,7 +8,7 @@ import typer
 from devicevault_cli.cli import complete
 from devicevault_cli.cli.changes import change, planned, ready_database
 from devicevault_cli.cli.command import command
-from devicevault_cli.cli.context import Runtime
+from devicevault_cli.cli.context import Context
 from devicevault_cli.cli.named import answered, looked_up, typed_device, typed_group, unmatched
 from devicevault_cli.cli.options import Count, Device, IdsFrom, read_ids, say_if_missing
 from devicevault_cli.cli.values import duration, parsed
@@ -47,7 +47,7 @@ Everything: TypeAlias = Annotated[bool, typer.Option("--all", help="All of the g
 
 
 def _chosen(
-    run: Runtime,
+    ctx: Context,
     ids: list[EntryId] | None,
     ids_from: str | None,
     reason: str | None,
@@ -58,7 +58,7 @@ def _chosen(
     from devicevault_cli.operations.dead_letters.select import LetterFilter
 
     return LetterFilter(
-        ids=frozenset(read_ids(run, ids, ids_from)) if ids or ids_from is not None else None,
+        ids=frozenset(read_ids(ctx, ids, ids_from)) if ids or ids_from is not None else None,
         reason=reason,
         device=device,
         since_ms=None if since is None else since.ms,
@@ -75,18 +75,18 @@ def _require(chosen: "LetterFilter", everything: bool) -> None:
         raise Usage("give either ids or --all")
 
 
-def _typed(run: Runtime, chosen: "LetterFilter") -> "Named":
+def _typed(ctx: Context, chosen: "LetterFilter") -> "Named":
     """What was typed and does not exist, where nothing was found."""
 
     from devicevault_cli.operations.named import NO_NAMES
 
-    names = (typed_group(run), chosen.named_reason(run.dead_letters), typed_device(run, chosen.device))
+    names = (typed_group(ctx), chosen.named_reason(ctx.dead_letters), typed_device(ctx, chosen.device))
     return next((each for each in names if each.unknown), NO_NAMES)
 
 
 @command("dvctl dlq list", "dvctl dlq list --reason unknown-device -o ids | dvctl dlq retry --ids - --yes", ids=True)
 def list_(
-    run: Runtime,
+    ctx: Context,
     ids: Ids = None,
     ids_from: IdsFrom = None,
     reason: Reason = None,
@@ -104,22 +104,22 @@ def list_(
     from devicevault_cli.operations.dead_letters.list import list_letters
     from devicevault_cli.operations.dead_letters.select import LetterFilter
 
-    chosen = _chosen(run, ids, ids_from, reason, device, since, older_than)
-    limit = None if everything or run.settings.output == "ids" else count
-    answer = list_letters(run.dead_letters, chosen, limit)
-    named = chosen.named(run.dead_letters, answer.unknown or ())
+    chosen = _chosen(ctx, ids, ids_from, reason, device, since, older_than)
+    limit = None if everything or ctx.settings.output == "ids" else count
+    answer = list_letters(ctx.dead_letters, chosen, limit)
+    named = chosen.named(ctx.dead_letters, answer.unknown or ())
     if not answer.total and not named.unknown:
-        named = _typed(run, chosen)
-    answered(run, answer.to_dict(), named, "entries", columns=COLUMNS)
+        named = _typed(ctx, chosen)
+    answered(ctx, answer.to_dict(), named, "entries", columns=COLUMNS)
     if not answer.total:
         if chosen != LetterFilter():
-            run.printer.note("nothing matched")
-        say_if_missing(run)
+            ctx.printer.note("nothing matched")
+        say_if_missing(ctx)
 
 
 @command("dvctl dlq show 1767225600000-0", "dvctl dlq show 1767225600000-0 -o json", ids=True)
 def show(
-    run: Runtime,
+    ctx: Context,
     ids: Ids = None,
     ids_from: IdsFrom = None,
     reveal: Annotated[bool, typer.Option("--reveal", help="Show device_config instead of its size and hash.")] = False,
@@ -129,12 +129,12 @@ def show(
     from devicevault_cli.operations.dead_letters.select import LetterFilter
     from devicevault_cli.operations.dead_letters.show import show_letters
 
-    wanted = read_ids(run, ids, ids_from)
+    wanted = read_ids(ctx, ids, ids_from)
     if not wanted and ids_from is None:
         raise Usage("missing argument ID...", hint="give ids; run `dvctl dlq list` to see them")
-    answer = show_letters(run.dead_letters, wanted, reveal=reveal)
-    named = LetterFilter(frozenset(wanted)).named(run.dead_letters, answer.unknown)
-    looked_up(run, answer.to_dict(), named, "entries", lines=_letters)
+    answer = show_letters(ctx.dead_letters, wanted, reveal=reveal)
+    named = LetterFilter(frozenset(wanted)).named(ctx.dead_letters, answer.unknown)
+    looked_up(ctx, answer.to_dict(), named, "entries", lines=_letters)
 
 
 def _letters(answer: Any) -> Iterator[str]:
@@ -149,16 +149,16 @@ def _letters(answer: Any) -> Iterator[str]:
 
 
 @command("dvctl dlq stats", "dvctl dlq stats -o json")
-def stats(run: Runtime) -> None:
+def stats(ctx: Context) -> None:
     """Count dead letters by reason and device."""
 
     from devicevault_cli.operations.dead_letters.stats import letter_stats
     from devicevault_cli.operations.named import NO_NAMES
 
-    answer = letter_stats(run.dead_letters)
-    answered(run, answer.to_dict(), NO_NAMES if answer.total else typed_group(run))
+    answer = letter_stats(ctx.dead_letters)
+    answered(ctx, answer.to_dict(), NO_NAMES if answer.total else typed_group(ctx))
     if not answer.total:
-        say_if_missing(run)
+        say_if_missing(ctx)
 
 
 @command(
@@ -169,7 +169,7 @@ def stats(run: Runtime) -> None:
     changes=True,
 )
 def retry(
-    run: Runtime,
+    ctx: Context,
     ids: Ids = None,
     ids_from: IdsFrom = None,
     reason: Reason = None,
@@ -189,14 +189,14 @@ def retry(
     """
     from devicevault_cli.operations.dead_letters.retry import parse_repairs, plan_retry
 
-    chosen = _chosen(run, ids, ids_from, reason, device, since, older_than)
+    chosen = _chosen(ctx, ids, ids_from, reason, device, since, older_than)
     _require(chosen, everything)
     fixes = parse_repairs(repairs or [])
-    about = run.dead_letters, chosen, run.pipeline, ready_database(run)
-    with run.printer.progress("retrying") as progress:
+    about = ctx.dead_letters, chosen, ctx.pipeline, ready_database(ctx)
+    with ctx.printer.progress("retrying") as progress:
         change(
-            run,
-            lambda: unmatched(plan_retry(*about, fixes, progress, most=planned(run)), lambda: _typed(run, chosen)),
+            ctx,
+            lambda: unmatched(plan_retry(*about, fixes, progress, most=planned(ctx)), lambda: _typed(ctx, chosen)),
             "Retry these dead letters?",
             hint="run `dvctl dlq list` to see the reasons, and repair a field with `dvctl dlq retry --set FIELD=VALUE`",
         )
@@ -204,7 +204,7 @@ def retry(
 
 @command("dvctl dlq drop 1767225600000-0", "dvctl dlq drop --older-than 90d --dry-run", changes=True)
 def drop(
-    run: Runtime,
+    ctx: Context,
     ids: Ids = None,
     ids_from: IdsFrom = None,
     reason: Reason = None,
@@ -220,11 +220,11 @@ def drop(
     """
     from devicevault_cli.operations.dead_letters.drop import plan_drop
 
-    chosen = _chosen(run, ids, ids_from, reason, device, since, older_than)
+    chosen = _chosen(ctx, ids, ids_from, reason, device, since, older_than)
     _require(chosen, everything)
-    with run.printer.progress("dropping") as progress:
+    with ctx.printer.progress("dropping") as progress:
         change(
-            run,
-            lambda: unmatched(plan_drop(run.dead_letters, chosen, progress), lambda: _typed(run, chosen)),
+            ctx,
+            lambda: unmatched(plan_drop(ctx.dead_letters, chosen, progress), lambda: _typed(ctx, chosen)),
             "Drop these dead letters?",
         )

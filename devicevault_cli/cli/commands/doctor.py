@@ -4,13 +4,13 @@ from collections.abc import Callable
 from typing import Any
 
 from devicevault_cli.cli.command import command
-from devicevault_cli.cli.context import Runtime
+from devicevault_cli.cli.context import Context
 from devicevault_cli.directories import expanded
 from devicevault_cli.errors import DvctlError, ExitCode
 
 
 @command("dvctl doctor", "dvctl doctor -o json", "dvctl doctor --config /etc/devicevault/config.yaml")
-def doctor(run: Runtime) -> int:
+def doctor(ctx: Context) -> int:
     """Check the environment and suggest fixes.
 
     Checks Redis, the group, the database and the settings, each with a fix. Only reads. Ends with 3 where something is
@@ -18,23 +18,23 @@ def doctor(run: Runtime) -> int:
     """
     from devicevault_cli.operations.monitoring.doctor import diagnose
 
-    redis_error = _error(run.stream.ping)
-    database_error = _error(lambda: run.repository) if run.settings.has_database else None
+    redis_error = _error(ctx.stream.ping)
+    database_error = _error(lambda: ctx.repository) if ctx.settings.has_database else None
     answer = diagnose(
-        run.group,
-        run.repository if run.settings.has_database and database_error is None else None,
-        *_compared(run),
+        ctx.group,
+        ctx.repository if ctx.settings.has_database and database_error is None else None,
+        *_compared(ctx),
         redis_error=redis_error,
         database_error=database_error,
     )
     if redis_error is not None and answer.status_of("database") != "ok":
         raise redis_error  # nothing else is known either
     shown = answer.to_dict()
-    if run.printer.output == "table":
+    if ctx.printer.output == "table":
         shown["checks"] = _with_fixes_below(shown["checks"])
-    run.printer.answer(shown, "checks", ("status", "name", "detail"))
+    ctx.printer.answer(shown, "checks", ("status", "name", "detail"))
     if redis_error is not None:
-        run.printer.error(str(redis_error), redis_error.hint)
+        ctx.printer.error(str(redis_error), redis_error.hint)
         return redis_error.exit_code
     return ExitCode.FOUND if answer.has_problem else 0
 
@@ -57,19 +57,19 @@ def _with_fixes_below(checks: list[dict[str, Any]]) -> list[dict[str, Any]]:
     return rows
 
 
-def _compared(run: Runtime) -> tuple[list[str], list[str]]:
+def _compared(ctx: Context) -> tuple[list[str], list[str]]:
     """Of DeviceVault's config.yaml: settings about which it says something else than what is in force here, and keys
     that stand there without effect."""
     from devicevault_cli.config_files import from_config_yaml, load_config_yaml, without_effect
 
-    config = run.settings["config"].value
+    config = ctx.settings["config"].value
     if config is None:
         return [], []
     path = expanded(config)
     try:
         content = load_config_yaml(path)
-        said = from_config_yaml(content, path, run.pipeline.name)
+        said = from_config_yaml(content, path, ctx.pipeline.name)
     except DvctlError:
         return [], []
-    values = {setting.name: setting.value for setting in run.settings.all}
+    values = {setting.name: setting.value for setting in ctx.settings.all}
     return [name for name, value in said.items() if name in values and values[name] != value], without_effect(content)

@@ -9,7 +9,7 @@ import typer
 
 from devicevault_cli.cli.command import command
 from devicevault_cli.cli.commands.replay import Task
-from devicevault_cli.cli.context import Runtime
+from devicevault_cli.cli.context import Context
 from devicevault_cli.cli.named import answered, conclude, typed_device
 from devicevault_cli.cli.options import (
     END,
@@ -42,7 +42,7 @@ STDOUT = Path("-")
     "dvctl export - --status failure | gzip > failures.jsonl.gz",
 )
 def export(
-    run: Runtime,
+    ctx: Context,
     file: Annotated[
         Path | None, typer.Argument(help="File to write; - is stdout.", metavar="FILE", readable=False)
     ] = None,
@@ -74,31 +74,31 @@ def export(
     if path is None:
         raise Usage("missing argument FILE", hint="type `dvctl export FILE`")
     require_order(max(start, since or START), end)
-    ids = read_ids(run, None, ids_from) if ids_from is not None else None
+    ids = read_ids(ctx, None, ids_from) if ids_from is not None else None
     selection = Selection(ids, max(start, since or START), end, device, task, status)
     to_stdout = path == STDOUT
-    target = run.terminal.stdout if to_stdout else path
-    chosen = _letters(run, selection) if dead else _entries(run, selection)
+    target = ctx.terminal.stdout if to_stdout else path
+    chosen = _letters(ctx, selection) if dead else _entries(ctx, selection)
     with interruptible():
         first = next(chosen.items, None)
         if first is None:
             names = chosen.named()
-            names = names if names.unknown else typed_device(run, device)
+            names = names if names.unknown else typed_device(ctx, device)
             if names.nothing:
                 # An empty file would only be in the way of the next try.
-                answered(run, {"exported": 0, "file": None, "unknown": list(names.unknown)}, names)
-            run.printer.note("nothing matched")
-            say_if_missing(run)
+                answered(ctx, {"exported": 0, "file": None, "unknown": list(names.unknown)}, names)
+            ctx.printer.note("nothing matched")
+            say_if_missing(ctx)
         items = chain(() if first is None else (first,), chosen.items)
-        with run.printer.progress("exporting") as bar:
-            progress = quietly if to_stdout and run.terminal.stdout_is_tty else bar
+        with ctx.printer.progress("exporting") as bar:
+            progress = quietly if to_stdout and ctx.terminal.stdout_is_tty else bar
             answer = chosen.write(target, items, reveal=reveal, replace=replace, progress=progress)
     names = chosen.named()
     if to_stdout:
-        run.printer.note(f"exported: {answer.exported:,}")
-        conclude(run, names)
+        ctx.printer.note(f"exported: {answer.exported:,}")
+        conclude(ctx, names)
     else:
-        answered(run, answer.to_dict() | {"unknown": list(names.unknown)}, names)
+        answered(ctx, answer.to_dict() | {"unknown": list(names.unknown)}, names)
 
 
 class _Chosen(NamedTuple):
@@ -109,20 +109,20 @@ class _Chosen(NamedTuple):
     named: "Callable[[], Named]"
 
 
-def _entries(run: Runtime, selection: "Selection") -> _Chosen:
+def _entries(ctx: Context, selection: "Selection") -> _Chosen:
     from devicevault_cli.operations.entries.export import export_entries
     from devicevault_cli.operations.replay.selection import from_stream
 
-    source = from_stream(run.stream, selection)
+    source = from_stream(ctx.stream, selection)
     return _Chosen(filter(None, source()), export_entries, source.named)
 
 
-def _letters(run: Runtime, selection: "Selection") -> _Chosen:
+def _letters(ctx: Context, selection: "Selection") -> _Chosen:
     from devicevault_cli.operations.dead_letters.select import LetterFilter, SelectedLetters
     from devicevault_cli.operations.entries.export import export_letters
 
     ids = None if selection.ids is None else frozenset(selection.ids)
-    found = SelectedLetters(run.dead_letters, LetterFilter(ids))
+    found = SelectedLetters(ctx.dead_letters, LetterFilter(ids))
     letters = (letter for page in found.pages() for letter in page)
     chosen = (letter for letter in letters if selection.matches(Entry(letter.id, letter.fields)))
     return _Chosen(chosen, export_letters, found.named)

@@ -8,7 +8,7 @@ import typer
 from devicevault_cli.cli import complete
 from devicevault_cli.cli.changes import change, ready_database
 from devicevault_cli.cli.command import command
-from devicevault_cli.cli.context import Runtime
+from devicevault_cli.cli.context import Context
 from devicevault_cli.errors import Usage
 from devicevault_cli.times import now_ms
 
@@ -22,7 +22,7 @@ from devicevault_cli.times import now_ms
     force=True,
 )
 def reset_group(
-    run: Runtime,
+    ctx: Context,
     to: Annotated[
         str,
         typer.Option(
@@ -41,12 +41,12 @@ def reset_group(
     from devicevault_cli.operations.groups.reset import plan_reset, target
 
     first = target(to, now_ms())
-    repository = ready_database(run)
-    with run.printer.progress("looking at entries") as progress:
+    repository = ready_database(ctx)
+    with ctx.printer.progress("looking at entries") as progress:
         change(
-            run,
-            lambda: plan_reset(run.group, first, run.pipeline, repository, force=run.force, progress=progress),
-            f"Move group {run.group.name}?",
+            ctx,
+            lambda: plan_reset(ctx.group, first, ctx.pipeline, repository, force=ctx.force, progress=progress),
+            f"Move group {ctx.group.name}?",
         )
 
 
@@ -57,7 +57,7 @@ def reset_group(
     force=True,
     typed=True,
 )
-def destroy_group(run: Runtime) -> None:
+def destroy_group(ctx: Context) -> None:
     """Delete the group after writing a snapshot of it.
 
     restore-group puts the snapshot back. Refused while a consumer of the group is alive. A consumer that runs, or
@@ -65,16 +65,16 @@ def destroy_group(run: Runtime) -> None:
     """
     from devicevault_cli.operations.groups.destroy import plan_destroy
 
-    if run.confirm_name is not None and run.confirm_name != run.group.name:
+    if ctx.confirm_name is not None and ctx.confirm_name != ctx.group.name:
         raise Usage(
-            f"--confirm {run.confirm_name} does not match the group {run.group.name}; no changes made",
-            hint=f"type --confirm {run.group.name}",
+            f"--confirm {ctx.confirm_name} does not match the group {ctx.group.name}; no changes made",
+            hint=f"type --confirm {ctx.group.name}",
         )
-    with run.printer.progress("writing the snapshot") as progress:
+    with ctx.printer.progress("writing the snapshot") as progress:
         change(
-            run,
-            lambda: plan_destroy(run.group, force=run.force, progress=progress),
-            f"Delete group {run.group.name}?",
+            ctx,
+            lambda: plan_destroy(ctx.group, force=ctx.force, progress=progress),
+            f"Delete group {ctx.group.name}?",
         )
 
 
@@ -107,7 +107,7 @@ def _require_file(file: Path) -> None:
     force=True,
 )
 def restore_group(
-    run: Runtime,
+    ctx: Context,
     file: Annotated[
         Path | None,
         typer.Argument(
@@ -132,11 +132,11 @@ def restore_group(
     assert file is not None  # noqa: S101 - see _given
     path = file
     _require_file(path)
-    with run.printer.progress("restoring") as progress:
+    with ctx.printer.progress("restoring") as progress:
         change(
-            run,
+            ctx,
             lambda: plan_restore(
-                lambda key, name: Group(Stream(run.client, key), name), path, force=run.force, progress=progress
+                lambda key, name: Group(Stream(ctx.client, key), name), path, force=ctx.force, progress=progress
             ),
             "Restore this snapshot?",
             ids=lambda answer: answer["unrestorable"],

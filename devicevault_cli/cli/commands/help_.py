@@ -5,19 +5,19 @@ from typing import Annotated
 import typer
 
 from devicevault_cli.cli.command import command
-from devicevault_cli.cli.context import Runtime
+from devicevault_cli.cli.context import Context
 from devicevault_cli.errors import NothingMatched
 
 
 @command("dvctl help dlq retry", redis=False)
 def help_(
-    run: Runtime,
+    ctx: Context,
     words: Annotated[list[str] | None, typer.Argument(help="The command.", metavar="COMMAND...")] = None,
 ) -> int:
     """Show the help of a command."""
     from devicevault_cli.cli.app import run as run_words
 
-    return run_words([*_command(words or []), "--help"], run.terminal)
+    return run_words([*_command(words or []), "--help"], ctx.terminal)
 
 
 def _command(words: list[str]) -> list[str]:

@@ -6,7 +6,7 @@ import typer
 
 from devicevault_cli.cli.changes import change
 from devicevault_cli.cli.command import command
-from devicevault_cli.cli.context import Runtime
+from devicevault_cli.cli.context import Context
 from devicevault_cli.cli.values import parsed
 from devicevault_cli.errors import Usage
 
@@ -20,7 +20,7 @@ def parse_number(text: str) -> int:
 
 @command("dvctl incidents", "dvctl incidents --all -o json", ids=True)
 def list_(
-    run: Runtime,
+    ctx: Context,
     everything: Annotated[bool, typer.Option("--all", help="Also list acknowledged incidents.")] = False,
 ) -> None:
     """List incidents: restarted streams, entries removed unread.
@@ -30,20 +30,20 @@ def list_(
     """
     from devicevault_cli.operations.monitoring.incidents import list_incidents
 
-    answer = list_incidents(run.stream, run.repository if run.settings.has_database else None, everything=everything)
-    run.printer.answer(
+    answer = list_incidents(ctx.stream, ctx.repository if ctx.settings.has_database else None, everything=everything)
+    ctx.printer.answer(
         answer.to_dict(),
         "incidents",
         ("id", "at", "group", "detail", *(("acknowledged_at",) if everything else ())),
         ids=lambda _: (incident.id for incident in answer.incidents if incident.id is not None),
     )
     if answer.incidents and not everything:
-        run.printer.hint("once the cause is known: `dvctl incidents acknowledge`")
+        ctx.printer.hint("once the cause is known: `dvctl incidents acknowledge`")
 
 
 @command("dvctl incidents acknowledge", "dvctl incidents acknowledge 3 --yes", changes=True)
 def acknowledge(
-    run: Runtime,
+    ctx: Context,
     ids: Annotated[
         list[int] | None,
         typer.Argument(help="Incident ids (all without any).", metavar="ID...", parser=parsed(parse_number)),
@@ -55,5 +55,5 @@ def acknowledge(
     """
     from devicevault_cli.operations.monitoring.incidents import plan_acknowledge
 
-    repository = run.repository if run.settings.has_database else None
-    change(run, lambda: plan_acknowledge(run.stream, ids or (), repository), "Acknowledge?")
+    repository = ctx.repository if ctx.settings.has_database else None
+    change(ctx, lambda: plan_acknowledge(ctx.stream, ids or (), repository), "Acknowledge?")

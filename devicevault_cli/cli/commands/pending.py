@@ -6,7 +6,7 @@ import typer
 
 from devicevault_cli.cli import complete
 from devicevault_cli.cli.command import command
-from devicevault_cli.cli.context import Runtime
+from devicevault_cli.cli.context import Context
 from devicevault_cli.cli.named import answered, conclude, typed_consumer
 from devicevault_cli.cli.next_page import again
 from devicevault_cli.cli.options import END, START, ClaimIdle, End, Start, require_order
@@ -21,7 +21,7 @@ COLUMNS = ("id", "consumer", "idle_ms", "age_ms", "deliveries", "state", "device
 
 @command("dvctl pending --summary", "dvctl pending --min-idle 5m -o ids | dvctl claim --ids - --yes", ids=True)
 def pending(
-    run: Runtime,
+    ctx: Context,
     owner: Annotated[
         str | None,
         typer.Option(
@@ -49,24 +49,24 @@ def pending(
 
     require_order(start, end)
     chosen = operation.PendingFilter(owner, min_idle, start, end)
-    if run.settings.output == "ids" and count is None and not summary:
-        run.printer.stream(({"id": str(key)} for key in operation.pending_ids(run.group, chosen)), {"id": 24})
-        conclude(run, typed_consumer(run, owner))
+    if ctx.settings.output == "ids" and count is None and not summary:
+        ctx.printer.stream(({"id": str(key)} for key in operation.pending_ids(ctx.group, chosen)), {"id": 24})
+        conclude(ctx, typed_consumer(ctx, owner))
         return
     page = operation.pending(
-        run.group, chosen, count=count or DEFAULT_COUNT, claim_idle_ms=claim_idle, summary_only=summary
+        ctx.group, chosen, count=count or DEFAULT_COUNT, claim_idle_ms=claim_idle, summary_only=summary
     )
     answer = page.to_dict()
-    names = typed_consumer(run, owner)
-    if not page.total and not names.unknown and run.group.info() is None:
-        run.printer.note(f"there is no group {run.group.name} on {run.stream.key} yet")
-    if summary and run.settings.output != "json":
+    names = typed_consumer(ctx, owner)
+    if not page.total and not names.unknown and ctx.group.info() is None:
+        ctx.printer.note(f"there is no group {ctx.group.name} on {ctx.stream.key} yet")
+    if summary and ctx.settings.output != "json":
         del answer["entries"], answer["next_from"]
-        answered(run, answer, names)
+        answered(ctx, answer, names)
         return
-    if run.printer.output == "table":
+    if ctx.printer.output == "table":
         del answer["next_from"]
-    answered(run, answer, names, "entries", columns=COLUMNS)
+    answered(ctx, answer, names, "entries", columns=COLUMNS)
     if page.next_from:
         filters = {
             "--consumer": owner,
@@ -77,9 +77,9 @@ def pending(
             "--claim-idle": exact_duration(claim_idle) if claim_idle != CLAIM_IDLE_MS else None,
         }
         shown = f"{len(page.entries):,} of {page.total:,} shown"
-        run.printer.hint(f"{shown}; for the next page: {again(run, filters)}")
+        ctx.printer.hint(f"{shown}; for the next page: {again(ctx, filters)}")
     if any(entry.state == "stuck" for entry in page.entries):
-        run.printer.hint("any running `dvctl consume` takes stuck entries over; `dvctl claim` lets it do so at once")
+        ctx.printer.hint("any running `dvctl consume` takes stuck entries over; `dvctl claim` lets it do so at once")
 
 
 def _last(end: EntryId) -> str:

@@ -8,7 +8,7 @@ import typer
 
 from devicevault_cli.cli import complete
 from devicevault_cli.cli.command import command
-from devicevault_cli.cli.context import Runtime
+from devicevault_cli.cli.context import Context
 from devicevault_cli.cli.options import Rate
 from devicevault_cli.cli.values import parsed, whole, whole_number
 from devicevault_cli.errors import DvctlError, Usage
@@ -23,7 +23,7 @@ if TYPE_CHECKING:
     effect="adds messages",
 )
 def publish(
-    run: Runtime,
+    ctx: Context,
     device: Annotated[
         int,
         typer.Option(
@@ -57,27 +57,27 @@ def publish(
     from devicevault_cli.operations.entries import publish as operation
 
     if file is not None:
-        answer = _publish_file(run, file, from_line, rate)
+        answer = _publish_file(ctx, file, from_line, rate)
     elif from_line != 1:
         raise Usage("--from-line is a line of a file: add --file FILE")
     else:
-        make = operation.sample_storage_messages if run.pipeline.name == "storage" else operation.sample_messages
+        make = operation.sample_storage_messages if ctx.pipeline.name == "storage" else operation.sample_messages
         messages = operation.numbered(make(count, device, status, log))
-        with run.printer.progress("publishing", count) as progress:
-            answer = operation.publish_all(run.stream, messages, rate, progress)
-    run.printer.answer(answer.to_dict())
+        with ctx.printer.progress("publishing", count) as progress:
+            answer = operation.publish_all(ctx.stream, messages, rate, progress)
+    ctx.printer.answer(answer.to_dict())
 
 
-def _publish_file(run: Runtime, file: Path, from_line: int, rate: float | None) -> "PublishAnswer":
+def _publish_file(ctx: Context, file: Path, from_line: int, rate: float | None) -> "PublishAnswer":
     from devicevault_cli.operations.entries.message_files import opened
     from devicevault_cli.operations.entries.publish import publish_all
 
     with ExitStack() as open_files:
         try:
-            with run.printer.progress("reading") as progress:
-                messages = open_files.enter_context(opened(file, run.terminal.stdin, from_line, progress))
+            with ctx.printer.progress("reading") as progress:
+                messages = open_files.enter_context(opened(file, ctx.terminal.stdin, from_line, progress))
         except DvctlError as error:
             error.args = (f"{error}; nothing was published",)
             raise
-        with run.printer.progress("publishing") as progress:
-            return publish_all(run.stream, messages, rate, progress, of_file=True)
+        with ctx.printer.progress("publishing") as progress:
+            return publish_all(ctx.stream, messages, rate, progress, of_file=True)

@@ -9,7 +9,7 @@ import typer
 
 from devicevault_cli.cli.changes import change, planned, ready_database
 from devicevault_cli.cli.command import command
-from devicevault_cli.cli.context import Runtime
+from devicevault_cli.cli.context import Context
 from devicevault_cli.cli.named import typed_device, unmatched
 from devicevault_cli.cli.options import (
     END,
@@ -47,7 +47,7 @@ Task = Annotated[
     changes=True,
 )
 def replay(
-    run: Runtime,
+    ctx: Context,
     words: EntryIds = None,
     ids: Annotated[
         list[EntryId] | None,
@@ -83,7 +83,7 @@ def replay(
 
     listed = [*(words or ()), *(ids or ())]
     selection = Selection(
-        ids=read_ids(run, listed, ids_from) if listed or ids_from is not None else None,
+        ids=read_ids(ctx, listed, ids_from) if listed or ids_from is not None else None,
         start=max(start or START, since or START),
         end=end or END,
         device=device,
@@ -101,31 +101,31 @@ def replay(
         (max_copies is not None and not republish, "--max-copies needs --republish"),
     )
     require_order(selection.start, selection.end)
-    known = partial(unmatched, look=lambda: typed_device(run, device))
-    with ExitStack() as files, run.printer.progress("replaying") as progress:
-        source = _source(run, selection, file, files)
+    known = partial(unmatched, look=lambda: typed_device(ctx, device))
+    with ExitStack() as files, ctx.printer.progress("replaying") as progress:
+        source = _source(ctx, selection, file, files)
         if republish:
             most = MOST_COPIES if max_copies is None else max_copies
             change(
-                run,
-                lambda: known(plan_republish(run.stream, source, rate=rate, most=most, progress=progress)),
+                ctx,
+                lambda: known(plan_republish(ctx.stream, source, rate=rate, most=most, progress=progress)),
                 "Publish these copies?",
             )
             return
-        repository = ready_database(run)
+        repository = ready_database(ctx)
         options = ReplayOptions(missing, overwrite, rate)
         change(
-            run,
-            lambda: known(plan_replay(source, run.pipeline, repository, options, progress, most=planned(run))),
+            ctx,
+            lambda: known(plan_replay(source, ctx.pipeline, repository, options, progress, most=planned(ctx))),
             "Replay these entries?",
         )
 
 
-def _source(run: Runtime, selection: "Selection", file: Path | None, files: ExitStack) -> "Source":
+def _source(ctx: Context, selection: "Selection", file: Path | None, files: ExitStack) -> "Source":
     from devicevault_cli.operations.entries.message_files import STDIN, readable_twice
     from devicevault_cli.operations.replay.selection import from_file, from_stream
 
     if file is None:
-        return from_stream(run.stream, selection)
-    path = files.enter_context(readable_twice(file, run.terminal.stdin))
+        return from_stream(ctx.stream, selection)
+    path = files.enter_context(readable_twice(file, ctx.terminal.stdin))
     return from_file(path, selection, "stdin" if file == STDIN else file.name)

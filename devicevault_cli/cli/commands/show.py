@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from devicevault_cli.cli.command import command
-from devicevault_cli.cli.context import Runtime
+from devicevault_cli.cli.context import Context
 from devicevault_cli.cli.named import looked_up
 from devicevault_cli.cli.options import EntryIds, IdsFrom, read_ids
 from devicevault_cli.errors import Usage
@@ -22,7 +22,7 @@ if TYPE_CHECKING:
     database=True,
 )
 def show(
-    run: Runtime,
+    ctx: Context,
     ids: EntryIds = None,
     ids_from: IdsFrom = None,
     reveal: Annotated[bool, typer.Option("--reveal", help="Show device_config instead of its size and hash.")] = False,
@@ -35,12 +35,12 @@ def show(
     from devicevault_cli.operations.entries.show import show as read
     from devicevault_cli.operations.named import named_entries
 
-    wanted = read_ids(run, ids, ids_from)
+    wanted = read_ids(ctx, ids, ids_from)
     if not wanted:
         raise Usage("missing argument ID...", hint="give ids, or --ids - to read them from a pipe")
-    answer = read(wanted, run.group, run.dead_letters, run.pipeline, run.repository, reveal=reveal)
-    names = named_entries(run.stream.key, run.stream, wanted, answer.unknown)
-    looked_up(run, answer.to_dict(), names, "entries", lines=lambda _: _lines(answer))
+    answer = read(wanted, ctx.group, ctx.dead_letters, ctx.pipeline, ctx.repository, reveal=reveal)
+    names = named_entries(ctx.stream.key, ctx.stream, wanted, answer.unknown)
+    looked_up(ctx, answer.to_dict(), names, "entries", lines=lambda _: _lines(answer))
 
 
 def _lines(answer: "ShowAnswer") -> Iterator[str]:

@@ -4,14 +4,14 @@ from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
 from devicevault_cli.cli.command import command
-from devicevault_cli.cli.context import Runtime
+from devicevault_cli.cli.context import Context
 
 if TYPE_CHECKING:
     from devicevault_cli.operations.monitoring.incidents import Incident
 
 
 @command("dvctl status", "dvctl status --pipeline storage -o json")
-def status(run: Runtime) -> int:
+def status(ctx: Context) -> int:
     """Show stream, groups, consumers, lag, table and dead letters.
 
     Where the database is away the rest is shown, and the exit code is that of the error: 69, 77 or 78.
@@ -20,30 +20,30 @@ def status(run: Runtime) -> int:
     from devicevault_cli.operations.monitoring.status import table_status
     from devicevault_cli.plural import number
 
-    run.stream.ping()  # where Redis is away too, nothing is worth waiting for the database
-    table = table_status(run.pipeline.table, lambda: run.repository) if run.settings.has_database else None
-    known = run.repository if table and table.error is None else None
-    answer = read_status(run.stream, run.dead_letters, table, repository=known)
+    ctx.stream.ping()  # where Redis is away too, nothing is worth waiting for the database
+    table = table_status(ctx.pipeline.table, lambda: ctx.repository) if ctx.settings.has_database else None
+    known = ctx.repository if table and table.error is None else None
+    answer = read_status(ctx.stream, ctx.dead_letters, table, repository=known)
     if answer.stream is None:
-        run.printer.note(f"there is no stream {run.stream.key} yet")
-    elif answer.stream.length and run.settings.group not in {group.name for group in answer.groups}:
+        ctx.printer.note(f"there is no stream {ctx.stream.key} yet")
+    elif answer.stream.length and ctx.settings.group not in {group.name for group in answer.groups}:
         waiting = number(answer.stream.length, "entry waits", "entries wait")
-        run.printer.warn(f"no group {run.settings.group}: {waiting}, start `dvctl consume`")
+        ctx.printer.warn(f"no group {ctx.settings.group}: {waiting}, start `dvctl consume`")
     if table is None:
-        run.printer.hint("no database is configured, so rows are not counted; give --database-url")
+        ctx.printer.hint("no database is configured, so rows are not counted; give --database-url")
     shown = answer.to_dict()
-    if run.printer.output == "table":
+    if ctx.printer.output == "table":
         shown |= {"table": table and table.summary, "incidents": _sentences(answer.incidents)}
-    run.printer.answer(shown, "groups", ("name", "consumers", "pending", "lag", "lag_source", "lag_s"))
+    ctx.printer.answer(shown, "groups", ("name", "consumers", "pending", "lag", "lag_source", "lag_s"))
     if answer.incidents:
-        run.printer.hint("once the cause is known: `dvctl incidents acknowledge`")
+        ctx.printer.hint("once the cause is known: `dvctl incidents acknowledge`")
     if answer.dead.length:
-        run.printer.hint("`dvctl dlq list` shows the dead letters")
+        ctx.printer.hint("`dvctl dlq list` shows the dead letters")
     if any(consumer.pending and not consumer.alive for consumer in answer.consumers):
-        run.printer.hint("`dvctl pending` shows what consumers hold that are not alive")
+        ctx.printer.hint("`dvctl pending` shows what consumers hold that are not alive")
     if table is None or table.error is None:
         return 0
-    run.printer.error(str(table.error), table.error.hint)
+    ctx.printer.error(str(table.error), table.error.hint)
     return table.error.exit_code
 
 

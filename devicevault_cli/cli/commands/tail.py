@@ -5,7 +5,7 @@ from typing import Annotated
 import typer
 
 from devicevault_cli.cli.command import command
-from devicevault_cli.cli.context import Runtime
+from devicevault_cli.cli.context import Context
 from devicevault_cli.cli.options import Device, Since, Status
 from devicevault_cli.cli.values import whole_number
 
@@ -19,7 +19,7 @@ COLUMNS = {"id": 20, "device_id": 9, "status": 8, "task_identifier": 39}
     ids=True,
 )
 def tail(
-    run: Runtime,
+    ctx: Context,
     since: Since = None,
     last: Annotated[int, whole_number("--lines", "-n", text="Begin with the newest N entries.", least=0)] = 10,
     device: Device = None,
@@ -34,7 +34,7 @@ def tail(
     from devicevault_cli.operations.entries.tail import tail as read
 
     wanted = None if device is None else str(device)
-    if run.stream.info() is None:
-        run.printer.note(f"there is no stream {run.stream.key} yet")
-    entries = read(run.stream, since, last, Filter(wanted, status), follow=not no_follow, warn=run.printer.warn)
-    run.printer.stream((entry.to_dict() for entry in entries), COLUMNS)
+    if ctx.stream.info() is None:
+        ctx.printer.note(f"there is no stream {ctx.stream.key} yet")
+    entries = read(ctx.stream, since, last, Filter(wanted, status), follow=not no_follow, warn=ctx.printer.warn)
+    ctx.printer.stream((entry.to_dict() for entry in entries), COLUMNS)

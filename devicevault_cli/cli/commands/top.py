@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from devicevault_cli.cli.command import command
-from devicevault_cli.cli.context import Runtime
+from devicevault_cli.cli.context import Context
 from devicevault_cli.cli.values import parsed
 from devicevault_cli.errors import DvctlError, Usage
 from devicevault_cli.times import parse_pause
@@ -22,7 +22,7 @@ SHORTEST_MS = 200
 
 @command("dvctl top", "dvctl top --pipeline storage --interval 5s", screen=True)
 def top(
-    run: Runtime,
+    ctx: Context,
     interval: Annotated[
         int,
         typer.Option(
@@ -40,21 +40,21 @@ def top(
     """
     from devicevault_cli.operations.monitoring.top import DatabaseProbe, Top
 
-    terminal = run.terminal
+    terminal = ctx.terminal
     if not (terminal.stdin_is_tty and terminal.stdout_is_tty) or terminal.environ.get("TERM") == "dumb":
         raise Usage(
             "top needs a terminal to draw on",
             hint="`dvctl status` and `dvctl check` answer once, `consume` serves metrics",
         )
-    state = Top(run.group)
+    state = Top(ctx.group)
     # Whether Redis answers at all is told as by every command, before the screen is taken.
     found: TopAnswer | DvctlError = state.read(FAILURES)
     from devicevault_cli.output.screen import screen
 
-    with screen(terminal) as page, DatabaseProbe(_opener(run)) as database:
+    with screen(terminal) as page, DatabaseProbe(_opener(ctx)) as database:
         while True:
             width, height = page.size
-            page.show(list(_lines(run, found, database.error, width))[: height - 1])
+            page.show(list(_lines(ctx, found, database.error, width))[: height - 1])
             pressed = page.key(interval / 1000)
             if pressed == "\x03":
                 raise KeyboardInterrupt
@@ -66,26 +66,26 @@ def top(
                 found = error
 
 
-def _opener(run: Runtime) -> "Callable[[], Repository] | None":
+def _opener(ctx: Context) -> "Callable[[], Repository] | None":
     """What opens a repository of the thread's own; None where no database is configured."""
-    if not run.settings.has_database:
+    if not ctx.settings.has_database:
         return None
 
     def opened() -> "Repository":
         from devicevault_cli.repository import open_repository
         from devicevault_cli.repository.tables import TABLES
 
-        return open_repository(run.settings.database_url, TABLES[run.pipeline.table])
+        return open_repository(ctx.settings.database_url, TABLES[ctx.pipeline.table])
 
     return opened
 
 
-def _lines(run: Runtime, found: "TopAnswer | DvctlError", database: DvctlError | None, width: int) -> Iterator[str]:
+def _lines(ctx: Context, found: "TopAnswer | DvctlError", database: DvctlError | None, width: int) -> Iterator[str]:
     """The page as lines."""
     from devicevault_cli.output.live import lines, trouble
 
-    about = (run.settings.stream, run.settings.group)
-    coloured = run.terminal.colour(run.terminal.stdout_is_tty)
+    about = (ctx.settings.stream, ctx.settings.group)
+    coloured = ctx.terminal.colour(ctx.terminal.stdout_is_tty)
     if isinstance(found, DvctlError):
         return trouble(*about, str(found), coloured)
     return lines(*about, _page(found, database), width, coloured)

@@ -7,7 +7,7 @@ import typer
 from devicevault_cli.cli import complete
 from devicevault_cli.cli.changes import change, ready_database
 from devicevault_cli.cli.command import command
-from devicevault_cli.cli.context import Runtime
+from devicevault_cli.cli.context import Context
 from devicevault_cli.cli.values import duration, whole_number
 from devicevault_cli.streams.model import EntryId
 from devicevault_cli.times import now_ms
@@ -21,7 +21,7 @@ from devicevault_cli.times import now_ms
     changes=True,
 )
 def trim(
-    run: Runtime,
+    ctx: Context,
     keep: Annotated[int | None, duration("--keep", text="Always keep entries newer than this.")] = None,
     max_length: Annotated[
         int | None, whole_number("--max-length", text="Always keep this many of the newest entries.", least=0)
@@ -45,14 +45,14 @@ def trim(
     from devicevault_cli.operations.entries.trim import Keep, plan_trim
 
     since = None if keep is None else EntryId(max(0, now_ms() - keep), 0)
-    repository = ready_database(run)
-    with run.printer.progress("looking at entries") as progress:
+    repository = ready_database(ctx)
+    with ctx.printer.progress("looking at entries") as progress:
         change(
-            run,
+            ctx,
             lambda: plan_trim(
-                run.stream,
-                run.dead_letters,
-                run.pipeline,
+                ctx.stream,
+                ctx.dead_letters,
+                ctx.pipeline,
                 repository,
                 Keep(since, max_length),
                 ignore_group or (),

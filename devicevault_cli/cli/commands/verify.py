@@ -9,7 +9,7 @@ from typing import Annotated, Any
 import typer
 
 from devicevault_cli.cli.command import command
-from devicevault_cli.cli.context import Runtime
+from devicevault_cli.cli.context import Context
 from devicevault_cli.cli.named import conclude, typed_group
 from devicevault_cli.cli.options import Rate, Since, forbid, require_order
 from devicevault_cli.cli.values import parsed
@@ -42,7 +42,7 @@ ROUND = {"entries": 9, "persisted": 9, "pending": 8, "undelivered": 11, "lost": 
     effect="read-only but for --repair",
 )
 def verify(
-    run: Runtime,
+    ctx: Context,
     counts: Annotated[bool, typer.Option("--counts", help="Only count; at once, but proves nothing.")] = False,
     show: Annotated[Listed | None, typer.Option("--show", help="List every entry of one class, or such rows.")] = None,
     since: Since = None,
@@ -95,67 +95,67 @@ def verify(
          "--report writes .md or .html, of one whole verification"),
     )  # fmt: skip
     require_order(since, until, "--since", "--until")
-    if run.printer.output == "ids" and (show is None or counts or watch or repair):
+    if ctx.printer.output == "ids" and (show is None or counts or watch or repair):
         raise Usage("-o ids needs --show CLASS", hint="dvctl verify --show lost -o ids")
-    if repair and not (dry_run or yes or run.terminal.can_ask):
-        raise not_confirmed(run.terminal, "--yes")
-    conclude(run, typed_group(run))
+    if repair and not (dry_run or yes or ctx.terminal.can_ask):
+        raise not_confirmed(ctx.terminal, "--yes")
+    conclude(ctx, typed_group(ctx))
     scope = Scope(since or ZERO, until or LAST, rate)
     if counts:
-        return _counts(run)
+        return _counts(ctx)
     if show is not None:
-        return _show(run, scope, show)
+        return _show(ctx, scope, show)
     if watch:
-        return _watch(run, scope, (60_000 if every is None else every) / 1000)
+        return _watch(ctx, scope, (60_000 if every is None else every) / 1000)
     if repair:
-        return _repair(run, scope, report, deep=deep)
-    return _told(run, _once(run, scope, deep=deep), scope, report)
+        return _repair(ctx, scope, report, deep=deep)
+    return _told(ctx, _once(ctx, scope, deep=deep), scope, report)
 
 
-def _once(run: Runtime, scope: Any, *, deep: bool = False) -> dict[str, Any]:
+def _once(ctx: Context, scope: Any, *, deep: bool = False) -> dict[str, Any]:
     from devicevault_cli.operations.verify.verify import verify as look
 
-    with run.printer.progress("verifying") as progress:
-        return look(run.group, run.pipeline, run.repository, scope, deep=deep, progress=progress).to_dict()
+    with ctx.printer.progress("verifying") as progress:
+        return look(ctx.group, ctx.pipeline, ctx.repository, scope, deep=deep, progress=progress).to_dict()
 
 
-def _repair(run: Runtime, scope: Any, report: Path | None, *, deep: bool) -> int:
+def _repair(ctx: Context, scope: Any, report: Path | None, *, deep: bool) -> int:
     from devicevault_cli.cli.changes import carried_out, check_success
     from devicevault_cli.operations.verify.repair import plan_repair
 
-    with run.printer.progress("verifying") as progress:
+    with ctx.printer.progress("verifying") as progress:
         planned, done = carried_out(
-            run,
-            lambda: plan_repair(run.group, run.pipeline, run.repository, scope, deep=deep, progress=progress),
+            ctx,
+            lambda: plan_repair(ctx.group, ctx.pipeline, ctx.repository, scope, deep=deep, progress=progress),
             "Repair?",
         )
-    code = _told(run, done.to_dict(), scope, report)
+    code = _told(ctx, done.to_dict(), scope, report)
     check_success(planned, done)
     return code
 
 
-def _told(run: Runtime, answer: dict[str, Any], scope: Any, report: Path | None) -> int:
+def _told(ctx: Context, answer: dict[str, Any], scope: Any, report: Path | None) -> int:
     from devicevault_cli.output.report.content import next_steps
     from devicevault_cli.output.report.text import text_lines
 
     if answer["problem"]:
-        run.printer.warn(answer["problem"])
+        ctx.printer.warn(answer["problem"])
     elif answer["stream"]["entries"] == 0:
-        run.printer.note(f"nothing to verify: {run.stream.key} has no entries here")
+        ctx.printer.note(f"nothing to verify: {ctx.stream.key} has no entries here")
     for incident in answer["incidents"]:
         if incident["detail"] not in (answer["problem"] or ""):
-            run.printer.warn(incident["detail"])
-    run.printer.answer(answer, lines=text_lines)
-    steps = next_steps(answer, _settings(run), _scope(scope))
+            ctx.printer.warn(incident["detail"])
+    ctx.printer.answer(answer, lines=text_lines)
+    steps = next_steps(answer, _settings(ctx), _scope(scope))
     if report is not None:
-        _write_report(run, report, answer, _about(run, scope), steps)
+        _write_report(ctx, report, answer, _about(ctx, scope), steps)
     if not answer["ok"]:
         for each in steps:
-            run.printer.hint(f"{each.command}  # {each.why}")
+            ctx.printer.hint(f"{each.command}  # {each.why}")
     return 0 if answer["ok"] else ExitCode.FOUND
 
 
-def _about(run: Runtime, scope: Any) -> dict[str, str]:
+def _about(ctx: Context, scope: Any) -> dict[str, str]:
     """What a report must tell for its numbers to mean anything years later. No password is shown."""
     from devicevault_cli import __version__
     from devicevault_cli.times import iso, now_ms
@@ -163,18 +163,18 @@ def _about(run: Runtime, scope: Any) -> dict[str, str]:
     part = {name: f"{each} ({iso(each.ms)})" for name, each in (("from", scope.start), ("to", scope.end))
             if each not in (ZERO, LAST)}  # fmt: skip
     return {
-        "stream": run.stream.key,
-        "group": run.group.name,
-        "Redis": run.settings["redis_url"].shown or "",
-        "database": run.repository.where,
-        "table": run.pipeline.table,
+        "stream": ctx.stream.key,
+        "group": ctx.group.name,
+        "Redis": ctx.settings["redis_url"].shown or "",
+        "database": ctx.repository.where,
+        "table": ctx.pipeline.table,
         **part,
         "verified": iso(now_ms()),
         "by": f"dvctl {__version__}",
     }
 
 
-def _write_report(run: Runtime, path: Path, answer: dict[str, Any], about: dict[str, str], steps: list[Any]) -> None:
+def _write_report(ctx: Context, path: Path, answer: dict[str, Any], about: dict[str, str], steps: list[Any]) -> None:
     from devicevault_cli.output.report.html import html
     from devicevault_cli.output.report.markdown import markdown
 
@@ -183,56 +183,56 @@ def _write_report(run: Runtime, path: Path, answer: dict[str, Any], about: dict[
         path.write_text(text, "utf-8")
     except OSError as error:
         raise DvctlError(f"{path} cannot be written: {error.strerror}") from error
-    run.printer.note(f"report written to {path}")
+    ctx.printer.note(f"report written to {path}")
 
 
-def _counts(run: Runtime) -> int:
+def _counts(ctx: Context) -> int:
     from devicevault_cli.operations.verify.verify import counts
 
-    answer = counts(run.group, run.repository)
-    run.printer.answer(answer.to_dict())
-    if missing := _no_stream(run, answer.rows["rows"]):
+    answer = counts(ctx.group, ctx.repository)
+    ctx.printer.answer(answer.to_dict())
+    if missing := _no_stream(ctx, answer.rows["rows"]):
         return missing
-    run.printer.hint("a loss and a duplicate cancel out in counts; `dvctl verify` compares identities")
+    ctx.printer.hint("a loss and a duplicate cancel out in counts; `dvctl verify` compares identities")
     return 0
 
 
-def _no_stream(run: Runtime, rows: int = 0) -> int:
+def _no_stream(ctx: Context, rows: int = 0) -> int:
     """Say that there is nothing to verify, where that is no good sign. -> exit code, 0 where there is something"""
     from devicevault_cli.operations.verify.caveats import nothing_to_verify
 
-    problem = nothing_to_verify(run.stream, run.stream.info(), rows)
+    problem = nothing_to_verify(ctx.stream, ctx.stream.info(), rows)
     if problem:
-        run.printer.warn(problem)
+        ctx.printer.warn(problem)
     return ExitCode.FOUND if problem else 0
 
 
-def _show(run: Runtime, scope: Any, wanted: Listed) -> int:
+def _show(ctx: Context, scope: Any, wanted: Listed) -> int:
     from devicevault_cli.operations.verify.result import VerifyResult
     from devicevault_cli.operations.verify.verify import list_findings
 
     result = VerifyResult()
-    found = list_findings(run.group, run.pipeline, run.repository, scope, wanted, result)
-    run.printer.stream((row.to_dict() for row in found), COLUMNS.get(wanted, ENTRY))
-    missing = _no_stream(run, run.repository.count())
-    return ExitCode.FOUND if missing or result.lost or result.gone or run.repository.surplus() else 0
+    found = list_findings(ctx.group, ctx.pipeline, ctx.repository, scope, wanted, result)
+    ctx.printer.stream((row.to_dict() for row in found), COLUMNS.get(wanted, ENTRY))
+    missing = _no_stream(ctx, ctx.repository.count())
+    return ExitCode.FOUND if missing or result.lost or result.gone or ctx.repository.surplus() else 0
 
 
-def _watch(run: Runtime, scope: Any, pause_s: float) -> int:
+def _watch(ctx: Context, scope: Any, pause_s: float) -> int:
     def rounds() -> Iterator[dict[str, Any]]:
         while True:
-            answer = _once(run, scope)
+            answer = _once(ctx, scope)
             row = {"entries": answer["stream"]["entries"], **answer["classes"], "ok": answer["ok"]}
             yield row
             time.sleep(pause_s)
 
-    run.printer.stream(rounds(), ROUND, "rounds")
+    ctx.printer.stream(rounds(), ROUND, "rounds")
     return 0
 
 
-def _settings(run: Runtime) -> str:
+def _settings(ctx: Context) -> str:
     """The options that a hint must repeat to mean the same stream; not the URLs, which may hold passwords."""
-    chosen = [run.settings[name] for name in ("pipeline", "stream", "group", "config", "profile")]
+    chosen = [ctx.settings[name] for name in ("pipeline", "stream", "group", "config", "profile")]
     repeated = [each for each in chosen if each.source == "flag" or (each.name, each.value) == ("pipeline", "storage")]
     return shlex.join(part for each in repeated for part in (f"--{each.name}", each.value or ""))
 
