@@ -21,7 +21,7 @@ def nearest(name: str, known: Iterable[str], most: int = 3) -> list[str]:
 
 
 def suggestion(name: str, known: Iterable[str], kinds: str, most: int = MOST) -> str:
-    """`did you mean "ghost-1"?`, else what there is: `consumers: a, b and 4 more`."""
+    """`did you mean "worker-1"?`, else what there is: `consumers: a, b and 4 more`."""
     names = list(dict.fromkeys(known))
     if close := nearest(name, names):
         return f"did you mean {' or '.join(map(quoted, close))}?"

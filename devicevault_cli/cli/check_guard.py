@@ -72,8 +72,8 @@ def _signals() -> Iterator[None]:
     before: dict[int, object] = {}
 
     def handle(number: int, frame: FrameType | None) -> None:
-        for each in before:
-            signal.signal(each, signal.SIG_IGN)
+        for caught in before:
+            signal.signal(caught, signal.SIG_IGN)
         raise _Signalled(signal.Signals(number).name)
 
     with suppress(ValueError):  # not in the main thread
@@ -90,10 +90,10 @@ def _signals() -> Iterator[None]:
 def _reason(error: Exception) -> str:
     from devicevault_cli.redact import scrub
 
-    told = scrub(str(error))
+    reason = scrub(str(error))
     if not isinstance(error, DvctlError):
-        return f"an error in dvctl: {type(error).__name__}: {told}"
-    return f"{told} ({error.hint})" if error.hint else told
+        return f"an error in dvctl: {type(error).__name__}: {reason}"
+    return f"{reason} ({error.hint})" if error.hint else reason
 
 
 def _trace(words: Sequence[str], terminal: Terminal, error: Exception) -> None:
@@ -110,12 +110,12 @@ def _unknown(words: Sequence[str], terminal: Terminal, why: str) -> str:
     """The answer in the format that was asked for, as far as that is known."""
     from devicevault_cli.output.escapes import to_json, visible
 
-    told = visible(why)
+    reason = visible(why)
     wanted = _format(words, terminal.environ)
     if wanted == "json":
-        answer: dict[str, object] = {"status": "unknown", "stream": None, "group": None, "checks": [], "error": told}
+        answer: dict[str, object] = {"status": "unknown", "stream": None, "group": None, "checks": [], "error": reason}
         return f"{to_json(answer)}\n"
-    line = f"DVCTL UNKNOWN - {told.replace('|', '/')}\n"  # the first bar would begin performance data
+    line = f"DVCTL UNKNOWN - {reason.replace('|', '/')}\n"  # the first bar would begin performance data
     if wanted != "prometheus":
         return line
     with suppress(OSError, ValueError):

@@ -24,7 +24,7 @@ def reported(words: Sequence[str], terminal: Terminal, work: Callable[[Terminal]
         return _interrupted(terminal)
     except (BrokenPipeError, SystemExit):  # the latter is how Rich ends, which prints the help
         return _reader_gone(terminal)
-    except Exception as error:  # noqa: BLE001 - the last catch: an error of dvctl's own is told in one line too
+    except Exception as error:  # noqa: BLE001 - the last catch: an error of dvctl's own is one line too
         return _report(as_dvctl_error(error), words, terminal)
     return code
 

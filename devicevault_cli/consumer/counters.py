@@ -67,7 +67,7 @@ class Counters:
             label="field",
         ),
     ] = field(default_factory=dict)
-    in_hand: Annotated[int, Metric("gauge", "Entries that this process has read and not settled yet.")] = 0
+    in_hand: Annotated[int, Metric("gauge", "Entries that this process has read and that have no outcome yet.")] = 0
     table_refuses_rows: Annotated[
         bool,
         Metric("gauge", "1 while the table refuses rows for a reason that is not in the messages: it needs repair."),

@@ -1,4 +1,4 @@
-"""The main job in small, told as a story: a worker publishes, the consumer persists, everything is accounted for."""
+"""The demo: a worker publishes, the consumer persists, and every message is accounted for."""
 
 from __future__ import annotations
 

@@ -45,9 +45,9 @@ class Printer:
 
         rows: the key of the list that is what was asked for; `jsonl` and `csv` print its elements one a line.
         columns: which of the rows' keys a table shows (all). ids: what `-o ids` prints (`id` of each row).
-        lines: how a person is told, instead of the tables.
+        lines: what a person reads instead of the tables.
         """
-        listed = [_as_row(each) for each in answer[rows]] if rows else [answer]
+        listed = [_as_row(item) for item in answer[rows]] if rows else [answer]
         if self.output == "json":
             self._line(to_json(answer, ascii_only=self._ascii))
         elif self.output == "jsonl":
@@ -55,7 +55,7 @@ class Printer:
         elif self.output == "csv":
             self._lines(self._csv_lines(listed, columns_of(listed) or list(columns or ())))
         elif self.output == "ids":
-            self._lines(visible(str(each)) for each in (ids(answer) if ids else (row["id"] for row in listed)))
+            self._lines(visible(str(name)) for name in (ids(answer) if ids else (row["id"] for row in listed)))
         else:
             self._lines(map(visible, lines(answer)) if lines else self._tables(answer, rows, columns))
 
@@ -91,7 +91,7 @@ class Printer:
 
     def facts(self, facts: Mapping[str, Any]) -> None:
         """Show names and values beside the answer: the numbers of a plan."""
-        for line in lines_of([[label(each), show(each, facts[each])] for each in facts], self.terminal.width):
+        for line in lines_of([[label(name), show(name, facts[name])] for name in facts], self.terminal.width):
             self.line(f"  {line}")
 
     def warn(self, text: str) -> None:
@@ -182,7 +182,7 @@ class Printer:
         writer.writerow(map(csv_cell, columns))
         head = buffer.text
         for row in rows:
-            writer.writerow([csv_cell(row.get(each)) for each in columns])
+            writer.writerow([csv_cell(row.get(column)) for column in columns])
             yield from [head, buffer.text] if head else [buffer.text]
             head = ""
         if head:
@@ -222,7 +222,7 @@ class Printer:
         single = [cells for key, value in answer.items() if key not in lists for cells in _single(key, value)]
         yield from lines_of(single, width)
         for key, value in lists.items():
-            listed = [_as_row(each) for each in value]
+            listed = [_as_row(item) for item in value]
             if single or len(lists) > 1:
                 yield ""
                 yield self._paint(heading(key) + ("" if listed else ": none"), _BOLD, stdout=True)
@@ -263,8 +263,8 @@ def _single(key: str, value: Any) -> Iterator[list[str]]:
     if is_count(value):
         yield from ([f"{name} {text(part)}", show("", number)] for part, number in value.items())
     elif isinstance(value, Mapping) and value:
-        for part, each in value.items():
-            yield [f"{name} {label(str(part))}", show(str(part), each)]
+        for part, item in value.items():
+            yield [f"{name} {label(str(part))}", show(str(part), item)]
     else:
         yield [name, show(key, value)]
 

@@ -83,7 +83,7 @@ class GroupConsumer:
         self.group.discard([key], why)
 
     def begin_alone(self, key: EntryId) -> int:
-        """Note that a suspect entry is about to be processed alone. -> how often that was begun and not finished"""
+        """Note that a quarantined entry is about to be processed alone. -> how often that was begun and not finished"""
         return self.stream.read(int, "HINCRBY", keys.alone(self.stream.key), self._member(key), 1) - 1
 
     def end_alone(self, key: EntryId, *, begun: int = 0) -> None:

@@ -25,7 +25,7 @@ dead_ids = _beside("dead:ids")
 discarded = _beside("discarded")
 """A sorted set of discards, see `discard`; the score is the milliseconds of the id."""
 alone = _beside("alone")
-"""A hash: `ID GROUP` -> how often processing of a suspect entry on its own was begun and not finished."""
+"""A hash: `ID GROUP` -> how often processing of a quarantined entry alone was begun and not finished."""
 seen = _beside("seen")
 """A hash: GROUP -> JSON of the stream and the group as a consumer of the group observed them last."""
 incidents = _beside("incidents")

@@ -44,5 +44,5 @@ def demo(ctx: Context) -> int:
 
 
 def _lines(answer: Any) -> Iterator[str]:
-    verdict = answer["verify"]
-    yield f"{answer['persisted']} rows, {answer['dead_lettered']} dead letters, {verdict['classes']['lost']} lost"
+    verified = answer["verify"]
+    yield f"{answer['persisted']} rows, {answer['dead_lettered']} dead letters, {verified['classes']['lost']} lost"

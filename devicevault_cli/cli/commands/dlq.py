@@ -81,7 +81,7 @@ def _typed(ctx: Context, chosen: "LetterFilter") -> "Named":
     from devicevault_cli.operations.named import NO_NAMES
 
     names = (typed_group(ctx), chosen.named_reason(ctx.dead_letters), typed_device(ctx, chosen.device))
-    return next((each for each in names if each.unknown), NO_NAMES)
+    return next((name for name in names if name.unknown), NO_NAMES)
 
 
 @command("dvctl dlq list", "dvctl dlq list --reason unknown-device -o ids | dvctl dlq retry --ids - --yes", ids=True)

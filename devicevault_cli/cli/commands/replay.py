@@ -90,7 +90,7 @@ def replay(
         task=task,
         status=status,
     )
-    unlimited = selection == Selection() and all(each is None for each in (start, end, since, file))
+    unlimited = selection == Selection() and all(value is None for value in (start, end, since, file))
     if unlimited and not missing:
         raise Usage("no entries are chosen", hint="give ids, a range, --device, --task, --status, --file or --missing")
     forbid(

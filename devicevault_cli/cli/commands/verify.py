@@ -89,7 +89,7 @@ def verify(
         (every is not None and not watch, "--every needs --watch"),
         ((dry_run or yes) and not repair, "--dry-run and --yes need --repair: without it verify changes nothing"),
         (deep and (counts or show is not None or watch), "--deep does not combine with --counts, --show or --watch"),
-        (counts and any(each is not None for each in (since, until, rate)),
+        (counts and any(value is not None for value in (since, until, rate)),
          "--counts counts everything: no --since, --until or --rate"),
         (report is not None and (report.suffix not in (".md", ".html") or counts or show is not None or watch),
          "--report writes .md or .html, of one whole verification"),
@@ -150,8 +150,8 @@ def _told(ctx: Context, answer: dict[str, Any], scope: Any, report: Path | None)
     if report is not None:
         _write_report(ctx, report, answer, _about(ctx, scope), steps)
     if not answer["ok"]:
-        for each in steps:
-            ctx.printer.hint(f"{each.command}  # {each.why}")
+        for step in steps:
+            ctx.printer.hint(f"{step.command}  # {step.why}")
     return 0 if answer["ok"] else ExitCode.FOUND
 
 
@@ -160,8 +160,8 @@ def _about(ctx: Context, scope: Any) -> dict[str, str]:
     from devicevault_cli import __version__
     from devicevault_cli.times import iso, now_ms
 
-    part = {name: f"{each} ({iso(each.ms)})" for name, each in (("from", scope.start), ("to", scope.end))
-            if each not in (ZERO, LAST)}  # fmt: skip
+    part = {name: f"{position} ({iso(position.ms)})" for name, position in (("from", scope.start), ("to", scope.end))
+            if position not in (ZERO, LAST)}  # fmt: skip
     return {
         "stream": ctx.stream.key,
         "group": ctx.group.name,
@@ -233,8 +233,8 @@ def _watch(ctx: Context, scope: Any, pause_s: float) -> int:
 def _settings(ctx: Context) -> str:
     """The options that a hint must repeat to mean the same stream; not the URLs, which may hold passwords."""
     chosen = [ctx.settings[name] for name in ("pipeline", "stream", "group", "config", "profile")]
-    repeated = [each for each in chosen if each.source == "flag" or (each.name, each.value) == ("pipeline", "storage")]
-    return shlex.join(part for each in repeated for part in (f"--{each.name}", each.value or ""))
+    repeated = [item for item in chosen if item.source == "flag" or (item.name, item.value) == ("pipeline", "storage")]
+    return shlex.join(part for item in repeated for part in (f"--{item.name}", item.value or ""))
 
 
 def _scope(scope: Any) -> str:
