@@ -83,7 +83,7 @@ def carried_out(run: Runtime, make: Callable[[], Change[A]], question: str) -> t
 
 def _show(run: Runtime, change: Change[Any]) -> None:
     if not change.named.nothing:
-        run.printer.note(*change.says, *([change.named.says] if change.named.unknown else []))
+        run.printer.note(*change.lines())
 
 
 def check_success(change: Change[A], done: A, hint: str | None = None) -> None:

@@ -8,11 +8,11 @@ from typing import TYPE_CHECKING, Any, TypeVar
 
 from devicevault_cli.cli.context import Runtime
 from devicevault_cli.errors import DvctlError, MissingGroup
+from devicevault_cli.operations.named import NO_NAMES, Named, named_consumers, named_group, unknown_name
 
 if TYPE_CHECKING:
     from devicevault_cli.operations.answer import ChosenAnswer
     from devicevault_cli.operations.changes.change import Change
-    from devicevault_cli.operations.named import Named
 
 C = TypeVar("C", bound="ChosenAnswer")
 
@@ -55,33 +55,22 @@ def typed_group(run: Runtime) -> Named:
 
     A stream without any group is new, and a group from the environment is one that `consume` will create.
     """
-
-    from devicevault_cli.operations import named
-    from devicevault_cli.operations.named import NO_NAMES
-
-    return named.named_group(run.group) if run.settings["group"].source == "flag" else NO_NAMES
+    return named_group(run.group) if run.settings["group"].source == "flag" else NO_NAMES
 
 
 def typed_consumer(run: Runtime, name: str | None) -> Named:
     """A consumer that was typed, in a group that may be a typing error too."""
-
-    from devicevault_cli.operations import named
-    from devicevault_cli.operations.named import NO_NAMES
-
     group = typed_group(run)
     if group.unknown or name is None:
         return group
     try:
-        return named.named_consumers(run.group, [name], (info.name for info in run.group.consumers()))
+        return named_consumers(run.group, [name], (info.name for info in run.group.consumers()))
     except MissingGroup:
         return NO_NAMES
 
 
 def typed_device(run: Runtime, device: int | None) -> Named:
     """A device that was typed and of which nothing was found; without a database nobody knows which devices exist."""
-
-    from devicevault_cli.operations.named import NO_NAMES, Named
-
     if device is None or not run.settings.has_database:
         return NO_NAMES
     try:
@@ -90,4 +79,4 @@ def typed_device(run: Runtime, device: int | None) -> Named:
     except DvctlError:
         # What was asked for is answered already: nothing was found.
         return NO_NAMES
-    return NO_NAMES if known else Named(1, (str(device),), f"not found: there is no device {device}")
+    return NO_NAMES if known else unknown_name(str(device), f"not found: there is no device {device}")

@@ -20,7 +20,6 @@ from devicevault_cli.times import parse_duration
 
 START: EntryId = ZERO
 END: EntryId = LAST
-CLAIM_IDLE_MS = 60_000
 
 # --- what to select ------------------------------------------------------------------------------------------------
 

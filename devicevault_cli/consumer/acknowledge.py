@@ -13,7 +13,8 @@ from devicevault_cli.consumer.options import OnReject
 from devicevault_cli.consumer.retry import Retry, is_outage
 from devicevault_cli.consumer.stream_watch import StreamWatch
 from devicevault_cli.errors import MemoryFull, MissingGroup, Refused, WrongType
-from devicevault_cli.operations.save import Outcome, conflicting, rejection
+from devicevault_cli.messages import Rejected
+from devicevault_cli.operations.save import Outcome, conflicting, decided
 from devicevault_cli.records import Record
 from devicevault_cli.repository.model import INSERTED, Saved
 from devicevault_cli.streams.consumer import GroupConsumer
@@ -59,10 +60,11 @@ class Acknowledger:
         rejected = list(batch.rejected)
         for key, record, outcome in zip(batch.record_ids, batch.records, outcomes, strict=True):
             if outcome != INSERTED:
-                if bad := rejection(outcome, record):
-                    rejected.append(RejectedEntry(key, batch.first_ids.get(key, key), bad))
+                known = decided(outcome, record)
+                if isinstance(known, Rejected):
+                    rejected.append(RejectedEntry(key, batch.first_ids.get(key, key), known))
                     continue
-                self._count_duplicate(outcome, record, key)
+                self._count_duplicate(known, record, key)
             done.append(key)
         self._counters.skipped += len(batch.skipped)
         self._counters.persisted += outcomes.count(INSERTED)
@@ -123,11 +125,11 @@ class Acknowledger:
             self._generation = self._in_hand.generation
             self.unwritten.clear()
 
-    def _count_duplicate(self, outcome: Outcome, record: Record, key: EntryId) -> None:
+    def _count_duplicate(self, saved: Saved, record: Record, key: EntryId) -> None:
         self._counters.duplicates += 1
-        if isinstance(outcome, Saved) and outcome.existing and conflicting(outcome.existing, record):
+        if saved.existing and conflicting(saved.existing, record):
             self._counters.conflicting += 1
-            log.warning("entry %s: its row %d has another device or status; the row stays", key, outcome.existing.id)
+            log.warning("entry %s: its row %d has another device or status; the row stays", key, saved.existing.id)
 
     def _write(self, entry: RejectedEntry) -> None:
         key, first, (reason, detail) = entry

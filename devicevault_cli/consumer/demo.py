@@ -8,8 +8,9 @@ from typing import TYPE_CHECKING, Any
 from devicevault_cli.consumer.options import ConsumeOptions
 from devicevault_cli.consumer.shutdown import Stop
 from devicevault_cli.consumer.worker import Worker
+from devicevault_cli.operations.entries.message_files import Message
 from devicevault_cli.operations.entries.pending import pending
-from devicevault_cli.operations.entries.publish import Message, sample_messages
+from devicevault_cli.operations.entries.publish import sample_messages
 from devicevault_cli.operations.verify.verify import verify
 from devicevault_cli.pipelines import RESULTS
 from devicevault_cli.streams.consumer import GroupConsumer

@@ -8,7 +8,7 @@ from devicevault_cli.consumer.options import OnMissingGroup
 from devicevault_cli.consumer.shutdown import Stopped
 from devicevault_cli.consumer.stream_watch import StreamWatch
 from devicevault_cli.errors import DvctlError, MissingGroup
-from devicevault_cli.operations.monitoring.liveness import devicevaults, liveness_of, who_waits
+from devicevault_cli.operations.monitoring.liveness import devicevault_consumers, liveness_of, waiting_clients
 from devicevault_cli.operations.wording import entries
 from devicevault_cli.streams.consumer import GroupConsumer
 from devicevault_cli.streams.model import ZERO
@@ -66,12 +66,12 @@ class GroupMember:
     def _beside(self) -> str:
         """DeviceVault's own consumer in this group, as far as it can be seen; empty where it is not running."""
         liveness = liveness_of(self._group)
-        found = [other for other in devicevaults(liveness) if other.name != self._consumer.consumer]
+        found = [other for other in devicevault_consumers(liveness) if other.name != self._consumer.consumer]
         alive = [other.name for other in found if liveness.alive(other)]
         if alive:
             return f"DeviceVault's own consumer {alive[0]} is alive in this group"
         waits = liveness.unlisted or any(other in liveness.candidates for other in found)
-        return who_waits(liveness) if waits else ""
+        return waiting_clients(liveness) if waits else ""
 
     def leave(self) -> bool:
         """Delete the consumer if it holds nothing. -> whether Redis answered"""

@@ -5,6 +5,8 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Literal, TypeAlias
 
+from devicevault_cli.operations.monitoring.limits import CLAIM_IDLE_MS
+
 OnReject: TypeAlias = Literal["dead-letter", "drop"]
 OnMissingGroup: TypeAlias = Literal["create", "fail"]
 
@@ -21,7 +23,7 @@ class ConsumeOptions:
     max_wait_s: float | None = None
     max_messages: int | None = None
     batch_size: int = 1000
-    claim_idle_s: float = 60.0
+    claim_idle_s: float = CLAIM_IDLE_MS / 1000
     max_deliveries: int = 10
     max_rejected_batches: int = 3
     on_reject: OnReject = "dead-letter"

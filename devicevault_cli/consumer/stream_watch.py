@@ -10,8 +10,15 @@ from typing import TYPE_CHECKING
 from devicevault_cli.consumer.counters import Counters
 from devicevault_cli.consumer.in_hand import InHand
 from devicevault_cli.errors import DvctlError, MemoryFull, Refused, WrongType
-from devicevault_cli.operations.monitoring.continuity import RESTARTS, Change, compare
-from devicevault_cli.operations.monitoring.incidents import Incident, incident_of, open_ones, read, record, table_ahead
+from devicevault_cli.operations.monitoring.continuity import RESTARTS, StreamChange, compare
+from devicevault_cli.operations.monitoring.incidents import (
+    Incident,
+    incident_of,
+    parse_records,
+    record_incident,
+    table_ahead,
+    unacknowledged,
+)
 from devicevault_cli.streams import marker
 from devicevault_cli.streams.group import Group
 from devicevault_cli.streams.marker import Comparison, Observation
@@ -54,8 +61,8 @@ class StreamWatch:
         if time.monotonic() >= self._next_look:
             self.look()
 
-    def look(self) -> Change | None:
-        """Comparison now. -> what is wrong, if this process has not said so before. Does not raise dvctl's errors."""
+    def look(self) -> StreamChange | None:
+        """Look now. -> what is wrong, if this process has not said so before. Does not raise dvctl's errors."""
         try:
             return self._examine(self._look())
         except DvctlError as error:
@@ -70,9 +77,9 @@ class StreamWatch:
             return
         stream = self._group.stream
         try:
-            for incident in table_ahead(stream.key, stream.info(), repository, read(self._look().incidents)):
+            for incident in table_ahead(stream.key, stream.info(), repository, parse_records(self._look().incidents)):
                 log.warning("%s; see it with `dvctl incidents`", incident.detail)
-                record(stream, incident)
+                record_incident(stream, incident)
             self._table_compared = True
         except (Refused, WrongType, MemoryFull) as error:
             log.debug("could not compare the table with the stream: %s", error)
@@ -87,7 +94,7 @@ class StreamWatch:
             self._beside = False
             return marker.observe(self._group, now_ms(), stored=False)
 
-    def _examine(self, looked: Comparison) -> Change | None:
+    def _examine(self, looked: Comparison) -> StreamChange | None:
         now = self._with_lag(looked.now)
         marked = Observation.from_json(looked.marker) if looked.marker and not self._unrecorded else None
         mine = self._compare(self._memory, now, self._counters.taken - self._taken_then)
@@ -110,7 +117,7 @@ class StreamWatch:
             self._restarted(now)
         return change
 
-    def _compare(self, before: Observation | None, now: Observation, taken: int) -> Change | None:
+    def _compare(self, before: Observation | None, now: Observation, taken: int) -> StreamChange | None:
         sole = before is not None and before.consumers <= 1 and before.added is not None
         return compare(self._group.stream.key, self._group.name, before, now, taken, sole=sole)
 
@@ -128,12 +135,12 @@ class StreamWatch:
         elif now.kind == "stream" and (old is None or replace(old, at_ms=0) != replace(self._memory, at_ms=0)):
             self._write(looked, [])
 
-    def _record(self, change: Change, before: Observation, now: Observation, looked: Comparison) -> None:
+    def _record(self, change: StreamChange, before: Observation, now: Observation, looked: Comparison) -> None:
         incident = incident_of(change, self._group.stream.key, self._group.name, before, now)
         self._count_change(change)
         epoch = 1 + max(before.epoch, self._memory.epoch if self._memory else 0)
         self._memory, self._taken_then = replace(now, epoch=epoch), self._counters.taken
-        number, incident = _merged(incident, open_ones(read(looked.incidents)))
+        number, incident = _merged(incident, unacknowledged(parse_records(looked.incidents)))
         self._unrecorded.append(incident)
         for _ in range(ATTEMPTS):
             if self._write(looked, [(number, incident.to_json())]):
@@ -175,7 +182,7 @@ class StreamWatch:
                 now.position,
             )
 
-    def _report(self, change: Change) -> None:
+    def _report(self, change: StreamChange) -> None:
         last = self._reported.get(change.kind)
         if change.kind != "entries-removed" or last is None or time.monotonic() - last > REPORT_S:
             self._reported[change.kind] = time.monotonic()
@@ -189,12 +196,13 @@ class StreamWatch:
             log.warning("key %s no longer holds another type of value", self._group.stream.key)
         self._wrong_type = wrong
 
-    def _count_change(self, change: Change) -> None:
+    def _count_change(self, change: StreamChange) -> None:
         self._counters.stream_restarts += change.kind in RESTARTS
         self._counters.entries_never_read += change.unread or 0
 
     def _count(self, looked: Comparison) -> None:
-        self._counters.incidents_unacknowledged = len(open_ones(read(looked.incidents))) + len(self._unrecorded)
+        recorded = unacknowledged(parse_records(looked.incidents))
+        self._counters.incidents_unacknowledged = len(recorded) + len(self._unrecorded)
 
 
 def _merged(incident: Incident, known: list[Incident]) -> tuple[int | None, Incident]:

@@ -9,12 +9,15 @@ from typing import Any, ClassVar
 
 from devicevault_cli.streams.model import EntryId
 
-_SCALARS = (str, int, float)
+OPTIONAL = {"optional": True}
+"""Metadata of a field whose key is left out of the JSON output while it is None."""
+INLINED = {"inlined": True}
+"""Metadata of a field that is an answer: its keys stand among those of the answer that has it."""
 
 
 def optional() -> Any:
-    """A field whose key is left out of the JSON output while it is None."""
-    return field(default=None, kw_only=True, metadata={"optional": True})
+    """A field with this metadata that is None unless it is given by name."""
+    return field(default=None, kw_only=True, metadata=OPTIONAL)
 
 
 @dataclass(frozen=True, slots=True)
@@ -27,18 +30,24 @@ class Answer:
     LAST: ClassVar[tuple[str, ...]] = ()
 
     def to_dict(self) -> dict[str, Any]:
-        """The answer as JSON types: nested answers as dicts, entry ids as strings, tuples as lists."""
+        """The answer as JSON types: nested answers as dicts, entry ids and errors as strings, tuples as lists."""
+        facts: dict[str, Any] = {}
         answer: Any = type(self)  # mypy takes a class with fields that compare for unhashable
-        values = ((key, getattr(self, name), optional) for name, key, optional in _keys(answer))
-        return {key: _plain(value) for key, value, optional in values if value is not None or not optional}
+        for name, key, options in _keys(answer):
+            value = getattr(self, name)
+            if "inlined" in options:
+                facts |= value.to_dict()
+            elif value is not None or "optional" not in options:
+                facts[key] = _plain(value)
+        return facts
 
 
 @cache
-def _keys(answer: Any) -> tuple[tuple[str, str, bool], ...]:
-    """The fields in their order: name, key, and whether the key is left out while it is None."""
+def _keys(answer: Any) -> tuple[tuple[str, str, Mapping[str, bool]], ...]:
+    """The fields in their order: name, key, and options."""
     declared = {field.name: field for field in fields(answer)}
     ordered = [*(name for name in declared if name not in answer.LAST), *answer.LAST]
-    return tuple((name, name.removesuffix("_"), "optional" in declared[name].metadata) for name in ordered)
+    return tuple((name, name.removesuffix("_"), declared[name].metadata) for name in ordered)
 
 
 @dataclass(frozen=True, slots=True)
@@ -60,11 +69,9 @@ class ChosenAnswer(ChangeAnswer):
 
 
 def _plain(value: Any) -> Any:
-    if value is None or isinstance(value, _SCALARS):
-        return value
     if isinstance(value, Answer):
         return value.to_dict()
-    if isinstance(value, EntryId):
+    if isinstance(value, EntryId | Exception):
         return str(value)
     if isinstance(value, Mapping):
         return {name: _plain(item) for name, item in value.items()}

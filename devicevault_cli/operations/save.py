@@ -3,15 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from typing import TYPE_CHECKING, TypeAlias, TypeVar
+from typing import TypeAlias, TypeVar
 
 from devicevault_cli.errors import LocksExhausted, RecordRejected
 from devicevault_cli.messages import Rejected
 from devicevault_cli.records import Record
 from devicevault_cli.repository.model import Existing, Saved
-
-if TYPE_CHECKING:
-    from devicevault_cli.repository.repository import Repository
+from devicevault_cli.repository.repository import Repository
 
 T = TypeVar("T")
 Outcome: TypeAlias = Saved | Rejected
@@ -121,13 +119,11 @@ def _send(repository: Repository, records: Sequence[Record]) -> Callable[[], lis
     return collect
 
 
-def rejection(outcome: Outcome, record: Record) -> Rejected | None:
-    """Why the message is bad, or None for a record that has a row."""
-    if isinstance(outcome, Rejected):
-        return outcome
-    if outcome.outcome == "unknown-device":
+def decided(outcome: Outcome, record: Record) -> Outcome:
+    """The same outcome; that of an unknown device as a rejection."""
+    if isinstance(outcome, Saved) and outcome.outcome == "unknown-device":
         return Rejected("unknown-device", f"no device has the id {record.device_id}")
-    return None
+    return outcome
 
 
 def conflicting(existing: Existing | None, record: Record) -> bool:

@@ -14,7 +14,7 @@ from hypothesis import strategies as st
 
 from devicevault_cli.errors import ConsumerAlive, Damaged, StalePlan
 from devicevault_cli.operations.entries.ack import plan_ack
-from devicevault_cli.operations.entries.claim import Chosen, plan_claim
+from devicevault_cli.operations.entries.claim import ClaimFilter, plan_claim
 from devicevault_cli.operations.groups.destroy import plan_destroy
 from devicevault_cli.operations.groups.reset import plan_reset, target
 from devicevault_cli.operations.groups.restore import plan_restore
@@ -209,7 +209,7 @@ def test_a_plan_that_is_no_longer_true_is_refused(each_redis_url: str, sqlite_ur
                 lambda: plan_reset(group, ZERO, RESULTS, table, force=True),
                 lambda: GroupConsumer(group, "b").read_new(1),
             ),
-            (lambda: plan_claim(group, Chosen(owner="a"), "b"), lambda: group.acknowledge(ids[1:2])),
+            (lambda: plan_claim(group, ClaimFilter(owner="a"), "b"), lambda: group.acknowledge(ids[1:2])),
             (lambda: plan_ack(group, ids[2:4], RESULTS, table), lambda: group.acknowledge(ids[2:3])),
             (lambda: plan_retire(group, ["a"], to="b"), lambda: group.acknowledge(ids[4:5])),
         ):
@@ -366,7 +366,7 @@ def test_dead_for_alone_decides_and_is_asked_again_in_redis(each_redis_url: str)
 def test_release_leaves_owner_and_count_and_makes_entries_old(each_redis_url: str) -> None:
     with group_on(each_redis_url) as group:
         ids = filled(group, 4, 4)
-        answer = apply(lambda: plan_claim(group, Chosen(ids=ids[:2]), None, claim_idle_ms=60_000))
+        answer = apply(lambda: plan_claim(group, ClaimFilter(ids=ids[:2]), None, claim_idle_ms=60_000))
         assert answer["released"] == [str(each) for each in ids[:2]]
         held = pending(group)
         assert {each.consumer for each in held.values()} == {"a"}
@@ -378,7 +378,7 @@ def test_claiming_what_is_gone_clears_it(each_redis_url: str) -> None:
     with group_on(each_redis_url) as group:
         ids = filled(group, 4, 4)
         group.stream.client.xdel(group.stream.key, str(ids[1]))
-        answer = apply(lambda: plan_claim(group, Chosen(), "b"))
+        answer = apply(lambda: plan_claim(group, ClaimFilter(), "b"))
         assert answer["gone"] == [str(ids[1])]
         assert set(pending(group)) == {ids[0], ids[2], ids[3]}
 
@@ -411,8 +411,8 @@ def test_a_dry_run_of_claim_names_what_would_happen(each_redis_url: str, to: str
     with group_on(each_redis_url) as group:
         ids = filled(group, 4, 4)
         group.stream.client.xdel(group.stream.key, str(ids[1]))
-        planned = apply(lambda: plan_claim(group, Chosen(), to), dry_run=True)
-        done = apply(lambda: plan_claim(group, Chosen(), to))
+        planned = apply(lambda: plan_claim(group, ClaimFilter(), to), dry_run=True)
+        done = apply(lambda: plan_claim(group, ClaimFilter(), to))
         assert planned == {**done, "applied": False}
         assert planned["gone"] == [str(ids[1])]
 
@@ -449,8 +449,8 @@ def test_dry_runs_change_nothing(each_redis_url: str, sqlite_url: str) -> None:
         for make in (
             lambda: plan_destroy(group),
             lambda: plan_reset(group, ZERO, RESULTS, table),
-            lambda: plan_claim(group, Chosen(), "b"),
-            lambda: plan_claim(group, Chosen(), None),
+            lambda: plan_claim(group, ClaimFilter(), "b"),
+            lambda: plan_claim(group, ClaimFilter(), None),
             lambda: plan_ack(group, ids, RESULTS, table),
             lambda: plan_retire(group, ["a"], to="b"),
             lambda: plan_restore(

@@ -14,7 +14,7 @@ from devicevault_cli.operations.dead_letters.drop import plan_drop
 from devicevault_cli.operations.dead_letters.retry import plan_retry
 from devicevault_cli.operations.dead_letters.select import LetterFilter
 from devicevault_cli.operations.entries.ack import plan_ack
-from devicevault_cli.operations.entries.claim import Chosen, plan_claim
+from devicevault_cli.operations.entries.claim import ClaimFilter, plan_claim
 from devicevault_cli.operations.entries.trim import Keep, plan_trim
 from devicevault_cli.operations.groups.destroy import plan_destroy
 from devicevault_cli.operations.groups.reset import plan_reset
@@ -121,8 +121,8 @@ REPAIRS: dict[str, Callable[[Group, Repository], Change[Any]]] = {
         DeadLetters(group.stream, group.name), LetterFilter(), RESULTS, table
     ),
     "drop": lambda group, table: plan_drop(DeadLetters(group.stream, group.name), LetterFilter()),
-    "claim": lambda group, table: plan_claim(group, Chosen(owner="a"), "b"),
-    "release": lambda group, table: plan_claim(group, Chosen(ids=HELD), None),
+    "claim": lambda group, table: plan_claim(group, ClaimFilter(owner="a"), "b"),
+    "release": lambda group, table: plan_claim(group, ClaimFilter(ids=HELD), None),
     "ack": lambda group, table: plan_ack(group, HELD, RESULTS, table),
     "replay": lambda group, table: plan_replay(from_stream(group.stream, Selection()), RESULTS, table, ReplayOptions()),
     "trim": lambda group, table: plan_trim(group.stream, DeadLetters(group.stream, group.name), RESULTS, table, Keep()),

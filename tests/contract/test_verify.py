@@ -17,7 +17,7 @@ from devicevault_cli.consumer.options import ConsumeOptions
 from devicevault_cli.consumer.shutdown import Stop
 from devicevault_cli.consumer.worker import Worker
 from devicevault_cli.errors import MissingGroup
-from devicevault_cli.operations.entries.claim import Chosen, plan_claim
+from devicevault_cli.operations.entries.claim import ClaimFilter, plan_claim
 from devicevault_cli.operations.verify.repair import plan_repair
 from devicevault_cli.operations.verify.result import VerifyResult
 from devicevault_cli.operations.verify.scan import Scope
@@ -163,7 +163,7 @@ def meddle(redis_url: str, stream_key: str, stop: Stop) -> None:
         while not stop.wait(0.05):
             for to in ("worker-1", None):
                 with suppress(MissingGroup):
-                    plan_claim(group, Chosen(), to).apply()
+                    plan_claim(group, ClaimFilter(), to).apply()
 
 
 def test_beside_consumers_at_work_nothing_is_called_lost(redis_url: str, stream_key: str, postgres_url: str) -> None:

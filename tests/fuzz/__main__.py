@@ -18,7 +18,7 @@ with atheris.instrument_imports(include=["devicevault_cli"]):
     from devicevault_cli.errors import DvctlError
     from devicevault_cli.json_text import _is_json, list_problem
     from devicevault_cli.messages import Decoded, Rejected, Skipped, decode_result, decode_storage
-    from devicevault_cli.operations.entries.publish import parse_line
+    from devicevault_cli.operations.entries.message_files import parse_line
     from devicevault_cli.output.escapes import csv_cell, to_json, visible
     from devicevault_cli.redact import redact, scrub
     from devicevault_cli.repository.url import parse_url

@@ -7,7 +7,8 @@ from typing import Any
 from devicevault_cli.consumer.options import ConsumeOptions
 from devicevault_cli.consumer.shutdown import Stop
 from devicevault_cli.consumer.worker import Worker
-from devicevault_cli.operations.entries.publish import Message, sample_messages
+from devicevault_cli.operations.entries.message_files import Message
+from devicevault_cli.operations.entries.publish import sample_messages
 from devicevault_cli.pipelines import RESULTS, Pipeline
 from devicevault_cli.repository.repository import Repository
 from devicevault_cli.streams.consumer import GroupConsumer

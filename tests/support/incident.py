@@ -7,7 +7,7 @@ import sqlite3
 from contextlib import closing
 
 from devicevault_cli.messages import Decoded
-from devicevault_cli.operations.entries.publish import Message
+from devicevault_cli.operations.entries.message_files import Message
 from devicevault_cli.pipelines import RESULTS
 from devicevault_cli.repository.repository import Repository
 from devicevault_cli.streams.consumer import GroupConsumer

@@ -6,7 +6,7 @@ from collections.abc import Callable, Iterable
 from contextlib import closing
 from typing import Any
 
-from devicevault_cli.operations.entries.publish import Message
+from devicevault_cli.operations.entries.message_files import Message
 from devicevault_cli.repository.repository import Repository
 from devicevault_cli.streams.connect import connect
 from devicevault_cli.streams.consumer import GroupConsumer

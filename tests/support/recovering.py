@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
+import io
 import time
 from collections.abc import Callable, Iterator
 from contextlib import closing, contextmanager
+from pathlib import Path
 from typing import Any
 
 from devicevault_cli.operations.changes import journal
 from devicevault_cli.operations.changes.change import Change, answer_without_applying, carry_out
+from devicevault_cli.operations.entries.message_files import Message, opened
 from devicevault_cli.pipelines import RESULTS
 from devicevault_cli.repository import open_repository
 from devicevault_cli.repository.repository import Repository
@@ -54,9 +57,9 @@ def apply(
     change = make()
     answer = answer_without_applying(change, dry_run=dry_run)
     if answer is None:
-        with journal.opened() as opened:
+        with journal.opened() as open_journal:
             meanwhile()
-            answer = carry_out(change, opened)
+            answer = carry_out(change, open_journal)
     whole: dict[str, Any] = answer.to_dict()
     return whole
 
@@ -75,3 +78,9 @@ def dump(group: Group, *keys: str) -> dict[bytes, bytes | None]:
     """Every key as Redis would dump it: equal dumps are an equal state."""
     client: Any = group.stream.client
     return {key: client.dump(key) for key in client.keys("*")}
+
+
+def read_messages(path: Path) -> list[Message]:
+    """The messages of a file, read as `publish --file` reads them."""
+    with opened(path, io.StringIO()) as messages:
+        return [found for _, found in messages]

@@ -8,7 +8,7 @@ from dataclasses import dataclass, field
 from itertools import count
 
 from devicevault_cli.messages import Decoded
-from devicevault_cli.operations.entries.publish import Message
+from devicevault_cli.operations.entries.message_files import Message
 from devicevault_cli.operations.verify.names import CLASSES
 from devicevault_cli.pipelines import RESULTS, STORAGE, Pipeline
 from devicevault_cli.records import Record

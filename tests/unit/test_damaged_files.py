@@ -16,10 +16,11 @@ from hypothesis import strategies as st
 from devicevault_cli.errors import BadConfig, Damaged, DvctlError, Usage
 from devicevault_cli.operations.entries import checksummed
 from devicevault_cli.operations.entries.export import export_entries
-from devicevault_cli.operations.entries.publish import parse_line, read_messages
+from devicevault_cli.operations.entries.message_files import parse_line
 from devicevault_cli.operations.groups.snapshots import KIND, VERSION, read_snapshot
 from devicevault_cli.settings import load
 from devicevault_cli.streams.model import Entry, EntryId
+from tests.support.recovering import read_messages
 
 HEAD = {"dvctl": KIND, "version": VERSION, "stream": "s", "group": "g", "position": "1-0", "entries_read": None}
 LINES: list[Any] = [HEAD, {"consumer": "c"}, {"entry": ["1-0", 0, 5, 1]}]
@@ -111,7 +112,7 @@ def test_a_line_of_a_file_is_a_message_or_refused(line: bytes) -> None:
 def test_what_was_exported_reads_back_byte_for_byte(tmp_path: Path, fields: dict[bytes, bytes]) -> None:
     path = tmp_path / "export.jsonl"
     export_entries(path, [[Entry(EntryId(5, 1), fields)]], reveal=True, replace=True)
-    assert [*read_messages(path)] == [{b"_dvctl.id": b"5-1"} | fields]
+    assert read_messages(path) == [{b"_dvctl.id": b"5-1"} | fields]
     assert len(list(checksummed.read(path))) == 1
 
 

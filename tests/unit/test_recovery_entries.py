@@ -10,7 +10,6 @@ import pytest
 
 from devicevault_cli.errors import Damaged, StalePlan, Usage
 from devicevault_cli.operations.entries.export import ExportAnswer, export_entries
-from devicevault_cli.operations.entries.publish import read_messages
 from devicevault_cli.operations.entries.trim import Keep, plan_trim
 from devicevault_cli.operations.replay.replay import ReplayOptions, plan_replay
 from devicevault_cli.operations.replay.republish import plan_republish
@@ -22,7 +21,7 @@ from devicevault_cli.streams.dead_letters import DeadLetters
 from devicevault_cli.streams.group import Group
 from devicevault_cli.streams.model import EntryId
 from tests.support.consuming import drain
-from tests.support.recovering import apply, dump, message, table_at
+from tests.support.recovering import apply, dump, message, read_messages, table_at
 
 
 def replay(
@@ -175,7 +174,7 @@ def test_a_damaged_export_is_refused(group: Group, tmp_path: Path, damage: str) 
     with pytest.raises(Damaged):
         from_file(path, Selection())
     with pytest.raises(Damaged):
-        list(read_messages(path))
+        read_messages(path)
 
 
 # --- trim

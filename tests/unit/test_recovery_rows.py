@@ -65,16 +65,8 @@ class Count(ChangeAnswer):
     ids: tuple[str, ...] = ()
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Counting(Change[Count]):
-    result: Callable[[], Count]
-
-    def apply(self) -> Count:
-        return self.result()
-
-
-def counting(result: Callable[[], Count] = lambda: Count(1), size: int = 1) -> Counting:
-    return Counting(command="test", says=(), answer=Count(0), size=size, result=result)
+def counting(result: Callable[[], Count] = lambda: Count(1), size: int = 1) -> Change[Count]:
+    return Change(command="test", says=(), answer=Count(0), size=size, apply=result)
 
 
 def test_the_journal_tells_who_did_what_and_shortens_lists() -> None:

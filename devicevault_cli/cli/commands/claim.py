@@ -8,9 +8,10 @@ from devicevault_cli.cli import complete
 from devicevault_cli.cli.changes import change
 from devicevault_cli.cli.command import command
 from devicevault_cli.cli.context import Runtime
-from devicevault_cli.cli.options import CLAIM_IDLE_MS, ClaimIdle, EntryIds, IdsFrom, read_ids
+from devicevault_cli.cli.options import ClaimIdle, EntryIds, IdsFrom, read_ids
 from devicevault_cli.cli.values import duration, parse_name, parsed
 from devicevault_cli.errors import Usage
+from devicevault_cli.operations.monitoring.limits import CLAIM_IDLE_MS
 
 
 @command(
@@ -52,14 +53,14 @@ def claim(
     --claim-idle, so that the next active consumer takes them. Entries that are no longer on the stream are cleared.
     Redis counts a claim as activity of the consumer it names, also of the owner of released entries.
     """
-    from devicevault_cli.operations.entries.claim import Chosen, plan_claim
+    from devicevault_cli.operations.entries.claim import ClaimFilter, plan_claim
 
     if to is not None and release:
         raise Usage("--to and --release exclude each other")
     chosen_ids = read_ids(run, ids, ids_from) if ids or ids_from is not None else None
     if chosen_ids is None and idle is None and owner is None:
         raise Usage("no entries are chosen", hint="give ids, --from or --idle; --idle 0 chooses all")
-    chosen = Chosen(chosen_ids, owner, idle or 0)
+    chosen = ClaimFilter(chosen_ids, owner, idle or 0)
     with run.printer.progress("claiming") as progress:
         change(
             run,

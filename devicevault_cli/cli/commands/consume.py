@@ -12,9 +12,10 @@ import typer
 
 from devicevault_cli.cli.command import command
 from devicevault_cli.cli.context import Runtime
-from devicevault_cli.cli.options import CLAIM_IDLE_MS, ClaimIdle, Rate
+from devicevault_cli.cli.options import ClaimIdle, Rate
 from devicevault_cli.cli.values import duration, parsed, whole_number
 from devicevault_cli.errors import DvctlError, ExitCode, Usage
+from devicevault_cli.operations.monitoring.limits import CLAIM_IDLE_MS
 
 if TYPE_CHECKING:
     from devicevault_cli.consumer.shutdown import Stop

@@ -9,8 +9,9 @@ from devicevault_cli.cli.command import command
 from devicevault_cli.cli.context import Runtime
 from devicevault_cli.cli.named import answered, conclude, typed_consumer
 from devicevault_cli.cli.next_page import again
-from devicevault_cli.cli.options import CLAIM_IDLE_MS, END, START, ClaimIdle, End, Start, require_order
+from devicevault_cli.cli.options import END, START, ClaimIdle, End, Start, require_order
 from devicevault_cli.cli.values import duration, whole_number
+from devicevault_cli.operations.monitoring.limits import CLAIM_IDLE_MS
 from devicevault_cli.streams.model import EntryId
 from devicevault_cli.times import exact_duration
 

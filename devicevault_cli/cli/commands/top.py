@@ -97,12 +97,12 @@ def _page(found: "TopAnswer", database: DvctlError | None) -> "Page":
 
     group = found.group
     return Page(
-        found.stream.length if found.stream else None,
+        found.status.stream.length if found.status.stream else None,
         GroupFigures(group.lag, group.lag_s, group.pending, group.oldest_pending_age_ms, *found.rates)
         if group
         else None,
-        found.dead.length,
-        found.discarded,
+        found.status.dead.length,
+        found.status.discarded,
         [consumer.to_dict() for consumer in found.consumers],
         [letter.to_dict() for letter in found.failures],
         found.incidents,

@@ -2,12 +2,10 @@
 
 from __future__ import annotations
 
-from abc import ABC, abstractmethod
 from collections.abc import Callable
 from dataclasses import dataclass, replace
 from typing import Generic, TypeAlias, TypeVar
 
-from devicevault_cli.directories import why_no_snapshot
 from devicevault_cli.errors import DvctlError, StalePlan
 from devicevault_cli.operations.answer import ChangeAnswer
 from devicevault_cli.operations.changes.journal import Journal
@@ -24,39 +22,35 @@ def quietly(done: int) -> None:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Change(ABC, Generic[A]):
-    """A change that is planned and not applied yet; subclasses add what `apply` needs.
+class Change(Generic[A]):
+    """A change that is planned and not applied yet.
 
     says: the plan, one line per item.  answer: what the command answers if all goes as planned.  size: how many things
-    change; 0 means that everything already is as it should be.  refusal: why the change must not be applied.
-    typed: the name that the operator must type to confirm.  named: about the ids and names that were typed.
-    counted: False where there are too many items to count them first; `answer` then holds no numbers.
+    change; 0 means that everything already is as it should be.  apply: makes the change and reads it back; raises
+    StalePlan where it no longer fits.  still_true: looks again at what the plan is based on.  preview: the answer of a
+    dry run, where lists are too long to keep.  failure: why nothing that was selected succeeded; '' where something
+    did.  refusal: why the change must not be applied.  typed: the name that the operator must type to confirm.
+    named: about the ids and names that were typed.  counted: False where there are too many items to count them first;
+    `answer` then holds no numbers.
     """
 
     command: str
     says: tuple[str, ...]
     answer: A
     size: int
+    apply: Callable[[], A]
+    still_true: Callable[[], bool] = lambda: True
+    preview: Callable[[], A] | None = None
+    failure: Callable[[A], str] = lambda done: ""
     refusal: DvctlError | None = None
     typed: str | None = None
     named: Named = NO_NAMES
     counted: bool = True
 
-    @abstractmethod
-    def apply(self) -> A:
-        """Make the change and read it back. Raises StalePlan where it no longer fits."""
-
-    def still_true(self) -> bool:
-        """Look again at what the plan is based on."""
-        return True
-
-    def preview(self) -> A:
-        """The answer of a dry run: `answer`, with lists that are too long to keep."""
-        return self.answer
-
-    def failure(self, done: A) -> str:
-        """Why nothing that was selected succeeded; '' where something did."""
-        return ""
+    def lines(self) -> list[str]:
+        """The plan, why it would be refused, and what was typed and does not exist."""
+        refused = [f"this would be REFUSED: {self.refusal}; {self.refusal.hint}"] if self.refusal else []
+        return [*self.says, *refused, *([self.named.says] if self.named.unknown else [])]
 
 
 def answer_without_applying(change: Change[A], *, dry_run: bool) -> A | None:
@@ -65,7 +59,7 @@ def answer_without_applying(change: Change[A], *, dry_run: bool) -> A | None:
     Raises the refusal of a change that must not be applied.
     """
     if dry_run:
-        return change.preview()
+        return change.preview() if change.preview else change.answer
     if not change.size:
         return replace(change.answer, applied=not change.named.nothing)
     if change.refusal is not None:
@@ -99,18 +93,3 @@ def stale() -> StalePlan:
         "the state changed after the plan was made; nothing more was changed",
         hint="the plan as it is now stands above; run the command again to apply that one",
     )
-
-
-def snapshot_refusal(refusal: DvctlError | None, size: int) -> DvctlError | None:
-    """The refusal of a change that writes a snapshot first: the one given, or that no snapshot can be written."""
-    return refusal or (why_no_snapshot() if size else None)
-
-
-def reason(refusal: DvctlError | None) -> str | None:
-    """The key `refused` of an answer."""
-    return str(refusal) if refusal else None
-
-
-def says_refused(refusal: DvctlError | None) -> list[str]:
-    """The line of a plan that would be refused: a dry run is not."""
-    return [f"this would be REFUSED: {refusal}; {refusal.hint}"] if refusal else []

@@ -19,7 +19,6 @@ class Interruption:
         self._asked = False
 
     def __call__(self, number: int, frame: FrameType | None) -> None:
-        """Handle a signal."""
         if not self._held or self._asked:
             raise KeyboardInterrupt
         self._asked = True

@@ -4,19 +4,18 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from dataclasses import dataclass, replace
-from typing import TYPE_CHECKING, Any
+from typing import Any, NamedTuple
 
+from devicevault_cli.directories import why_no_snapshot
 from devicevault_cli.operations.answer import ChangeAnswer
-from devicevault_cli.operations.changes.change import Change, Progress, quietly, says_refused, snapshot_refusal, stale
+from devicevault_cli.operations.changes.change import Change, Progress, quietly, stale
 from devicevault_cli.operations.database.index import IdentityRows
 from devicevault_cli.operations.entries import checksummed
 from devicevault_cli.operations.groups.snapshots import new_path
 from devicevault_cli.paging import paged
 from devicevault_cli.plural import number
 from devicevault_cli.repository.model import Row
-
-if TYPE_CHECKING:
-    from devicevault_cli.repository.repository import Repository
+from devicevault_cli.repository.repository import Repository
 
 NOT_COMPARED = ("id", "timestamp", "overall_duration_ms")
 """DeviceVault writes the time of consumption into these, so two rows of one message differ in them."""
@@ -38,32 +37,7 @@ class DedupeAnswer(ChangeAnswer):
     snapshot: str | None
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class RemoveDuplicates(Change[DedupeAnswer]):
-    """Removes rows by their ids, after writing them to a file."""
-
-    repository: Repository
-    ids: tuple[int, ...]
-    progress: Progress
-
-    def still_true(self) -> bool:
-        return _duplicate_rows(self.repository, quietly).ids == self.ids
-
-    def apply(self) -> DedupeAnswer:
-        path = new_path(self.repository.spec.name, "rows.jsonl")
-        if checksummed.write(path, _rows(self.repository, self.ids)) != len(self.ids):
-            path.unlink()
-            raise stale()
-        removed = 0
-        for page in paged(self.ids, ROWS_PER_STEP):
-            self.repository.remove(page)
-            removed += len(page) - len(self.repository.fetch(page))
-            self.progress(removed)
-        return replace(self.answer, removed=removed, snapshot=str(path))
-
-
-@dataclass(frozen=True, slots=True)
-class _DuplicateRows:
+class _DuplicateRows(NamedTuple):
     """ids: rows that can go.  conflicting: as in the answer.  identities: how many were looked at."""
 
     ids: tuple[int, ...]
@@ -71,23 +45,33 @@ class _DuplicateRows:
     identities: int
 
 
-def plan_dedupe(repository: Repository, progress: Progress = quietly) -> RemoveDuplicates:
+def plan_dedupe(repository: Repository, progress: Progress = quietly) -> Change[DedupeAnswer]:
     """Remove rows equal in all but id, timestamp and overall duration; of equal ones the lowest id stays.
 
     What differs in more is only listed: which of two contradicting rows is true is for the operator to say.
     """
     found = _duplicate_rows(repository, progress)
-    refused = snapshot_refusal(None, len(found.ids))
-    return RemoveDuplicates(
-        command="db dedupe",
-        says=(*_says(repository, found), *says_refused(refused)),
-        answer=DedupeAnswer(len(found.ids), found.conflicting, snapshot=None),
-        size=len(found.ids),
-        refusal=refused,
-        repository=repository,
-        ids=found.ids,
-        progress=progress,
-    )
+    answer = DedupeAnswer(len(found.ids), found.conflicting, snapshot=None)
+    return Change(
+        command="db dedupe", says=tuple(_says(repository, found)), answer=answer, size=len(found.ids),
+        apply=lambda: _remove(repository, found.ids, answer, progress),
+        still_true=lambda: _duplicate_rows(repository, quietly).ids == found.ids,
+        refusal=why_no_snapshot() if found.ids else None,
+    )  # fmt: skip
+
+
+def _remove(repository: Repository, ids: tuple[int, ...], answer: DedupeAnswer, progress: Progress) -> DedupeAnswer:
+    """Write the rows to a file, then remove them."""
+    path = new_path(repository.spec.name, "rows.jsonl")
+    if checksummed.write(path, _rows(repository, ids)) != len(ids):
+        path.unlink()
+        raise stale()
+    removed = 0
+    for page in paged(ids, ROWS_PER_STEP):
+        repository.remove(page)
+        removed += len(page) - len(repository.fetch(page))
+        progress(removed)
+    return replace(answer, removed=removed, snapshot=str(path))
 
 
 def _says(repository: Repository, found: _DuplicateRows) -> Iterator[str]:
@@ -108,8 +92,7 @@ def _duplicate_rows(repository: Repository, progress: Progress) -> _DuplicateRow
     for done, duplicate in enumerate(found, 1):
         rows = repository.fetch(duplicate.ids)
         kept: dict[object, int] = {}
-        compared = {key: _compared(rows[key]) for key in duplicate.ids if key in rows}
-        ids += [key for key, values in compared.items() if kept.setdefault(values, key) != key]
+        ids += [key for key in duplicate.ids if key in rows and kept.setdefault(_compared(rows[key]), key) != key]
         if len(kept) > 1:
             conflicting.append(IdentityRows(str(duplicate.identity), tuple(kept.values())))
         progress(done)

@@ -2,29 +2,21 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Self
+from typing import NamedTuple
 
 from devicevault_cli.operations.answer import Answer, ChangeAnswer, optional
 from devicevault_cli.operations.changes import journal
 from devicevault_cli.plural import number
 from devicevault_cli.repository.model import Duplicate
-
-if TYPE_CHECKING:
-    from devicevault_cli.repository.repository import Repository
+from devicevault_cli.repository.repository import Repository
 
 
 @dataclass(frozen=True, slots=True)
 class IdentityRows(Answer):
-    """An identity and the ids of its rows."""
-
     task_identifier: str
-    rows: tuple[int, ...]
-
-    @classmethod
-    def of(cls, duplicate: Duplicate) -> Self:
-        """An identity with more than one row."""
-        return cls(str(duplicate.identity), tuple(duplicate.ids))
+    rows: Sequence[int]
 
 
 @dataclass(frozen=True, slots=True)
@@ -36,8 +28,7 @@ class IndexAnswer(ChangeAnswer):
     duplicates: tuple[IdentityRows, ...] = ()
 
 
-@dataclass(frozen=True, slots=True)
-class IndexPlan:
+class IndexPlan(NamedTuple):
     """What `db index` would do, in a sentence. `duplicates`: identities that prevent the index."""
 
     says: str
@@ -59,17 +50,18 @@ def index_plan(repository: Repository) -> IndexPlan:
     found = [duplicate for duplicate in repository.duplicates() if isinstance(duplicate.identity, str)]
     if found:
         says = f"{name} cannot be created: {number(len(found), 'identity has', 'identities have')} more than one row"
-        return IndexPlan(says, duplicates=tuple(map(IdentityRows.of, found)))
+        return IndexPlan(says, duplicates=_identities(found))
     return IndexPlan(f"creates the unique index {name}", possible=True)
 
 
 def create_index(repository: Repository) -> IndexAnswer:
-    """Create the index and journal it."""
     with journal.opened() as opened:
         done = repository.create_index()
-        duplicates = tuple(map(IdentityRows.of, done.duplicates))
-        answer = IndexAnswer(done.created, index=done.name, duplicates=duplicates, applied=True)
-        opened.record(
-            "db index", {"index": repository.spec.index_name, "table": repository.spec.name}, answer.to_dict()
-        )
+        answer = IndexAnswer(done.created, index=done.name, duplicates=_identities(done.duplicates), applied=True)
+        plan = {"index": repository.spec.index_name, "table": repository.spec.name}
+        opened.record("db index", plan, answer.to_dict())
     return answer
+
+
+def _identities(duplicates: Sequence[Duplicate]) -> tuple[IdentityRows, ...]:
+    return tuple(IdentityRows(str(duplicate.identity), duplicate.ids) for duplicate in duplicates)

@@ -3,26 +3,20 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
 
 from devicevault_cli.operations.answer import ChangeAnswer
-
-if TYPE_CHECKING:
-    from devicevault_cli.repository.repository import Repository
+from devicevault_cli.repository.repository import Repository
 
 TABLES = 4
 
 
 @dataclass(frozen=True, slots=True)
 class InitAnswer(ChangeAnswer):
-    """The answer of `db init`: how many tables and devices were created."""
-
     tables: int = 0
     devices: int = 0
 
 
 def init_tables(repository: Repository, devices: int) -> InitAnswer:
-    """Create the tables and some devices."""
     repository.create_tables()
     if devices:
         repository.add_devices(devices)

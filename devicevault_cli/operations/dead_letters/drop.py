@@ -21,28 +21,7 @@ class DropAnswer(ChosenAnswer):
     reasons: Mapping[str, int]
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class DropLetters(Change[DropAnswer]):
-    """Removes letters and records them as discarded, each page in one step."""
-
-    selected: SelectedLetters
-    progress: Progress
-
-    def still_true(self) -> bool:
-        return self.selected.still_there(self.size)
-
-    def apply(self) -> DropAnswer:
-        dropped = 0
-        for page in self.selected.pages():
-            dropped += self.selected.letters.drop([(letter, "dlq drop") for letter in page])
-            self.progress(dropped)
-        return replace(self.answer, dropped=dropped)
-
-    def failure(self, done: DropAnswer) -> str:
-        return "" if done.dropped else "no dead letter was dropped: they were removed in the meantime"
-
-
-def plan_drop(letters: DeadLetters, chosen: LetterFilter, progress: Progress = quietly) -> DropLetters:
+def plan_drop(letters: DeadLetters, chosen: LetterFilter, progress: Progress = quietly) -> Change[DropAnswer]:
     """Give dead letters up: each is recorded as discarded in the step that removes it."""
     selected = SelectedLetters(letters, chosen)
     reasons: Counter[str] = Counter()
@@ -54,15 +33,21 @@ def plan_drop(letters: DeadLetters, chosen: LetterFilter, progress: Progress = q
         only_copies += len(gone)
         first_only = first_only or [*map(str, gone)]
     named = selected.named()
-    return DropLetters(
-        command="dlq drop",
-        says=tuple(_says(reasons, only_copies, first_only)),
-        answer=DropAnswer(reasons.total(), dict(reasons), unknown=named.unknown),
-        size=reasons.total(),
-        named=named,
-        selected=selected,
-        progress=progress,
-    )
+    size = reasons.total()
+    answer = DropAnswer(size, dict(reasons), unknown=named.unknown)
+
+    def apply() -> DropAnswer:
+        dropped = 0
+        for page in selected.pages():
+            dropped += letters.drop([(letter, "dlq drop") for letter in page])
+            progress(dropped)
+        return replace(answer, dropped=dropped)
+
+    return Change(
+        command="dlq drop", says=tuple(_says(reasons, only_copies, first_only)), answer=answer, size=size, named=named,
+        apply=apply, still_true=lambda: selected.still_there(size),
+        failure=lambda done: "" if done.dropped else "no dead letter was dropped: they were removed in the meantime",
+    )  # fmt: skip
 
 
 def _says(reasons: Counter[str], only_copies: int, first_only: list[str]) -> Iterator[str]:

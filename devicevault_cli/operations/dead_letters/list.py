@@ -33,20 +33,11 @@ class LetterRow(Answer):
     @classmethod
     def of(cls, letter: DeadLetter, **more: Any) -> Self:
         """The row of a letter; `more`: the fields that a subclass adds."""
+        about = field_text(letter.fields, b"device_id"), field_text(letter.fields, b"task_identifier")
         return cls(
-            id=letter.id,
-            at=letter.at,
-            reason=letter.reason,
-            detail=letter.detail,
-            device_id=field_text(letter.fields, b"device_id"),
-            task_identifier=field_text(letter.fields, b"task_identifier"),
-            attempts=letter.attempts,
-            deliveries=letter.deliveries,
-            consumer=letter.consumer,
-            group=letter.group,
-            letter_id=letter.letter_id,
-            **more,
-        )
+            letter.id, letter.at, letter.reason, letter.detail, *about, letter.attempts, letter.deliveries,
+            letter.consumer, letter.group, letter.letter_id, **more,
+        )  # fmt: skip
 
 
 @dataclass(frozen=True, slots=True)
@@ -67,9 +58,5 @@ def list_letters(letters: DeadLetters, chosen: LetterFilter, count: int | None =
     for page in chosen.pages(letters, unseen=unknown):
         reasons.update(letter.reason for letter in page)
         rows += map(LetterRow.of, page if count is None else page[: max(0, count - len(rows))])
-    return ListAnswer(
-        total=reasons.total(),
-        reasons=dict(reasons.most_common()),
-        entries=tuple(rows),
-        unknown=None if chosen.ids is None else tuple(sorted(unknown)),
-    )
+    missing = None if chosen.ids is None else tuple(sorted(unknown))
+    return ListAnswer(reasons.total(), dict(reasons.most_common()), tuple(rows), unknown=missing)

@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Generator, Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from contextlib import closing
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, NamedTuple
+from typing import NamedTuple
 
 from devicevault_cli.errors import Usage
 from devicevault_cli.messages import Decision, Decoded, Rejected
@@ -14,20 +14,18 @@ from devicevault_cli.operations.answer import ChosenAnswer
 from devicevault_cli.operations.changes.change import Change, Progress, quietly
 from devicevault_cli.operations.dead_letters.select import LetterFilter, SelectedLetters
 from devicevault_cli.operations.entries.fields import shown_fields
-from devicevault_cli.operations.named import NO_NAMES, Named
+from devicevault_cli.operations.named import NO_NAMES
 from devicevault_cli.operations.replay.preview import ReplayPreview
-from devicevault_cli.operations.save import Outcome, rejection, save_batches
+from devicevault_cli.operations.save import Outcome, decided, save_batches
 from devicevault_cli.operations.wording import chosen_number
 from devicevault_cli.paging import read_ahead
 from devicevault_cli.pipelines import Pipeline
 from devicevault_cli.plural import number
 from devicevault_cli.records import Record, identity
+from devicevault_cli.repository.repository import Repository
 from devicevault_cli.streams.dead_letters import PACKED, DeadLetter, DeadLetters, pack, unpack
 from devicevault_cli.streams.model import Entry, fields_of, pairs_of
 from devicevault_cli.times import now_iso
-
-if TYPE_CHECKING:
-    from devicevault_cli.repository.repository import Repository
 
 ORIGINAL = b"_dvctl.original."
 Repairs = Mapping[bytes, bytes]
@@ -58,14 +56,6 @@ class _Attempt(NamedTuple):
     given_up: str | None
 
 
-@dataclass(slots=True)
-class _Done:
-    """Letters by what became of them, so far."""
-
-    outcomes: Counter[str] = field(default_factory=Counter)
-    reasons: Counter[str] = field(default_factory=Counter)
-
-
 @dataclass(frozen=True, slots=True)
 class _Decoder:
     """Decodes dead letters with their repairs: once for the plan, once to apply it."""
@@ -74,10 +64,7 @@ class _Decoder:
     pipeline: Pipeline
     repository: Repository
 
-    def attempts(self, page: list[DeadLetter]) -> list[_Attempt]:
-        return [self._attempt(letter) for letter in page]
-
-    def _attempt(self, letter: DeadLetter) -> _Attempt:
+    def attempt(self, letter: DeadLetter) -> _Attempt:
         earlier = _earlier_originals(letter)
         decision = self._decode(letter, self.repairs)
         replaced = [
@@ -109,47 +96,44 @@ def _earlier_originals(letter: DeadLetter) -> dict[bytes, bytes]:
     return {name: value for name, value in letter.fields.items() if name.startswith(ORIGINAL)}
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class RetryLetters(Change[RetryAnswer]):
-    """Saves a page of letters in a transaction, then removes or rewrites each of them."""
+@dataclass(slots=True)
+class _Retry:
+    """Saves a page of letters in a transaction, then removes or rewrites each of them, and counts the outcomes."""
 
     selected: SelectedLetters
     decoder: _Decoder
-    progress: Progress
+    counts: Counter[str] = field(default_factory=Counter)
+    reasons: Counter[str] = field(default_factory=Counter)
 
-    def still_true(self) -> bool:
-        return not self.counted or self.selected.still_there(self.size)
-
-    def apply(self) -> RetryAnswer:
-        done = _Done()
+    def run(self, progress: Progress) -> RetryAnswer:
         with closing(read_ahead(self.selected.pages())) as pages:
             for attempts, outcomes in save_batches(self.decoder.repository, self._batches(pages)):
-                self._conclude(attempts, outcomes, done)
-                self.progress(done.outcomes.total())
-        number_of = done.outcomes
+                self._conclude(attempts, outcomes)
+                progress(self.counts.total())
+        count = self.counts
         return RetryAnswer(
-            number_of.total(), number_of["persisted"], number_of["duplicates"], number_of["skipped"],
-            number_of["still_dead"], done.reasons, unknown=tuple(map(str, sorted(self.selected.unknown))),
+            count.total(), count["persisted"], count["duplicates"], count["skipped"], count["still_dead"], self.reasons,
+            unknown=tuple(map(str, sorted(self.selected.unknown))),
         )  # fmt: skip
 
-    def _batches(self, pages: Generator[list[DeadLetter], None, None]) -> Iterator[tuple[list[_Attempt], list[Record]]]:
+    def _batches(self, pages: Iterable[list[DeadLetter]]) -> Iterator[tuple[list[_Attempt], list[Record]]]:
         for page in pages:
-            attempts = self.decoder.attempts(page)
+            attempts = [*map(self.decoder.attempt, page)]
             yield attempts, [attempt.decision.record for attempt in attempts if isinstance(attempt.decision, Decoded)]
 
-    def _conclude(self, attempts: list[_Attempt], outcomes: list[Outcome], done: _Done) -> None:
+    def _conclude(self, attempts: list[_Attempt], outcomes: list[Outcome]) -> None:
         """Remove or rewrite each letter of a page whose transaction is over."""
         saved = iter(outcomes)
         removed: list[tuple[DeadLetter, str | None]] = []
         rewritten: list[tuple[DeadLetter, dict[bytes, bytes]]] = []
         # Reasons in the order of the plan: first what cannot be decoded, then what the database refuses.
         for attempt in sorted(attempts, key=lambda attempt: isinstance(attempt.decision, Decoded)):
-            outcome, why = _outcome(attempt.decision, saved)
-            done.outcomes[outcome] += 1
+            name, why = _outcome(attempt.decision, saved)
+            self.counts[name] += 1
             if why is None:
                 removed.append((attempt.letter, attempt.given_up))
             else:
-                done.reasons[why.reason] += 1
+                self.reasons[why.reason] += 1
                 rewritten.append((attempt.letter, self._new_fields(attempt, why)))
         self.selected.letters.drop(removed)
         self.selected.letters.rewrite(rewritten)
@@ -168,11 +152,12 @@ class RetryLetters(Change[RetryAnswer]):
         }
         return fields_of([*changed, *about.items()])
 
-    def failure(self, done: RetryAnswer) -> str:
-        if done.persisted or done.duplicates or done.skipped:
-            return ""
-        reasons = ", ".join(f"{reason} {count:,}" for reason, count in done.reasons.items())
-        return f"nothing was persisted: {number(done.still_dead, 'dead letter')} still dead ({reasons})"
+
+def _failure(done: RetryAnswer) -> str:
+    if done.persisted or done.duplicates or done.skipped:
+        return ""
+    reasons = ", ".join(f"{reason} {count:,}" for reason, count in done.reasons.items())
+    return f"nothing was persisted: {number(done.still_dead, 'dead letter')} still dead ({reasons})"
 
 
 def _outcome(decision: Decision, saved: Iterator[Outcome]) -> tuple[str, Rejected | None]:
@@ -181,10 +166,9 @@ def _outcome(decision: Decision, saved: Iterator[Outcome]) -> tuple[str, Rejecte
         return "still_dead", decision
     if not isinstance(decision, Decoded):
         return "skipped", None
-    outcome = next(saved)
-    why = rejection(outcome, decision.record)
-    if why is not None or isinstance(outcome, Rejected):
-        return "still_dead", why
+    outcome = decided(next(saved), decision.record)
+    if isinstance(outcome, Rejected):
+        return "still_dead", outcome
     return "persisted" if outcome.outcome == "inserted" else "duplicates", None
 
 
@@ -197,50 +181,34 @@ def plan_retry(
     progress: Progress = quietly,
     *,
     most: int | None = None,
-) -> RetryLetters:
+) -> Change[RetryAnswer]:
     """Process dead letters again. Of more than `most` letters the plan has no numbers, as that of a replay."""
     selected = SelectedLetters(letters, chosen)
     decoder = _Decoder(dict(repairs or {}), pipeline, repository)
     preview = ReplayPreview(pipeline, repository)
-    for page in selected.pages():
-        preview.add_decisions(attempt.decision for attempt in decoder.attempts(page))
-        progress(preview.entries)
-        if most is not None and preview.entries > most:
-            break
-    counted = most is None or preview.entries <= most
+    decided = ([decoder.attempt(letter).decision for letter in page] for page in selected.pages())
+    counted = preview.add(decided, progress, most)
     named = selected.named() if counted else NO_NAMES
-    answer = _planned(preview, named)
-    says = (*_says(answer, None if counted else most), *_says_repairs(decoder.repairs))
-    return RetryLetters(
-        command="dlq retry", says=says, answer=answer, size=preview.entries, named=named, counted=counted,
-        selected=selected, decoder=decoder, progress=progress,
+    answer = RetryAnswer(
+        preview.entries, preview.inserts, preview.present, preview.skipped, preview.rejected.total(), preview.rejected,
+        unknown=named.unknown,
+    )  # fmt: skip
+    return Change(
+        command="dlq retry", says=tuple(_says(answer, None if counted else most, decoder.repairs)), answer=answer,
+        size=preview.entries, named=named, counted=counted, apply=lambda: _Retry(selected, decoder).run(progress),
+        still_true=lambda: not counted or selected.still_there(preview.entries), failure=_failure,
     )  # fmt: skip
 
 
-def _planned(preview: ReplayPreview, named: Named) -> RetryAnswer:
-    return RetryAnswer(
-        retried=preview.entries,
-        persisted=preview.inserts,
-        duplicates=preview.present,
-        skipped=preview.skipped,
-        still_dead=preview.rejected.total(),
-        reasons=preview.rejected,
-        unknown=named.unknown,
-    )
-
-
-def _says(answer: RetryAnswer, more_than: int | None) -> Iterator[str]:
+def _says(answer: RetryAnswer, more_than: int | None, repairs: Repairs) -> Iterator[str]:
     if more_than is not None:
         yield f"more than {number(more_than, 'dead letter')} are retried; each is removed once its row is committed"
-        return
-    yield (
-        f"{chosen_number(answer.retried, 'dead letter')} would be retried: {answer.persisted:,} persisted, "
-        f"{answer.duplicates:,} have their row already, {answer.still_dead:,} stay dead"
-    )
-    yield from (f"  {reason}: {count:,}" for reason, count in Counter(answer.reasons).most_common())
-
-
-def _says_repairs(repairs: Repairs) -> Iterator[str]:
+    else:
+        yield (
+            f"{chosen_number(answer.retried, 'dead letter')} would be retried: {answer.persisted:,} persisted, "
+            f"{answer.duplicates:,} have their row already, {answer.still_dead:,} stay dead"
+        )
+        yield from (f"  {reason}: {count:,}" for reason, count in Counter(answer.reasons).most_common())
     yield from (f"with {name} = {value!r}" for name, value in shown_fields(repairs).items())
 
 

@@ -7,7 +7,7 @@ from dataclasses import dataclass, field
 
 from devicevault_cli.nearest import quoted, suggestion
 from devicevault_cli.operations.entries.fields import field_text
-from devicevault_cli.operations.named import NO_NAMES, Named, named_letters
+from devicevault_cli.operations.named import NO_NAMES, Named, named_letters, unknown_name
 from devicevault_cli.streams.dead_letters import DeadLetter, DeadLetters
 from devicevault_cli.streams.model import LAST, EntryId
 
@@ -47,17 +47,14 @@ class LetterFilter:
         known = {letter.reason for page in letters.pages() for letter in page}
         if self.reason in known:
             return NO_NAMES
-        says = f"not found: no dead letter has the reason {quoted(self.reason)}; "
-        return Named(
-            1, (self.reason,), says + suggestion(self.reason, [*REASONS, *sorted(known)], "reasons", len(REASONS))
-        )
+        meant = suggestion(self.reason, [*REASONS, *sorted(known)], "reasons", len(REASONS))
+        return unknown_name(self.reason, f"not found: no dead letter has the reason {quoted(self.reason)}; {meant}")
 
     def named(self, letters: DeadLetters, unknown: Iterable[EntryId]) -> Named:
         """About the ids that were chosen."""
         return named_letters(letters, self.ids, sorted(unknown))
 
     def matches(self, letter: DeadLetter) -> bool:
-        """Whether a letter is one of them."""
         at = letter.letter_id.ms
         return (
             (self.ids is None or letter.id in self.ids)
@@ -91,7 +88,6 @@ class SelectedLetters:
         return filter(None, self.chosen.pages(self.letters, end, self.unknown))
 
     def named(self) -> Named:
-        """About the ids that were chosen, after a reading."""
         return self.chosen.named(self.letters, self.unknown)
 
     def still_there(self, count: int) -> bool:

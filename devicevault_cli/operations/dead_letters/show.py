@@ -15,8 +15,6 @@ from devicevault_cli.streams.model import EntryId
 
 @dataclass(frozen=True, slots=True)
 class ShownLetter(LetterRow):
-    """A dead letter with the fields of its message."""
-
     fields: Mapping[str, str | list[str]]
 
 

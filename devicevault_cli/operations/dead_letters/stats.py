@@ -29,7 +29,6 @@ class StatsAnswer(Answer):
 
 
 def letter_stats(letters: DeadLetters) -> StatsAnswer:
-    """Read all letters and count them."""
     reasons: Counter[str] = Counter()
     devices: Counter[str] = Counter()
     first = last = None
@@ -40,13 +39,8 @@ def letter_stats(letters: DeadLetters) -> StatsAnswer:
             devices[field_text(letter.fields, b"device_id") or ""] += 1
             retried += letter.attempts > 0
             first, last = first or letter.at, letter.at
+    used = (letters.letters.bytes_used() or 0) if reasons else 0
     return StatsAnswer(
-        total=reasons.total(),
-        reasons=dict(reasons.most_common()),
-        devices=dict(devices.most_common(DEVICES)),
-        retried=retried,
-        first_at=first,
-        last_at=last,
-        key=letters.letters.key,
-        bytes=(letters.letters.bytes_used() or 0) if reasons else 0,
-    )
+        reasons.total(), dict(reasons.most_common()), dict(devices.most_common(DEVICES)), retried, first, last,
+        letters.letters.key, used,
+    )  # fmt: skip

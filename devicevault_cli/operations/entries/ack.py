@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
+from functools import partial
 from typing import TYPE_CHECKING
 
 from devicevault_cli.messages import Decoded
@@ -12,6 +13,7 @@ from devicevault_cli.operations.answer import ChangeAnswer
 from devicevault_cli.operations.changes.change import Change
 from devicevault_cli.operations.entries.claim import MOVED
 from devicevault_cli.operations.groups.snapshots import existing_group
+from devicevault_cli.operations.look_up import look_up
 from devicevault_cli.operations.named import named_pending
 from devicevault_cli.operations.wording import chosen_number, entries
 from devicevault_cli.paging import paged
@@ -36,35 +38,9 @@ class AckAnswer(ChangeAnswer):
     given_up: Mapping[str, int]
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class AcknowledgeEntries(Change[AckAnswer]):
-    """Acknowledges those of the ids that were pending when the change was planned."""
-
-    group: Group
-    ids: Sequence[EntryId]
-    why: str
-
-    def still_true(self) -> bool:
-        """Whether all of them still are pending."""
-        planned = sorted(set(self.answer.acked))
-        return all(
-            len(self.group.pending_ids(page)) == len(page) for page in paged(planned, scripts.ENTRIES_PER_SCRIPT)
-        )
-
-    def apply(self) -> AckAnswer:
-        # An entry that was delivered since the plan was made stays pending: the plan did not say what it means.
-        pages = paged(self.answer.acked, scripts.ENTRIES_PER_SCRIPT)
-        acked = [key for page in pages for key in self.group.discard(page, self.why)]
-        done = set(acked)
-        return replace(self.answer, acked=acked, unknown=[key for key in self.ids if key not in done])
-
-    def failure(self, done: AckAnswer) -> str:
-        return "" if done.acked else f"nothing was acknowledged: {MOVED}"
-
-
 def plan_ack(
     group: Group, ids: Sequence[EntryId], pipeline: Pipeline, repository: Repository | None, why: str = "ack by hand"
-) -> AcknowledgeEntries:
+) -> Change[AckAnswer]:
     """Acknowledge entries by hand; without a repository the plan cannot say which have a row. Raises MissingGroup."""
     existing_group(group)
     pending: set[EntryId] = set()
@@ -74,17 +50,24 @@ def plan_ack(
         pending.update(here)
         given_up += _given_up(group, list(here), pipeline, repository)
     named = named_pending(group, ids, [key for key in ids if key not in pending])
-    acked = [key for key in ids if key in pending]
-    return AcknowledgeEntries(
-        command="ack",
-        says=tuple(_says(len(pending), given_up)),
-        answer=AckAnswer(acked, named.unknown, len(pending), given_up),
-        size=len(pending),
-        named=named,
-        group=group,
-        ids=ids,
-        why=why,
-    )
+    planned = [key for key in ids if key in pending]
+    answer = AckAnswer(planned, named.unknown, len(pending), given_up)
+
+    def apply() -> AckAnswer:
+        # An entry that was delivered since the plan was made stays pending: the plan did not say what it means.
+        acked = [key for page in paged(planned, scripts.ENTRIES_PER_SCRIPT) for key in group.discard(page, why)]
+        done = set(acked)
+        return replace(answer, acked=acked, unknown=[key for key in ids if key not in done])
+
+    return Change(
+        command="ack", says=tuple(_says(len(pending), given_up)), answer=answer, size=len(pending), named=named,
+        apply=apply, still_true=partial(_all_pending, group, sorted(pending)),
+        failure=lambda done: "" if done.acked else f"nothing was acknowledged: {MOVED}",
+    )  # fmt: skip
+
+
+def _all_pending(group: Group, ids: Sequence[EntryId]) -> bool:
+    return all(len(group.pending_ids(page)) == len(page) for page in paged(ids, scripts.ENTRIES_PER_SCRIPT))
 
 
 def _says(count: int, given_up: Counter[str]) -> Iterator[str]:
@@ -103,13 +86,10 @@ def _given_up(group: Group, ids: list[EntryId], pipeline: Pipeline, repository: 
     if repository is None:
         meanings.update({"whether they have a row is unknown without a database": len(found)} if found else {})
         return meanings
-    records = []
-    for entry in found.values():
-        decision = pipeline.decode_entry(entry, repository.device_id_max)
+    looked_up = look_up(found.values(), pipeline, repository)
+    invalid = sum(not isinstance(decision, Decoded) for _, decision, _ in looked_up)
+    meanings.update({"would be rejected or skipped": invalid} if invalid else {})
+    for _, decision, rows in looked_up:
         if isinstance(decision, Decoded):
-            records.append(decision.record)
-        else:
-            meanings["would be rejected or skipped"] += 1
-    for rows in repository.find(records) if records else []:
-        meanings["have a row already" if rows else "have NO row: these results would be lost"] += 1
+            meanings["have a row already" if rows else "have NO row: these results would be lost"] += 1
     return meanings

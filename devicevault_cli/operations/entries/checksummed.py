@@ -26,22 +26,18 @@ def write(path: Path, lines: Iterable[dict[str, Any]], *, replace: bool = False)
     if path.exists() and not replace:
         raise Usage(f"{path} exists already", hint="choose another name, or remove it")
     partial = path.with_name(f".dvctl-{token_hex(8)}")
-    with _named(path):
+    with _writing(path):
         path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
     try:
-        with _named(path), open(partial, "xb", opener=_privately) as file:
+        with _writing(path), open(partial, "xb", opener=lambda name, flags: os.open(name, flags, 0o600)) as file:
             written = _write(file, lines)
-        with _named(path):
+        with _writing(path):
             partial.rename(path) if replace else _rename_new(partial, path)
             _sync_folder(path.parent)
     except BaseException:
         partial.unlink(missing_ok=True)
         raise
     return written
-
-
-def _privately(path: str, flags: int) -> int:
-    return os.open(path, flags, 0o600)
 
 
 def _write(file: IO[bytes], lines: Iterable[dict[str, Any]]) -> int:
@@ -79,7 +75,7 @@ def read(path: Path) -> Iterator[dict[str, Any]]:
     Raises Damaged for a truncated or edited file, Usage for one that cannot be read.
     """
     check(path)
-    with _readable(path) as file:
+    with reading(path), path.open("rb") as file:
         for line in file:
             if not line.startswith(CHECKSUM_LINE):
                 yield _object(line, path)
@@ -100,7 +96,7 @@ def check(path: Path, name: str | None = None) -> None:
     """Verify the checksum. Raises Damaged or Usage, with the `name` that the operator knows the file by."""
     digest = sha256()
     last = b""
-    with _readable(path) as file:
+    with reading(path), path.open("rb") as file:
         for line in file:
             if last:
                 digest.update(last)
@@ -108,30 +104,28 @@ def check(path: Path, name: str | None = None) -> None:
     try:
         checksum = json.loads(last)[CHECKSUM]
     except (ValueError, KeyError, TypeError, RecursionError):
-        raise Damaged(
-            f"{name or path} has no checksum at its end: it is truncated, or dvctl did not write it"
-        ) from None
+        why = "has no checksum at its end: it is truncated, or dvctl did not write it"
+        raise Damaged(f"{name or path} {why}") from None
     if checksum != digest.hexdigest():
         raise Damaged(f"{name or path} does not match its checksum: it was edited or damaged")
 
 
 @contextmanager
-def _readable(path: Path) -> Iterator[IO[bytes]]:
+def reading(path: Path) -> Iterator[None]:
+    """Raises Usage where the file cannot be read."""
     try:
-        with path.open("rb") as file:
-            yield file
+        yield
     except OSError as error:
         raise Usage(f"{path} cannot be read: {error.strerror}") from error
 
 
 @contextmanager
-def _named(path: Path) -> Iterator[None]:
+def _writing(path: Path) -> Iterator[None]:
     try:
         yield
     except OSError as error:
-        raise DvctlError(
-            f"{path} cannot be written: {error.strerror}", hint="make room on the disk, or choose another directory"
-        ) from error
+        hint = "make room on the disk, or choose another directory"
+        raise DvctlError(f"{path} cannot be written: {error.strerror}", hint=hint) from error
 
 
 def _rename_new(partial: Path, path: Path) -> None:
@@ -141,7 +135,8 @@ def _rename_new(partial: Path, path: Path) -> None:
     except FileExistsError:
         raise
     except OSError:  # FAT and some network file systems have no hard links, and different errors for that
-        _claim(path)
+        # Only this process may replace the empty file.
+        os.close(os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600))
         try:
             partial.rename(path)
         except BaseException:
@@ -149,11 +144,6 @@ def _rename_new(partial: Path, path: Path) -> None:
             raise
     else:
         partial.unlink()
-
-
-def _claim(path: Path) -> None:
-    """Create an empty file that only this process may then replace."""
-    os.close(os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600))
 
 
 def _sync_folder(folder: Path) -> None:

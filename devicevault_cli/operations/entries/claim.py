@@ -3,19 +3,21 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass, field, replace
+from functools import partial
 
 from devicevault_cli.operations.answer import ChosenAnswer
 from devicevault_cli.operations.changes.change import Change, Progress, quietly
 from devicevault_cli.operations.groups.snapshots import existing_group
+from devicevault_cli.operations.monitoring.limits import CLAIM_IDLE_MS
 from devicevault_cli.operations.monitoring.liveness import Liveness, liveness_of
 from devicevault_cli.operations.named import Named, named_consumers, named_pending, new_consumer
 from devicevault_cli.operations.wording import chosen_number, entries, some
 from devicevault_cli.paging import paged
 from devicevault_cli.streams import scripts
 from devicevault_cli.streams.group import Group
-from devicevault_cli.streams.model import LAST, ZERO, EntryId, PendingEntry
+from devicevault_cli.streams.model import LAST, ZERO, Claimed, EntryId, PendingEntry
 
 MOVED = "the entries were acknowledged or claimed by others in the meantime"
 BEYOND_MS = 1000
@@ -33,7 +35,7 @@ class ClaimAnswer(ChosenAnswer):
 
 
 @dataclass(frozen=True, slots=True)
-class Chosen:
+class ClaimFilter:
     """Which pending entries: with these ids, of this owner, idle for at least so long; all must apply."""
 
     ids: Sequence[EntryId] | None = None
@@ -44,20 +46,15 @@ class Chosen:
         self, group: Group, end: EntryId = LAST, unknown: list[EntryId] | None = None
     ) -> Iterator[list[PendingEntry]]:
         """The entries, a page at a time. Ids that are not pending are added to `unknown`."""
+        size, owner, idle_ms = scripts.ENTRIES_PER_SCRIPT, self.owner, self.min_idle_ms
         if self.ids is None:
-            yield from group.pending_pages(
-                end=end, count=scripts.ENTRIES_PER_SCRIPT, consumer=self.owner, min_idle_ms=self.min_idle_ms
-            )
+            yield from group.pending_pages(end=end, count=size, consumer=owner, min_idle_ms=idle_ms)
             return
-        for some_ids in paged(self.ids, scripts.ENTRIES_PER_SCRIPT):
+        for some_ids in paged(self.ids, size):
             found = group.pending_ids(some_ids)
             if unknown is not None:
                 unknown += (key for key in some_ids if key not in found)
-            yield [
-                entry
-                for entry in found.values()
-                if self.owner in (None, entry.consumer) and entry.idle_ms >= self.min_idle_ms
-            ]
+            yield [held for held in found.values() if owner in (None, held.consumer) and held.idle_ms >= idle_ms]
 
 
 @dataclass(slots=True)
@@ -69,7 +66,7 @@ class _Count:
     unknown: list[EntryId] = field(default_factory=list)
 
 
-def _count(group: Group, chosen: Chosen, end: EntryId = LAST, progress: Progress = quietly) -> _Count:
+def _count(group: Group, chosen: ClaimFilter, end: EntryId = LAST, progress: Progress = quietly) -> _Count:
     count = _Count()
     for page in chosen.pages(group, end, count.unknown):
         count.owners.update(entry.consumer for entry in page)
@@ -78,91 +75,69 @@ def _count(group: Group, chosen: Chosen, end: EntryId = LAST, progress: Progress
     return count
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class ClaimEntries(Change[ClaimAnswer]):
-    """Moves the chosen entries up to `last` to `to`, or (None) sets their idle time beyond claim-idle."""
-
-    group: Group
-    chosen: Chosen
-    to: str | None
-    claim_idle_ms: int
-    owners: Mapping[str, int]
-    last: EntryId
-    progress: Progress
-
-    def still_true(self) -> bool:
-        """Entries that have become idle since do not belong to the plan; fewer than planned means that they changed."""
-        now = _count(self.group, self.chosen, self.last)
-        return all(now.owners[name] >= count for name, count in self.owners.items())
-
-    def preview(self) -> ClaimAnswer:
-        done: list[EntryId] = []
-        gone: list[EntryId] = []
-        for page in self.chosen.pages(self.group, self.last):
-            ids = [entry.id for entry in page]
-            absent = set(self.group.stream.missing(ids))
-            gone += absent.intersection(ids)
-            done += (key for key in ids if key not in absent)
-        return self._answer(done, gone)
-
-    def apply(self) -> ClaimAnswer:
-        done: list[EntryId] = []
-        gone: list[EntryId] = []
-        for page in self.chosen.pages(self.group, self.last):
-            result = self.group.claim(
-                [entry.id for entry in page],
-                self.to,
-                owner=self.chosen.owner,
-                min_idle_ms=self.chosen.min_idle_ms,
-                idle_ms=0 if self.to else self.claim_idle_ms + BEYOND_MS,
-            )
-            done += result.deliveries
-            gone += result.gone
-            self.progress(len(done))
-        return self._answer(done, gone)
-
-    def _answer(self, done: Sequence[EntryId], gone: Sequence[EntryId]) -> ClaimAnswer:
-        return replace(self.answer, claimed=done if self.to else (), released=() if self.to else done, gone=gone)
-
-    def failure(self, done: ClaimAnswer) -> str:
-        if done.claimed or done.released or done.gone:
-            return ""
-        return f"nothing was {'claimed' if self.to else 'released'}: {MOVED}"
-
-
 def plan_claim(
-    group: Group, chosen: Chosen, to: str | None, *, claim_idle_ms: int = 60_000, progress: Progress = quietly
-) -> ClaimEntries:
-    """Move entries to `to`, or (None) release them. Delivery counts stay. Raises MissingGroup."""
+    group: Group, chosen: ClaimFilter, to: str | None, claim_idle_ms: int = CLAIM_IDLE_MS, progress: Progress = quietly
+) -> Change[ClaimAnswer]:
+    """Move entries to `to`, or (None) set their idle time beyond `claim_idle_ms`. Delivery counts stay.
+
+    Raises MissingGroup.
+    """
     existing_group(group)
     count = _count(group, chosen, progress=progress)
     liveness = liveness_of(group)
     total = count.owners.total()
     named = _named(group, chosen, count.unknown, liveness)
-    return ClaimEntries(
-        command=f"claim --to {to}" if to else "claim --release",
-        says=tuple(_says(group, count.owners, to, liveness)),
-        answer=ClaimAnswer(selected=total, unknown=named.unknown),
-        size=total,
-        named=named,
-        group=group,
-        chosen=chosen,
-        to=to,
-        claim_idle_ms=claim_idle_ms,
-        owners=count.owners,
-        last=count.last,
-        progress=progress,
-    )
+    answer = ClaimAnswer(selected=total, unknown=named.unknown)
+
+    def claim(ids: list[EntryId]) -> Claimed:
+        idle_ms = 0 if to else claim_idle_ms + BEYOND_MS
+        return group.claim(ids, to, owner=chosen.owner, min_idle_ms=chosen.min_idle_ms, idle_ms=idle_ms)
+
+    def each_page(step: Callable[[list[EntryId]], Claimed], progress: Progress) -> ClaimAnswer:
+        done, gone = _each_page(chosen.pages(group, count.last), step, progress)
+        return replace(answer, claimed=done if to else (), released=() if to else done, gone=gone)
+
+    return Change(
+        command=f"claim --to {to}" if to else "claim --release", says=tuple(_says(group, count.owners, to, liveness)),
+        answer=answer, size=total, named=named, apply=lambda: each_page(claim, progress),
+        preview=lambda: each_page(partial(_missing, group), quietly),
+        still_true=lambda: _as_many(count, _count(group, chosen, count.last)), failure=partial(_failure, to),
+    )  # fmt: skip
 
 
-def _named(group: Group, chosen: Chosen, unknown: Sequence[EntryId], liveness: Liveness) -> Named:
-    owners = [chosen.owner] if chosen.owner else []
-    owner = named_consumers(group, owners, _names(liveness))
+def _as_many(planned: _Count, now: _Count) -> bool:
+    """Entries that have become idle since do not belong to the plan; fewer than planned means that they changed."""
+    return all(now.owners[name] >= count for name, count in planned.owners.items())
+
+
+def _missing(group: Group, ids: list[EntryId]) -> Claimed:
+    """What claiming would answer."""
+    absent = set(group.stream.missing(ids))
+    return Claimed({key: 0 for key in ids if key not in absent}, [key for key in ids if key in absent])
+
+
+def _each_page(
+    pages: Iterable[list[PendingEntry]], step: Callable[[list[EntryId]], Claimed], progress: Progress
+) -> tuple[list[EntryId], list[EntryId]]:
+    """-> the entries that were claimed, and those gone from the stream"""
+    done: list[EntryId] = []
+    gone: list[EntryId] = []
+    for page in pages:
+        result = step([entry.id for entry in page])
+        done += result.deliveries
+        gone += result.gone
+        progress(len(done))
+    return done, gone
+
+
+def _failure(to: str | None, done: ClaimAnswer) -> str:
+    succeeded = done.claimed or done.released or done.gone
+    return "" if succeeded else f"nothing was {'claimed' if to else 'released'}: {MOVED}"
+
+
+def _named(group: Group, chosen: ClaimFilter, unknown: Sequence[EntryId], liveness: Liveness) -> Named:
+    owner = named_consumers(group, [chosen.owner] if chosen.owner else [], liveness.names)
     return owner if owner.nothing else named_pending(group, chosen.ids, unknown)
-
-
-def _names(liveness: Liveness) -> Iterable[str]:
-    return (consumer.name for consumer in liveness.consumers)
 
 
 def _says(group: Group, owners: Counter[str], to: str | None, liveness: Liveness) -> Iterator[str]:
@@ -171,7 +146,7 @@ def _says(group: Group, owners: Counter[str], to: str | None, liveness: Liveness
         yield f"{selected} would be released to the next active consumer"
     else:
         yield f"{selected} would move to {to}, delivery counts kept"
-        yield from new_consumer(group, to, _names(liveness)) if owners else []
+        yield from new_consumer(group, to, liveness.names) if owners else []
     for name, held in owners.most_common(10):
         yield f"  from {name}: {entries(held)}"
     alive = {consumer.name for consumer in liveness.consumers if liveness.alive(consumer)}

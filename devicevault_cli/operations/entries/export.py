@@ -35,7 +35,7 @@ def export_entries(
 ) -> ExportAnswer:
     """Write entries to a file or an open stream, secret fields only if revealed."""
     lines = (_line(entry.id, entry.fields, reveal) for page in pages for entry in page)
-    return _written(target, counted(lines, progress), replace=replace)
+    return _written(target, lines, replace, progress)
 
 
 def export_letters(
@@ -52,10 +52,11 @@ def export_letters(
         | {"dead": {"reason": letter.reason, "detail": letter.detail, "at": letter.at, "attempts": letter.attempts}}
         for letter in letters
     )
-    return _written(target, counted(lines, progress), replace=replace)
+    return _written(target, lines, replace, progress)
 
 
-def _written(target: Path | TextIO, lines: Iterable[dict[str, Any]], *, replace: bool) -> ExportAnswer:
+def _written(target: Path | TextIO, lines: Iterable[dict[str, Any]], replace: bool, progress: Progress) -> ExportAnswer:
+    lines = _counted(lines, progress)
     if isinstance(target, Path):
         return ExportAnswer(checksummed.write(target, lines, replace=replace), str(target))
     return ExportAnswer(checksummed.write_text(target, lines), "-")
@@ -63,13 +64,13 @@ def _written(target: Path | TextIO, lines: Iterable[dict[str, Any]], *, replace:
 
 def _line(key: EntryId, fields: dict[bytes, bytes], reveal: bool) -> dict[str, Any]:
     """`fields` as an object, or as a list of names and values if a name occurs more than once."""
-    pairs = [(_name(name), _value(value)) for name, value in pairs_of(fields) if reveal or name not in SECRET_FIELDS]
+    pairs = [
+        (name.decode("utf-8", "surrogateescape"), _value(value))
+        for name, value in pairs_of(fields)
+        if reveal or name not in SECRET_FIELDS
+    ]
     shown = dict(pairs)
     return {"id": str(key), "fields": shown if len(shown) == len(pairs) else pairs}
-
-
-def _name(name: bytes) -> str:
-    return name.decode("utf-8", "surrogateescape")
 
 
 def _value(value: bytes) -> str | dict[str, str]:
@@ -79,8 +80,7 @@ def _value(value: bytes) -> str | dict[str, str]:
         return {BASE64: base64.b64encode(value).decode()}
 
 
-def counted(lines: Iterable[dict[str, Any]], progress: Progress) -> Iterator[dict[str, Any]]:
-    """The same lines, reporting how many there were so far."""
+def _counted(lines: Iterable[dict[str, Any]], progress: Progress) -> Iterator[dict[str, Any]]:
     for number, line in enumerate(lines, 1):
         yield line
         progress(number)

@@ -17,6 +17,7 @@ from devicevault_cli.errors import Usage
 from devicevault_cli.messages import FIRST_ID
 from devicevault_cli.operations.changes.change import Progress, quietly
 from devicevault_cli.operations.entries import checksummed
+from devicevault_cli.operations.entries.checksummed import reading
 from devicevault_cli.streams.model import EntryId, fields_of
 
 Message = Mapping[bytes, bytes]
@@ -32,12 +33,6 @@ class Numbered(NamedTuple):
 
     line: int
     message: Message
-
-
-def read_messages(path: Path) -> Iterator[Message]:
-    """The messages of a file. Raises Usage, and Damaged for an incomplete export."""
-    for _, message in _read_file(path, str(path), 1):
-        yield message
 
 
 @contextmanager
@@ -76,13 +71,13 @@ def readable_twice(path: Path, stdin: TextIO) -> Iterator[Path]:
 def _opened_once(path: Path, stdin: TextIO) -> Iterator[Iterator[bytes] | None]:
     """The lines of a pipe or of stdin; None for a file, which can be read again."""
     if path == STDIN:
-        yield _bytes_of(stdin)
+        binary = getattr(stdin, "buffer", None)
+        lines = (line.encode("utf-8", "surrogateescape") for line in stdin) if binary is None else binary
+        yield _readable(lines, Path("stdin"))
         return
-    try:
+    with reading(path):
         regular = stat.S_ISREG(os.stat(path).st_mode)  # noqa: PTH116 - follows /dev/fd/63 to what it is
         file = None if regular else path.open("rb")
-    except OSError as error:
-        raise Usage(f"{path} cannot be read: {error.strerror}") from error
     if file is None:
         yield None
         return
@@ -90,17 +85,9 @@ def _opened_once(path: Path, stdin: TextIO) -> Iterator[Iterator[bytes] | None]:
         yield _readable(file, path)
 
 
-def _bytes_of(stdin: TextIO) -> Iterator[bytes]:
-    binary = getattr(stdin, "buffer", None)
-    lines = (line.encode("utf-8", "surrogateescape") for line in stdin) if binary is None else binary
-    return _readable(lines, Path("stdin"))
-
-
 def _readable(lines: Iterable[bytes], path: Path) -> Iterator[bytes]:
-    try:
+    with reading(path):
         yield from lines
-    except OSError as error:
-        raise Usage(f"{path} cannot be read: {error.strerror}") from error
 
 
 @contextmanager
@@ -120,14 +107,11 @@ def _checked(path: Path, name: str, start: int, progress: Progress) -> Iterator[
 
 
 def _read_file(path: Path, name: str, start: int) -> Iterator[Numbered]:
-    try:
-        with path.open("rb") as lines:
-            if lines.read(len(EXPORTED)) == EXPORTED:
-                checksummed.check(path, name)
-            lines.seek(0)
-            yield from _numbered(lines, name, start)
-    except OSError as error:
-        raise Usage(f"{path} cannot be read: {error.strerror}") from error
+    with reading(path), path.open("rb") as lines:
+        if lines.read(len(EXPORTED)) == EXPORTED:
+            checksummed.check(path, name)
+        lines.seek(0)
+        yield from _numbered(lines, name, start)
 
 
 def _numbered(lines: Iterable[bytes], name: str, start: int) -> Iterator[Numbered]:
@@ -142,49 +126,44 @@ def parse_line(line: bytes, where: str) -> Message:
     `fields` is a list of names and values if a name occurs more than once.
     """
     try:
-        value: Any = json.loads(line)
+        return _message(json.loads(line))
     except (ValueError, RecursionError) as error:
         raise Usage(f"{where}: not JSON") from error
-    fields = value.get("fields", value) if isinstance(value, dict) else None
-    if not isinstance(fields, (dict, list)) or not fields:
-        raise Usage(f"{where}: not an object of wire fields")
-    listed = fields.items() if isinstance(fields, dict) else [_pair(part, where) for part in fields]
-    pairs = [(_wire_name(name, where), _wire(part, where)) for name, part in listed]
-    if fields is not value and isinstance(value.get("id"), str) and not any(name == FIRST_ID for name, _ in pairs):
-        pairs.append((FIRST_ID, str(_id(value["id"], where)).encode()))
-    return fields_of(pairs)
-
-
-def _id(text: str, where: str) -> EntryId:
-    try:
-        return EntryId.parse(text)
     except Usage as error:
         raise Usage(f"{where}: {error}", hint=error.hint) from None
 
 
-def _pair(part: Any, where: str) -> tuple[str, Any]:
+def _message(value: Any) -> Message:
+    fields = value.get("fields", value) if isinstance(value, dict) else None
+    if not isinstance(fields, (dict, list)) or not fields:
+        raise Usage("not an object of wire fields")
+    listed = fields.items() if isinstance(fields, dict) else map(_pair, fields)
+    # In names, `export` writes bytes that are not UTF-8 as lone surrogates.
+    pairs = [(_encoded(name, "surrogateescape", "a field's name is no text"), _wire(part)) for name, part in listed]
+    if fields is not value and isinstance(value.get("id"), str) and not any(name == FIRST_ID for name, _ in pairs):
+        pairs.append((FIRST_ID, str(EntryId.parse(value["id"])).encode()))
+    return fields_of(pairs)
+
+
+def _pair(part: Any) -> tuple[str, Any]:
     if isinstance(part, list) and len(part) == 2 and isinstance(part[0], str):
         return part[0], part[1]
-    raise Usage(f"{where}: not a list of names and values")
+    raise Usage("not a list of names and values")
 
 
-def _wire_name(name: str, where: str) -> bytes:
-    """The name as bytes; `export` writes bytes that are not UTF-8 as lone surrogates."""
+def _encoded(text: str, errors: str, why_not: str) -> bytes:
     try:
-        return name.encode("utf-8", "surrogateescape")
+        return text.encode("utf-8", errors)
     except UnicodeEncodeError as error:
-        raise Usage(f"{where}: a field's name is no text") from error
+        raise Usage(why_not) from error
 
 
-def _wire(value: Any, where: str) -> bytes:
+def _wire(value: Any) -> bytes:
     if isinstance(value, str):
-        try:
-            return value.encode()
-        except UnicodeEncodeError as error:
-            raise Usage(f"{where}: a value is no text") from error
+        return _encoded(value, "strict", "a value is no text")
     if isinstance(value, dict) and isinstance(value.get(BASE64), str):
         try:
             return base64.b64decode(value[BASE64], validate=True)
         except ValueError as error:
-            raise Usage(f"{where}: {BASE64} is not base64") from error
-    raise Usage(f"{where}: a field's value is neither text nor {BASE64}")
+            raise Usage(f"{BASE64} is not base64") from error
+    raise Usage(f"a field's value is neither text nor {BASE64}")

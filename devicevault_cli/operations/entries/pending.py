@@ -6,15 +6,17 @@ from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
-from typing import Literal
+from typing import Literal, TypeAlias
 
 from devicevault_cli.errors import MissingGroup
 from devicevault_cli.operations.answer import Answer
 from devicevault_cli.operations.entries.fields import field_text
+from devicevault_cli.operations.monitoring.limits import CLAIM_IDLE_MS
 from devicevault_cli.streams.group import Group
 from devicevault_cli.streams.model import LAST, ZERO, EntryId, PendingEntry
 from devicevault_cli.times import now_ms
 
+State: TypeAlias = Literal["held", "stuck", "gone"]
 COUNT_PAGE = 10_000
 """Pending entries read at once if they are only counted."""
 
@@ -28,7 +30,7 @@ class PendingRow(Answer):
     idle_ms: int
     age_ms: int
     deliveries: int
-    state: Literal["held", "stuck", "gone"]
+    state: State
     device_id: str | None
     task_identifier: str | None
 
@@ -66,7 +68,7 @@ def pending(
     chosen: PendingFilter = ALL,
     *,
     count: int = 100,
-    claim_idle_ms: int = 60_000,
+    claim_idle_ms: int = CLAIM_IDLE_MS,
     summary_only: bool = False,
 ) -> PendingPage:
     """The totals of the entries that match, and at most `count` of them, oldest first. Without a group: none."""
@@ -86,21 +88,11 @@ def _rows(group: Group, page: Sequence[PendingEntry], claim_idle_ms: int) -> lis
     found = group.stream.get(entry.id for entry in page) if page else {}
     now = now_ms()
     rows = []
-    for entry in page:
-        message = found.get(entry.id)
-        fields = message.fields if message else {}
-        rows.append(
-            PendingRow(
-                entry.id,
-                entry.consumer,
-                entry.idle_ms,
-                max(0, now - entry.id.ms),
-                entry.deliveries,
-                "gone" if message is None else "stuck" if entry.idle_ms >= claim_idle_ms else "held",
-                field_text(fields, b"device_id"),
-                field_text(fields, b"task_identifier"),
-            )
-        )
+    for key, consumer, idle_ms, deliveries in page:
+        fields = found[key].fields if key in found else {}
+        about = field_text(fields, b"device_id"), field_text(fields, b"task_identifier")
+        state: State = "gone" if key not in found else "stuck" if idle_ms >= claim_idle_ms else "held"
+        rows.append(PendingRow(key, consumer, idle_ms, max(0, now - key.ms), deliveries, state, *about))
     return rows
 
 
@@ -110,10 +102,7 @@ def _owners(group: Group, chosen: PendingFilter) -> Counter[str]:
     if not chosen.min_idle_ms and (chosen.start, chosen.end) == (ZERO, LAST):
         owners = Counter(group.summary().consumers)
         return owners if owner is None else Counter({owner: owners[owner]} if owners[owner] else {})
-    counted: Counter[str] = Counter()
-    for page in chosen.pages(group, COUNT_PAGE):
-        counted.update(entry.consumer for entry in page)
-    return counted
+    return Counter(entry.consumer for page in chosen.pages(group, COUNT_PAGE) for entry in page)
 
 
 def pending_ids(group: Group, chosen: PendingFilter) -> Iterator[EntryId]:

@@ -13,12 +13,10 @@ from itertools import islice
 from devicevault_cli.errors import DvctlError, Usage
 from devicevault_cli.operations.answer import Answer
 from devicevault_cli.operations.changes.interruption import interruptible
-from devicevault_cli.operations.entries.message_files import Message, Numbered, parse_line, read_messages
+from devicevault_cli.operations.entries.message_files import Message, Numbered
 from devicevault_cli.plural import number
 from devicevault_cli.streams.model import EntryId
 from devicevault_cli.streams.stream import Stream
-
-__all__ = ["Message", "parse_line", "publish_all", "read_messages", "sample_messages", "sample_storage_messages"]
 
 MESSAGES_PER_ROUND_TRIP = 500
 """Where a round trip fails, it is unknown which of its messages were added."""
@@ -27,8 +25,6 @@ INTERRUPTED = 130
 
 @dataclass(frozen=True, slots=True)
 class PublishAnswer(Answer):
-    """The answer of `publish`."""
-
     published: int
     first_id: EntryId | None
     last_id: EntryId | None

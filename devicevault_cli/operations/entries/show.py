@@ -2,23 +2,23 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Iterable, Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from devicevault_cli.errors import MissingGroup
 from devicevault_cli.messages import Decision, Decoded, Rejected
 from devicevault_cli.operations.answer import Answer, optional
 from devicevault_cli.operations.entries.fields import shown_fields
+from devicevault_cli.operations.look_up import look_up
 from devicevault_cli.operations.save import UNENCODABLE
+from devicevault_cli.operations.verify.classes import GroupState
 from devicevault_cli.pipelines import Pipeline, original_id
+from devicevault_cli.repository.repository import Repository
 from devicevault_cli.streams.dead_letters import DeadLetters
 from devicevault_cli.streams.group import Group
-from devicevault_cli.streams.model import Entry, EntryId, PendingEntry
+from devicevault_cli.streams.model import Entry, EntryId
 from devicevault_cli.times import iso_micros
-
-if TYPE_CHECKING:
-    from devicevault_cli.repository.repository import Repository
 
 
 @dataclass(frozen=True, slots=True)
@@ -44,7 +44,7 @@ class ShownEntry(Answer):
     row: Mapping[str, Any] | None
     state: str
     would: str
-    pending: Held | None = optional()  # noqa: RUF009 - a field, like dataclasses.field()
+    pending: Held | None = optional()
 
 
 @dataclass(frozen=True, slots=True)
@@ -53,35 +53,6 @@ class ShowAnswer(Answer):
 
     entries: Sequence[ShownEntry]
     unknown: Sequence[EntryId]
-
-
-@dataclass(frozen=True, slots=True)
-class _Group:
-    """The state of a group. `position` is None without a group."""
-
-    position: EntryId | None
-    held: Mapping[EntryId, PendingEntry]
-    dead: Collection[EntryId]
-    discarded: Collection[EntryId]
-
-    def state(self, entry: Entry, row: object, would: str) -> str:
-        """The class of an entry in the order that `verify` has."""
-        first = original_id(entry)
-        if row:
-            return "persisted"
-        if first in self.dead:
-            return "dead"
-        if first in self.discarded or entry.id in self.discarded:
-            return "discarded"
-        if entry.id in self.held:
-            return "pending"
-        if self.position is None or entry.id > self.position:
-            return "undelivered"
-        return {"skip": "skipped", "insert": "lost"}.get(would, "lost_invalid")
-
-    def pending(self, key: EntryId) -> Held | None:
-        found = self.held.get(key)
-        return found and Held(found.consumer, found.idle_ms, found.deliveries)
 
 
 def show(
@@ -102,35 +73,31 @@ def show(
     except MissingGroup:
         held = {}
     info = group.info()
-    known = _Group(info.last_delivered_id if info else None, held, letters.ids(), letters.discarded_ids())
-    return ShowAnswer(
-        [
-            _shown(entries[key], known, pipeline, repository, reveal) if key in entries else _gone(key, known)
-            for key in wanted
-        ],
-        [key for key in wanted if not any(key in ids for ids in (entries, held, known.dead, known.discarded))],
-    )
+    position = info.last_delivered_id if info else None
+    state = GroupState(position, letters.ids(), letters.discarded_ids(), held)
+    known = {*entries, *held, *state.dead, *state.discarded}
+    shown = []
+    for key in wanted:
+        pending = held.get(key) and Held(held[key].consumer, held[key].idle_ms, held[key].deliveries)
+        if entry := entries.get(key):
+            shown.append(_shown(entry, state, pending, pipeline, repository, reveal))
+        else:
+            would = f"not found: the stream has no entry {key}"
+            shown.append(ShownEntry(key, _time(key), {}, None, "gone", would, pending=pending))
+    return ShowAnswer(shown, [key for key in wanted if key not in known])
 
 
-def _shown(entry: Entry, group: _Group, pipeline: Pipeline, repository: Repository, reveal: bool) -> ShownEntry:
-    decision = pipeline.decode_entry(entry, repository.device_id_max)
-    rows = repository.find([decision.record])[0] if isinstance(decision, Decoded) else []
+def _shown(
+    entry: Entry, group: GroupState, pending: Held | None, pipeline: Pipeline, repository: Repository, reveal: bool
+) -> ShownEntry:
+    [(_, decision, rows)] = look_up([entry], pipeline, repository)
+    would = _would(decision, bool(rows), repository)
+    state = group.class_of(entry.id, original_id(entry), decision, has_row=bool(rows))
+    if state == "lost" and would != "insert":
+        state = "lost_invalid"
+    fields = shown_fields(entry.fields, reveal)
     row = rows[0]._asdict() if rows else None
-    would = _would(decision, row is not None, repository)
-    return ShownEntry(
-        entry.id,
-        _time(entry.id),
-        shown_fields(entry.fields, reveal),
-        row,
-        group.state(entry, row, would),
-        would,
-        pending=group.pending(entry.id),
-    )
-
-
-def _gone(key: EntryId, group: _Group) -> ShownEntry:
-    would = f"not found: the stream has no entry {key}"
-    return ShownEntry(key, _time(key), {}, None, "gone", would, pending=group.pending(key))
+    return ShownEntry(entry.id, _time(entry.id), fields, row, state, would, pending=pending)
 
 
 def _time(key: EntryId) -> str:

@@ -31,16 +31,10 @@ class TailedEntry(Answer):
 
 
 def tailed(entry: Entry) -> TailedEntry:
-    """An entry in brief."""
-    return TailedEntry(
-        entry.id,
-        iso_micros(entry.id.ms * 1000),
-        field_text(entry.fields, b"device_id"),
-        field_text(entry.fields, b"task_identifier"),
-        field_text(entry.fields, b"status"),
-        (field_text(entry.fields, b"log") or "")[:LOG_SHOWN],
-        sum(map(len, entry.fields.values())),
-    )
+    key, fields = entry.id, entry.fields
+    device, task, status = (field_text(fields, name) for name in (b"device_id", b"task_identifier", b"status"))
+    log, size = (field_text(fields, b"log") or "")[:LOG_SHOWN], sum(map(len, fields.values()))
+    return TailedEntry(key, iso_micros(key.ms * 1000), device, task, status, log, size)
 
 
 @dataclass(frozen=True, slots=True)
@@ -51,7 +45,6 @@ class Filter:
     status: str | None = None
 
     def select(self, entries: Iterable[Entry]) -> Iterator[TailedEntry]:
-        """Those of the entries that are shown."""
         for entry in entries:
             shown = tailed(entry)
             if self.device in (None, shown.device_id) and self.status in (None, shown.status or "failure"):

@@ -2,24 +2,23 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Collection, Iterator, Sequence
 from dataclasses import dataclass, field, replace
-from typing import TYPE_CHECKING, Any
+from functools import partial
+from typing import Any
 
 from devicevault_cli.messages import Decoded, Rejected
 from devicevault_cli.nearest import quoted, suggestion
 from devicevault_cli.operations.answer import Answer, ChangeAnswer
 from devicevault_cli.operations.changes.change import Change, Progress, quietly
+from devicevault_cli.operations.look_up import look_up
 from devicevault_cli.operations.wording import entries
 from devicevault_cli.pipelines import Pipeline, original_id
-from devicevault_cli.records import Record
+from devicevault_cli.repository.repository import Repository
 from devicevault_cli.streams.dead_letters import DeadLetters
 from devicevault_cli.streams.group import Group
 from devicevault_cli.streams.model import ZERO, Entry, EntryId, StreamInfo
 from devicevault_cli.streams.stream import Stream
-
-if TYPE_CHECKING:
-    from devicevault_cli.repository.repository import Repository
 
 
 @dataclass(frozen=True, slots=True)
@@ -57,23 +56,6 @@ class Keep:
     newest: int | None = None
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class TrimStream(Change[TrimAnswer]):
-    """Removes the entries below the floor."""
-
-    stream: Stream
-    ignored: Sequence[str]
-
-    def still_true(self) -> bool:
-        """Whether no group needs an entry below the floor, as when its position was moved back."""
-        return all(block.id >= self.answer.floor for block in group_blocks(self.stream, self.ignored))
-
-    def apply(self) -> TrimAnswer:
-        removed = self.stream.trim(self.answer.floor)
-        now = self.stream.info()
-        return replace(self.answer, removed=removed, first_id=now.first_id if now else None, trimmed=True)
-
-
 def plan_trim(
     stream: Stream,
     letters: DeadLetters,
@@ -82,24 +64,28 @@ def plan_trim(
     keep: Keep,
     ignored: Sequence[str] = (),
     progress: Progress = quietly,
-) -> TrimStream:
+) -> Change[TrimAnswer]:
     """Remove the entries below the floor, which is computed from all groups and the table."""
     info = stream.info()
     blocks = group_blocks(stream, ignored)
     limit = _limit(info, blocks, keep)
     spare = max(0, info.length - keep.newest) if info and keep.newest is not None else None
-    floor, would_remove, block = _floor(stream, limit, spare, _Table(letters, pipeline, repository), progress)
+    first_needed = partial(_first_needed, pipeline, repository, letters.ids() | letters.discarded_ids())
+    floor, would_remove, block = _floor(stream, limit, spare, first_needed, progress)
     blocked_by = ([block] if block else []) + blocks
-    says = list(_says(stream, info, would_remove, floor, keep, ignored))
-    says += [f"blocked by {block.by}: entry {block.id} and later: {block.why}" for block in blocked_by]
-    return TrimStream(
-        command=f"trim {stream.key}",
-        says=tuple(says),
-        answer=TrimAnswer(floor, would_remove, 0, blocked_by),
-        size=would_remove,
-        stream=stream,
-        ignored=ignored,
-    )
+    answer = TrimAnswer(floor, would_remove, 0, blocked_by)
+
+    def apply() -> TrimAnswer:
+        removed = stream.trim(floor)
+        now = stream.info()
+        return replace(answer, removed=removed, first_id=now.first_id if now else None, trimmed=True)
+
+    return Change(
+        command=f"trim {stream.key}", says=tuple(_says(stream, info, answer, keep, ignored)), answer=answer,
+        size=would_remove, apply=apply,
+        # A group whose position was moved back needs an entry below the floor.
+        still_true=lambda: all(block.id >= floor for block in group_blocks(stream, ignored)),
+    )  # fmt: skip
 
 
 def group_blocks(stream: Stream, ignored: Sequence[str] = ()) -> list[Block]:
@@ -127,31 +113,17 @@ def _oldest_held(group: Group) -> EntryId | None:
     return None
 
 
-class _Table:
-    """Which entries the table still needs: valid ones without a row, and bad ones that are not dead or discarded."""
-
-    def __init__(self, letters: DeadLetters, pipeline: Pipeline, repository: Repository) -> None:
-        self.given_up = letters.ids() | letters.discarded_ids()
-        self.pipeline = pipeline
-        self.repository = repository
-
-    def first_needed(self, page: list[Entry]) -> Block | None:
-        """The first such entry of a page."""
-        needed: list[tuple[EntryId, str]] = []
-        records: list[tuple[EntryId, Record]] = []
-        for entry in page:
-            if entry.id in self.given_up or original_id(entry) in self.given_up:
-                continue
-            decision = self.pipeline.decode_entry(entry, self.repository.device_id_max)
-            if isinstance(decision, Decoded):
-                records.append((entry.id, decision.record))
-            elif isinstance(decision, Rejected):
-                needed.append((entry.id, f"neither persisted nor dead ({decision.reason})"))
-        rows = self.repository.find([record for _, record in records]) if records else []
-        needed += [
-            (key, "neither persisted nor dead") for (key, _), found in zip(records, rows, strict=True) if not found
-        ]
-        return Block(f"table {self.pipeline.table}", *min(needed)) if needed else None
+def _first_needed(
+    pipeline: Pipeline, repository: Repository, given_up: Collection[EntryId], page: list[Entry]
+) -> Block | None:
+    """The first entry that the table needs: a valid one without a row, or a bad one that is not dead or discarded."""
+    unfinished = [entry for entry in page if entry.id not in given_up and original_id(entry) not in given_up]
+    for entry, decision, rows in look_up(unfinished, pipeline, repository):
+        if isinstance(decision, Rejected):
+            return Block(f"table {pipeline.table}", entry.id, f"neither persisted nor dead ({decision.reason})")
+        if isinstance(decision, Decoded) and not rows:
+            return Block(f"table {pipeline.table}", entry.id, "neither persisted nor dead")
+    return None
 
 
 def _limit(info: StreamInfo | None, blocks: Sequence[Block], keep: Keep) -> EntryId:
@@ -161,7 +133,11 @@ def _limit(info: StreamInfo | None, blocks: Sequence[Block], keep: Keep) -> Entr
 
 
 def _floor(
-    stream: Stream, limit: EntryId, spare: int | None, table: _Table, progress: Progress
+    stream: Stream,
+    limit: EntryId,
+    spare: int | None,
+    first_needed: Callable[[list[Entry]], Block | None],
+    progress: Progress,
 ) -> tuple[EntryId, int, Block | None]:
     """The first entry that must stay, the number of entries before it, and what blocks, if the table does.
 
@@ -172,7 +148,7 @@ def _floor(
         return ZERO, 0, None
     for page in stream.pages(ZERO, limit.previous()):
         removable = page if spare is None else page[: spare - passed]
-        block = table.first_needed(removable)
+        block = first_needed(removable)
         if block is not None:
             return block.id, passed + sum(entry.id < block.id for entry in removable), block
         passed += len(removable)
@@ -183,15 +159,16 @@ def _floor(
 
 
 def _says(
-    stream: Stream, info: StreamInfo | None, would_remove: int, floor: EntryId, keep: Keep, ignored: Sequence[str]
+    stream: Stream, info: StreamInfo | None, answer: TrimAnswer, keep: Keep, ignored: Sequence[str]
 ) -> Iterator[str]:
     length = info.length if info else 0
-    yield f"{entries(would_remove)} of {length:,} on {stream.key} would be removed, those before {floor}"
-    if would_remove and keep == Keep():
+    yield f"{entries(answer.would_remove)} of {length:,} on {stream.key} would be removed, those before {answer.floor}"
+    if answer.would_remove and keep == Keep():
         yield "neither --keep nor --max-length is given: every entry that nothing blocks would be removed"
-    if would_remove:
+    if answer.would_remove:
         yield "this cannot be undone; to keep a copy first: dvctl export FILE --reveal"
     groups = [info.name for info in stream.groups()]
     for name in ignored:
         if name not in groups:
             yield f"--ignore-group: {stream.key} has no group {quoted(name)}; {suggestion(name, groups, 'groups')}"
+    yield from (f"blocked by {block.by}: entry {block.id} and later: {block.why}" for block in answer.blocked_by)

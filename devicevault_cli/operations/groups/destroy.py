@@ -6,17 +6,10 @@ from collections.abc import Iterator
 from contextlib import suppress
 from dataclasses import dataclass, replace
 
+from devicevault_cli.directories import why_no_snapshot
 from devicevault_cli.errors import DvctlError
 from devicevault_cli.operations.answer import ChangeAnswer, optional
-from devicevault_cli.operations.changes.change import (
-    Change,
-    Progress,
-    quietly,
-    reason,
-    says_refused,
-    snapshot_refusal,
-    stale,
-)
+from devicevault_cli.operations.changes.change import Change, Progress, quietly
 from devicevault_cli.operations.groups import snapshots
 from devicevault_cli.operations.monitoring.liveness import liveness_of, not_known, refusal
 from devicevault_cli.operations.wording import entries, some
@@ -32,50 +25,29 @@ class DestroyAnswer(ChangeAnswer):
     group: str
     pending_lost: int
     snapshot: str | None
-    refused: str | None
+    refused: DvctlError | None
     gone: bool | None = optional()
     undo: str | None = optional()
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class DestroyGroup(Change[DestroyAnswer]):
-    """Deletes the group, after writing a snapshot."""
-
-    group: Group
-    info: GroupInfo
-    progress: Progress
-
-    def still_true(self) -> bool:
-        """The script that deletes the group checks once more."""
-        return snapshots.as_planned(self.group, self.info)
-
-    def apply(self) -> DestroyAnswer:
-        path = snapshots.write_snapshot(self.group, self.info, self.progress)
-        if not self.group.destroy_as_planned(self.info):
-            path.unlink()
-            raise stale()
-        with suppress(DvctlError):
-            marker.forget(self.group)  # deleted on purpose, which is no incident
-        gone = self.group.info() is None
-        return replace(self.answer, snapshot=str(path), gone=gone, undo=snapshots.restore_command(path))
-
-
-def plan_destroy(group: Group, *, force: bool = False, progress: Progress = quietly) -> DestroyGroup:
+def plan_destroy(group: Group, *, force: bool = False, progress: Progress = quietly) -> Change[DestroyAnswer]:
     """Delete the group after writing a snapshot. Raises MissingGroup."""
     info = snapshots.existing_group(group)
     liveness = liveness_of(group)
-    refused = snapshot_refusal(None if force else refusal(liveness), size=1)
-    return DestroyGroup(
-        command=f"destroy-group {group.name}",
-        says=(*_says(group, info), *not_known(liveness), *says_refused(refused)),
-        answer=DestroyAnswer(group.name, info.pending, snapshot=None, refused=reason(refused)),
-        size=1,
-        refusal=refused,
-        typed=group.name,
-        group=group,
-        info=info,
-        progress=progress,
-    )
+    refused = (None if force else refusal(liveness)) or why_no_snapshot()
+    answer = DestroyAnswer(group.name, info.pending, snapshot=None, refused=refused)
+
+    def apply() -> DestroyAnswer:
+        path = snapshots.write_before(lambda: group.destroy_as_planned(info), group, info, progress)
+        with suppress(DvctlError):
+            marker.forget(group)  # deleted on purpose, which is no incident
+        gone = group.info() is None
+        return replace(answer, snapshot=str(path), gone=gone, undo=snapshots.restore_command(path))
+
+    return Change(
+        command=f"destroy-group {group.name}", says=(*_says(group, info), *not_known(liveness)), answer=answer, size=1,
+        apply=apply, still_true=lambda: snapshots.as_planned(group, info), refusal=refused, typed=group.name,
+    )  # fmt: skip
 
 
 def _says(group: Group, info: GroupInfo) -> Iterator[str]:

@@ -4,30 +4,21 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, replace
-from typing import TYPE_CHECKING
+from functools import partial
 
+from devicevault_cli.directories import why_no_snapshot
 from devicevault_cli.errors import DvctlError, Usage
 from devicevault_cli.operations.answer import ChangeAnswer, optional
-from devicevault_cli.operations.changes.change import (
-    Change,
-    Progress,
-    quietly,
-    reason,
-    says_refused,
-    snapshot_refusal,
-    stale,
-)
+from devicevault_cli.operations.changes.change import Change, Progress, quietly
 from devicevault_cli.operations.entries.positions import RANGE_ENDS, parse_start
 from devicevault_cli.operations.groups import snapshots
 from devicevault_cli.operations.monitoring.liveness import liveness_of, not_known, refusal
 from devicevault_cli.operations.replay.preview import ReplayPreview
 from devicevault_cli.operations.wording import entries, some
 from devicevault_cli.pipelines import Pipeline
+from devicevault_cli.repository.repository import Repository
 from devicevault_cli.streams.group import Group
 from devicevault_cli.streams.model import ZERO, EntryId, GroupInfo
-
-if TYPE_CHECKING:
-    from devicevault_cli.repository.repository import Repository
 
 NAMED = 5
 """Skipped entries whose ids the plan shows."""
@@ -48,30 +39,8 @@ class ResetAnswer(ChangeAnswer):
     skipped: int
     pending: int
     snapshot: str | None
-    refused: str | None
+    refused: DvctlError | None
     undo: str | None = optional()
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class ResetGroup(Change[ResetAnswer]):
-    """Moves the group to `position`, after writing a snapshot."""
-
-    group: Group
-    info: GroupInfo
-    position: EntryId
-    progress: Progress
-
-    def still_true(self) -> bool:
-        """The script that moves the group checks once more."""
-        return snapshots.as_planned(self.group, self.info)
-
-    def apply(self) -> ResetAnswer:
-        path = snapshots.write_snapshot(self.group, self.info, self.progress)
-        if not self.group.move_as_planned(self.info, self.position, _entries_read(self.group, self.position)):
-            path.unlink()
-            raise stale()
-        now = snapshots.existing_group(self.group)
-        return replace(self.answer, to=now.last_delivered_id, snapshot=str(path), undo=snapshots.restore_command(path))
 
 
 def plan_reset(
@@ -82,7 +51,7 @@ def plan_reset(
     *,
     force: bool = False,
     progress: Progress = quietly,
-) -> ResetGroup:
+) -> Change[ResetAnswer]:
     """Move the group so that the first entry delivered is the first with an id >= `target` (None: the next to arrive).
 
     Raises MissingGroup.
@@ -91,35 +60,39 @@ def plan_reset(
     old = info.last_delivered_id
     end, generated = _end(group, old)
     position = end if target is None else target.previous()
-    preview = _preview(group, position, old, pipeline, repository, progress)
+    preview = ReplayPreview(pipeline, repository)
+    if position < old:
+        preview.add_entries(group.stream.pages(position.next(), old), progress)
     skipped, first_skipped = _skipped(group, old, position)
     liveness = liveness_of(group)
-    refused = snapshot_refusal(None if force else refusal(liveness), position != old)
+    refused = (None if force else refusal(liveness)) or (why_no_snapshot() if position != old else None)
     answer = _answer(group, old, position, preview, skipped, refused)
-    says = (*_says(answer, info.pending, generated, first_skipped), *not_known(liveness), *says_refused(refused))
-    return ResetGroup(
-        command=f"reset-group {group.name}", says=says, answer=answer, size=int(position != old), refusal=refused,
-        group=group, info=info, position=position, progress=progress,
+    return Change(
+        command=f"reset-group {group.name}",
+        says=(*_says(answer, info.pending, generated, first_skipped), *not_known(liveness)),
+        answer=answer, size=int(position != old), apply=partial(_move, group, info, answer, progress),
+        still_true=lambda: snapshots.as_planned(group, info), refusal=refused,
     )  # fmt: skip
+
+
+def _move(group: Group, info: GroupInfo, answer: ResetAnswer, progress: Progress) -> ResetAnswer:
+    def move() -> bool:
+        return group.move_as_planned(info, answer.to, _entries_read(group, answer.to))
+
+    path = snapshots.write_before(move, group, info, progress)
+    now = snapshots.existing_group(group)
+    return replace(answer, to=now.last_delivered_id, snapshot=str(path), undo=snapshots.restore_command(path))
 
 
 def _answer(
     group: Group, old: EntryId, position: EntryId, preview: ReplayPreview, skipped: int, refused: DvctlError | None
 ) -> ResetAnswer:
+    again = group.pending_pages(position.next(), old) if position < old else ()
     return ResetAnswer(
-        group=group.name,
-        from_=old,
-        to=position,
-        redelivered=preview.entries,
-        already_persisted=preview.present,
-        would_insert=preview.inserts,
-        would_reject=preview.rejected,
-        would_dispatch=0,
-        skipped=skipped,
-        pending=_count_pending(group, position, old),
-        snapshot=None,
-        refused=reason(refused),
-    )
+        group=group.name, from_=old, to=position, redelivered=preview.entries, already_persisted=preview.present,
+        would_insert=preview.inserts, would_reject=preview.rejected, would_dispatch=0, skipped=skipped,
+        pending=sum(map(len, again)), snapshot=None, refused=refused,
+    )  # fmt: skip
 
 
 def _says(answer: ResetAnswer, pending: int, generated: EntryId, first_skipped: list[str]) -> Iterator[str]:
@@ -153,18 +126,6 @@ def _end(group: Group, old: EntryId) -> tuple[EntryId, EntryId]:
     return old if passed_all else about.last_id, about.last_generated_id
 
 
-def _preview(
-    group: Group, position: EntryId, old: EntryId, pipeline: Pipeline, repository: Repository, progress: Progress
-) -> ReplayPreview:
-    """What consuming the entries that are delivered again would do."""
-    preview = ReplayPreview(pipeline, repository)
-    if position < old:
-        for page in group.stream.pages(position.next(), old):
-            preview.add(page)
-            progress(preview.entries)
-    return preview
-
-
 def _skipped(group: Group, old: EntryId, position: EntryId) -> tuple[int, list[str]]:
     """How many entries lie between the positions, and the ids of the first of them."""
     count = 0
@@ -174,13 +135,6 @@ def _skipped(group: Group, old: EntryId, position: EntryId) -> tuple[int, list[s
             first = first or [str(entry.id) for entry in page[:NAMED]]
             count += len(page)
     return count, first
-
-
-def _count_pending(group: Group, position: EntryId, old: EntryId) -> int:
-    """Pending entries that would be delivered again."""
-    if position >= old:
-        return 0
-    return sum(len(page) for page in group.pending_pages(position.next(), old))
 
 
 def _entries_read(group: Group, position: EntryId) -> int | None:

@@ -2,19 +2,20 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass, replace
 from pathlib import Path
 
+from devicevault_cli.errors import DvctlError
 from devicevault_cli.operations.answer import ChangeAnswer
-from devicevault_cli.operations.changes.change import Change, Progress, quietly, reason, says_refused
+from devicevault_cli.operations.changes.change import Change, Progress, quietly
 from devicevault_cli.operations.groups.snapshots import Snapshot, existing_group, read_snapshot
 from devicevault_cli.operations.monitoring.liveness import liveness_of, refusal
 from devicevault_cli.operations.wording import entries, some
 from devicevault_cli.plural import number
 from devicevault_cli.streams.group import Group
 from devicevault_cli.streams.model import EntryId, GroupInfo
-from devicevault_cli.streams.snapshot import restore_group, restore_pending
+from devicevault_cli.streams.snapshot import PendingState, restore_group, restore_pending
 
 
 @dataclass(frozen=True, slots=True)
@@ -25,37 +26,12 @@ class RestoreAnswer(ChangeAnswer):
     restored: int
     unrestorable: tuple[EntryId, ...]
     to: EntryId
-    refused: str | None
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class RestoreGroup(Change[RestoreAnswer]):
-    """Creates or moves the group, then makes the entries of the snapshot pending as they were."""
-
-    group: Group
-    info: GroupInfo | None
-    stored: Snapshot
-    progress: Progress
-
-    def still_true(self) -> bool:
-        """Whether the group still exists, or still does not."""
-        return (self.group.info() is None) == (self.info is None)
-
-    def apply(self) -> RestoreAnswer:
-        restore_group(self.group, self.stored.state)
-        gone: list[EntryId] = []
-        done = 0
-        for page in self.stored.pending_pages():
-            gone += restore_pending(self.group, page)
-            done += len(page)
-            self.progress(done)
-        position = existing_group(self.group).last_delivered_id
-        return replace(self.answer, restored=done - len(gone), unrestorable=tuple(gone), to=position)
+    refused: DvctlError | None
 
 
 def plan_restore(
     group_at: Callable[[str, str], Group], path: Path, *, force: bool = False, progress: Progress = quietly
-) -> RestoreGroup:
+) -> Change[RestoreAnswer]:
     """Put a snapshot back, also onto an existing group: its other pending entries stay.
 
     `group_at` gives the group for the names of a stream and a group.  Entries that were deleted since cannot be
@@ -66,12 +42,19 @@ def plan_restore(
     state = stored.state
     group = group_at(state.stream, state.group)
     info = group.info()
-    lost = tuple(_missing(group, stored, progress))
+    lost = tuple(_each_page(stored, lambda page: group.stream.missing([held.id for held in page]), progress))
     refused = None if force or info is None else refusal(liveness_of(group), recent=False)
-    answer = RestoreAnswer(state.group, stored.pending - len(lost), lost, state.position, reason(refused))
-    return RestoreGroup(
-        command=f"restore-group {path}", says=(*_says(stored, info, lost), *says_refused(refused)), answer=answer,
-        size=1, refusal=refused, group=group, info=info, stored=stored, progress=progress,
+    answer = RestoreAnswer(state.group, stored.pending - len(lost), lost, state.position, refused)
+
+    def apply() -> RestoreAnswer:
+        restore_group(group, state)
+        gone = tuple(_each_page(stored, lambda page: restore_pending(group, page), progress))
+        position = existing_group(group).last_delivered_id
+        return replace(answer, restored=stored.pending - len(gone), unrestorable=gone, to=position)
+
+    return Change(
+        command=f"restore-group {path}", says=tuple(_says(stored, info, lost)), answer=answer, size=1, apply=apply,
+        still_true=lambda: (group.info() is None) == (info is None), refusal=refused,
     )  # fmt: skip
 
 
@@ -88,9 +71,12 @@ def _says(stored: Snapshot, info: GroupInfo | None, lost: tuple[EntryId, ...]) -
     yield "the idle times of consumers cannot be restored"
 
 
-def _missing(group: Group, stored: Snapshot, progress: Progress) -> Iterator[EntryId]:
+def _each_page(
+    stored: Snapshot, step: Callable[[list[PendingState]], Iterable[EntryId]], progress: Progress
+) -> Iterator[EntryId]:
+    """What a step finds gone from the stream, over all pending entries of a snapshot."""
     done = 0
     for page in stored.pending_pages():
-        yield from group.stream.missing([held.id for held in page])
+        yield from step(page)
         done += len(page)
         progress(done)

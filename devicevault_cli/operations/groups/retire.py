@@ -4,13 +4,14 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
+from functools import partial
 
 from devicevault_cli.errors import DvctlError, Usage
 from devicevault_cli.operations.answer import ChangeAnswer, optional
-from devicevault_cli.operations.changes.change import Change, Progress, quietly, reason, says_refused
+from devicevault_cli.operations.changes.change import Change, Progress, quietly
 from devicevault_cli.operations.groups.consumer_name import lowest_free
 from devicevault_cli.operations.groups.snapshots import existing_group
-from devicevault_cli.operations.monitoring.liveness import ALIVE_MS, Liveness, liveness_of, refusal
+from devicevault_cli.operations.monitoring.liveness import ALIVE_MS, liveness_of, refusal
 from devicevault_cli.operations.named import named_consumers, new_consumer
 from devicevault_cli.operations.wording import entries, some
 from devicevault_cli.plural import number
@@ -31,43 +32,9 @@ class RetireAnswer(ChangeAnswer):
     moved: int
     to: str
     unknown: tuple[str, ...]
-    refused: str | None
+    refused: DvctlError | None
     gone: int | None = optional()
     spared: tuple[str, ...] | None = optional()
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class RetireConsumers(Change[RetireAnswer]):
-    """Moves what consumers hold and deletes them, a few hundred consumers per step."""
-
-    group: Group
-    chosen: tuple[ConsumerInfo, ...]
-    dead_for_ms: int | None
-    progress: Progress
-
-    def still_true(self) -> bool:
-        """Whether the consumers still hold as much as they did."""
-        pending = {info.name: info.pending for info in self.group.consumers()}
-        return all(pending.get(info.name) == info.pending for info in self.chosen)
-
-    def apply(self) -> RetireAnswer:
-        names = [info.name for info in self.chosen]
-        retired: list[str] = []
-        spared: list[str] = []
-        moved = gone = 0
-        while names:
-            step = self.group.retire(names[:NAMES_A_STEP], self.answer.to, self.dead_for_ms)
-            retired += step.retired
-            spared += [name for name in step.spared if name not in spared]
-            moved += step.moved
-            gone += step.gone
-            names = names[step.done :]
-            self.progress(moved)
-        return replace(self.answer, retired=tuple(retired), moved=moved, gone=gone, spared=tuple(spared))
-
-    def failure(self, done: RetireAnswer) -> str:
-        spared = some([*(done.spared or ())]) or "none"
-        return "" if done.retired else f"no consumer was retired: active again: {spared}"
 
 
 def plan_retire(
@@ -78,7 +45,7 @@ def plan_retire(
     to: str | None = None,
     force: bool = False,
     progress: Progress = quietly,
-) -> RetireConsumers:
+) -> Change[RetireAnswer]:
     """Delete consumers after moving what they hold to `to`; `dead_for_ms` chooses and alone decides.
 
     Without `to`: the most recently active consumer that stays, if it is alive, else the name that the next `dvctl
@@ -90,15 +57,43 @@ def plan_retire(
     liveness = liveness_of(group)
     known = {info.name: info for info in liveness.consumers}
     chosen, receiver = _chosen(group, known, names, dead_for_ms, to)
-    refused = None if force else _refusal(liveness, chosen)
-    named = named_consumers(group, names, known)
-    held = sum(info.pending for info in chosen)
-    says = (*_says(chosen, held, receiver), *(new_consumer(group, receiver, known) if held else ()))
-    answer = RetireAnswer(tuple(info.name for info in chosen), held, receiver, named.unknown, reason(refused))
-    return RetireConsumers(
-        command="consumers retire", says=(*says, *says_refused(refused)), answer=answer, size=len(chosen),
-        refusal=refused, named=named, group=group, chosen=chosen, dead_for_ms=dead_for_ms, progress=progress,
+    may_wait = any(info in liveness.candidates for info in chosen)
+    refused = refusal(liveness, recent=False) if may_wait and not force else None
+    held, named = sum(info.pending for info in chosen), named_consumers(group, names, known)
+    answer = RetireAnswer(tuple(info.name for info in chosen), held, receiver, named.unknown, refused)
+    return Change(
+        command="consumers retire",
+        says=(*_says(chosen, held, receiver), *(new_consumer(group, receiver, known) if held else ())),
+        answer=answer, size=len(chosen), apply=partial(_retire, group, answer, dead_for_ms, progress),
+        still_true=partial(_hold_the_same, group, chosen), failure=_failure, refusal=refused, named=named,
     )  # fmt: skip
+
+
+def _hold_the_same(group: Group, chosen: Sequence[ConsumerInfo]) -> bool:
+    pending = {info.name: info.pending for info in group.consumers()}
+    return all(pending.get(info.name) == info.pending for info in chosen)
+
+
+def _retire(group: Group, answer: RetireAnswer, dead_for_ms: int | None, progress: Progress) -> RetireAnswer:
+    """Move what the consumers hold and delete them, a few hundred consumers per step."""
+    names = answer.retired
+    retired: list[str] = []
+    spared: list[str] = []
+    moved = gone = 0
+    while names:
+        step = group.retire(names[:NAMES_A_STEP], answer.to, dead_for_ms)
+        retired += step.retired
+        spared += [name for name in step.spared if name not in spared]
+        moved += step.moved
+        gone += step.gone
+        names = names[step.done :]
+        progress(moved)
+    return replace(answer, retired=tuple(retired), moved=moved, gone=gone, spared=tuple(spared))
+
+
+def _failure(done: RetireAnswer) -> str:
+    spared = some([*(done.spared or ())]) or "none"
+    return "" if done.retired else f"no consumer was retired: active again: {spared}"
 
 
 def _check_choice(names: Sequence[str], dead_for_ms: int | None, to: str | None) -> None:
@@ -130,11 +125,6 @@ def _receiver(group: Group, staying: list[ConsumerInfo]) -> str:
     name, lock = lowest_free(group.stream.key, group.name)
     lock.close()
     return name
-
-
-def _refusal(liveness: Liveness, chosen: Sequence[ConsumerInfo]) -> DvctlError | None:
-    waits = any(info in liveness.candidates for info in chosen)
-    return refusal(liveness, recent=False) if waits else None
 
 
 def _says(chosen: Sequence[ConsumerInfo], held: int, receiver: str) -> Iterator[str]:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 import re
 import shlex
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from datetime import UTC, datetime
@@ -14,9 +14,10 @@ from typing import Any
 
 from devicevault_cli.directories import snapshot_directory
 from devicevault_cli.errors import Damaged, DvctlError, MissingGroup, Usage
-from devicevault_cli.operations.changes.change import Progress, quietly
+from devicevault_cli.operations.changes.change import Progress, quietly, stale
 from devicevault_cli.operations.entries import checksummed
 from devicevault_cli.operations.named import no_group
+from devicevault_cli.paging import paged
 from devicevault_cli.streams import scripts
 from devicevault_cli.streams.group import Group
 from devicevault_cli.streams.model import EntryId, GroupInfo
@@ -37,15 +38,8 @@ class Snapshot:
 
     def pending_pages(self) -> Iterator[list[PendingState]]:
         """Every pending entry of the snapshot, a page at a time."""
-        page: list[PendingState] = []
-        for line in checksummed.read(self.path):
-            if "entry" in line:
-                page.append(self._pending_state(line["entry"]))
-            if len(page) == scripts.ENTRIES_PER_SCRIPT:
-                yield page
-                page = []
-        if page:
-            yield page
+        entries = (line["entry"] for line in checksummed.read(self.path) if "entry" in line)
+        return paged(map(self._pending_state, entries), scripts.ENTRIES_PER_SCRIPT)
 
     def _pending_state(self, entry: Any) -> PendingState:
         with _expected(self.path):
@@ -69,17 +63,22 @@ def write_snapshot(group: Group, info: GroupInfo, progress: Progress = quietly) 
     return path
 
 
+def write_before(step: Callable[[], bool], group: Group, info: GroupInfo, progress: Progress) -> Path:
+    """Write a snapshot, then make a change that is False where it no longer fits. Raises StalePlan."""
+    path = write_snapshot(group, info, progress)
+    if not step():
+        path.unlink()
+        raise stale()
+    return path
+
+
 def newest(most: int = 5) -> list[Path]:
     """Snapshots of groups, the newest first; none where the directory cannot be read."""
     try:
-        files = list(snapshot_directory().glob("*.jsonl"))
-        return sorted((file for file in files if not file.name.endswith(".rows.jsonl")), key=_age)[:most]
+        files = [file for file in snapshot_directory().glob("*.jsonl") if not file.name.endswith(".rows.jsonl")]
+        return sorted(files, key=lambda file: -file.stat().st_mtime)[:most]
     except (OSError, DvctlError):
         return []
-
-
-def _age(file: Path) -> float:
-    return -file.stat().st_mtime
 
 
 def there() -> str:
@@ -146,10 +145,8 @@ def existing_group(group: Group) -> GroupInfo:
     """The group as it is. Raises MissingGroup."""
     info = group.info()
     if info is None:
-        raise MissingGroup(
-            no_group(group, (known.name for known in group.stream.groups())),
-            hint="run `dvctl status` to list the groups",
-        )
+        known = (other.name for other in group.stream.groups())
+        raise MissingGroup(no_group(group, known), hint="run `dvctl status` to list the groups")
     return info
 
 

@@ -4,20 +4,12 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any, TypeAlias
+from typing import TYPE_CHECKING, TypeAlias
 
 from devicevault_cli.errors import DvctlError, Refused, WrongType
 from devicevault_cli.operations.answer import Answer, optional
-from devicevault_cli.operations.monitoring.incidents import (
-    Incident,
-    all_of,
-    missing_group,
-    of_group,
-    open_ones,
-    sentence,
-    severity,
-    table_ahead,
-)
+from devicevault_cli.operations.monitoring import incidents
+from devicevault_cli.operations.monitoring.incidents import Incident, every_incident, unacknowledged_of
 from devicevault_cli.operations.monitoring.lag import lag_of
 from devicevault_cli.operations.monitoring.limits import Limit, State
 from devicevault_cli.streams.dead_letters import DeadLetters
@@ -58,19 +50,14 @@ class Check(Answer):
 
 @dataclass(frozen=True, slots=True)
 class CheckAnswer(Answer):
-    """The answer of `check`. `error` is why nothing could be checked; it is a key instead of `note`."""
+    """The answer of `check`: a `note` about the values, or the `error` why nothing could be checked."""
 
     status: State
     stream: str
     group: str
     checks: Sequence[Check]
-    note: str = ""
-    error: str | None = None
-
-    def to_dict(self) -> dict[str, Any]:
-        facts = Answer.to_dict(self)
-        del facts["error" if self.error is None else "note"]
-        return facts
+    note: str | None = optional()
+    error: str | None = optional()
 
 
 def check_group(group: Group, limits: Mapping[str, Limit], open_database: OpenDatabase = lambda: None) -> CheckAnswer:
@@ -82,7 +69,7 @@ def check_group(group: Group, limits: Mapping[str, Limit], open_database: OpenDa
     checks = [_check(name, value, limits.get(name)) for name, value in values.items()]
     checks += _checks_without_limits(group, open_database)
     status = max((check.status for check in checks), key=SEVERITY.index)
-    return CheckAnswer(status, group.stream.key, group.name, checks, note)
+    return CheckAnswer(status, group.stream.key, group.name, checks, note=note)
 
 
 def _check(name: str, value: float | None, limit: Limit | None) -> Check:
@@ -118,28 +105,25 @@ def _checks_without_limits(group: Group, open_database: OpenDatabase) -> list[Ch
     found: list[Incident] = []
     try:
         found = _incidents(group, info, open_database)
-        incidents = Check("incidents", severity(found), len(found), detail=sentence(found))
+        check = Check("incidents", incidents.severity(found), len(found), detail=incidents.sentence(found))
     except (Refused, WrongType) as error:
-        incidents = Check("incidents", "unknown", None, detail=f"incidents cannot be read: {error}")
+        check = Check("incidents", "unknown", None, detail=f"incidents cannot be read: {error}")
     if info is None or not info.length or group.info() is not None:
-        return [Check("group", "ok", 1, detail=""), incidents]
-    return [Check("group", "critical", 0, detail=missing_group(group.name, info, found)), incidents]
+        return [Check("group", "ok", 1, detail=""), check]
+    return [Check("group", "critical", 0, detail=incidents.missing_group(group.name, info, found)), check]
 
 
 def _incidents(group: Group, info: StreamInfo | None, open_database: OpenDatabase) -> list[Incident]:
     """Unacknowledged incidents of the group; of an empty stream also that the table has newer rows."""
-    known = all_of(group.stream)
-    found = of_group(open_ones(known), group.name)
+    known = every_incident(group.stream)
+    found = unacknowledged_of(group, known)
     if found or (info is not None and info.length):
         return found
     try:
         repository = open_database()
-        return table_ahead(group.stream.key, info, repository, known) if repository is not None else []
+        return incidents.table_ahead(group.stream.key, info, repository, known) if repository is not None else []
     except DvctlError:
         return []  # an unreachable database is not what is checked
-
-
-# --- formats ---------------------------------------------------------------------------------------------------------
 
 
 def nagios(answer: CheckAnswer) -> list[str]:

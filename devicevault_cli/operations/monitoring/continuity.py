@@ -21,7 +21,7 @@ CHECK_S = 1.0
 """How often a follower checks its stream."""
 
 
-class Change(NamedTuple):
+class StreamChange(NamedTuple):
     """An event and a sentence about it. `unread`: number of entries the group can no longer read (None: unknown)."""
 
     kind: Kind
@@ -31,7 +31,7 @@ class Change(NamedTuple):
 
 def compare(
     stream: str, group: str, before: Observation | None, now: Observation, taken: int = 0, *, sole: bool = True
-) -> Change | None:
+) -> StreamChange | None:
     """Compare two observations of a stream and a group. -> what happened, or None if it is still the same stream
 
     taken: entries that the caller itself read in between. sole: no other consumer of the group read any in between, so
@@ -49,7 +49,7 @@ def compare(
     if removed:
         detail = f"{entries_were(removed)} removed from stream {stream} before group {group} read them"
         exact = now.added is not None and now.left is not None
-        return Change("entries-removed", detail if exact else f"at least {detail}", removed)
+        return StreamChange("entries-removed", detail if exact else f"at least {detail}", removed)
     return None
 
 
@@ -94,9 +94,9 @@ def never_read(before: Observation, now: Observation, taken: int) -> int | None:
     return left
 
 
-def _restart(stream: str, group: str, before: Observation, now: Observation, taken: int, *, sole: bool) -> Change:
+def _restart(stream: str, group: str, before: Observation, now: Observation, taken: int, *, sole: bool) -> StreamChange:
     unread = never_read(before, now, taken)
-    return Change(
+    return StreamChange(
         "stream-replaced" if now.kind == "other" else "stream-restarted",
         f"{what_happened(stream, before, now)}; length before {before.length:,} ({iso(before.at_ms)});"
         f" {_unread(unread, group, sole=sole)}{f'; {before.pending:,} were pending then' if before.pending else ''}",
@@ -123,17 +123,14 @@ def _unread(unread: int | None, group: str, *, sole: bool) -> str:
     return f"{'at least' if sole else 'about'} {entries_were(unread)} never read by group {group}"
 
 
-def _group_gone(stream: str, group: str, before: Observation, removed: int) -> Change:
+def _group_gone(stream: str, group: str, before: Observation, removed: int) -> StreamChange:
     lost = f"; {entries_were(removed)} removed before the group read them" if removed else ""
-    return Change(
+    return StreamChange(
         "group-gone",
         f"group {group} of stream {stream} is gone: it was at {before.position} with {before.pending:,} pending"
         f" ({iso(before.at_ms)}); entries that still are on the stream will be delivered again{lost}",
         removed,
     )
-
-
-# --- a reader without a group ----------------------------------------------------------------------------------------
 
 
 class Restart(NamedTuple):

@@ -28,26 +28,27 @@ def database_checks(repository: Repository | None) -> Iterator[tuple[str, Check]
     yield "duplicates", lambda: _duplicates(repository)
 
 
-def _database(repository: Repository) -> Finding:
+def _fault(repository: Repository, *, writing: bool) -> DvctlError | None:
     try:
-        repository.check(writing=False)
+        repository.check(writing=writing)
     except Unavailable:
         raise
     except DvctlError as error:
+        return error
+    return None
+
+
+def _database(repository: Repository) -> Finding:
+    if error := _fault(repository, writing=False):
         return problem(error)
     return Finding("ok", f"{repository.where} has {repository.spec.name} with every column")
 
 
 def _rights(repository: Repository) -> Finding:
-    try:
-        repository.check()
-    except TableAtFault:
+    error = _fault(repository, writing=True)
+    if isinstance(error, TableAtFault):
         return Finding("ok", "the rights are sufficient; for why no row can be written, see `table`")
-    except Unavailable:
-        raise
-    except DvctlError as error:
-        return problem(error)
-    return Finding("ok", "reading and writing are allowed")
+    return problem(error) if error else Finding("ok", "reading and writing are allowed")
 
 
 def _table(repository: Repository) -> Finding:
@@ -75,9 +76,8 @@ def _unique_index(repository: Repository) -> Finding:
         return Finding("ok", "task_identifier is unique: the fast path is used")
     if repository.dialect == "mysql":
         return Finding("ok", "not possible on MySQL or MariaDB, and not needed")
-    return Finding(
-        "warning", "no unique index: a lock around each batch prevents duplicate rows", "dvctl db index --dry-run"
-    )
+    detail = "no unique index: a lock around each batch prevents duplicate rows"
+    return Finding("warning", detail, "dvctl db index --dry-run")
 
 
 def _duplicates(repository: Repository) -> Finding:

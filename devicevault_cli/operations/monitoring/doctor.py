@@ -10,7 +10,7 @@ from devicevault_cli.errors import DvctlError
 from devicevault_cli.operations.answer import Answer
 from devicevault_cli.operations.monitoring.checks import Finding, State, run_checks
 from devicevault_cli.operations.monitoring.database_checks import database_checks
-from devicevault_cli.operations.monitoring.group_checks import group_checks, incidents
+from devicevault_cli.operations.monitoring.group_checks import group_checks, incidents_check
 from devicevault_cli.operations.monitoring.redis_checks import redis_checks, side_keys
 from devicevault_cli.streams.group import Group
 
@@ -30,8 +30,6 @@ class CheckResult(Answer):
 
 @dataclass(frozen=True, slots=True)
 class DoctorAnswer(Answer):
-    """The answer of `doctor`."""
-
     checks: Sequence[CheckResult]
 
     @property
@@ -40,7 +38,6 @@ class DoctorAnswer(Answer):
         return any(check.status == "problem" for check in self.checks)
 
     def status_of(self, name: str) -> State:
-        """The status of the check with this name."""
         return next(check.status for check in self.checks if check.name == name)
 
 
@@ -62,7 +59,7 @@ def diagnose(
     on_redis = [
         *redis_checks(group.stream),
         *group_checks(group),
-        ("incidents", lambda: incidents(group, known)),
+        ("incidents", lambda: incidents_check(group, known)),
         ("side-keys", lambda: side_keys(group.stream)),
     ]
     found = [

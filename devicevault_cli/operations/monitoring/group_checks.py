@@ -6,18 +6,12 @@ from collections.abc import Iterator
 from itertools import islice
 from typing import TYPE_CHECKING
 
-from devicevault_cli.operations.monitoring.checks import Check, Finding
-from devicevault_cli.operations.monitoring.incidents import (
-    Incident,
-    all_of,
-    missing_group,
-    of_group,
-    open_ones,
-    sentence,
-    severity,
-)
+from devicevault_cli.operations.monitoring import incidents
+from devicevault_cli.operations.monitoring.checks import Check, Finding, State
+from devicevault_cli.operations.monitoring.incidents import Incident, every_incident, unacknowledged_of
 from devicevault_cli.operations.monitoring.lag import lag_of, trimmed_unread
-from devicevault_cli.operations.monitoring.liveness import Liveness, devicevaults, liveness_of, who_waits
+from devicevault_cli.operations.monitoring.limits import CLAIM_IDLE_MS
+from devicevault_cli.operations.monitoring.liveness import Liveness, devicevault_consumers, liveness_of, waiting_clients
 from devicevault_cli.operations.wording import entries, entries_were, some
 from devicevault_cli.plural import number
 from devicevault_cli.streams.dead_letters import DeadLetters
@@ -27,8 +21,6 @@ from devicevault_cli.streams.model import PendingEntry, StreamInfo
 if TYPE_CHECKING:
     from devicevault_cli.repository.repository import Repository
 
-STUCK_MS = 60_000
-"""Idle time from which a consumer that holds entries is stuck."""
 INACTIVE_MS = 3_600_000
 """Idle time from which a consumer that holds nothing should be retired."""
 MANY_DELIVERIES = 5
@@ -39,7 +31,6 @@ RUNBOOK = "follow docs/runbooks/redis-flushed.md, then run `dvctl incidents ackn
 
 
 def group_checks(group: Group) -> Iterator[tuple[str, Check]]:
-    """The checks of the group, by name."""
     yield "group", lambda: _group(group)
     yield "consumers", lambda: _consumers(group)
     yield "devicevault-consumer", lambda: _devicevaults_consumer(group)
@@ -59,7 +50,7 @@ def _group(group: Group) -> Finding:
     fix = "start `dvctl consume`, which creates it"
     if not info.length:
         return Finding("warning", f"there is no group {group.name} yet", fix)
-    return Finding("problem", missing_group(group.name, info, _incidents(group)), fix)
+    return Finding("problem", incidents.missing_group(group.name, info, _incidents(group)), fix)
 
 
 def _consumers(group: Group) -> Finding:
@@ -67,14 +58,12 @@ def _consumers(group: Group) -> Finding:
         return Finding("ok", "none")
     liveness = liveness_of(group)
     consumers = liveness.consumers
-    stuck = [consumer for consumer in consumers if consumer.pending and consumer.idle_ms >= STUCK_MS]
+    stuck = [info for info in consumers if info.pending and info.idle_ms >= CLAIM_IDLE_MS]
     if stuck:
-        held = entries(sum(consumer.pending for consumer in stuck))
-        detail = f"dead or stuck consumers hold {held}: {some([consumer.name for consumer in stuck])}"
+        held = entries(sum(info.pending for info in stuck))
+        detail = f"dead or stuck consumers hold {held}: {some([info.name for info in stuck])}"
         return Finding("problem", detail, "start `dvctl consume` to take them over, or run `dvctl consumers retire`")
-    inactive = [
-        consumer.name for consumer in consumers if consumer.idle_ms >= INACTIVE_MS and not liveness.alive(consumer)
-    ]
+    inactive = [info.name for info in consumers if info.idle_ms >= INACTIVE_MS and not liveness.alive(info)]
     if inactive:
         detail = f"{number(len(inactive), 'consumer')} idle for more than an hour without entries: {some(inactive)}"
         return Finding("warning", detail, "dvctl consumers retire --dead-for 1h")
@@ -86,13 +75,13 @@ def _devicevaults_consumer(group: Group) -> Finding:
     if group.info() is None:
         return Finding("ok", "not running")
     liveness = liveness_of(group)
-    named = devicevaults(liveness)
+    named = devicevault_consumers(liveness)
     alive = [consumer.name for consumer in named if liveness.alive(consumer)]
     fix = "stop it; until then `dvctl db index` prevents duplicate rows"
     if alive:
         detail = f"DeviceVault's own consumer is alive in this group: {alive[0]}; it acknowledges messages that failed"
         return Finding("problem", detail, fix)
-    if waits := who_waits(liveness):
+    if waits := waiting_clients(liveness):
         certain = liveness.candidates and all(candidate in named for candidate in liveness.candidates)
         remove = "remove inactive consumers with `dvctl consumers retire NAME --force`"
         fix = f"if that is DeviceVault's consumer, {fix}; {remove}"
@@ -164,20 +153,18 @@ def _removed_without_group(group: Group, info: StreamInfo | None) -> Finding:
 
 def _dead_letters(group: Group) -> Finding:
     count = sum(len(page) for page in DeadLetters(group.stream, group.name).pages())
-    if not count:
-        return Finding("ok", "none")
-    return Finding(
-        "warning", number(count, "dead letter needs attention", "dead letters need attention"), "dvctl dlq stats"
-    )
+    detail = number(count, "dead letter needs attention", "dead letters need attention")
+    return Finding("warning", detail, "dvctl dlq stats") if count else Finding("ok", "none")
 
 
-def incidents(group: Group, repository: Repository | None) -> Finding:
+def incidents_check(group: Group, repository: Repository | None) -> Finding:
     """Unacknowledged incidents; with a database also whether rows are newer than the stream."""
     found = _incidents(group, repository)
     if not found:
         return Finding("ok", "none")
-    return Finding("problem" if severity(found) == "critical" else "warning", sentence(found), RUNBOOK)
+    status: State = "problem" if incidents.severity(found) == "critical" else "warning"
+    return Finding(status, incidents.sentence(found), RUNBOOK)
 
 
 def _incidents(group: Group, repository: Repository | None = None) -> list[Incident]:
-    return of_group(open_ones(all_of(group.stream, repository=repository)), group.name)
+    return unacknowledged_of(group, every_incident(group.stream, repository=repository))

@@ -3,16 +3,15 @@
 from __future__ import annotations
 
 import json
-import logging
 from collections.abc import Iterable, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Literal
 
-from devicevault_cli.errors import DvctlError, Refused, Usage, WrongType
+from devicevault_cli.errors import DvctlError, Usage, WrongType
 from devicevault_cli.operations.answer import Answer, ChangeAnswer
-from devicevault_cli.operations.changes.change import Change as PlannedChange
-from devicevault_cli.operations.monitoring.continuity import RESTARTS, Change, Kind, compare
+from devicevault_cli.operations.changes.change import Change
+from devicevault_cli.operations.monitoring.continuity import RESTARTS, Kind, StreamChange, compare
 from devicevault_cli.plural import number
 from devicevault_cli.streams import marker
 from devicevault_cli.streams.group import Group
@@ -23,8 +22,6 @@ from devicevault_cli.times import iso, now_ms
 
 if TYPE_CHECKING:
     from devicevault_cli.repository.repository import Repository
-
-log = logging.getLogger("dvctl.incidents")
 
 NEWEST = 100
 """Rows that are compared with the end of the stream."""
@@ -52,45 +49,27 @@ class Incident(Answer):
     pending: int | None = None
     acknowledged_at: str | None = None
 
-    @property
-    def severity(self) -> str:
-        """`critical`; `warning` if only newer rows in the table indicate the incident."""
-        return "warning" if self.kind == "table-ahead" else "critical"
-
     def to_json(self) -> str:
         """The record: JSON without the id, which is the key of the record."""
         return json.dumps({name: value for name, value in self.to_dict().items() if name != "id"})
 
 
-def incident_of(change: Change, stream: str, group: str, before: Observation, now: Observation) -> Incident:
-    """The incident for a change between two observations."""
-    return Incident(
-        None,
-        iso(now.at_ms),
-        change.kind,
-        stream,
-        group,
-        change.detail,
-        str(before.last_id),
-        str(now.last_id) if now.kind == "stream" else None,
-        before.length,
-        change.unread,
-        before.pending,
-    )
+def incident_of(change: StreamChange, stream: str, group: str, before: Observation, now: Observation) -> Incident:
+    last_id = str(now.last_id) if now.kind == "stream" else None
+    known = str(before.last_id), last_id, before.length, change.unread, before.pending
+    return Incident(None, iso(now.at_ms), change.kind, stream, group, change.detail, *known)
 
 
-def read(records: dict[int, bytes]) -> list[Incident]:
+def parse_records(records: dict[int, bytes]) -> list[Incident]:
     """Recorded incidents, oldest first; records that dvctl did not write are skipped."""
     found = []
     for key, record in sorted(records.items()):
-        try:
+        with suppress(TypeError, ValueError, RecursionError):
             found.append(Incident(key, **json.loads(record)))
-        except (TypeError, ValueError, RecursionError):
-            continue
     return found
 
 
-def all_of(
+def every_incident(
     stream: Stream,
     info: StreamInfo | None = None,
     groups: Sequence[GroupInfo] | None = None,
@@ -100,7 +79,7 @@ def all_of(
 
     With a repository, its newest rows are compared with the end of the stream.
     """
-    recorded = read(marker.recorded(stream))
+    recorded = parse_records(marker.recorded(stream))
     try:
         if groups is None:
             info, groups = stream.info(), stream.groups()
@@ -117,25 +96,17 @@ def all_of(
     return [*recorded, *found]
 
 
-def open_ones(incidents: Iterable[Incident]) -> list[Incident]:
-    """Unacknowledged incidents."""
+def unacknowledged(incidents: Iterable[Incident]) -> list[Incident]:
     return [incident for incident in incidents if incident.acknowledged_at is None]
 
 
-def unacknowledged(
-    stream: Stream, info: StreamInfo | None, groups: Sequence[GroupInfo], repository: Repository | None
-) -> list[Incident] | None:
-    """Unacknowledged incidents; None, with a warning, if this user may not read them or their key has another type."""
-    try:
-        return open_ones(all_of(stream, info, groups, repository))
-    except (Refused, WrongType) as error:
-        log.warning("incidents cannot be read: %s%s", error, f" ({error.hint})" if error.hint else "")
-        return None
-
-
-def of_group(incidents: Iterable[Incident], group: str) -> list[Incident]:
-    """Incidents that concern a group: its own, and those of the whole stream."""
-    return [incident for incident in incidents if incident.group in (group, "") or incident.kind in RESTARTS]
+def unacknowledged_of(group: Group, incidents: Iterable[Incident]) -> list[Incident]:
+    """Unacknowledged incidents that concern a group: its own, and those of the whole stream."""
+    return [
+        incident
+        for incident in unacknowledged(incidents)
+        if incident.group in (group.name, "") or incident.kind in RESTARTS
+    ]
 
 
 def _noticed(stream: Stream, info: StreamInfo | None, groups: Sequence[GroupInfo], kind: str = "") -> list[Incident]:
@@ -164,11 +135,9 @@ def table_ahead(
     newest = EntryId(max(ahead) // 1000, 0)
     if any(_explains(incident, newest) for incident in recorded):
         return []
-    where = (
-        f"the last entry of stream {stream} ({iso(last.ms)})" if last != ZERO else f"stream {stream}, which is empty"
-    )
+    end = f"stream {stream}, which is empty" if last == ZERO else f"the last entry of stream {stream} ({iso(last.ms)})"
     detail = (
-        f"table {repository.spec.name} holds rows up to {iso(newest.ms)}, newer than {where}:"
+        f"table {repository.spec.name} holds rows up to {iso(newest.ms)}, newer than {end}:"
         " the stream may have been flushed, or restored from an old dump"
     )
     last_id = None if info is None else str(last)
@@ -193,15 +162,16 @@ def _explains(incident: Incident, newest: EntryId) -> bool:
 
 def sentence(found: Sequence[Incident]) -> str:
     """The incidents in one line: the newest, and how many more there are."""
-    more = f" (and {number(len(found) - 1, 'more incident')})" if len(found) > 1 else ""
-    return f"{found[-1].detail}{more}" if found else "none"
+    if not found:
+        return "none"
+    return found[-1].detail + (f" (and {number(len(found) - 1, 'more incident')})" if len(found) > 1 else "")
 
 
 def severity(found: Sequence[Incident]) -> Literal["critical", "warning", "ok"]:
-    """The highest severity of some incidents."""
-    if not found:
-        return "ok"
-    return "critical" if any(incident.severity == "critical" for incident in found) else "warning"
+    """The highest severity of some incidents; `warning` if only newer rows in the table indicate them."""
+    if all(incident.kind == "table-ahead" for incident in found):
+        return "warning" if found else "ok"
+    return "critical"
 
 
 def missing_group(group: str, info: StreamInfo, found: Sequence[Incident]) -> str:
@@ -212,20 +182,15 @@ def missing_group(group: str, info: StreamInfo, found: Sequence[Incident]) -> st
     return f"{said}; {known.detail}" if known else said
 
 
-# --- dvctl incidents -------------------------------------------------------------------------------------------------
-
-
 @dataclass(frozen=True, slots=True)
 class IncidentsAnswer(Answer):
-    """The answer of `incidents list`."""
-
     incidents: Sequence[Incident]
 
 
 def list_incidents(stream: Stream, repository: Repository | None, *, everything: bool) -> IncidentsAnswer:
     """Unacknowledged incidents; with `everything` also acknowledged ones."""
-    found = all_of(stream, repository=repository)
-    return IncidentsAnswer(found if everything else open_ones(found))
+    found = every_incident(stream, repository=repository)
+    return IncidentsAnswer(found if everything else unacknowledged(found))
 
 
 @dataclass(frozen=True, slots=True)
@@ -237,29 +202,9 @@ class AcknowledgeAnswer(ChangeAnswer):
     unrecorded: int
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class AcknowledgeIncidents(PlannedChange[AcknowledgeAnswer]):
-    """Records incidents as acknowledged."""
-
-    stream: Stream
-    incidents: Sequence[Incident]
-
-    def still_true(self) -> bool:
-        """Whether the incidents that were recorded still are."""
-        return {incident.id for incident in read(marker.recorded(self.stream))}.issuperset(self.answer.acknowledged)
-
-    def apply(self) -> AcknowledgeAnswer:
-        at = iso(now_ms())
-        done = [replace(incident, acknowledged_at=at) for incident in self.incidents]
-        recorded = {incident.id: incident.to_json() for incident in done if incident.id is not None}
-        marker.rewrite(self.stream, recorded)
-        new = [key for incident in done if incident.id is None for key in record(self.stream, incident)]
-        return replace(self.answer, acknowledged=[*recorded, *new])
-
-
-def plan_acknowledge(stream: Stream, ids: Sequence[int], repository: Repository | None) -> AcknowledgeIncidents:
+def plan_acknowledge(stream: Stream, ids: Sequence[int], repository: Repository | None) -> Change[AcknowledgeAnswer]:
     """Acknowledge incidents; without ids all, also those not recorded yet. Raises DvctlError if no id is known."""
-    found = open_ones(all_of(stream, repository=repository))
+    found = unacknowledged(every_incident(stream, repository=repository))
     chosen = [incident for incident in found if not ids or incident.id in ids]
     unknown = [key for key in dict.fromkeys(ids) if key not in {incident.id for incident in found}]
     if ids and not chosen:
@@ -270,17 +215,24 @@ def plan_acknowledge(stream: Stream, ids: Sequence[int], repository: Repository 
     known = [incident.id for incident in chosen if incident.id is not None]
     says = [f"{number(len(chosen), 'incident')} of stream {stream.key} would be acknowledged:"] if chosen else []
     says += [f"  {incident.at} {incident.kind}: {incident.detail}" for incident in chosen]
-    return AcknowledgeIncidents(
-        command="incidents acknowledge",
-        says=tuple(says or [f"no unacknowledged incident of stream {stream.key}"]),
-        answer=AcknowledgeAnswer(known, unknown, len(chosen) - len(known)),
-        size=len(chosen),
-        stream=stream,
-        incidents=chosen,
-    )
+    answer = AcknowledgeAnswer(known, unknown, len(chosen) - len(known))
+    return Change(
+        command="incidents acknowledge", says=tuple(says or [f"no unacknowledged incident of stream {stream.key}"]),
+        answer=answer, size=len(chosen), apply=lambda: replace(answer, acknowledged=_acknowledge(stream, chosen)),
+        still_true=lambda: {incident.id for incident in parse_records(marker.recorded(stream))}.issuperset(known),
+    )  # fmt: skip
 
 
-def record(stream: Stream, incident: Incident) -> list[int]:
+def _acknowledge(stream: Stream, incidents: Sequence[Incident]) -> list[int]:
+    """Record incidents as acknowledged. -> their ids"""
+    at = iso(now_ms())
+    done = [replace(incident, acknowledged_at=at) for incident in incidents]
+    recorded = {incident.id: incident.to_json() for incident in done if incident.id is not None}
+    marker.rewrite(stream, recorded)
+    return [*recorded, *(key for incident in done if incident.id is None for key in record_incident(stream, incident))]
+
+
+def record_incident(stream: Stream, incident: Incident) -> list[int]:
     """Record an incident that was found now, and the present state of the stream as the known one. -> its number"""
     group = Group(stream, incident.group)
     looked = marker.observe(group, now_ms())

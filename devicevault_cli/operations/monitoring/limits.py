@@ -1,4 +1,4 @@
-"""Limits of `check`, as typed and as applied. Imports no server library: the command line reads them at each start."""
+"""Limits, as typed and as applied. Imports no server library: the command line reads them at each start."""
 
 from __future__ import annotations
 
@@ -8,6 +8,9 @@ from devicevault_cli.errors import Usage
 from devicevault_cli.times import parse_duration
 
 State: TypeAlias = Literal["ok", "warning", "critical", "unknown"]
+
+CLAIM_IDLE_MS = 60_000
+"""Entries that have been pending and idle for longer are taken over; the default of --claim-idle."""
 
 
 class Limit(NamedTuple):

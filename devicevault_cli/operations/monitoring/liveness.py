@@ -38,6 +38,10 @@ class Liveness:
         return clients_of(self.group.stream)
 
     @property
+    def names(self) -> list[str]:
+        return [consumer.name for consumer in self.consumers]
+
+    @property
     def recent(self) -> list[ConsumerInfo]:
         """Consumers whose last command is recent."""
         return [consumer for consumer in self.consumers if consumer.idle_ms < ALIVE_MS]
@@ -54,11 +58,6 @@ class Liveness:
         if self.recent or self.candidates or not (self.clients and self.clients.waiting):
             return False
         return not self._lists_the_waiting and len(self.clients.waiting) > self._elsewhere
-
-    @property
-    def knows_all(self) -> bool:
-        """Whether no consumer can be alive that is not listed."""
-        return self.clients is not None and not self.unlisted
 
     def alive(self, consumer: ConsumerInfo) -> bool | None:
         """Whether a consumer is alive; None if unknown."""
@@ -111,18 +110,17 @@ def _may_wait(consumer: ConsumerInfo, clients: Clients) -> bool:
     """From 7.2 on, XREADGROUP resets the idle time as it blocks: a consumer idle for longer is not blocked."""
     if consumer.name in clients.consumers:
         return False  # dvctl sends commands while it waits
-    return any(
-        consumer.inactive_ms is None or consumer.idle_ms <= client.idle_ms + SLACK_MS for client in clients.waiting
-    )
+    since_ms = 0 if consumer.inactive_ms is None else consumer.idle_ms - SLACK_MS
+    return any(since_ms <= client.idle_ms for client in clients.waiting)
 
 
-def devicevaults(liveness: Liveness) -> list[ConsumerInfo]:
+def devicevault_consumers(liveness: Liveness) -> list[ConsumerInfo]:
     """The consumers with names of DeviceVault's own, without those that `dvctl consume` runs under such a name."""
     ours = liveness.clients.consumers if liveness.clients else frozenset()
     return [found for found in liveness.consumers if is_devicevaults_own(found.name) and found.name not in ours]
 
 
-def who_waits(liveness: Liveness) -> str:
+def waiting_clients(liveness: Liveness) -> str:
     """A sentence about the blocked clients that are, or may be, consumers of the group; '' without any."""
     if not (liveness.candidates or liveness.unlisted) or liveness.clients is None:
         return ""
@@ -151,7 +149,7 @@ def refusal(liveness: Liveness, *, recent: bool = True) -> ConsumerAlive | None:
             f"{some(names)} of {liveness.group.name} {'is' if len(names) == 1 else 'are'} alive",
             hint=f"stop the consumers, wait {ALIVE_MS // 1000} s, or add --force",
         )
-    if waits := who_waits(liveness):
+    if waits := waiting_clients(liveness):
         return ConsumerAlive(waits, hint="stop it, or add --force if it does not belong to this group")
     return None
 

@@ -14,7 +14,6 @@ from devicevault_cli.streams.stream import Stream
 
 
 def redis_checks(stream: Stream) -> Iterator[tuple[str, Check]]:
-    """The checks of the server, by name."""
     yield "redis-version", lambda: _version(stream)
     yield "redis-persistence", lambda: _persistence(stream)
     yield "redis-eviction", lambda: _eviction(stream)

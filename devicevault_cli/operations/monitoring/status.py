@@ -2,15 +2,16 @@
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
-from devicevault_cli.errors import DvctlError, Refused, Unavailable
-from devicevault_cli.operations.answer import Answer
-from devicevault_cli.operations.monitoring.incidents import Incident, unacknowledged
+from devicevault_cli.errors import DvctlError, Refused, Unavailable, WrongType
+from devicevault_cli.operations.answer import OPTIONAL, Answer, optional
+from devicevault_cli.operations.monitoring.incidents import Incident, every_incident, unacknowledged
 from devicevault_cli.operations.monitoring.lag import COUNT_LIMIT, LagSource, lag_of, trimmed_unread
-from devicevault_cli.operations.monitoring.liveness import liveness_of
+from devicevault_cli.operations.monitoring.liveness import Liveness, liveness_of
 from devicevault_cli.streams.dead_letters import DeadLetters
 from devicevault_cli.streams.group import Group
 from devicevault_cli.streams.model import EntryId, GroupInfo, StreamInfo
@@ -19,6 +20,9 @@ from devicevault_cli.times import iso_micros, now_ms
 
 if TYPE_CHECKING:
     from devicevault_cli.repository.repository import Repository
+
+
+log = logging.getLogger("dvctl.incidents")
 
 
 @dataclass(frozen=True, slots=True)
@@ -52,9 +56,12 @@ class GroupStatus(Answer):
 
 @dataclass(frozen=True, slots=True)
 class ConsumerStatus(Answer):
-    """An element of `consumers`. `inactive_ms` is None before Redis 7.2, `alive` where it is unknown."""
+    """An element of `consumers`. `inactive_ms` is None before Redis 7.2, `alive` where it is unknown.
 
-    group: str
+    `group` is a key of `status` and `top`, not of `consumers`.
+    """
+
+    group: str | None = field(metadata=OPTIONAL)
     name: str
     pending: int
     idle_ms: int
@@ -64,16 +71,12 @@ class ConsumerStatus(Answer):
 
 @dataclass(frozen=True, slots=True)
 class TableStatus(Answer):
-    """`table` of `status -o json`. `error` is why the table could not be read; only then is it among the keys."""
+    """`table` of `status -o json`. `error` is why the table could not be read."""
 
     name: str
     rows: int | None = None
     latest_timestamp: str | None = None
-    error: DvctlError | None = None
-
-    def to_dict(self) -> dict[str, Any]:
-        facts = {"name": self.name, "rows": self.rows, "latest_timestamp": self.latest_timestamp}
-        return facts if self.error is None else {**facts, "error": str(self.error)}
+    error: DvctlError | None = optional()
 
     @property
     def summary(self) -> dict[str, Any]:
@@ -117,60 +120,50 @@ def status(
     """
     info = stream.info()
     groups = stream.groups() if info else []
+    length = letters.length()
     return StatusAnswer(
         _stream_status(stream, info) if info else None,
         [_group_status(stream, info, group, lag_limit) for group in groups if info],
-        [consumer for group in groups for consumer in _consumer_statuses(Group(stream, group.name))],
+        [row for group in groups for row in consumer_statuses(liveness_of(Group(stream, group.name)), group.name)],
         table,
-        _dead_letters_status(letters),
+        DeadLettersStatus(letters.letters.key, length, (letters.letters.bytes_used() or 0) if length else 0),
         letters.discarded_count(),
-        unacknowledged(stream, info, groups, repository),
+        _incidents(stream, info, groups, repository),
     )
+
+
+def _incidents(
+    stream: Stream, info: StreamInfo | None, groups: Sequence[GroupInfo], repository: Repository | None
+) -> list[Incident] | None:
+    """Unacknowledged incidents; None, with a warning, if this user may not read them or their key has another type."""
+    try:
+        return unacknowledged(every_incident(stream, info, groups, repository))
+    except (Refused, WrongType) as error:
+        log.warning("incidents cannot be read: %s%s", error, f" ({error.hint})" if error.hint else "")
+        return None
 
 
 def _stream_status(stream: Stream, info: StreamInfo) -> StreamStatus:
-    last = info.last_id if info.length else None
-    return StreamStatus(
-        info.key, info.length, info.first_id, last, info.last_generated_id, info.entries_added, stream.bytes_used()
-    )
+    last, generated = info.last_id if info.length else None, info.last_generated_id
+    return StreamStatus(info.key, info.length, info.first_id, last, generated, info.entries_added, stream.bytes_used())
 
 
 def _group_status(stream: Stream, info: StreamInfo, group: GroupInfo, lag_limit: int) -> GroupStatus:
     now = now_ms()
     lag = lag_of(stream, info, group, lag_limit)
     oldest = Group(stream, group.name).summary().first_id
+    age_ms = max(0, now - oldest.ms) if oldest else None
     return GroupStatus(
-        group.name,
-        group.consumers,
-        group.pending,
-        lag.entries,
-        lag.source,
-        lag.seconds(now),
-        group.last_delivered_id,
-        oldest,
-        max(0, now - oldest.ms) if oldest else None,
-        trimmed_unread(info, group, lag),
-    )
+        group.name, group.consumers, group.pending, lag.entries, lag.source, lag.seconds(now),
+        group.last_delivered_id, oldest, age_ms, trimmed_unread(info, group, lag),
+    )  # fmt: skip
 
 
-def _consumer_statuses(group: Group) -> list[ConsumerStatus]:
-    liveness = liveness_of(group)
+def consumer_statuses(liveness: Liveness, group: str | None = None) -> list[ConsumerStatus]:
     return [
-        ConsumerStatus(
-            group.name,
-            consumer.name,
-            consumer.pending,
-            consumer.idle_ms,
-            consumer.inactive_ms,
-            liveness.alive(consumer),
-        )
-        for consumer in liveness.consumers
+        ConsumerStatus(group, info.name, info.pending, info.idle_ms, info.inactive_ms, liveness.alive(info))
+        for info in liveness.consumers
     ]
-
-
-def _dead_letters_status(letters: DeadLetters) -> DeadLettersStatus:
-    length = letters.length()
-    return DeadLettersStatus(letters.letters.key, length, (letters.letters.bytes_used() or 0) if length else 0)
 
 
 def table_status(name: str, opened: Callable[[], Repository]) -> TableStatus:

@@ -13,13 +13,7 @@ from devicevault_cli.errors import DvctlError
 from devicevault_cli.operations.answer import Answer
 from devicevault_cli.operations.entries.fields import field_text
 from devicevault_cli.operations.monitoring.continuity import Followed
-from devicevault_cli.operations.monitoring.status import (
-    ConsumerStatus,
-    DeadLettersStatus,
-    GroupStatus,
-    StreamStatus,
-    status,
-)
+from devicevault_cli.operations.monitoring.status import ConsumerStatus, GroupStatus, StatusAnswer, StreamStatus, status
 from devicevault_cli.streams.dead_letters import DeadLetters, read_letter
 from devicevault_cli.streams.group import Group
 from devicevault_cli.streams.model import EntryId
@@ -65,15 +59,12 @@ class RecentDeadLetter(Answer):
     detail: str
 
 
-@dataclass(frozen=True, slots=True)
-class TopAnswer(Answer):
-    """What `top` shows, the most active consumers first. `stream` and `group` are None if they do not exist."""
+class TopAnswer(NamedTuple):
+    """What `top` shows, the most active consumers first. `group` is None if it does not exist."""
 
-    stream: StreamStatus | None
+    status: StatusAnswer
     group: GroupStatus | None
     consumers: Sequence[ConsumerStatus]
-    dead: DeadLettersStatus
-    discarded: int
     rates: Rates
     failures: Sequence[RecentDeadLetter]
     incidents: Sequence[str]
@@ -96,11 +87,9 @@ class Top:
         self._detect_restart()
         group = next((group for group in found.groups if group.name == self.group.name), None)
         return TopAnswer(
-            found.stream,
+            found,
             group,
             most_active_first(consumer for consumer in found.consumers if consumer.group == self.group.name),
-            found.dead,
-            found.discarded,
             self._rates(found.stream, group),
             self._failures(failures),
             [incident.detail for incident in found.incidents or ()] or [*self._restarts],
@@ -138,13 +127,12 @@ class Top:
 
     def _read_failures(self, count: int) -> list[RecentDeadLetter]:
         letters = map(read_letter, reversed(self._letters.letters.last(LETTERS_READ)))
+        found = [letter for letter in letters if letter is not None and letter.group == self.group.name][:count]
+        device = b"device_id"
         return [
-            RecentDeadLetter(
-                letter.id, letter.reason, field_text(letter.fields, b"device_id"), letter.at, letter.detail
-            )
-            for letter in letters
-            if letter is not None and letter.group == self.group.name
-        ][:count]
+            RecentDeadLetter(letter.id, letter.reason, field_text(letter.fields, device), letter.at, letter.detail)
+            for letter in found
+        ]
 
 
 def most_active_first(consumers: Iterable[ConsumerStatus]) -> list[ConsumerStatus]:

@@ -1,1 +1,1 @@
-"""Chosen entries through the consumer's write path."""
+"""ClaimFilter entries through the consumer's write path."""

@@ -5,16 +5,14 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Iterable
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING
 
 from devicevault_cli.messages import Decision, Decoded, Rejected
+from devicevault_cli.operations.changes.change import Progress
 from devicevault_cli.operations.save import UNENCODABLE, conflicting
 from devicevault_cli.pipelines import Pipeline
 from devicevault_cli.records import Record, identity
+from devicevault_cli.repository.repository import Repository
 from devicevault_cli.streams.model import Entry
-
-if TYPE_CHECKING:
-    from devicevault_cli.repository.repository import Repository
 
 REMEMBERED = 1_000_000
 """Identities to be inserted that are remembered; a plan's numbers must not cost more memory than that."""
@@ -39,13 +37,22 @@ class ReplayPreview:
     _inserted: set[int] = field(default_factory=set)
     _known_devices: dict[int, bool] = field(default_factory=dict)
 
-    def add(self, page: Iterable[Entry]) -> None:
-        """Count a page of entries."""
+    def add_entries(self, pages: Iterable[list[Entry]], progress: Progress, most: int | None = None) -> bool:
+        """Decode and count entries; see `add`."""
         device_id_max = self.repository.device_id_max
-        self.add_decisions(self.pipeline.decode_entry(entry, device_id_max) for entry in page)
+        decided = ([self.pipeline.decode_entry(entry, device_id_max) for entry in page] for page in pages)
+        return self.add(decided, progress, most)
 
-    def add_decisions(self, decisions: Iterable[Decision]) -> None:
-        """Count a page of decoded entries."""
+    def add(self, pages: Iterable[list[Decision]], progress: Progress, most: int | None = None) -> bool:
+        """Count pages of decoded entries. -> whether all were counted: it ends where there are more than `most`"""
+        for page in pages:
+            self._add_page(page)
+            progress(self.entries)
+            if most is not None and self.entries > most:
+                return False
+        return True
+
+    def _add_page(self, decisions: list[Decision]) -> None:
         records: list[Record] = []
         for decision in decisions:
             self.entries += 1
@@ -57,18 +64,14 @@ class ReplayPreview:
                 self.skipped += 1
         if not records:
             return
-        self._look_up_devices(records)
+        # Each device is looked up once: they are few, and a plan may age anyway.
+        if new := {record.device_id for record in records} - self._known_devices.keys():
+            known = self.repository.known_devices(new)
+            self._known_devices.update((device, device in known) for device in new)
         encodable = self.repository.encodable(records)
         for record, rows, fits in zip(records, self.repository.find(records), encodable, strict=True):
             self._count(record, bool(rows), fits)
             self.conflicting += bool(rows) and conflicting(rows[0], record)
-
-    def _look_up_devices(self, records: list[Record]) -> None:
-        """Look up each device once: they are few, and a plan may age anyway."""
-        new = {record.device_id for record in records} - self._known_devices.keys()
-        if new:
-            known = self.repository.known_devices(new)
-            self._known_devices.update((device, device in known) for device in new)
 
     def _count(self, record: Record, has_row: bool, encodable: bool) -> None:
         key = hash(identity(record))

@@ -8,26 +8,24 @@ from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping
 from contextlib import closing
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING
 
 from devicevault_cli.errors import RecordRejected
 from devicevault_cli.messages import Decoded, Rejected
 from devicevault_cli.operations.answer import ChosenAnswer
 from devicevault_cli.operations.changes.change import Change, Progress, quietly
-from devicevault_cli.operations.named import NO_NAMES, Named
+from devicevault_cli.operations.look_up import look_up
+from devicevault_cli.operations.named import NO_NAMES
 from devicevault_cli.operations.rate_limit import RateLimiter
 from devicevault_cli.operations.replay.preview import ReplayPreview
 from devicevault_cli.operations.replay.selection import Source
-from devicevault_cli.operations.save import Outcome, conflicting, rejection, save_batches
+from devicevault_cli.operations.save import Outcome, conflicting, decided, save_batches
 from devicevault_cli.operations.wording import chosen_number, entries, entries_were
 from devicevault_cli.paging import read_ahead
 from devicevault_cli.pipelines import Pipeline
 from devicevault_cli.plural import number
 from devicevault_cli.records import Record
+from devicevault_cli.repository.repository import Repository
 from devicevault_cli.streams.model import Entry
-
-if TYPE_CHECKING:
-    from devicevault_cli.repository.repository import Repository
 
 log = logging.getLogger("dvctl.replay")
 
@@ -64,21 +62,8 @@ class ReplayAnswer(ChosenAnswer):
 
 
 @dataclass(slots=True)
-class _Done:
-    """Entries by what became of them, so far; `counts` by the names of the answer."""
-
-    counts: Counter[str] = field(default_factory=Counter)
-    rejected: Counter[str] = field(default_factory=Counter)
-
-    @property
-    def saved(self) -> int:
-        """Entries whose transaction is committed."""
-        return self.counts["inserted"] + self.counts["duplicates"]
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Replay(Change[ReplayAnswer]):
-    """Saves the entries of a source.
+class _Replay:
+    """Saves the entries of a source, and counts what became of them by the names of the answer.
 
     The plan's numbers may age: each record is looked up again in the transaction that saves it.
     """
@@ -87,47 +72,51 @@ class Replay(Change[ReplayAnswer]):
     pipeline: Pipeline
     repository: Repository
     options: ReplayOptions
-    progress: Progress
+    counts: Counter[str] = field(default_factory=Counter)
+    rejected: Counter[str] = field(default_factory=Counter)
 
-    def apply(self) -> ReplayAnswer:
-        done = _Done()
+    def run(self, progress: Progress) -> ReplayAnswer:
         try:
-            self._save(done)
+            self._save(progress)
         except BaseException:
             log.warning(
                 "at least %s replayed; run the command again to continue: existing rows are not duplicated",
-                entries_were(done.saved),
+                entries_were(self.counts["inserted"] + self.counts["duplicates"]),
             )
             raise
-        number_of = done.counts
+        count = self.counts
         return ReplayAnswer(
-            number_of["selected"], number_of["inserted"], number_of["duplicates"], number_of["overwritten"],
-            number_of["conflicting"], number_of["skipped"], done.rejected, unknown=tuple(map(str, self.source.unknown)),
+            count["selected"], count["inserted"], count["duplicates"], count["overwritten"], count["conflicting"],
+            count["skipped"], self.rejected, unknown=tuple(map(str, self.source.unknown)),
         )  # fmt: skip
 
-    def _save(self, done: _Done) -> None:
+    def wanted(self, page: list[Entry]) -> list[Entry]:
+        """With `missing`: valid entries without a row."""
+        if not self.options.missing:
+            return page
+        found = look_up(page, self.pipeline, self.repository)
+        return [entry for entry, decision, rows in found if isinstance(decision, Decoded) and not rows]
+
+    def _save(self, progress: Progress) -> None:
         limiter = RateLimiter(self.options.rate)
         limited = 0
         with closing(read_ahead(self.source())) as pages:
-            wanted = (_wanted(page, self.pipeline, self.repository, self.options) for page in pages)
-            batches = self._batches(wanted, done, limiter.at_once(BATCH))
+            batches = self._batches(map(self.wanted, pages), limiter.at_once(BATCH))
             for records, outcomes in save_batches(self.repository, batches):
                 for record, outcome in zip(records, outcomes, strict=True):
-                    self._count(record, outcome, done)
-                selected = done.counts["selected"]
-                self.progress(selected)
+                    self._count(record, outcome)
+                selected = self.counts["selected"]
+                progress(selected)
                 time.sleep(limiter.after(selected - limited))
                 limited = selected
 
-    def _batches(
-        self, pages: Iterable[list[Entry]], done: _Done, most: int
-    ) -> Iterator[tuple[list[Record], list[Record]]]:
+    def _batches(self, pages: Iterable[list[Entry]], most: int) -> Iterator[tuple[list[Record], list[Record]]]:
         """Batches of records, each twice: what `save_batches` saves and the value that belongs to it."""
         records: list[Record] = []
         size = 0
         for page in pages:
             for entry in page:
-                done.counts["selected"] += 1
+                self.counts["selected"] += 1
                 decision = self.pipeline.decode_entry(entry, self.repository.device_id_max)
                 if isinstance(decision, Decoded):
                     records.append(decision.record)
@@ -136,35 +125,36 @@ class Replay(Change[ReplayAnswer]):
                         yield records, records
                         records, size = [], 0
                 elif isinstance(decision, Rejected):
-                    done.rejected[decision.reason] += 1
+                    self.rejected[decision.reason] += 1
                 else:
-                    done.counts["skipped"] += 1
+                    self.counts["skipped"] += 1
         yield records, records
 
-    def _count(self, record: Record, outcome: Outcome, done: _Done) -> None:
-        bad = rejection(outcome, record)
-        if bad is not None or isinstance(outcome, Rejected):
-            done.rejected[bad.reason if bad else ""] += 1
+    def _count(self, record: Record, outcome: Outcome) -> None:
+        outcome = decided(outcome, record)
+        if isinstance(outcome, Rejected):
+            self.rejected[outcome.reason] += 1
         elif outcome.outcome == "inserted":
-            done.counts["inserted"] += 1
+            self.counts["inserted"] += 1
         else:
             conflicts = conflicting(outcome.existing, record)
             if conflicts and self.options.overwrite and outcome.existing is not None:
                 try:
-                    done.counts["overwritten"] += self.repository.overwrite(outcome.existing, record)
+                    self.counts["overwritten"] += self.repository.overwrite(outcome.existing, record)
                 except RecordRejected:  # the row stays as it was
-                    done.rejected["database-rejected"] += 1
+                    self.rejected["database-rejected"] += 1
                     return
-            done.counts["duplicates"] += 1
-            done.counts["conflicting"] += conflicts
+            self.counts["duplicates"] += 1
+            self.counts["conflicting"] += conflicts
 
-    def failure(self, done: ReplayAnswer) -> str:
-        if done.inserted or done.duplicates or done.skipped:
-            return ""
-        if not done.selected:
-            return "nothing was persisted: the entries are no longer on the stream"
-        reasons = ", ".join(f"{reason} {count:,}" for reason, count in done.rejected.items())
-        return f"nothing was persisted: {entries(done.selected)} rejected ({reasons})"
+
+def _failure(done: ReplayAnswer) -> str:
+    if done.inserted or done.duplicates or done.skipped:
+        return ""
+    if not done.selected:
+        return "nothing was persisted: the entries are no longer on the stream"
+    reasons = ", ".join(f"{reason} {count:,}" for reason, count in done.rejected.items())
+    return f"nothing was persisted: {entries(done.selected)} rejected ({reasons})"
 
 
 def plan_replay(
@@ -175,38 +165,24 @@ def plan_replay(
     progress: Progress = quietly,
     *,
     most: int | None = None,
-) -> Replay:
+) -> Change[ReplayAnswer]:
     """Save entries through the consumer's write path, with the time of each entry.
 
     Of more than `most` entries the plan has no numbers: to work them out costs nearly as much as the replay.
     """
+    replay = _Replay(source, pipeline, repository, options)
     preview = ReplayPreview(pipeline, repository)
-    for page in source():
-        preview.add(_wanted(page, pipeline, repository, options))
-        progress(preview.entries)
-        if most is not None and preview.entries > most:
-            break
-    counted = most is None or preview.entries <= most
+    counted = preview.add_entries(map(replay.wanted, source()), progress, most)
     named = source.named() if counted else NO_NAMES
-    answer = _planned(preview, options, named)
-    return Replay(
-        command="replay", says=tuple(_says(answer, options, None if counted else most)), answer=answer,
-        size=preview.entries, named=named, counted=counted,
-        source=source, pipeline=pipeline, repository=repository, options=options, progress=progress,
+    overwritten = preview.conflicting if options.overwrite else 0
+    answer = ReplayAnswer(
+        preview.entries, preview.inserts, preview.present, overwritten, preview.conflicting, preview.skipped,
+        preview.rejected, unknown=named.unknown,
     )  # fmt: skip
-
-
-def _planned(preview: ReplayPreview, options: ReplayOptions, named: Named) -> ReplayAnswer:
-    return ReplayAnswer(
-        selected=preview.entries,
-        inserted=preview.inserts,
-        duplicates=preview.present,
-        overwritten=preview.conflicting if options.overwrite else 0,
-        conflicting=preview.conflicting,
-        skipped=preview.skipped,
-        rejected=preview.rejected,
-        unknown=named.unknown,
-    )
+    return Change(
+        command="replay", says=tuple(_says(answer, options, None if counted else most)), answer=answer,
+        size=preview.entries, named=named, counted=counted, apply=lambda: replay.run(progress), failure=_failure,
+    )  # fmt: skip
 
 
 def _says(answer: ReplayAnswer, options: ReplayOptions, more_than: int | None) -> Iterator[str]:
@@ -222,13 +198,3 @@ def _says(answer: ReplayAnswer, options: ReplayOptions, more_than: int | None) -
     if answer.conflicting:
         fate = "would be OVERWRITTEN" if options.overwrite else "stay as they are (--overwrite replaces them)"
         yield f"{number(answer.conflicting, 'row')} of another device or status {fate}"
-
-
-def _wanted(page: list[Entry], pipeline: Pipeline, repository: Repository, options: ReplayOptions) -> list[Entry]:
-    """With `missing`: valid entries without a row."""
-    if not options.missing:
-        return page
-    decided = [(entry, pipeline.decode_entry(entry, repository.device_id_max)) for entry in page]
-    records = [(entry, decision.record) for entry, decision in decided if isinstance(decision, Decoded)]
-    found = repository.find([record for _, record in records]) if records else []
-    return [entry for (entry, _), rows in zip(records, found, strict=True) if not rows]

@@ -34,44 +34,9 @@ class RepublishAnswer(ReplayAnswer):
     refused: int
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Republish(Change[RepublishAnswer]):
-    """Copies entries; each copy has the first id of its message, and so its time."""
-
-    stream: Stream
-    ids: tuple[EntryId, ...]
-    most: int
-    rate: float | None
-    progress: Progress
-
-    def apply(self) -> RepublishAnswer:
-        copies = refused = 0
-        limiter = RateLimiter(self.rate)
-        last: EntryId | None = None
-        try:
-            with interruptible() as interruption:
-                for page in paged(self.ids, limiter.at_once(100)):
-                    with interruption.held():
-                        made = self.stream.republish(page, self.most)
-                        copies, refused, last = copies + len(made.copies), refused + len(made.refused), page[-1]
-                    self.progress(copies)
-                    time.sleep(limiter.after(len(made.copies)))
-        except BaseException:
-            log.warning("%s copied%s", entries_were(copies), f"; continue with --from {last.next()}" if last else "")
-            raise
-        return replace(self.answer, republished=copies, refused=refused)
-
-    def failure(self, done: RepublishAnswer) -> str:
-        if done.republished:
-            return ""
-        if done.refused:
-            return f"nothing was republished: {entries(done.refused)} republished too often already"
-        return "nothing was republished: the entries are no longer on the stream"
-
-
 def plan_republish(
     stream: Stream, source: Source, *, rate: float | None = None, most: int = MOST_COPIES, progress: Progress = quietly
-) -> Republish:
+) -> Change[RepublishAnswer]:
     """Put copies of entries at the end of the stream. `most`: copies of one message; `rate`: copies per second."""
     ids: list[EntryId] = []
     too_often = 0
@@ -79,13 +44,41 @@ def plan_republish(
         ids += [entry.id for entry in page]
         too_often += sum(_copies(entry) >= most for entry in page)
     named = source.named()
-    answer = RepublishAnswer(
-        selected=len(ids), republished=len(ids) - too_often, refused=too_often, unknown=named.unknown
-    )
-    return Republish(
+    copies = len(ids) - too_often
+    answer = RepublishAnswer(selected=len(ids), republished=copies, refused=too_often, unknown=named.unknown)
+    return Change(
         command="replay --republish", says=tuple(_says(answer, stream, most)), answer=answer, size=len(ids),
-        named=named, stream=stream, ids=tuple(ids), most=most, rate=rate, progress=progress,
+        named=named, apply=lambda: _republish(stream, ids, rate, most, answer, progress), failure=_failure,
     )  # fmt: skip
+
+
+def _republish(
+    stream: Stream, ids: list[EntryId], rate: float | None, most: int, answer: RepublishAnswer, progress: Progress
+) -> RepublishAnswer:
+    """Copy entries; each copy has the first id of its message, and so its time."""
+    copies = refused = 0
+    limiter = RateLimiter(rate)
+    last: EntryId | None = None
+    try:
+        with interruptible() as interruption:
+            for page in paged(ids, limiter.at_once(100)):
+                with interruption.held():
+                    made = stream.republish(page, most)
+                    copies, refused, last = copies + len(made.copies), refused + len(made.refused), page[-1]
+                progress(copies)
+                time.sleep(limiter.after(len(made.copies)))
+    except BaseException:
+        log.warning("%s copied%s", entries_were(copies), f"; continue with --from {last.next()}" if last else "")
+        raise
+    return replace(answer, republished=copies, refused=refused)
+
+
+def _failure(done: RepublishAnswer) -> str:
+    if done.republished:
+        return ""
+    if done.refused:
+        return f"nothing was republished: {entries(done.refused)} republished too often already"
+    return "nothing was republished: the entries are no longer on the stream"
 
 
 def _says(answer: RepublishAnswer, stream: Stream, most: int) -> Iterator[str]:

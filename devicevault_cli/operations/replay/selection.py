@@ -35,7 +35,6 @@ class Selection:
     status: str | None = None
 
     def matches(self, entry: Entry) -> bool:
-        """Whether an entry is one of them."""
         fields = entry.fields
         if not self.start <= entry.id <= self.end:
             return False
@@ -69,7 +68,6 @@ class Source:
 
 
 def from_stream(stream: Stream, selection: Selection) -> Source:
-    """The chosen entries of a stream."""
 
     def read(unknown: list[EntryId]) -> Iterator[list[Entry]]:
         start, end, ids = selection.start, selection.end, selection.ids
@@ -93,10 +91,9 @@ def from_file(path: Path, selection: Selection, name: str | None = None) -> Sour
     """
     checksummed.check(path, name)
 
-    def read(unknown: list[EntryId]) -> Iterator[list[Entry]]:
+    def chosen(unknown: list[EntryId]) -> Iterator[Entry]:
         wanted = None if selection.ids is None else frozenset(selection.ids)
         left = set(wanted or ())
-        page: list[Entry] = []
         with path.open("rb") as lines:
             for number, line in enumerate(lines, 1):
                 if line.startswith(checksummed.CHECKSUM_LINE):
@@ -104,13 +101,11 @@ def from_file(path: Path, selection: Selection, name: str | None = None) -> Sour
                 entry = _entry(line, f"{name or path.name}, line {number}")
                 left.discard(entry.id)
                 if selection.matches(entry) and (wanted is None or entry.id in wanted):
-                    page.append(entry)
-                if len(page) == PER_GET:
-                    yield page
-                    page = []
+                    yield entry
         unknown += sorted(left)
-        if page:
-            yield page
+
+    def read(unknown: list[EntryId]) -> Iterator[list[Entry]]:
+        return paged(chosen(unknown), PER_GET)
 
     source = Source(read, lambda unknown: named_entries(name or path.name, None, selection.ids, unknown))
     for _ in source():

@@ -4,16 +4,14 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from difflib import get_close_matches
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from devicevault_cli.errors import DvctlError
-from devicevault_cli.operations.monitoring.incidents import Incident, all_of, of_group, open_ones
+from devicevault_cli.operations.monitoring.incidents import Incident, every_incident, unacknowledged_of
+from devicevault_cli.repository.repository import Repository
 from devicevault_cli.streams.group import Group
 from devicevault_cli.streams.model import StreamInfo
 from devicevault_cli.streams.stream import Stream
-
-if TYPE_CHECKING:
-    from devicevault_cli.repository.repository import Repository
 
 NAMES = 5
 
@@ -25,10 +23,10 @@ def caveats(
     problem = nothing_to_verify(group.stream, info, rows)
     try:
         # An empty stream beside a filled table is reported already then.
-        incidents = all_of(group.stream, repository=None if problem else repository)
+        incidents = every_incident(group.stream, repository=None if problem else repository)
     except DvctlError:
         incidents = []  # without the right to read them; `doctor` and `check` say so
-    found = of_group(open_ones(incidents), group.name)
+    found = unacknowledged_of(group, incidents)
     return problem or never_read(found), tuple(incident.to_dict() for incident in found)
 
 

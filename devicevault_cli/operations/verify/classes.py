@@ -3,21 +3,20 @@
 from __future__ import annotations
 
 from collections.abc import Collection, Mapping, Sequence
-from typing import TYPE_CHECKING, NamedTuple
+from typing import NamedTuple
 
 from devicevault_cli.errors import MissingGroup
 from devicevault_cli.messages import Decision, Decoded, Fields, Rejected, Skipped
+from devicevault_cli.operations.look_up import look_up
 from devicevault_cli.operations.save import UNENCODABLE, conflicting
 from devicevault_cli.operations.verify.names import EntryClass
-from devicevault_cli.pipelines import Pipeline, original_id
-from devicevault_cli.records import DeviceResult, Record
+from devicevault_cli.pipelines import STORAGE, Pipeline, original_id
+from devicevault_cli.records import DeviceResult, Record, StorageResult
 from devicevault_cli.repository.model import Existing
+from devicevault_cli.repository.repository import Repository
 from devicevault_cli.streams.dead_letters import DeadLetters, dead_among, discarded_among
 from devicevault_cli.streams.group import Group
 from devicevault_cli.streams.model import Entry, EntryId
-
-if TYPE_CHECKING:
-    from devicevault_cli.repository.repository import Repository
 
 LOST: frozenset[EntryClass] = frozenset(("lost", "lost_invalid"))
 
@@ -68,7 +67,7 @@ class ClassifiedEntry(NamedTuple):
     @property
     def device_id(self) -> int | None:
         """The device, where the message can be decoded."""
-        return self.decision.record.device_id if isinstance(self.decision, Decoded) else None
+        return self.record.device_id if self.record else None
 
     @property
     def conflicts(self) -> bool:
@@ -103,23 +102,15 @@ class Classifier:
 
     def page(self, entries: Sequence[Entry], pending: Collection[EntryId]) -> list[ClassifiedEntry]:
         """Classify entries. `pending`: those of them that were pending after the entries were read."""
-        device_id_max = self.repository.device_id_max
-        decisions = [self.pipeline.decode_entry(entry, device_id_max) for entry in entries]
-        rows = self._rows([decision.record if isinstance(decision, Decoded) else None for decision in decisions])
         state = GroupState(self.position, self.dead, self.discarded, pending)
         classified = []
-        for entry, decision, found in zip(entries, decisions, rows, strict=True):
+        for entry, decision, found in look_up(entries, self.pipeline, self.repository):
             first = original_id(entry)
             entry_class = state.class_of(entry.id, first, decision, has_row=bool(found))
             classified.append(ClassifiedEntry(entry.id, first, entry_class, decision, found))
         if not any(entry.entry_class in LOST for entry in classified):
             return classified
         return self._check_lost(classified, {entry.id: entry.fields for entry in entries})
-
-    def _rows(self, records: Sequence[Record | None]) -> list[Sequence[Existing]]:
-        """The rows of each record; none for None."""
-        found = iter(self.repository.find([record for record in records if record is not None]))
-        return [() if record is None else next(found) for record in records]
 
     def _check_lost(self, classified: list[ClassifiedEntry], fields: Mapping[EntryId, Fields]) -> list[ClassifiedEntry]:
         """The same entries, the lost ones classified again by the state as it is now."""
@@ -133,14 +124,33 @@ class Classifier:
         names = sorted({*ids, *(entry.first for entry in lost)})
         position, pending = self._delivered_now(ids)
         state = GroupState(position, dead_among(self.group, names), discarded_among(self.group, names), pending)
-        rows = self._rows([_record_to_find(entry, fields[entry.id]) for entry in lost])
+        records = [self._record_to_find(entry, fields[entry.id]) for entry in lost]
+        found = iter(self.repository.find([record for record in records if record is not None]))
         known = self.repository.known_devices({entry.device_id for entry in lost if entry.device_id is not None})
         checked = []
-        for entry, found in zip(lost, rows, strict=True):
-            entry_class = state.class_of(entry.id, entry.first, entry.decision, has_row=bool(found))
-            again = entry._replace(entry_class=entry_class, rows=found)
+        for entry, record in zip(lost, records, strict=True):
+            rows = () if record is None else next(found)
+            entry_class = state.class_of(entry.id, entry.first, entry.decision, has_row=bool(rows))
+            again = entry._replace(entry_class=entry_class, rows=rows)
             checked.append(_check_valid(again, known, self.repository) if entry_class == "lost" else again)
         return checked
+
+    def _record_to_find(self, entry: ClassifiedEntry, fields: Fields) -> Record | None:
+        """The record whose row is looked for; None where no row can be found.
+
+        DeviceVault's own consumer is laxer: a message that would be rejected may have a row, known by its identifier.
+        """
+        if entry.record:
+            return entry.record
+        try:
+            name = fields.get(b"task_identifier", b"").decode()
+        except UnicodeDecodeError:
+            return None
+        if not name or "\0" in name:
+            return None
+        if self.pipeline.name == STORAGE.name:
+            return StorageResult("", name, 0, "", 0, "", "", "", None)
+        return DeviceResult("", name, 0, "", 0, "", None, None, None)
 
     def _delivered_now(self, ids: list[EntryId]) -> tuple[EntryId | None, Collection[EntryId]]:
         """The group's position and which of the ids are pending: a group may be moved back, or destroyed, meanwhile."""
@@ -151,22 +161,6 @@ class Classifier:
             return info.last_delivered_id, self.group.pending_ids(ids)
         except MissingGroup:
             return None, ()
-
-
-def _record_to_find(entry: ClassifiedEntry, fields: Fields) -> Record | None:
-    """The record whose row is looked for; None where no row can be found.
-
-    DeviceVault's own consumer is laxer: a message that would be rejected may have a row, known by its identifier.
-    """
-    if isinstance(entry.decision, Decoded):
-        return entry.decision.record
-    try:
-        name = fields.get(b"task_identifier", b"").decode()
-    except UnicodeDecodeError:
-        return None
-    if not name or "\0" in name:
-        return None
-    return DeviceResult("", name, 0, "", 0, "", None, None, None)
 
 
 def _check_valid(entry: ClassifiedEntry, known_devices: Collection[int], repository: Repository) -> ClassifiedEntry:

@@ -8,7 +8,7 @@ from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field
 from typing import Any, Self
 
-from devicevault_cli.operations.answer import Answer, optional
+from devicevault_cli.operations.answer import INLINED, Answer, optional
 from devicevault_cli.operations.verify.classes import LOST, ClassifiedEntry
 from devicevault_cli.operations.verify.names import CLASSES
 from devicevault_cli.operations.verify.rows import IdentityIds
@@ -53,7 +53,6 @@ class GoneEntry(Answer):
 
     @classmethod
     def of(cls, pending: PendingEntry) -> Self:
-        """The entry and who holds it."""
         return cls(pending.id, iso(pending.id.ms), pending.consumer)
 
 
@@ -61,12 +60,8 @@ class GoneEntry(Answer):
 class Example(Answer):
     """A finding and what kind it is: a class, `gone` or `conflicting`."""
 
-    kind: str
-    finding: FoundEntry | GoneEntry
-
-    def to_dict(self) -> dict[str, Any]:
-        """The kind as `class`, then the keys of the finding."""
-        return {"class": self.kind} | self.finding.to_dict()
+    class_: str
+    finding: FoundEntry | GoneEntry = field(metadata=INLINED)
 
 
 @dataclass(frozen=True, slots=True)
@@ -80,8 +75,6 @@ class DeviceLoss(Answer):
 
 @dataclass(frozen=True, slots=True)
 class VerifiedStream(Answer):
-    """What was verified: entries, from where to where."""
-
     entries: int
     first_id: EntryId | None
     last_id: EntryId | None
@@ -146,7 +139,6 @@ class VerifyResult:
     _started: float = field(default_factory=time.monotonic)
 
     def add(self, page: Page) -> None:
-        """Count a page."""
         if page.entries:
             self.first_id = self.first_id or page.entries[0].id
             self.last_id = page.entries[-1].id
@@ -194,22 +186,15 @@ class VerifyResult:
         return VerifyAnswer(
             stream=VerifiedStream(self.entries, self.first_id, self.last_id),
             classes={name: self.classes[name] for name in CLASSES},
-            lost_reasons=dict(self.reasons.most_common()),
-            pending_gone=self.gone,
-            rows=rows,
+            lost_reasons=dict(self.reasons.most_common()), pending_gone=self.gone, rows=rows,
             lost_since=iso(self.first_lost.ms) if self.first_lost else None,
             lost_until=iso(self.last_lost.ms) if self.last_lost else None,
-            devices=self._devices(device_names),
-            devices_affected=len(self.lost_devices),
-            timeline_span_s=self.timeline.span_ms // 1000,
-            timeline=self.timeline.rows(),
-            examples=tuple(self.examples),
-            ok=not (self.lost or self.gone or rows.duplicate_rows or problem),
-            elapsed_s=round(elapsed, 3),
-            rate_per_s=round(self.entries / elapsed, 1) if elapsed else 0.0,
-            problem=problem,
-            incidents=incidents,
-        )
+            devices=self._devices(device_names), devices_affected=len(self.lost_devices),
+            timeline_span_s=self.timeline.span_ms // 1000, timeline=self.timeline.rows(),
+            examples=tuple(self.examples), ok=not (self.lost or self.gone or rows.duplicate_rows or problem),
+            elapsed_s=round(elapsed, 3), rate_per_s=round(self.entries / elapsed, 1) if elapsed else 0.0,
+            problem=problem, incidents=incidents,
+        )  # fmt: skip
 
     def _devices(self, device_names: Callable[[Iterable[int]], Mapping[int, str]]) -> tuple[DeviceLoss, ...]:
         """The devices that lost most, the most affected first."""

@@ -6,15 +6,12 @@ import mmap
 from collections import Counter
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
 
 from devicevault_cli.directories import reserve, temporary_file
 from devicevault_cli.operations.answer import Answer
 from devicevault_cli.operations.verify.classes import ClassifiedEntry
 from devicevault_cli.records import Identity
-
-if TYPE_CHECKING:
-    from devicevault_cli.repository.repository import Repository
+from devicevault_cli.repository.repository import Repository
 
 TIMES = frozenset(("timestamp", "overall_duration_ms"))
 """DeviceVault writes the time of consumption, so these differ in every row that its own consumer wrote."""
@@ -31,7 +28,6 @@ class IdSet:
         self._bits = mmap.mmap(self._file.fileno(), STEP)
 
     def add(self, number: int) -> None:
-        """Add an id, 0 or more."""
         place, bit = divmod(number, 8)
         step = place // STEP
         if step not in self._reserved:  # else a full disk would end the process with SIGBUS
@@ -45,7 +41,6 @@ class IdSet:
         return place < len(self._bits) and bool(self._bits[place] >> bit & 1)
 
     def close(self) -> None:
-        """Remove the file."""
         self._bits.close()
         self._file.close()
 
@@ -88,18 +83,11 @@ class Deep:
             if after >= self.last_id:
                 return
 
-    @property
-    def columns_differing(self) -> dict[str, int]:
-        """How many entries differ from their row in a column, without the times."""
-        return {column: count for column, count in self.differing.items() if count and column not in TIMES}
-
-    @property
-    def times_differing(self) -> dict[str, int]:
-        """The same of the times."""
-        return {column: count for column, count in self.differing.items() if count and column in TIMES}
+    def differing_in(self, *, times: bool) -> dict[str, int]:
+        """How many entries differ from their row in a column, of the times or of the others."""
+        return {column: count for column, count in self.differing.items() if count and (column in TIMES) == times}
 
     def close(self) -> None:
-        """Remove the temporary file."""
         self._with_entry.close()
 
 

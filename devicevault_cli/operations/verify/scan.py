@@ -68,7 +68,6 @@ class _PendingList:
             yield taken
 
     def upto(self, key: EntryId) -> dict[EntryId, PendingEntry]:
-        """What is pending up to an id."""
         held = {}
         while taken := self._take(key):
             held.update({pending.id: pending for pending in taken})

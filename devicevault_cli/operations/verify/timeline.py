@@ -28,17 +28,13 @@ class Timeline:
     counts: Counter[int] = field(default_factory=Counter)
 
     def add(self, moment: Milliseconds) -> None:
-        """Count one at this time."""
         self.counts[moment // self.span_ms] += 1
         while len(self.counts) > MOST:
-            self._widen()
-
-    def _widen(self) -> None:
-        wider = next((span for span in SPANS_MS if span > self.span_ms), self.span_ms * 10)
-        merged: Counter[int] = Counter()
-        for number, count in self.counts.items():
-            merged[number * self.span_ms // wider] += count
-        self.span_ms, self.counts = wider, merged
+            wider = next((span for span in SPANS_MS if span > self.span_ms), self.span_ms * 10)
+            merged: Counter[int] = Counter()
+            for number, count in self.counts.items():
+                merged[number * self.span_ms // wider] += count
+            self.span_ms, self.counts = wider, merged
 
     def rows(self) -> tuple[LossSpan, ...]:
         """The spans with a loss, oldest first."""

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import closing, nullcontext
 from dataclasses import dataclass, replace
-from typing import TYPE_CHECKING, TypeAlias
+from typing import TypeAlias
 
 from devicevault_cli.errors import MissingGroup
 from devicevault_cli.operations.answer import Answer
@@ -26,11 +26,9 @@ from devicevault_cli.operations.verify.rows import Deep, duplicate_identities
 from devicevault_cli.operations.verify.scan import Page, Scope, scan
 from devicevault_cli.pipelines import Pipeline
 from devicevault_cli.records import Identity
+from devicevault_cli.repository.repository import Repository
 from devicevault_cli.streams.dead_letters import DeadLetters
 from devicevault_cli.streams.group import Group
-
-if TYPE_CHECKING:
-    from devicevault_cli.repository.repository import Repository
 
 Progress: TypeAlias = Callable[[int, int], object]
 """Called with the number of entries verified so far, and of all."""
@@ -92,19 +90,15 @@ def examine(
     with closing(Deep(repository)) if deep else nullcontext() as columns:
         for _ in _scanned(classifier, scope, result, columns):
             progress(result.entries, total)
-        rows = RowCounts(
-            rows=repository.count(),
-            duplicate_rows=repository.surplus(),
-            conflicting=result.conflicting,
-            rows_without_entry=sum(1 for _ in columns.without_entry()) if columns else None,
-        )
+        without_entry = sum(1 for _ in columns.without_entry()) if columns else None
+        rows = RowCounts(repository.count(), repository.surplus(), result.conflicting, without_entry)
         problem, incidents = caveats(group, classifier.stream, rows.rows, repository)
         answer = result.answer(rows, repository.device_names, problem, incidents)
         return result, replace(
             answer,
             duplicates=duplicate_identities(repository, EXAMPLES) if rows.duplicate_rows else None,
-            columns_differing=columns.columns_differing if columns else None,
-            times_differing=columns.times_differing if columns else None,
+            columns_differing=columns.differing_in(times=False) if columns else None,
+            times_differing=columns.differing_in(times=True) if columns else None,
         )
 
 
@@ -150,12 +144,9 @@ def counts(group: Group, repository: Repository) -> CountsAnswer:
     entries = stream.length if stream else 0
     lag = lag_of(group.stream, stream, info).entries if stream and info else entries
     rows, dead, discarded = repository.count(), letters.length(), letters.discarded_count()
+    last = stream.last_id if stream and entries else None
     return CountsAnswer(
-        stream=VerifiedStream(
-            entries,
-            first_id=stream.first_id if stream else None,
-            last_id=stream.last_id if stream and entries else None,
-        ),
+        stream=VerifiedStream(entries, stream.first_id if stream else None, last),
         classes={"dead": dead, "discarded": discarded, "pending": pending, "undelivered": lag},
         rows={"rows": rows},
         difference=None if lag is None else entries - rows - dead - discarded - pending - lag,
