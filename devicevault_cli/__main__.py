@@ -14,7 +14,8 @@ def main() -> None:
     gc.set_threshold(150_000, 20, 20)
     for name in ("stdin", "stdout", "stderr"):
         if getattr(sys, name) is None:  # a daemon was started without it
-            setattr(sys, name, open(os.devnull, "r+", encoding="utf-8"))  # noqa: PTH123, SIM115
+            nowhere = os.open(os.devnull, os.O_RDWR)
+            setattr(sys, name, open(nowhere, "r" if name == "stdin" else "w", encoding="utf-8", closefd=False))  # noqa: SIM115
     try:
         if sys.argv[1:] in (["--version"], ["-V"]) and _printed(f"dvctl {__version__}\n"):
             return

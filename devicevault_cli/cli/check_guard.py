@@ -140,8 +140,8 @@ def _format(words: Sequence[str], environ: Mapping[str, str]) -> str:
 def _said(text: str, code: int, terminal: Terminal) -> int:
     """Print the answer; where stdout cannot take it, say so on stderr. -> exit code"""
     try:
-        if getattr(terminal.stdout, "name", None) == os.devnull:
-            # What stands in for a stdout that was closed: a redirection to /dev/null has another name.
+        if isinstance(getattr(terminal.stdout, "name", None), int):
+            # What stands in for a stdout that was closed: the real one has a name.
             raise OSError(errno.EBADF, os.strerror(errno.EBADF))
         terminal.stdout.write(text)
         terminal.stdout.flush()

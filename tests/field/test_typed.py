@@ -190,7 +190,7 @@ def test_a_trim_without_a_limit_says_what_it_would_do(at: Cli, client: redis.Red
     [
         "{v}",
         "{v} staus",
-        "{v} status",
+        "{v} status --nonsense",
         "staus {v}",
         "pending {v} --nonsense",
         "pending --nonsense {v}",
