@@ -153,11 +153,7 @@ locations = _table(
     "locations_backuplocation",
     Column("name", Words(128), nullable=False),
     Column("location_type", Words(64), nullable=False),
-    Column(
-        "config",
-        _Spelled("json").with_variant(_Spelled("jsonb"), "postgresql").with_variant(Text(), "sqlite"),
-        nullable=False,
-    ),
+    Column("config", _JSON, nullable=False),
     CheckConstraint('(JSON_VALID("config") OR "config" IS NULL)').ddl_if(dialect="sqlite"),
 )
 devices = _table(
