@@ -10,7 +10,7 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
 from types import FrameType
 
-from devicevault_cli.errors import DvctlError, ExitCode, Usage
+from devicevault_cli.errors import ExitCode, Usage
 from devicevault_cli.output.terminal import Terminal
 
 UNKNOWN = ExitCode.FOUND
@@ -88,12 +88,12 @@ def _signals() -> Iterator[None]:
 
 
 def _reason(error: Exception) -> str:
+    from devicevault_cli.cli.reporting import as_dvctl_error
     from devicevault_cli.redact import scrub
 
-    reason = scrub(str(error))
-    if not isinstance(error, DvctlError):
-        return f"an error in dvctl: {type(error).__name__}: {reason}"
-    return f"{reason} ({error.hint})" if error.hint else reason
+    known = as_dvctl_error(error)
+    reason = scrub(str(known))
+    return f"{reason} ({known.hint})" if known.hint else reason
 
 
 def _trace(words: Sequence[str], terminal: Terminal, error: Exception) -> None:

@@ -30,7 +30,9 @@ answered: WeakSet[Client] = WeakSet()
 
 _SILENT = "check host and port in --redis-url, that the server is not overloaded, and the firewalls between"
 _REACH = "check that it is running, and its address in --redis-url or DEVICEVAULT_REDIS_URL"
-_REACH_TLS = "check that it is running and speaks TLS on this port, and the ssl_ options of --redis-url"
+_REACH_TLS = (
+    "check that it is running and speaks TLS here, and ssl_ca_certs, ssl_certfile and ssl_keyfile in --redis-url"
+)
 _PLACE = "set host and port in --redis-url or DEVICEVAULT_REDIS_URL"
 _NO_CLUSTER = "Redis Cluster is not supported yet; give the address of a Redis without cluster mode"
 _UNNAMED_RIGHT = "RIGHT (a command or a key: Redis does not say which)"

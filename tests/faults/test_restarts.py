@@ -117,6 +117,7 @@ WALL_CLOCK = {
     "times.py": "what a user types, as -1h, and ages that are shown",
     "operations/entries/publish.py": "initiated_at of a sample",
     "operations/groups/snapshots.py": "the name of a file",
+    "repository/faults.py": "the time of a test row, which is rolled back",
 }
 
 

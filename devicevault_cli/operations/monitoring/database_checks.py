@@ -31,6 +31,8 @@ def database_checks(repository: Repository | None) -> Iterator[tuple[str, Check]
 def _fault(repository: Repository, *, writing: bool) -> DvctlError | None:
     try:
         repository.check(writing=writing)
+    except TableAtFault as error:
+        return error
     except Unavailable:
         raise
     except DvctlError as error:
@@ -70,7 +72,7 @@ def _row_security(repository: Repository) -> Finding:
 def _unique_index(repository: Repository) -> Finding:
     repository.check(writing=False)
     if name := repository.equating_index:
-        detail = f"the unique index {name} takes different identifiers for equal: messages may become dead letters"
+        detail = f"the unique index {name} treats different identifiers as equal: messages may become dead letters"
         return Finding("warning", detail, f"DROP INDEX {name}; then `dvctl db index`")
     if repository.unique_index:
         return Finding("ok", "task_identifier is unique: the fast path is used")
