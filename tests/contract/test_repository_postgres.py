@@ -618,6 +618,7 @@ def test_the_lock_table_is_full(new_postgres: Callable[..., PostgresServer]) -> 
             other.execute("SELECT pg_advisory_lock(1, n) FROM generate_series(1, 1000000) AS n")
         with pytest.raises(LocksExhausted):
             repository.save([result("a")])
+        other.execute("SELECT pg_advisory_unlock_all()")
     assert outcomes(repository, result("a")) == ["inserted"]
     repository.close()
 
