@@ -23,7 +23,7 @@ from devicevault_cli.repository.tables import RESULTS
 LOOKUP = 500
 """Identifiers in one IN list."""
 _LIST_SIZES = (1, 20, LOOKUP)
-"""Lengths of the lists for which a statement is compiled: Core expands one anew each time, for 3 us an identifier."""
+"""Lengths of lists with a compiled statement: expanding one costs Core 0.9 us an identifier, a compiled one 0.3."""
 
 _COLLECTIONS = (
     select(results.c.task_identifier, results.c.id, results.c.initiated_at)

@@ -2,7 +2,6 @@
 
 from typing import Annotated
 
-from devicevault_cli.cli import complete
 from devicevault_cli.cli.command import command
 from devicevault_cli.cli.context import Context
 from devicevault_cli.cli.values import whole_number
@@ -37,9 +36,7 @@ def index(ctx: Context) -> int:
 )
 def init(
     ctx: Context,
-    devices: Annotated[
-        int, whole_number("--devices", text="Also add this many devices.", least=0, autocompletion=complete.devices)
-    ] = 0,
+    devices: Annotated[int, whole_number("--devices", text="Also add this many devices.", least=0)] = 0,
 ) -> None:
     """Create DeviceVault's tables in an empty database.
 

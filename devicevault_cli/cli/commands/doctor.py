@@ -13,8 +13,8 @@ from devicevault_cli.errors import DvctlError, ExitCode
 def doctor(ctx: Context) -> int:
     """Check the environment and suggest fixes.
 
-    Checks Redis, the group, the database and the settings, each with a fix. Only reads. Ends with 3 where something is
-    to be repaired, and with 69 where Redis cannot be reached; the checks of the database are made in any case.
+    Checks Redis, the group, the database and the settings, each with a fix. Only reads. Ends with 3 if something needs
+    repair, and with 69 if Redis is unreachable; the database is checked even then.
     """
     from devicevault_cli.operations.monitoring.doctor import diagnose
 

@@ -47,7 +47,7 @@ def top(
             hint="`dvctl status` and `dvctl check` answer once, `consume` serves metrics",
         )
     state = Top(ctx.group)
-    # Whether Redis answers at all is told as by every command, before the screen is taken.
+    # An unreachable Redis is reported as by every command, before the screen is taken.
     found: TopAnswer | DvctlError = state.read(FAILURES)
     from devicevault_cli.output.screen import screen
 

@@ -50,7 +50,7 @@ class TrimAnswer(ChangeAnswer):
 
 @dataclass(frozen=True, slots=True)
 class Keep:
-    """What is kept in any case: entries from an id on, and so many of the newest."""
+    """What is always kept: entries from an id on, and so many of the newest."""
 
     since: EntryId | None = None
     newest: int | None = None

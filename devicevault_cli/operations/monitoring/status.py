@@ -80,7 +80,7 @@ class TableStatus(Answer):
 
     @property
     def summary(self) -> dict[str, Any]:
-        """The same for people, who are told the error beside it."""
+        """The answer for a terminal, which shows the error separately."""
         return self.to_dict() if self.error is None else {"name": self.name, "state": database_state(self.error)}
 
 

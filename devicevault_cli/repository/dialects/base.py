@@ -103,9 +103,9 @@ class Dialect(Session):
     def exact(self, column: Column[Any]) -> ColumnElement[Any]:
         """An expression for a text column that compares it byte for byte."""
 
+    @abstractmethod
     def create_unique_index(self, name: str) -> None:
         """Create the unique index on `task_identifier`. Raises RecordRejected where duplicates exist."""
-        raise NotImplementedError
 
     def known_devices(self, ids: Iterable[int]) -> set[int]:
         with self.reading() as connection:

@@ -187,6 +187,9 @@ class MysqlDialect(LockingDialect):
         )
         self.facts = Facts(self.compare_columns(), no_index=no_index)
 
+    def create_unique_index(self, name: str) -> None:
+        raise DvctlError(f"{self.where}: {self.facts.no_index}", hint=self.index_hint)
+
     def require_writable(self) -> None:
         with self.reading() as connection:
             if self._value(connection, "SELECT @@global.read_only") not in (0, "OFF"):
