@@ -98,13 +98,20 @@ def from_config_yaml(content: dict[str, Any], path: Path, pipeline: str) -> dict
     key = "storage_results_stream"
     found = {
         "redis_url": ("redis.url", redis.get("url")),
-        "broker_url": ("celery.broker", _section(content, "celery", path).get("broker")),
+        "broker_url": ("celery.broker", _broker(_section(content, "celery", path).get("broker"), path)),
         "database_url": ("database", _database_url(_section(content, "database", path), path)),
     }
     if pipeline == "storage":
         found["stream"] = (key, content.get(key, redis.get(key)))
     present = {name: pair for name, pair in found.items() if pair[1] not in (None, "")}
     return {name: _scalar(value, f"{key} in {path}") for name, (key, value) in present.items()}
+
+
+def _broker(value: Any, path: Path) -> Any:
+    """A list means fail-over."""
+    if not isinstance(value, list):
+        return value
+    return ";".join(_scalar(url, f"celery.broker in {path}") for url in value)
 
 
 def without_effect(content: dict[str, Any]) -> list[str]:

@@ -16,6 +16,10 @@ Fields: TypeAlias = Mapping[bytes, bytes]
 
 FIRST_ID = b"_dvctl.id"
 """Field of a re-published message and of a dead letter: the id the message had first."""
+CONFIGURATION = b"device_config"
+"""Field with what was collected: the results table does not hold it, the storage workers store it."""
+SUCCESS = "success"
+"""The status of messages whose configuration is to be stored; its case counts."""
 
 
 class Decoded(NamedTuple):

@@ -11,13 +11,17 @@ from devicevault_cli.streams.model import Entry, EntryId
 
 @dataclass(frozen=True, slots=True)
 class Pipeline:
-    """The way of one kind of message from its stream to its table."""
+    """The way of one kind of message from its stream to its table.
+
+    `dispatches`: the configurations that its messages carry are handed to the storage workers.
+    """
 
     name: str
     stream: str
     group: str
     table: str
     decode: Decoder
+    dispatches: bool = False
 
     def decode_entry(self, entry: Entry, device_id_max: int) -> Decision:
         """Decode an entry of the stream. `device_id_max`: the largest value of the table's device_id column."""
@@ -29,7 +33,9 @@ def original_id(entry: Entry) -> EntryId:
     return EntryId(*(first_id(entry.fields) or entry.id))
 
 
-RESULTS = Pipeline("results", "device:results", "devicevault", "devices_devicebackupresult", decode_result)
+RESULTS = Pipeline(
+    "results", "device:results", "devicevault", "devices_devicebackupresult", decode_result, dispatches=True
+)
 STORAGE = Pipeline("storage", "storage:results", "devicevault-storage", "backups_storedbackup", decode_storage)
 PIPELINES = {pipeline.name: pipeline for pipeline in (RESULTS, STORAGE)}
 

@@ -9,6 +9,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any, NamedTuple
 
+from devicevault_cli.broker.url import parse_broker_url, redact_urls
 from devicevault_cli.directories import expanded
 from devicevault_cli.errors import BadConfig, DvctlError, Usage
 from devicevault_cli.pipelines import PIPELINES, Pipeline
@@ -28,15 +29,21 @@ _ENVIRONMENT = {
     "stream": "{prefix}_STREAM",
     "group": "{prefix}_GROUP",
     "consumer": "{prefix}_CONSUMER",
-    "broker_url": "DEVICEVAULT_BROKER_URL",
+    "broker_url": "CELERY_BROKER_WRITE_URL CELERY_BROKER_URL DEVICEVAULT_BROKER_URL",
+    "no_dispatch": "DVCTL_NO_DISPATCH",
     "output": "DVCTL_OUTPUT",
 }
 NAMES = tuple(_ENVIRONMENT)
 
 
+def environment_variables(name: str, pipeline: str = "results") -> list[str]:
+    """The environment variables of a setting, the one that counts most first."""
+    return _ENVIRONMENT[name].format(prefix=_PREFIX[pipeline]).split()
+
+
 def environment_variable(name: str, pipeline: str = "results") -> str:
-    """The environment variable of a setting."""
-    return _ENVIRONMENT[name].format(prefix=_PREFIX[pipeline])
+    """The environment variable of a setting that is dvctl's own."""
+    return environment_variables(name, pipeline)[-1]
 
 
 class Setting(NamedTuple):
@@ -50,7 +57,9 @@ class Setting(NamedTuple):
     @property
     def shown(self) -> str | None:
         """The value without its password."""
-        return redact(self.value) if self.value and self.name.endswith("_url") else self.value
+        if not (self.value and self.name.endswith("_url")):
+            return self.value
+        return redact_urls(self.value) if self.name == "broker_url" else redact(self.value)
 
     def __repr__(self) -> str:
         return f"Setting({self.name}={self.shown!r} from {self.source})"
@@ -109,7 +118,16 @@ class Settings:
 
     @property
     def broker_url(self) -> str | None:
-        return self["broker_url"].value
+        """Celery's broker, or several separated by semicolons; None: none is configured."""
+        setting = self["broker_url"]
+        if setting.value is not None:
+            parse_broker_url(setting.value, f"the broker URL (from {setting.detail or setting.source})")
+        return setting.value
+
+    @property
+    def no_dispatch(self) -> bool:
+        """Whether configurations are not to be handed to the storage workers."""
+        return self._text("no_dispatch") == "true"
 
     @property
     def output(self) -> str:
@@ -138,6 +156,7 @@ def load(flags: Mapping[str, str | None], environ: Mapping[str, str]) -> Setting
             _name(sources.find("group", default=kind.group)),
             _name(sources.find("consumer")),
             sources.find("broker_url"),
+            _yes_or_no(sources.find("no_dispatch", default="false")),
             config,
             profile,
             _one_of(FORMATS, sources.find("output", default="table")),
@@ -185,8 +204,9 @@ class _Sources:
             raise Usage(f"--{name.replace('_', '-')} is empty")
         if given is not None:
             return Setting(name, given, "flag", f"--{name.replace('_', '-')}")
-        variable = environment_variable(name, self.pipeline)
+        variables = environment_variables(name, self.pipeline)
         # An empty variable is how many tools unset one.
+        variable = next((variable for variable in variables if self.environ.get(variable)), variables[-1])
         value = self.environ.get(variable)
         named = self.profile_from
         if name in self.profile and (named.source == "flag" or not value):
@@ -222,6 +242,16 @@ def _one_of(choices: Any, setting: Setting) -> Setting:
         message = f"{setting.name} cannot be {str(setting.value)[:60]!r} ({setting.source})"
         raise kind(message, hint=f"one of: {', '.join(choices)}")
     return setting
+
+
+_WORDS = dict.fromkeys(("1", "true", "yes", "on"), "true") | dict.fromkeys(("0", "false", "no", "off"), "false")
+
+
+def _yes_or_no(setting: Setting) -> Setting:
+    value = _WORDS.get(str(setting.value).lower())
+    if value is None:
+        raise BadConfig(f"{setting.detail}: {str(setting.value)[:60]!r} is neither 1 nor 0", hint="set it to 1 or 0")
+    return setting._replace(value=value)
 
 
 def _refuse_unknown(profile: Mapping[str, str], name: str) -> None:

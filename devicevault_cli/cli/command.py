@@ -142,7 +142,7 @@ def _run(command: Command, ctx: typer.Context, values: dict[str, Any], own: list
     from devicevault_cli.settings import NAMES, load
 
     needs, terminal, typed = command.needs, ctx.obj, typed_options(ctx)
-    settings = load({name: typed.get(name) for name in NAMES}, terminal.environ)
+    settings = load({name: _text(typed.get(name)) for name in NAMES}, terminal.environ)
     _check_output(needs, settings)
     _check_configuration(needs, settings)
     _check_consent(needs, values, terminal)
@@ -157,6 +157,11 @@ def _run(command: Command, ctx: typer.Context, values: dict[str, Any], own: list
         return command.function(context, **{name: values[name] for name in own}) or 0
     finally:
         context.close()
+
+
+def _text(value: Any) -> str | None:
+    """The value of a setting that was typed; a flag means yes."""
+    return "true" if value is True else value
 
 
 def _check_output(needs: Needs, settings: "Settings") -> None:

@@ -11,6 +11,7 @@ from devicevault_cli.errors import NotConfirmed
 from devicevault_cli.output.terminal import Terminal
 
 if TYPE_CHECKING:
+    from devicevault_cli.broker.publisher import Publisher
     from devicevault_cli.output.printer import Printer
     from devicevault_cli.pipelines import Pipeline
     from devicevault_cli.repository.repository import Repository
@@ -84,6 +85,17 @@ class Context:
         repository = open_repository(self.settings.database_url, TABLES[self.pipeline.table])
         self._closing.callback(repository.close)
         return repository
+
+    @cached_property
+    def publisher(self) -> Publisher | None:
+        """The way to the broker; None: none is configured."""
+        if self.settings.broker_url is None:
+            return None
+        from devicevault_cli.broker import open_publisher
+
+        publisher = open_publisher(self.settings.broker_url)
+        self._closing.callback(publisher.close)
+        return publisher
 
     def confirm(self, question: str, name: str | None = None) -> bool:
         """Ask, unless `--yes` is given; with `name`, have that typed, unless `--confirm` gives it.

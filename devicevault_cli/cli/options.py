@@ -106,6 +106,15 @@ SHARED: dict[str, object] = {
         Literal["results", "storage"] | None,
         _setting("--pipeline", "Selects stream, group, table and decoding together."),
     ],
+    "broker_url": Annotated[
+        str | None, _setting("--broker-url", "Celery's broker, e.g. amqp://USER@HOST/VHOST.", "URL")
+    ],
+    "no_dispatch": Annotated[
+        bool,
+        typer.Option(
+            "--no-dispatch", help="Do not hand configurations to the storage workers.", rich_help_panel=_SETTINGS
+        ),
+    ],
     "config": Annotated[str | None, _setting("--config", "DeviceVault's config.yaml.", "FILE")],
     "profile": Annotated[
         str | None,
@@ -121,7 +130,7 @@ SHARED: dict[str, object] = {
 }
 """Name -> annotation of the options that every command has, and that may also stand before the command."""
 
-DEFAULTS: dict[str, object] = dict.fromkeys(SHARED) | {"verbose": False}
+DEFAULTS: dict[str, object] = dict.fromkeys(SHARED) | {"no_dispatch": False, "verbose": False}
 
 CHANGING: dict[str, object] = {
     "dry_run": Annotated[bool, typer.Option("--dry-run", help="Show the plan and change nothing.")],

@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, field
 from itertools import chain
 from typing import NamedTuple
 
-from devicevault_cli.messages import FIRST_ID, Decoded, Decoder, Rejected
+from devicevault_cli.messages import CONFIGURATION, FIRST_ID, SUCCESS, Decoded, Decoder, Rejected
 from devicevault_cli.pipelines import original_id
 from devicevault_cli.records import Record
 from devicevault_cli.streams.model import Entry, EntryId
@@ -35,7 +35,8 @@ class Batch:
     `counts`: every entry, with the delivery count to restore if the batch is deferred. `record_ids`: the entry of each
     record, in the same order. `first_ids`: of re-published messages, the ids they had first. `gone`: entries that were
     pending but no longer exist on the stream. `reclaimed`: how many entries belonged to other consumers. `generation`:
-    of the stream when the batch was read.
+    of the stream when the batch was read. `configurations`: those of successes, if they are to be dispatched.
+    `redelivered`: entries that were pending when they were read.
     """
 
     counts: Mapping[EntryId, int] = field(default_factory=dict)
@@ -48,6 +49,8 @@ class Batch:
     gone: Sequence[EntryId] = ()
     reclaimed: int = 0
     generation: int = 0
+    configurations: Mapping[EntryId, bytes] = field(default_factory=dict, repr=False)
+    redelivered: Collection[EntryId] = ()
 
     def __bool__(self) -> bool:
         return bool(self.counts)
@@ -68,7 +71,12 @@ class Quarantined:
 
 
 def decode(
-    page: Sequence[Entry], decoder: Decoder, device_id_max: int, counts: Mapping[EntryId, int] | None = None
+    page: Sequence[Entry],
+    decoder: Decoder,
+    device_id_max: int,
+    counts: Mapping[EntryId, int] | None = None,
+    *,
+    keep_configurations: bool = False,
 ) -> Batch:
     """Decode entries. Without `counts` they were delivered for the first time."""
     records: list[Record] = []
@@ -77,6 +85,7 @@ def decode(
     skipped: list[EntryId] = []
     notes: list[Note] = []
     first_ids: dict[EntryId, EntryId] = {}
+    configurations: dict[EntryId, bytes] = {}
     for entry in page:
         key, fields = entry
         if FIRST_ID in fields:
@@ -86,21 +95,37 @@ def decode(
             records.append(decision.record)
             record_ids.append(key)
             notes += [Note(key, name) for name in decision.notes]
+            if keep_configurations and decision.record.status == SUCCESS:
+                configurations[key] = fields.get(CONFIGURATION, b"")
         elif isinstance(decision, Rejected):
             rejected.append(RejectedEntry(key, first_ids.get(key, key), decision))
         else:
             skipped.append(key)
     found = {key: 1 if counts is None else counts[key] for key, _ in page}
-    return Batch(found, records, record_ids, rejected, skipped, first_ids, notes)
+    return Batch(
+        found,
+        records,
+        record_ids,
+        rejected,
+        skipped,
+        first_ids,
+        notes,
+        configurations=configurations,
+        redelivered=() if counts is None else found,
+    )
 
 
 def joined(parts: Sequence[Batch], *, gone: Sequence[EntryId], reclaimed: int, generation: int) -> Batch:
     """One batch of several that were decoded page by page."""
     counts: dict[EntryId, int] = {}
     first_ids: dict[EntryId, EntryId] = {}
+    configurations: dict[EntryId, bytes] = {}
+    redelivered: set[EntryId] = set()
     for part in parts:
         counts.update(part.counts)
         first_ids.update(part.first_ids)
+        configurations.update(part.configurations)
+        redelivered.update(part.redelivered)
     return Batch(
         counts=counts,
         records=list(chain.from_iterable(part.records for part in parts)),
@@ -112,4 +137,6 @@ def joined(parts: Sequence[Batch], *, gone: Sequence[EntryId], reclaimed: int, g
         gone=gone,
         reclaimed=reclaimed,
         generation=generation,
+        configurations=configurations,
+        redelivered=redelivered,
     )

@@ -8,9 +8,12 @@ from typing import Annotated, Literal, NamedTuple
 
 SUMMARY = (
     *("read", "persisted", "duplicates", "conflicting", "dead_lettered", "skipped", "dropped", "gone", "reclaimed"),
-    *("dispatched", "deferred_retries", "stream_restarts", "entries_never_read", "reasons", "notes"),
+    *("dispatched", "not_dispatched", "deferred_retries", "stream_restarts", "entries_never_read", "reasons", "notes"),
 )
-IF_ANY = ("duplicates", "conflicting", "dead_lettered", "skipped", "dropped", "gone", "deferred_retries")
+IF_ANY = (
+    *("duplicates", "conflicting", "dead_lettered", "skipped", "dropped", "gone", "dispatched"),
+    "deferred_retries",
+)
 
 
 class Metric(NamedTuple):
@@ -46,8 +49,20 @@ class Counters:
     conflicting: Annotated[int, Metric("counter", "Duplicates whose row has another device or status.")] = 0
     reclaimed: Annotated[int, Metric("counter", "Entries taken over from consumers that died.")] = 0
     dispatched: Annotated[int, Metric("counter", "Configurations handed to the storage task.")] = 0
+    not_dispatched: Annotated[
+        dict[str, int], Metric("counter", "Configurations of successes that no storage worker gets.", label="reason")
+    ] = field(default_factory=dict)
+    confirm_seconds: Annotated[
+        float,
+        Metric(
+            "counter",
+            "Seconds from sending to confirmation, summed over the configurations dispatched.",
+            name="dispatch_confirm_seconds",
+        ),
+    ] = 0.0
+    broker_up: Annotated[bool | None, Metric("gauge", "1 while the broker takes configurations, 0 while not.")] = None
     deferred_retries: Annotated[
-        int, Metric("counter", "Attempts that failed because Redis or the database was away, and were repeated.")
+        int, Metric("counter", "Attempts that failed because a server was away, and were repeated.")
     ] = 0
     stream_restarts: Annotated[
         int, Metric("counter", "Times that the stream was found flushed, deleted, replaced or fallen back.")
@@ -111,4 +126,6 @@ class Counters:
         """The counts for people, without those that are 0."""
         parts = [f"read {self.read}", f"persisted {self.persisted}"]
         parts += [f"{name.replace('_', ' ')} {count}" for name in IF_ANY if (count := getattr(self, name))]
+        if missed := sum(self.not_dispatched.values()):
+            parts.append(f"not dispatched {missed}")
         return ", ".join(parts)

@@ -58,7 +58,10 @@ class EntryReader:
         repository: Repository,
         in_hand: InHand,
         options: ConsumeOptions,
+        *,
+        keep_configurations: bool = False,
     ) -> None:
+        self._keep_configurations = keep_configurations
         self._consumer = consumer
         self._decoder = decoder
         self._repository = repository
@@ -206,4 +209,10 @@ class EntryReader:
 
     def _decode(self, page: list[Entry], counts: Mapping[EntryId, int] | None = None) -> Batch:
         # The largest id is asked for each time: a database that came back may be another one.
-        return decode(page, self._decoder, self._repository.device_id_max, counts)
+        return decode(
+            page,
+            self._decoder,
+            self._repository.device_id_max,
+            counts,
+            keep_configurations=self._keep_configurations,
+        )

@@ -5,6 +5,7 @@ from __future__ import annotations
 import gc
 import logging
 from contextlib import closing, nullcontext
+from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from devicevault_cli.consumer.options import ConsumeOptions
@@ -19,14 +20,24 @@ from devicevault_cli.streams.consumer import GroupConsumer
 from devicevault_cli.streams.group import Group
 
 if TYPE_CHECKING:
+    from devicevault_cli.broker.publisher import Publisher
+    from devicevault_cli.consumer.dispatch import DispatchOff
     from devicevault_cli.repository.repository import Repository
 
 log = logging.getLogger("dvctl.consume")
 
 
+@dataclass(frozen=True, slots=True)
+class Servers:
+    """What a consumer reads from and writes to. `publisher`: where configurations go; None: no broker is configured."""
+
+    group: Group
+    repository: Repository
+    publisher: Publisher | DispatchOff | None
+
+
 def consume_as(
-    group: Group,
-    repository: Repository,
+    servers: Servers,
     pipeline: Pipeline,
     options: ConsumeOptions,
     stop: Stop,
@@ -35,14 +46,15 @@ def consume_as(
     progress: ConsumerProgress,
 ) -> dict[str, Any]:
     """Consume under a name that no other process on this host has. -> the summary"""
+    group, repository = servers.group, servers.repository
     name, lock = _lock_name(group, name, instance)
     name_consumer(group.stream.client, name)
     gc.freeze()  # what was imported stays: not scanning it saves 3 % of the CPU time of a drain (40,000 messages)
     with nullcontext() if lock is None else closing(lock):
-        worker = Worker(GroupConsumer(group, name), repository, pipeline, options, stop, progress)
+        worker = Worker(GroupConsumer(group, name), repository, pipeline, options, stop, progress, servers.publisher)
         _check_start(worker, must_answer=options.drain or options.max_messages is not None)
-        names = group.stream.key, name, group.name, pipeline.table
-        log.info("consuming %s as %s in group %s into %s; storage dispatch is off", *names)
+        names = group.stream.key, name, group.name, pipeline.table, worker.dispatch.shown
+        log.info("consuming %s as %s in group %s into %s; storage dispatch is %s", *names)
         reason = worker.run()
         log.info("%s: %s", reason, worker.counters.line())
         return worker.counters.summary(reason)
@@ -64,7 +76,8 @@ def _check_start(worker: Worker, *, must_answer: bool) -> None:
         worker.repository.check()
         worker.database_is_writable = True
 
-    for check in (check_database, worker.consumer.stream.ping, worker.member.take_part, worker.look_at_table):
+    stream = worker.consumer.stream
+    for check in (check_database, worker.dispatch.check, stream.ping, worker.member.take_part, worker.look_at_table):
         try:
             check()
         except (MissingGroup, Stopped):

@@ -32,11 +32,15 @@ class Waiting:
     def for_save(self, save: PendingSave) -> None:
         """Wait for the end of a transaction. Raises Stopped if it is time to end and the database takes too long."""
         while not save.wait(SAVE_STEP_S):
-            self._meanwhile()
-            if self._stop.is_set() or self.out_of_time():
-                self._give_up_at = self._give_up_at or time.monotonic() + LAST_WAIT_S
-                if time.monotonic() > self._give_up_at:
-                    raise Stopped
+            self.for_server()
+
+    def for_server(self) -> None:
+        """Between two steps of waiting for an answer. Raises Stopped if it is time to end and that takes too long."""
+        self._meanwhile()
+        if self._stop.is_set() or self.out_of_time():
+            self._give_up_at = self._give_up_at or time.monotonic() + LAST_WAIT_S
+            if time.monotonic() > self._give_up_at:
+                raise Stopped
 
     def before_retry(self, seconds: float) -> None:
         """Wait before the next attempt. Raises Stopped as soon as it is time to end."""

@@ -1,4 +1,4 @@
-"""The worker: read -> submit -> finish the batch before. Nothing is acknowledged before it is durable."""
+"""The worker: read -> submit -> finish the batch before. Nothing is acknowledged before it is durable and dispatched."""
 
 from __future__ import annotations
 
@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Literal, TypeAlias
 from devicevault_cli.consumer.acknowledge import Acknowledger
 from devicevault_cli.consumer.batch import Batch, Quarantined, RejectedEntry
 from devicevault_cli.consumer.breaker import Breaker
+from devicevault_cli.consumer.dispatch import Dispatch, DispatchOff, DispatchUnconfigured, StorageDispatch
 from devicevault_cli.consumer.group_member import GroupMember
 from devicevault_cli.consumer.heartbeat import Heartbeat
 from devicevault_cli.consumer.in_hand import InHand
@@ -36,6 +37,7 @@ from devicevault_cli.pipelines import Pipeline
 from devicevault_cli.streams.consumer import GroupConsumer
 
 if TYPE_CHECKING:
+    from devicevault_cli.broker.publisher import Publisher
     from devicevault_cli.repository.repository import Repository
 
 log = logging.getLogger("dvctl.consume")
@@ -58,7 +60,9 @@ class Worker:
         options: ConsumeOptions,
         stop: Stop,
         progress: ConsumerProgress | None = None,
+        publisher: Publisher | DispatchOff | None = None,
     ) -> None:
+        """`publisher`: where configurations go; None: no broker is configured."""
         self.consumer = consumer
         self.repository = repository
         self.options = options
@@ -73,13 +77,25 @@ class Worker:
         self._waiting = Waiting(stop, self.counters, options.max_wait_s, self._observe)
         self._retry = Retry(stop, self._waiting, self._failed)
         self._watch = StreamWatch(consumer.group, self.counters, in_hand)
+        self.dispatch = self._dispatch(pipeline, publisher)
         self._heartbeat = Heartbeat(consumer, in_hand, self.progress, options.claim_idle_s)
         self.member = GroupMember(consumer, self._watch, options.on_missing_group)
-        self._reader = EntryReader(consumer, pipeline.decode, repository, in_hand, options)
+        keep = self.dispatch.keeps_configurations
+        self._reader = EntryReader(consumer, pipeline.decode, repository, in_hand, options, keep_configurations=keep)
         self._writer = BatchWriter(repository, self._retry, self._waiting, Breaker(consumer.group, repository, options))
         self._acknowledger = Acknowledger(consumer, in_hand, self.counters, self._retry, self._watch, options.on_reject)
         self._counts_restored = False
         self._alone: Quarantined | None = None
+
+    def _dispatch(self, pipeline: Pipeline, publisher: Publisher | DispatchOff | None) -> Dispatch:
+        if isinstance(publisher, DispatchOff):
+            return publisher
+        if not pipeline.dispatches:
+            return DispatchOff(f"the {pipeline.name} pipeline has none")
+        if publisher is None:
+            return DispatchUnconfigured(self.repository)
+        stream = self.consumer.stream.key
+        return StorageDispatch(stream, self.repository, publisher, self._retry, self._waiting, self.counters)
 
     def run(self) -> StopReason:
         """Consume. -> why it ended"""
@@ -99,8 +115,9 @@ class Worker:
         return reason
 
     def _prepare(self) -> None:
-        """Nothing is read or claimed before the database has answered."""
+        """Nothing is read or claimed before the database and the broker have answered."""
         self.repository.check(writing=not self.database_is_writable)
+        self.dispatch.check()
         self.member.join()
         self.look_at_table()
         with suppress(MissingGroup):  # deleted in this moment: the first read deals with it
@@ -180,7 +197,8 @@ class Worker:
             return
         outcomes = self._writer.outcomes(submitted)
         self.counters.table_refuses_rows = False
-        self._acknowledger.finish(submitted.batch, outcomes)
+        self.dispatch.finish(submitted.batch, outcomes.each, repeated=outcomes.repeated)
+        self._acknowledger.finish(submitted.batch, outcomes.each)
         messages = len(submitted.batch.counts)
         self.progress.on_batch(messages, time.monotonic() - submitted.at)
         if self._rate is not None:

@@ -7,7 +7,7 @@ import time
 from collections.abc import Sequence
 from dataclasses import dataclass
 from itertools import cycle, islice
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, NamedTuple
 
 from devicevault_cli.consumer.batch import Batch
 from devicevault_cli.consumer.breaker import Breaker
@@ -37,6 +37,16 @@ class Submitted:
     at: float
 
 
+class Outcomes(NamedTuple):
+    """What became of a batch. `each`: an outcome for each record, in order.
+
+    `repeated`: it was saved in more than one attempt, so that a duplicate may be a row of an attempt before.
+    """
+
+    each: list[Outcome]
+    repeated: bool
+
+
 class BatchWriter:
     """Saves batches, at most one of them pending while the next one is submitted."""
 
@@ -61,23 +71,24 @@ class BatchWriter:
                 log.debug("a batch failed, trying again: %s", error)
         return Submitted(batch, self._last, at)
 
-    def outcomes(self, submitted: Submitted) -> list[Outcome]:
-        """Wait for COMMIT, however long an outage lasts. -> an outcome for each record, in order"""
-        outcomes = self._outcomes(submitted)
-        if self._breaker.opens(outcomes):
-            return self._hold(submitted, outcomes)
-        return outcomes
+    def outcomes(self, submitted: Submitted) -> Outcomes:
+        """Wait for COMMIT, however long an outage lasts."""
+        found = self._outcomes(submitted)
+        if self._breaker.opens(found.each):
+            return Outcomes(self._hold(submitted, found.each), repeated=True)
+        return found
 
-    def _outcomes(self, submitted: Submitted) -> list[Outcome]:
+    def _outcomes(self, submitted: Submitted) -> Outcomes:
         records = submitted.batch.records
         if submitted.save is not None:
             try:
-                return list(self._result(submitted.save))
+                return Outcomes(list(self._result(submitted.save)), repeated=False)
             except RecordRejected:
                 log.info("the database refuses a batch of %d; isolating the message", len(records))
             except FAILED as error:
                 log.debug("a batch failed, trying again: %s", error)
-        return self._retry(Bisection(self._repository, records, self._save).run) if records else []
+        each = self._retry(Bisection(self._repository, records, self._save).run) if records else []
+        return Outcomes(each, repeated=True)
 
     def _hold(self, submitted: Submitted, outcomes: list[Outcome]) -> list[Outcome]:
         """Hold a batch of which the database rejects every message, until it accepts one of them or of the next."""

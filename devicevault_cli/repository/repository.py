@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Sequence
+from functools import cached_property
 from itertools import compress
 from typing import Any, Protocol
 
@@ -15,6 +16,7 @@ from devicevault_cli.repository import probe, repertoire, schema
 from devicevault_cli.repository.dialects.base import Dialect
 from devicevault_cli.repository.faults import Fault
 from devicevault_cli.repository.model import CompletedSave, Duplicate, Existing, IndexAnswer, PendingSave, Row, Saved
+from devicevault_cli.repository.storage import StorageTables
 
 
 class Writer(Protocol):
@@ -165,6 +167,11 @@ class Repository:
         statement = select(columns.timestamp, columns.status).order_by(columns.id.desc()).limit(limit)
         with self._dialect.reading() as connection:
             return [(row.timestamp, row.status) for row in connection.execute(statement)]
+
+    @cached_property
+    def storage(self) -> StorageTables:
+        """Backup locations and stored backups, read over the same connection."""
+        return StorageTables(self._dialect)
 
     # --- duplicates
 

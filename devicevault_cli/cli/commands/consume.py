@@ -43,6 +43,7 @@ def parse_address(text: str) -> Address:
     "dvctl consume --drain -o json",
     "dvctl consume --claim-idle 2m --log-format json",
     "dvctl consume --pipeline storage --max-messages 100",
+    "dvctl consume --broker-url amqp://USER@HOST/VHOST",
     database=True,
     effect="writes rows, acknowledges messages",
 )
@@ -101,15 +102,17 @@ def consume(
     """Turn messages into rows.
 
     Every message ends up as exactly one row, or as one dead letter with the reason. Messages are acknowledged after
-    COMMIT. If Redis or the database goes down, dvctl waits and retries. SIGTERM finishes the current batch first.
+    COMMIT, and after the configuration of a success was handed to the storage workers (--broker-url). If Redis, the
+    database or the broker goes down, dvctl waits and retries. SIGTERM finishes the current batch first.
     """
     if max_wait is not None and not (drain or max_messages):
         raise Usage("--max-wait needs --drain or --max-messages", hint="add --drain; without it consume does not end")
     if instance is not None and ctx.settings["consumer"].source == "flag":
         raise Usage("--instance and --consumer exclude each other", hint="give one of them")
+    from devicevault_cli.consumer.dispatch import DispatchOff
     from devicevault_cli.consumer.options import ConsumeOptions
     from devicevault_cli.consumer.progress import ConsumerProgress
-    from devicevault_cli.consumer.service import consume_as
+    from devicevault_cli.consumer.service import Servers, consume_as
     from devicevault_cli.output.logs import log_to
 
     log_to(ctx.printer, as_json=log_format == "json", verbose=ctx.verbose)
@@ -125,7 +128,8 @@ def consume(
         on_missing_group=on_missing_group,
         rate=rate,
     )
-    stopping = _stopped_by_signals(lambda: ctx.repository.interrupt())  # noqa: PLW0108 (opened once the handlers stand)
+    publisher = DispatchOff("--no-dispatch") if ctx.settings.no_dispatch else ctx.publisher
+    stopping = _stopped_by_signals(lambda: _interrupt(ctx))
     with stopping as stop, ctx.printer.progress("consuming") as bar, ExitStack() as serving:
         progress = ConsumerProgress(ctx.group, bar if drain or max_messages else None, max_messages)
         if metrics_port is not None:
@@ -136,7 +140,13 @@ def consume(
             port = serving.enter_context(monitored(*metrics_port, progress, *about, lambda: stderr.dropped))
             log.info("metrics are on port %d: /metrics, /healthz, /readyz", port)
         answer = consume_as(
-            ctx.group, ctx.repository, ctx.pipeline, options, stop, ctx.settings.consumer, instance, progress
+            Servers(ctx.group, ctx.repository, publisher),
+            ctx.pipeline,
+            options,
+            stop,
+            ctx.settings.consumer,
+            instance,
+            progress,
         )
     ctx.printer.answer(answer if ctx.printer.output != "table" else _worth_reading(answer))
     if answer["stopped_by"] == "max-wait":
@@ -148,6 +158,13 @@ def consume(
 def _worth_reading(answer: dict[str, Any]) -> dict[str, Any]:
     """For people: without what did not happen."""
     return {name: value for name, value in answer.items() if value or name in ("read", "persisted")}
+
+
+def _interrupt(ctx: Context) -> None:
+    """End the calls that wait for a server."""
+    ctx.repository.interrupt()
+    if ctx.publisher is not None:
+        ctx.publisher.interrupt()
 
 
 @contextmanager

@@ -1,0 +1,256 @@
+"""A connection to the broker: opened, used, and every error of it translated."""
+
+from __future__ import annotations
+
+import logging
+import ssl
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
+from typing import Any
+
+from amqp.exceptions import AccessRefused, AMQPError, ChannelError, NotAllowed, NotFound, PreconditionFailed
+from kombu.connection import Connection
+from kombu.entity import Exchange, Queue
+from kombu.exceptions import OperationalError
+
+from devicevault_cli.broker.url import BrokerAddress
+from devicevault_cli.errors import BadConfig, DvctlError, Refused, Unavailable
+from devicevault_cli.redact import scrub
+
+log = logging.getLogger("dvctl.broker")
+
+CONNECT_S = 5.0
+IO_S = 8.0
+"""How long one read or write may take. A broker that is low on memory stops reading."""
+_REACH = "check that the broker is running, and its address in --broker-url"
+_LOGIN = "check user, password and virtual host in --broker-url"
+
+
+class BrokerConnection:
+    """One connection to the first broker of a fail-over list that answers.
+
+    `blocked`: why the broker does not take messages now, empty where it does. Every method raises Unavailable, Refused
+    or BadConfig; after an error the connection is closed, and opened anew when it is used next.
+    """
+
+    def __init__(self, addresses: tuple[BrokerAddress, ...]) -> None:
+        self._addresses = addresses
+        self._turn = 0
+        self._connection: Connection | None = None
+        self._channel: Any = None
+        self._declared: set[str] = set()
+        self.blocked = ""
+
+    @property
+    def address(self) -> BrokerAddress:
+        """The broker in use, or tried last."""
+        return self._addresses[self._turn % len(self._addresses)]
+
+    @property
+    def shown(self) -> str:
+        """What messages call the brokers."""
+        return ", ".join(address.shown for address in self._addresses)
+
+    def open(self) -> Any:
+        """Connect if need be. -> the channel"""
+        if self._channel is None:
+            with self.translated():
+                self._connect()
+                self._channel = self._new_channel()
+        return self._channel
+
+    def _connect(self) -> None:
+        """Try each broker once, beginning with the one used last."""
+        for left in reversed(range(len(self._addresses))):
+            connection = _kombu_connection(self.address, self._on_blocked, self._on_unblocked)
+            try:
+                connection.connect()
+            except Exception as error:
+                with suppress(Exception):
+                    connection.release()
+                if not left:
+                    raise
+                log.warning("%s", translate(error, self.address))
+                self._turn += 1
+            else:
+                self._connection, self.blocked = connection, ""
+                self._declared.clear()
+                return
+
+    def _new_channel(self) -> Any:
+        assert self._connection is not None  # noqa: S101
+        channel = self._connection.channel()
+        if self.address.kind == "amqp":
+            channel.confirm_select()
+        return channel
+
+    def close(self) -> None:
+        """Close the connection without waiting for the broker."""
+        connection, self._connection, self._channel, self.blocked = self._connection, None, None, ""
+        if connection is not None:
+            with suppress(Exception):
+                connection.collect(socket_timeout=0.5)
+
+    def reopen_channel(self) -> None:
+        """Go on with a new channel, after an error that closed the one before."""
+        before, self._channel = self._channel, None
+        with suppress(ChannelError):
+            before.close()
+        self._channel = self._new_channel()
+
+    def interrupt(self) -> None:
+        """From another thread: end a call that waits for the broker, which then raises Unavailable."""
+        connection = self._connection
+        with suppress(Exception):
+            if connection is not None and self.address.kind == "amqp":
+                transport = connection.connection.transport
+                transport.sock.shutdown(2)
+            elif self._channel is not None:
+                self._channel.pool.disconnect()
+
+    def drain(self, seconds: float) -> bool:
+        """Handle what the broker sent, waiting at most `seconds`. -> whether there was something"""
+        assert self._connection is not None  # noqa: S101
+        try:
+            self._connection.drain_events(timeout=seconds)
+        except TimeoutError:
+            return False
+        return True
+
+    def declare(self, queue: str) -> None:
+        """See that a queue exists: create it only where it is missing, as Celery declares it."""
+        if queue in self._declared:
+            return
+        exchange = Exchange(queue, type="direct", durable=True)
+        declared = Queue(queue, exchange, routing_key=queue, durable=True)
+        if self.address.kind == "redis" or not self._exists(queue):
+            try:
+                declared(self.open()).declare()
+            except PreconditionFailed:  # created in this moment, with other arguments
+                self.reopen_channel()
+            except AccessRefused as error:
+                raise self._may_not_create(queue, error) from None
+        self._declared.add(queue)
+
+    def _exists(self, queue: str) -> bool:
+        try:
+            self.open().queue_declare(queue, passive=True)
+        except NotFound:
+            self.reopen_channel()
+            return False
+        return True
+
+    def _may_not_create(self, queue: str, error: AccessRefused) -> Refused:
+        user, vhost = self.address.user, self.address.place
+        return Refused(
+            f"{self.address.shown}: queue {queue} does not exist, and user {user} may not create it ({_reply(error)})",
+            hint=f"start the storage worker, which creates it, or run `rabbitmqctl set_permissions -p {vhost} {user}"
+            " 'storage\\..*' 'storage\\..*' 'storage\\..*'`",
+        )
+
+    @contextmanager
+    def translated(self) -> Iterator[None]:
+        """Turn errors of kombu and its transports into dvctl's; the connection is closed."""
+        try:
+            yield
+        except DvctlError:
+            self.close()
+            raise
+        except Exception as error:  # noqa: BLE001 - py-amqp raises AttributeError and more where a connection broke
+            address = self.address
+            self.close()
+            if len(self._addresses) > 1:
+                self._turn += 1
+            raise translate(error, address) from None
+
+    def _on_blocked(self, reason: str) -> None:
+        self.blocked = reason or "no reason given"
+
+    def _on_unblocked(self) -> None:
+        self.blocked = ""
+
+
+def _kombu_connection(address: BrokerAddress, on_blocked: Any, on_unblocked: Any) -> Connection:
+    if address.kind == "redis":
+        options: dict[str, Any] = {
+            "socket_timeout": IO_S,
+            "socket_connect_timeout": CONNECT_S,
+            "socket_keepalive": True,
+            "client_name": "dvctl-dispatch",
+        }
+    else:
+        options = {
+            "read_timeout": IO_S,
+            "write_timeout": IO_S,
+            "on_blocked": on_blocked,
+            "on_unblocked": on_unblocked,
+            "client_properties": {"connection_name": "dvctl", "product": "dvctl"},
+        }
+    return Connection(
+        hostname=f"socket://{address.socket.lstrip('/')}" if address.socket else address.host,
+        port=None if address.socket else address.port,
+        userid=address.user or None,
+        password=address.password or None,
+        virtual_host=address.place,
+        transport="redis" if address.kind == "redis" else "pyamqp",
+        ssl=_tls(address) if address.tls else False,
+        connect_timeout=CONNECT_S,
+        heartbeat=0,
+        transport_options=options,
+    )
+
+
+def _tls(address: BrokerAddress) -> dict[str, Any]:
+    """TLS as py-amqp or redis-py take it: the certificate is verified unless the URL says otherwise."""
+    reqs = ssl.CERT_REQUIRED if address.verify else ssl.CERT_NONE
+    files = {"ca_certs": address.ca_certs, "certfile": address.certfile, "keyfile": address.keyfile}
+    if address.kind == "redis":
+        return {
+            **{f"ssl_{name}": value for name, value in files.items() if value},
+            "ssl_cert_reqs": reqs,
+            "ssl_check_hostname": address.check_hostname,
+        }
+    return {
+        **{name: value for name, value in files.items() if value},
+        "cert_reqs": reqs,
+        "server_hostname": address.host if address.check_hostname else None,
+    }
+
+
+def translate(error: BaseException, address: BrokerAddress) -> DvctlError:
+    """What an error of kombu, py-amqp or redis-py means."""
+    where = address.shown
+    if isinstance(error, OperationalError) and error.__cause__ is not None:
+        error = error.__cause__
+    if isinstance(error, AccessRefused):
+        if error.method_sig in ((0, 0), (10, 50)) or "login" in _reply(error).lower():
+            return Refused(f"{where} refuses the login: {_reply(error)}", hint=_LOGIN)
+        hint = f"grant it: `rabbitmqctl set_permissions -p {address.place} {address.user} '' 'amq\\.default' ''`"
+        return Refused(f"{where} refuses: {_reply(error)}", hint=hint)
+    if isinstance(error, NotAllowed):
+        return Refused(f"{where}: {_reply(error)}", hint=_LOGIN)
+    if isinstance(error, (ChannelError, AMQPError)):
+        return Unavailable(f"{where}: {_reply(error)}", hint="see the log of the broker")
+    return _translate_other(error, where)
+
+
+def _translate_other(error: BaseException, where: str) -> DvctlError:
+    kind, text = type(error).__name__, scrub(str(error)) or type(error).__name__
+    if kind.startswith("Authentication") or text.startswith(("NOAUTH", "WRONGPASS")):
+        return Refused(f"{where} refuses the login", hint=_LOGIN)
+    if kind == "NoPermissionError" or text.startswith("NOPERM"):
+        return Refused(f"{where} refuses: {text}", hint="grant +lpush +sadd +ping on the queues: ~storage.* ~_kombu.*")
+    if "DB index is out of range" in text:
+        return BadConfig(f"{where}: there is no such database", hint="check the number at the end of --broker-url")
+    if isinstance(error, ssl.SSLError):
+        return Unavailable(f"{where}: TLS failed: {text}", hint="check ssl_ca_certs and the host name in --broker-url")
+    if isinstance(error, FileNotFoundError):
+        return BadConfig(f"{where}: {text}", hint="check the files of TLS in --broker-url")
+    if isinstance(error, OSError) and not isinstance(error, TimeoutError):
+        return Unavailable(f"{where} cannot be reached: {error.strerror or text}", hint=_REACH)
+    return Unavailable(f"{where}: {text}", hint=_REACH)
+
+
+def _reply(error: AMQPError) -> str:
+    """The broker's own words, without the code and the method."""
+    return scrub(str(error.reply_text or error))[:200]

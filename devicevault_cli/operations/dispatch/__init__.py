@@ -1,0 +1,1 @@
+"""Hand configurations to the storage workers."""

@@ -1,0 +1,117 @@
+"""Where configurations are stored, and whether they were: backup locations and stored backups. Reading only."""
+
+from __future__ import annotations
+
+import json
+import re
+from collections.abc import Iterable, Mapping, Sequence
+from typing import Any, NamedTuple
+
+from sqlalchemy import Row, Select, Text, bindparam, cast, exists, func, select
+
+from devicevault_cli.errors import Refused, SchemaMismatch
+from devicevault_cli.paging import paged
+from devicevault_cli.repository.dialects.base import Dialect
+from devicevault_cli.repository.schema import devices, locations, stored_backups
+from devicevault_cli.repository.tables import RESULTS, STORAGE
+
+LOOKUP = 500
+UNREADABLE = object()
+"""The `config` of a location whose text is not JSON."""
+
+_NO_RIGHT = re.compile(r"permission denied|command denied", re.IGNORECASE)
+
+_LOCATIONS = (
+    select(devices.c.id, locations.c.location_type, cast(locations.c.config, Text).label("config"))
+    .join(locations, locations.c.id == devices.c.backup_location_id)
+    .where(devices.c.id.in_(bindparam("ids", expanding=True)))
+)
+_ASSIGNED = select(exists().where(devices.c.backup_location_id.is_not(None)))
+_OF_TYPES = select(
+    exists()
+    .where(devices.c.backup_location_id == locations.c.id)
+    .where(func.lower(locations.c.location_type).in_(bindparam("types", expanding=True)))
+)
+_FOUND = select(stored_backups.c.task_identifier, stored_backups.c.task_id, stored_backups.c.status)
+_BACKUPS = {
+    name: _FOUND.where(stored_backups.c[name].in_(bindparam("texts", expanding=True)))
+    for name in ("task_identifier", "task_id")
+}
+
+
+class Location(NamedTuple):
+    """A device's backup location. `config`: parsed JSON, or UNREADABLE."""
+
+    type: str
+    config: Any
+
+
+class Backups(NamedTuple):
+    """Statuses of stored backups, by identifier and by the Celery id of the task that stored them."""
+
+    by_identifier: Mapping[str, frozenset[str]]
+    by_task: Mapping[str, frozenset[str]]
+
+    def statuses(self, identifier: str, task: str) -> frozenset[str]:
+        """Of the backups of one configuration; empty: there is none."""
+        return self.by_identifier.get(identifier, frozenset()) | self.by_task.get(task, frozenset())
+
+
+class StorageTables:
+    """Reads through the connection of a repository, whose pending transaction is completed first."""
+
+    def __init__(self, dialect: Dialect) -> None:
+        self._dialect = dialect
+
+    def locations(self, device_ids: Iterable[int]) -> dict[int, Location]:
+        """The backup locations of those devices that have one."""
+        found: dict[int, Location] = {}
+        for page in paged(sorted(set(device_ids)), LOOKUP):
+            rows = self._read(_LOCATIONS, {"ids": page})
+            found.update((row.id, Location(row.location_type, _parsed(row.config))) for row in rows)
+        return found
+
+    def any_device_at(self, types: Iterable[str]) -> bool:
+        """Whether any device has a location of one of the types (in lower case). Without these tables none has."""
+        try:
+            return any(row[0] for row in self._read(_ASSIGNED)) and any(
+                row[0] for row in self._read(_OF_TYPES, {"types": sorted(types)})
+            )
+        except SchemaMismatch:
+            return False
+
+    def backups(self, identifiers: Iterable[str], tasks: Iterable[str]) -> Backups:
+        """The stored backups with one of the identifiers, or stored by one of the tasks; compared byte for byte."""
+        return Backups(self._statuses("task_identifier", identifiers), self._statuses("task_id", tasks))
+
+    def _statuses(self, name: str, texts: Iterable[str]) -> dict[str, frozenset[str]]:
+        found: dict[str, frozenset[str]] = {}
+        wanted = {text for text in texts if text}
+        for table in (RESULTS.name, STORAGE.name):
+            if repertoire := self._dialect.repertoires.get((table, name)):
+                wanted -= repertoire.lacks(wanted)
+        for page in paged(sorted(wanted), LOOKUP):
+            for row in self._read(_BACKUPS[name], {"texts": page}):
+                text = getattr(row, name)
+                if text in wanted:  # collations of MySQL equate case, accents and trailing spaces
+                    found[text] = found.get(text, frozenset()) | {row.status}
+        return found
+
+    def _read(self, statement: Select[Any], values: Mapping[str, Any] | None = None) -> Sequence[Row[Any]]:
+        try:
+            with self._dialect.reading() as connection:
+                return connection.execute(statement, values or {}).all()
+        except Refused as error:
+            if not _NO_RIGHT.search(str(error)):
+                raise
+            tables = f"{locations.name}, {stored_backups.name}"
+            raise Refused(str(error), hint=f"GRANT SELECT ON {tables} TO USER, or use --no-dispatch") from None
+
+
+def _parsed(text: str | None) -> Any:
+    if text is None:
+        return None
+    try:
+        return json.loads(text)
+    except ValueError:
+        return UNREADABLE
