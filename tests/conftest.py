@@ -17,10 +17,13 @@ from devicevault_cli.streams.connect import connect
 from devicevault_cli.streams.group import Group
 from devicevault_cli.streams.stream import Stream
 from tests.support import servers
+from tests.support.amqp_queues import remove_queues
 from tests.support.certificates import write_certificates
+from tests.support.guard import guarded_directory
 from tests.support.mariadb_server import MariaDbServer, mariadb_kind
 from tests.support.postgres_server import PostgresServer
 from tests.support.process import Dvctl
+from tests.support.rabbitmq_server import Control, RabbitServer, rabbitmq_kind
 from tests.support.recovering import GROUP, table_at
 from tests.support.redis_server import ExternalRedis, RedisServer
 from tests.support.sqlite_database import SqliteFiles
@@ -28,12 +31,14 @@ from tests.support.sqlite_database import SqliteFiles
 _running = servers.Servers()
 
 
-def pytest_configure() -> None:
+def pytest_configure(config: pytest.Config) -> None:
     """A shell's background ignores SIGINT, and nohup SIGHUP; what the tests start would inherit that."""
     if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
         signal.signal(signal.SIGINT, signal.default_int_handler)
     if signal.getsignal(signal.SIGHUP) is signal.SIG_IGN:
         signal.signal(signal.SIGHUP, signal.SIG_DFL)
+    if getattr(config.option, "numprocesses", None):  # of pytest-xdist: its processes inherit the environment
+        os.environ[servers.SHARED_DIRECTORY] = str(guarded_directory())
 
 
 def pytest_report_header() -> list[str]:
@@ -238,6 +243,43 @@ def _dropped_afterwards(server: PostgresServer | MariaDbServer | SqliteFiles, *,
     url = server.database(empty=empty)
     yield url
     server.drop(url)
+
+
+# --- RabbitMQ --------------------------------------------------------------------------------------------------------
+
+
+@pytest.fixture
+def rabbitmq_url(shared_servers: servers.Servers) -> Iterator[str]:
+    """The URL of a fresh virtual host with a user of its own; or DVCTL_TEST_AMQP_URL, its two queues deleted."""
+    if servers.GIVEN_AMQP:
+        remove_queues(servers.GIVEN_AMQP)
+        yield servers.GIVEN_AMQP
+        return
+    control = shared_servers.rabbitmq()
+    url = control.vhost()
+    yield url
+    control.drop(url)
+
+
+@pytest.fixture
+def rabbitmq(shared_servers: servers.Servers) -> Control:
+    """The shared RabbitMQ node, for users with fewer rights: `rabbitmq.user(rabbitmq_url, write="")`."""
+    return shared_servers.rabbitmq()
+
+
+@pytest.fixture
+def new_rabbitmq() -> Iterator[Callable[..., RabbitServer]]:
+    """Start a RabbitMQ node of the test's own: `new_rabbitmq({"max_message_size": 65536}, tls=certificates)`."""
+    made: list[RabbitServer] = []
+
+    def start(*args: Any, **options: Any) -> RabbitServer:
+        found = servers.available(rabbitmq_kind(), servers.NO_RABBITMQ, required=False)
+        made.append(RabbitServer(found, *args, **options))
+        return made[-1].start()
+
+    yield start
+    for server in made:
+        server.remove()
 
 
 # --- the two libraries, opened ---------------------------------------------------------------------------------------

