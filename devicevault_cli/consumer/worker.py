@@ -1,4 +1,4 @@
-"""The worker: read -> submit -> finish the batch before. Nothing is acknowledged before it is durable and dispatched."""
+"""The worker: read -> submit -> finish the batch before. Nothing is acknowledged before it is saved and dispatched."""
 
 from __future__ import annotations
 
