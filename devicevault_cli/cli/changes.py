@@ -6,11 +6,12 @@ from collections.abc import Callable, Iterable
 from typing import TYPE_CHECKING, Any
 
 from devicevault_cli.cli.context import Context
-from devicevault_cli.errors import NothingSucceeded, StalePlan
+from devicevault_cli.errors import NothingSucceeded, StalePlan, Usage
 
 if TYPE_CHECKING:
     from devicevault_cli.operations.answer import ChangeAnswer
     from devicevault_cli.operations.changes.change import A, Change
+    from devicevault_cli.operations.dispatch.hand_over import HandOver
     from devicevault_cli.repository.repository import Repository
 
 PLANNED = 1000
@@ -122,3 +123,25 @@ def ready_database(ctx: Context) -> Repository:
     """The repository, after its database has answered."""
     ctx.repository.check(writing=not ctx.dry_run)
     return ctx.repository
+
+
+def to_storage(ctx: Context, *, wanted: bool) -> HandOver | None:
+    """The way to the storage workers, after the broker has answered; None where it is not wanted, or nothing changes.
+
+    Raises BadConfig where no broker is configured.
+    """
+    if not wanted:
+        if ctx.pipeline.dispatches and ctx.settings.broker_url and not ctx.settings.no_dispatch:
+            ctx.printer.hint(
+                "add --dispatch to hand configurations to the storage workers, or run `dvctl dispatch` later"
+            )
+        return None
+    if not ctx.pipeline.dispatches:
+        raise Usage("only messages of the results pipeline have configurations: leave --dispatch out")
+    if ctx.dry_run:
+        return None
+    from devicevault_cli.operations.dispatch.hand_over import HandOver
+
+    publisher = ctx.required_publisher()
+    publisher.check()
+    return HandOver(ctx.stream.key, ctx.repository, publisher)

@@ -7,7 +7,7 @@ from dataclasses import dataclass, field
 from functools import cached_property
 from typing import TYPE_CHECKING
 
-from devicevault_cli.errors import NotConfirmed
+from devicevault_cli.errors import BadConfig, NotConfirmed
 from devicevault_cli.output.terminal import Terminal
 
 if TYPE_CHECKING:
@@ -96,6 +96,15 @@ class Context:
         publisher = open_publisher(self.settings.broker_url)
         self._closing.callback(publisher.close)
         return publisher
+
+    def required_publisher(self) -> Publisher:
+        """The way to the broker, for a command that was told to dispatch. Raises BadConfig where there is none."""
+        if self.settings.no_dispatch:
+            setting = self.settings["no_dispatch"]
+            raise BadConfig(f"storage dispatch is switched off ({setting.detail})", hint="leave it out, or unset it")
+        if self.publisher is None:
+            raise BadConfig("no broker is configured", hint="give --broker-url, or set CELERY_BROKER_URL")
+        return self.publisher
 
     def confirm(self, question: str, name: str | None = None) -> bool:
         """Ask, unless `--yes` is given; with `name`, have that typed, unless `--confirm` gives it.

@@ -85,6 +85,10 @@ ClaimIdle: TypeAlias = Annotated[
     ),
 ]
 
+ToStorage: TypeAlias = Annotated[
+    bool, typer.Option("--dispatch", help="Hand the configurations of inserted rows to the storage workers.")
+]
+
 # --- options of every command: settings and output -----------------------------------------------------------------
 
 _SETTINGS, _OUTPUT = "Settings", "Output"

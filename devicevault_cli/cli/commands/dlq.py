@@ -6,11 +6,11 @@ from typing import TYPE_CHECKING, Annotated, Any, TypeAlias
 import typer
 
 from devicevault_cli.cli import complete
-from devicevault_cli.cli.changes import change, planned, ready_database
+from devicevault_cli.cli.changes import change, planned, ready_database, to_storage
 from devicevault_cli.cli.command import command
 from devicevault_cli.cli.context import Context
 from devicevault_cli.cli.named import answered, looked_up, typed_device, typed_group, unmatched
-from devicevault_cli.cli.options import Count, Device, IdsFrom, read_ids, say_if_missing
+from devicevault_cli.cli.options import Count, Device, IdsFrom, ToStorage, read_ids, say_if_missing
 from devicevault_cli.cli.values import duration, parsed
 from devicevault_cli.errors import Usage
 from devicevault_cli.operations.entries.positions import parse_start
@@ -180,23 +180,27 @@ def retry(
     repairs: Annotated[
         list[str] | None, typer.Option("--set", help="Repair a field on the way; repeatable.", metavar="FIELD=VALUE")
     ] = None,
+    dispatch: ToStorage = False,
 ) -> None:
     """Process dead letters again.
 
     A letter is removed once its row is committed. What fails again stays, with its new reason and one more attempt;
     what --set replaced stays beside it as _dvctl.original.FIELD. A repair that changes the identity records the
-    original as discarded.
+    original as discarded. With --dispatch a letter is removed only once the broker has confirmed its configuration.
     """
     from devicevault_cli.operations.dead_letters.retry import parse_repairs, plan_retry
 
     chosen = _chosen(ctx, ids, ids_from, reason, device, since, older_than)
     _require(chosen, everything)
     fixes = parse_repairs(repairs or [])
-    about = ctx.dead_letters, chosen, ctx.pipeline, ready_database(ctx)
+    hand_over = to_storage(ctx, wanted=dispatch)
+    about = ctx.dead_letters, chosen, ctx.pipeline, ready_database(ctx), fixes
     with ctx.printer.progress("retrying") as progress:
         change(
             ctx,
-            lambda: unmatched(plan_retry(*about, fixes, progress, most=planned(ctx)), lambda: _typed(ctx, chosen)),
+            lambda: unmatched(
+                plan_retry(*about, progress, most=planned(ctx), hand_over=hand_over), lambda: _typed(ctx, chosen)
+            ),
             "Retry these dead letters?",
             hint="run `dvctl dlq list` to see the reasons, and repair a field with `dvctl dlq retry --set FIELD=VALUE`",
         )

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from devicevault_cli.cli.changes import change, planned, ready_database
+from devicevault_cli.cli.changes import change, planned, ready_database, to_storage
 from devicevault_cli.cli.command import command
 from devicevault_cli.cli.context import Context
 from devicevault_cli.cli.named import typed_device, unmatched
@@ -20,6 +20,7 @@ from devicevault_cli.cli.options import (
     Rate,
     Since,
     Status,
+    ToStorage,
     TypedEnd,
     TypedStart,
     forbid,
@@ -71,11 +72,12 @@ def replay(
         int | None, whole_number("--max-copies", text="With --republish: most copies of one message (3).", least=1)
     ] = None,
     rate: Rate = None,
+    dispatch: ToStorage = False,
 ) -> None:
     """Persist selected entries through the consumer's write path.
 
-    Existing rows are not duplicated. Each row gets the time of its entry. No group is changed, nothing is dispatched to
-    storage.
+    Existing rows are not duplicated. Each row gets the time of its entry. No group is changed. Configurations are
+    handed to the storage workers with --dispatch only, those of inserted rows.
     """
     from devicevault_cli.operations.replay.replay import ReplayOptions, plan_replay
     from devicevault_cli.operations.replay.republish import MOST_COPIES, plan_republish
@@ -95,8 +97,8 @@ def replay(
         raise Usage("no entries are chosen", hint="give ids, a range, --device, --task, --status, --file or --missing")
     forbid(
         (
-            republish and (file is not None or missing or overwrite),
-            "--republish copies entries of the stream: no --file, --missing or --overwrite",
+            republish and (file is not None or missing or overwrite or dispatch),
+            "--republish copies entries of the stream: no --file, --missing, --overwrite or --dispatch",
         ),
         (max_copies is not None and not republish, "--max-copies needs --republish"),
     )
@@ -112,11 +114,11 @@ def replay(
                 "Publish these copies?",
             )
             return
-        repository = ready_database(ctx)
-        options = ReplayOptions(missing, overwrite, rate)
+        hand_over = to_storage(ctx, wanted=dispatch)
+        about = source, ctx.pipeline, ready_database(ctx), ReplayOptions(missing, overwrite, rate)
         change(
             ctx,
-            lambda: known(plan_replay(source, ctx.pipeline, repository, options, progress, most=planned(ctx))),
+            lambda: known(plan_replay(*about, progress, most=planned(ctx), hand_over=hand_over)),
             "Replay these entries?",
         )
 

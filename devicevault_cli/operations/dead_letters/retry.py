@@ -10,9 +10,11 @@ from typing import NamedTuple
 
 from devicevault_cli.errors import Usage
 from devicevault_cli.messages import Decision, Decoded, Rejected
-from devicevault_cli.operations.answer import ChosenAnswer
+from devicevault_cli.operations.answer import ChosenAnswer, optional
 from devicevault_cli.operations.changes.change import Change, Progress, quietly
 from devicevault_cli.operations.dead_letters.select import LetterFilter, SelectedLetters
+from devicevault_cli.operations.dispatch.hand_over import HandOver, dispatched
+from devicevault_cli.operations.dispatch.tasks import Configuration, configuration_of, not_stored
 from devicevault_cli.operations.entries.fields import shown_fields
 from devicevault_cli.operations.named import NO_NAMES
 from devicevault_cli.operations.replay.preview import ReplayPreview
@@ -22,6 +24,7 @@ from devicevault_cli.paging import read_ahead
 from devicevault_cli.pipelines import Pipeline
 from devicevault_cli.plural import number
 from devicevault_cli.records import Record, identity
+from devicevault_cli.repository.model import INSERTED, Saved
 from devicevault_cli.repository.repository import Repository
 from devicevault_cli.streams.dead_letters import PACKED, DeadLetter, DeadLetters, pack, unpack
 from devicevault_cli.streams.model import Entry, fields_of, pairs_of
@@ -41,6 +44,8 @@ class RetryAnswer(ChosenAnswer):
     skipped: int
     still_dead: int
     reasons: Mapping[str, int]
+    dispatched: int | None = optional()
+    not_dispatched: Mapping[str, int] | None = optional()
 
 
 class _Attempt(NamedTuple):
@@ -54,6 +59,7 @@ class _Attempt(NamedTuple):
     decision: Decision
     originals: list[tuple[bytes, bytes]]
     given_up: str | None
+    configuration: Configuration | None
 
 
 @dataclass(frozen=True, slots=True)
@@ -63,6 +69,8 @@ class _Decoder:
     repairs: Repairs
     pipeline: Pipeline
     repository: Repository
+    dispatches: bool = False
+    """Whether configurations are kept, to be handed to the storage workers."""
 
     def attempt(self, letter: DeadLetter) -> _Attempt:
         earlier = _earlier_originals(letter)
@@ -72,8 +80,13 @@ class _Decoder:
             for name, value in pairs_of(letter.fields)
             if name in self.repairs and ORIGINAL + name not in earlier
         ]
-        given_up = self._given_up(letter, earlier, decision.record) if isinstance(decision, Decoded) else None
-        return _Attempt(letter._replace(fields={}), decision, replaced, given_up)
+        given_up, configuration = None, None
+        if isinstance(decision, Decoded):
+            given_up = self._given_up(letter, earlier, decision.record)
+            if self.dispatches:
+                fields = {**letter.fields, **self.repairs}
+                configuration = configuration_of(letter.id, decision.record, fields)
+        return _Attempt(letter._replace(fields={}), decision, replaced, given_up, configuration)
 
     def _decode(self, letter: DeadLetter, changed: Repairs) -> Decision:
         fields = {**letter.fields, **changed} if changed else letter.fields
@@ -102,6 +115,7 @@ class _Retry:
 
     selected: SelectedLetters
     decoder: _Decoder
+    hand_over: HandOver | None = None
     counts: Counter[str] = field(default_factory=Counter)
     reasons: Counter[str] = field(default_factory=Counter)
 
@@ -113,7 +127,7 @@ class _Retry:
         count = self.counts
         return RetryAnswer(
             count.total(), count["persisted"], count["duplicates"], count["skipped"], count["still_dead"], self.reasons,
-            unknown=tuple(map(str, sorted(self.selected.unknown))),
+            unknown=tuple(map(str, sorted(self.selected.unknown))), **dispatched(self.hand_over),
         )  # fmt: skip
 
     def _batches(self, pages: Iterable[list[DeadLetter]]) -> Iterator[tuple[list[_Attempt], list[Record]]]:
@@ -124,6 +138,7 @@ class _Retry:
     def _conclude(self, attempts: list[_Attempt], outcomes: list[Outcome]) -> None:
         """Remove or rewrite each letter of a page whose transaction is over."""
         saved = iter(outcomes)
+        self._dispatch([attempt for attempt in attempts if isinstance(attempt.decision, Decoded)], outcomes)
         removed: list[tuple[DeadLetter, str | None]] = []
         rewritten: list[tuple[DeadLetter, dict[bytes, bytes]]] = []
         # Reasons in the order of the plan: first what cannot be decoded, then what the database refuses.
@@ -137,6 +152,21 @@ class _Retry:
                 rewritten.append((attempt.letter, self._new_fields(attempt, why)))
         self.selected.letters.drop(removed)
         self.selected.letters.rewrite(rewritten)
+
+    def _dispatch(self, saved: list[_Attempt], outcomes: list[Outcome]) -> None:
+        """Hand over before the letters are removed. A row found may be that of a retry that was cut off here."""
+        if self.hand_over is None:
+            return
+        about = [(attempt.configuration, outcome) for attempt, outcome in zip(saved, outcomes, strict=True)]
+        inserted = {n: config for n, (config, outcome) in enumerate(about) if config and outcome == INSERTED}
+        there = {
+            n: config
+            for n, (config, outcome) in enumerate(about)
+            if config and isinstance(outcome, Saved) and outcome.outcome == "duplicate"
+        }
+        repository = self.decoder.repository
+        unstored = not_stored(self.hand_over.stream, repository, there) if there else {}
+        self.hand_over(inserted | unstored)
 
     def _new_fields(self, attempt: _Attempt, why: Rejected) -> dict[bytes, bytes]:
         """A letter's new reason and count; what `--set` replaced is kept as the original."""
@@ -181,10 +211,11 @@ def plan_retry(
     progress: Progress = quietly,
     *,
     most: int | None = None,
+    hand_over: HandOver | None = None,
 ) -> Change[RetryAnswer]:
     """Process dead letters again. Of more than `most` letters the plan has no numbers, as that of a replay."""
     selected = SelectedLetters(letters, chosen)
-    decoder = _Decoder(dict(repairs or {}), pipeline, repository)
+    decoder = _Decoder(dict(repairs or {}), pipeline, repository, hand_over is not None)
     preview = ReplayPreview(pipeline, repository)
     decided = ([decoder.attempt(letter).decision for letter in page] for page in selected.pages())
     counted = preview.add(decided, progress, most)
@@ -195,7 +226,8 @@ def plan_retry(
     )  # fmt: skip
     return Change(
         command="dlq retry", says=tuple(_says(answer, None if counted else most, decoder.repairs)), answer=answer,
-        size=preview.entries, named=named, counted=counted, apply=lambda: _Retry(selected, decoder).run(progress),
+        size=preview.entries, named=named, counted=counted,
+        apply=lambda: _Retry(selected, decoder, hand_over).run(progress),
         still_true=lambda: not counted or selected.still_there(preview.entries), failure=_failure,
     )  # fmt: skip
 

@@ -8,7 +8,7 @@ from dataclasses import dataclass, field
 from typing import Generic, NamedTuple, TypeAlias, TypeVar
 
 from devicevault_cli.broker.store_task import BACKENDS, StoreTask, task_uuid
-from devicevault_cli.messages import SUCCESS
+from devicevault_cli.messages import CONFIGURATION, SUCCESS, Fields
 from devicevault_cli.records import Record
 from devicevault_cli.repository.repository import Repository
 from devicevault_cli.repository.storage import UNREADABLE, Location
@@ -42,6 +42,11 @@ class Tasks(Generic[K]):
     def reasons(self) -> Counter[Reason]:
         """How many were refused for each reason."""
         return Counter(self.refused.values())
+
+
+def configuration_of(first: EntryId, record: Record, fields: Fields) -> Configuration | None:
+    """What a message brings to be stored; None: it is no success."""
+    return Configuration(first, record, fields.get(CONFIGURATION, b"")) if record.status == SUCCESS else None
 
 
 def backend_of(location: Location | None) -> str | None:

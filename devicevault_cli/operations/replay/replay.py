@@ -8,11 +8,14 @@ from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping
 from contextlib import closing
 from dataclasses import dataclass, field
+from typing import NamedTuple
 
 from devicevault_cli.errors import RecordRejected
 from devicevault_cli.messages import Decoded, Rejected
-from devicevault_cli.operations.answer import ChosenAnswer
+from devicevault_cli.operations.answer import ChosenAnswer, optional
 from devicevault_cli.operations.changes.change import Change, Progress, quietly
+from devicevault_cli.operations.dispatch.hand_over import HandOver, dispatched
+from devicevault_cli.operations.dispatch.tasks import Configuration, configuration_of
 from devicevault_cli.operations.look_up import look_up
 from devicevault_cli.operations.named import NO_NAMES
 from devicevault_cli.operations.rate_limit import RateLimiter
@@ -21,9 +24,10 @@ from devicevault_cli.operations.replay.selection import Source
 from devicevault_cli.operations.save import Outcome, conflicting, decided, save_batches
 from devicevault_cli.operations.wording import chosen_number, entries, entries_were
 from devicevault_cli.paging import read_ahead
-from devicevault_cli.pipelines import Pipeline
+from devicevault_cli.pipelines import Pipeline, original_id
 from devicevault_cli.plural import number
 from devicevault_cli.records import Record
+from devicevault_cli.repository.model import INSERTED
 from devicevault_cli.repository.repository import Repository
 from devicevault_cli.streams.model import Entry
 
@@ -49,7 +53,7 @@ class ReplayOptions:
 class ReplayAnswer(ChosenAnswer):
     """The answer of `replay`; selected = inserted + duplicates + skipped + the sum of rejected.
 
-    `overwritten` and `conflicting` are among the duplicates.
+    `overwritten` and `conflicting` are among the duplicates, `dispatched` and `not_dispatched` among the inserted.
     """
 
     selected: int = 0
@@ -59,6 +63,15 @@ class ReplayAnswer(ChosenAnswer):
     conflicting: int = 0
     skipped: int = 0
     rejected: Mapping[str, int] = field(default_factory=dict)
+    dispatched: int | None = optional()
+    not_dispatched: Mapping[str, int] | None = optional()
+
+
+class _Batch(NamedTuple):
+    """Records that are saved together, and the configurations to dispatch once they are, by position."""
+
+    records: list[Record]
+    configurations: dict[int, Configuration]
 
 
 @dataclass(slots=True)
@@ -72,6 +85,7 @@ class _Replay:
     pipeline: Pipeline
     repository: Repository
     options: ReplayOptions
+    hand_over: HandOver | None = None
     counts: Counter[str] = field(default_factory=Counter)
     rejected: Counter[str] = field(default_factory=Counter)
 
@@ -87,7 +101,7 @@ class _Replay:
         count = self.counts
         return ReplayAnswer(
             count["selected"], count["inserted"], count["duplicates"], count["overwritten"], count["conflicting"],
-            count["skipped"], self.rejected, unknown=tuple(map(str, self.source.unknown)),
+            count["skipped"], self.rejected, unknown=tuple(map(str, self.source.unknown)), **dispatched(self.hand_over),
         )  # fmt: skip
 
     def wanted(self, page: list[Entry]) -> list[Entry]:
@@ -102,33 +116,44 @@ class _Replay:
         limited = 0
         with closing(read_ahead(self.source())) as pages:
             batches = self._batches(map(self.wanted, pages), limiter.at_once(BATCH))
-            for records, outcomes in save_batches(self.repository, batches):
-                for record, outcome in zip(records, outcomes, strict=True):
+            for batch, outcomes in save_batches(self.repository, batches):
+                for record, outcome in zip(batch.records, outcomes, strict=True):
                     self._count(record, outcome)
+                if self.hand_over is not None:
+                    inserted = {n: config for n, config in batch.configurations.items() if outcomes[n] == INSERTED}
+                    self.hand_over(inserted)
                 selected = self.counts["selected"]
                 progress(selected)
                 time.sleep(limiter.after(selected - limited))
                 limited = selected
 
-    def _batches(self, pages: Iterable[list[Entry]], most: int) -> Iterator[tuple[list[Record], list[Record]]]:
-        """Batches of records, each twice: what `save_batches` saves and the value that belongs to it."""
-        records: list[Record] = []
-        size = 0
+    def _batches(self, pages: Iterable[list[Entry]], most: int) -> Iterator[tuple[_Batch, list[Record]]]:
+        """Batches, and of each the records that `save_batches` saves."""
+        batch, size = _Batch([], {}), 0
         for page in pages:
             for entry in page:
                 self.counts["selected"] += 1
                 decision = self.pipeline.decode_entry(entry, self.repository.device_id_max)
                 if isinstance(decision, Decoded):
-                    records.append(decision.record)
-                    size += len(decision.record.log)
-                    if len(records) >= most or size > BATCH_BYTES:
-                        yield records, records
-                        records, size = [], 0
+                    size += self._add(batch, entry, decision.record)
+                    if len(batch.records) >= most or size > BATCH_BYTES:
+                        yield batch, batch.records
+                        batch, size = _Batch([], {}), 0
                 elif isinstance(decision, Rejected):
                     self.rejected[decision.reason] += 1
                 else:
                     self.counts["skipped"] += 1
-        yield records, records
+        yield batch, batch.records
+
+    def _add(self, batch: _Batch, entry: Entry, record: Record) -> int:
+        """-> bytes that the entry adds to the batch"""
+        configuration = None
+        if self.hand_over is not None:
+            configuration = configuration_of(original_id(entry), record, entry.fields)
+        if configuration is not None:
+            batch.configurations[len(batch.records)] = configuration
+        batch.records.append(record)
+        return len(record.log) + (len(configuration.text) if configuration else 0)
 
     def _count(self, record: Record, outcome: Outcome) -> None:
         outcome = decided(outcome, record)
@@ -165,12 +190,14 @@ def plan_replay(
     progress: Progress = quietly,
     *,
     most: int | None = None,
+    hand_over: HandOver | None = None,
 ) -> Change[ReplayAnswer]:
     """Save entries through the consumer's write path, with the time of each entry.
 
+    `hand_over`: hands the configurations of the inserted to the storage workers.
     Of more than `most` entries the plan has no numbers: to work them out costs nearly as much as the replay.
     """
-    replay = _Replay(source, pipeline, repository, options)
+    replay = _Replay(source, pipeline, repository, options, hand_over)
     preview = ReplayPreview(pipeline, repository)
     counted = preview.add_entries(map(replay.wanted, source()), progress, most)
     named = source.named() if counted else NO_NAMES
