@@ -16,6 +16,7 @@ from devicevault_cli.repository.dialects.base import Dialect
 from devicevault_cli.repository.faults import Fault
 from devicevault_cli.repository.model import CompletedSave, Duplicate, Existing, IndexAnswer, PendingSave, Row, Saved
 from devicevault_cli.repository.replacement import row_to_replace
+from devicevault_cli.repository.tables import STORAGE
 
 
 class Writer(Protocol):
@@ -231,6 +232,11 @@ class Repository:
         if writing:
             self._dialect.require_writable()
             probe.require_rows_taken(self._dialect, despite_outages=self._dialect.leaves_outages_to_first_batch)
+
+    def require_replacing(self) -> None:
+        """Raises Refused where the right to replace the row of a failed store is missing."""
+        if self.spec.name == STORAGE.name:
+            self._dialect.require_right("UPDATE")
 
     def faults(self) -> list[Fault]:
         """What is wrong with the table, the worst first; probes it."""

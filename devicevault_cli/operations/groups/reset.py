@@ -91,7 +91,8 @@ def _answer(
     return ResetAnswer(
         group=group.name, from_=old, to=position, redelivered=preview.entries,
         already_persisted=preview.present + preview.replaces, would_insert=preview.inserts,
-        would_reject=preview.rejected, would_dispatch=0, skipped=skipped, pending=sum(map(len, again)), snapshot=None, refused=refused,
+        would_reject=preview.rejected, would_dispatch=0, skipped=skipped, pending=sum(map(len, again)),
+        snapshot=None, refused=refused,
     )  # fmt: skip
 
 

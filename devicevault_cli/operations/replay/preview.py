@@ -39,7 +39,7 @@ class ReplayPreview:
     rejected: Counter[str] = field(default_factory=Counter)
     _inserted: set[int] = field(default_factory=set)
     _failed: set[int] = field(default_factory=set)
-    _replaced: set[int] = field(default_factory=set)
+    _replaced: dict[int, Existing] = field(default_factory=dict)
     _known_devices: dict[int, bool] = field(default_factory=dict)
 
     def add_entries(self, pages: Iterable[list[Entry]], progress: Progress, most: int | None = None) -> bool:
@@ -82,14 +82,15 @@ class ReplayPreview:
         replaces = self._is_replacement(key, record, rows)
         if (rows or key in self._inserted) and not replaces:
             self.present += 1
-            self.conflicting += bool(rows) and conflicting(rows[0], record)
+            row = self._replaced.get(key, rows[0] if rows else None)
+            self.conflicting += conflicting(row, record)
         elif not self._known_devices[record.device_id]:
             self.rejected["unknown-device"] += 1
         elif not encodable:
             self.rejected[UNENCODABLE.reason] += 1
         elif replaces:
             self.replaces += 1
-            self._replaced.add(key)
+            self._replaced[key] = Existing(0, record.device_id, record.status)
         else:
             self.inserts += 1
             if len(self._inserted) < REMEMBERED:
