@@ -64,7 +64,7 @@ class Acknowledger:
                 if isinstance(known, Rejected):
                     rejected.append(RejectedEntry(key, batch.first_ids.get(key, key), known))
                     continue
-                self._count_duplicate(known, record, key)
+                self._count_existing(known, record, key)
             done.append(key)
         self._counters.skipped += len(batch.skipped)
         self._counters.persisted += outcomes.count(INSERTED)
@@ -125,7 +125,11 @@ class Acknowledger:
             self._generation = self._in_hand.generation
             self.unwritten.clear()
 
-    def _count_duplicate(self, saved: Saved, record: Record, key: EntryId) -> None:
+    def _count_existing(self, saved: Saved, record: Record, key: EntryId) -> None:
+        if saved.outcome == "replaced" and saved.existing:
+            self._counters.replaced += 1
+            log.info("entry %s replaced row %d, whose status was %s", key, saved.existing.id, saved.existing.status)
+            return
         self._counters.duplicates += 1
         if saved.existing and conflicting(saved.existing, record):
             self._counters.conflicting += 1

@@ -11,8 +11,7 @@ from typing import TYPE_CHECKING, NamedTuple
 from devicevault_cli.consumer.options import ConsumeOptions
 from devicevault_cli.errors import DvctlError, TableAtFault
 from devicevault_cli.messages import Rejected
-from devicevault_cli.operations.save import DATABASE_REJECTED, Outcome
-from devicevault_cli.repository.model import INSERTED
+from devicevault_cli.operations.save import DATABASE_REJECTED, Outcome, any_stored
 from devicevault_cli.streams import keys
 from devicevault_cli.streams.dead_letters import DeadLetter, read_letter
 from devicevault_cli.streams.group import Group
@@ -66,10 +65,13 @@ class Breaker:
     def opens(self, outcomes: Sequence[Outcome]) -> bool:
         """Whether a batch with these outcomes has to be held, and nothing of it to be given up."""
         details = {outcome.detail for outcome in outcomes if isinstance(outcome, Rejected) and self.counts(outcome)}
-        if not self._most or not (details or INSERTED in outcomes):
+        if not self._most:
             return False
-        if INSERTED in outcomes or len(details) > 1:
-            self._accepted = self._accepted or INSERTED in outcomes
+        accepted = any_stored(outcomes)
+        if not (details or accepted):
+            return False
+        if accepted or len(details) > 1:
+            self._accepted = self._accepted or accepted
             self.close()
             return False
         self._count(details.pop(), sum(map(self.counts, outcomes)))

@@ -7,12 +7,13 @@ from dataclasses import dataclass, field
 from typing import Annotated, Literal, NamedTuple
 
 SUMMARY = (
-    *("read", "persisted", "duplicates", "conflicting", "dead_lettered", "skipped", "dropped", "gone", "reclaimed"),
-    *("dispatched", "not_dispatched", "deferred_retries", "stream_restarts", "entries_never_read", "reasons", "notes"),
+    *("read", "persisted", "duplicates", "conflicting", "replaced", "dead_lettered", "skipped"),
+    *("dropped", "gone", "reclaimed", "dispatched", "not_dispatched"),
+    *("deferred_retries", "stream_restarts", "entries_never_read", "reasons", "notes"),
 )
 IF_ANY = (
-    *("duplicates", "conflicting", "dead_lettered", "skipped", "dropped", "gone", "dispatched"),
-    "deferred_retries",
+    *("duplicates", "conflicting", "replaced", "dead_lettered", "skipped", "dropped", "gone"),
+    *("dispatched", "deferred_retries"),
 )
 
 
@@ -38,6 +39,7 @@ class Counters:
 
     persisted: int = 0
     duplicates: int = 0
+    replaced: int = 0
     dead_lettered: int = 0
     skipped: int = 0
     dropped: int = 0
@@ -94,7 +96,7 @@ class Counters:
     @property
     def read(self) -> int:
         """Entries that reached an outcome: their sum, so that none is missing from it."""
-        return self.persisted + self.duplicates + self.dead_lettered + self.skipped + self.dropped + self.gone
+        return sum(self.outcomes().values())
 
     @property
     def elapsed_s(self) -> float:
@@ -106,6 +108,7 @@ class Counters:
         return {
             "persisted": self.persisted,
             "duplicate": self.duplicates,
+            "replaced": self.replaced,
             "dead_lettered": self.dead_lettered,
             "skipped": self.skipped,
             "dropped": self.dropped,

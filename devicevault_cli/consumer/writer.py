@@ -14,9 +14,9 @@ from devicevault_cli.consumer.breaker import Breaker
 from devicevault_cli.consumer.retry import Retry
 from devicevault_cli.consumer.waiting import Waiting
 from devicevault_cli.errors import BadConfig, LocksExhausted, RecordRejected, Refused, Unavailable
-from devicevault_cli.operations.save import Bisection, Outcome
+from devicevault_cli.operations.save import Bisection, Outcome, any_stored, is_stored
 from devicevault_cli.records import Record
-from devicevault_cli.repository.model import INSERTED, PendingSave, Saved
+from devicevault_cli.repository.model import PendingSave, Saved
 
 if TYPE_CHECKING:
     from devicevault_cli.repository.repository import Repository
@@ -101,8 +101,8 @@ class BatchWriter:
                 return list(self._result(self._repository.submit(records)))
             except RecordRejected:
                 for position in islice(turns, SAMPLE):
-                    if self._accepts(records[position]):
-                        saved[position] = INSERTED
+                    if outcome := self._accepted(records[position]):
+                        saved[position] = outcome
                 if not saved and not self._accepted_next(submitted):
                     raise self._breaker.alarm(f"{self._repository.where}: {self._repository.spec.name}") from None
             return Bisection(self._repository, records, self._save, saved).run()
@@ -111,18 +111,20 @@ class BatchWriter:
         self._breaker.close()
         return outcomes
 
-    def _accepts(self, record: Record) -> bool:
+    def _accepted(self, record: Record) -> Saved | None:
+        """The outcome of a record that the database accepts."""
         try:
-            return self._result(self._repository.submit([record])) == [INSERTED]
+            [saved] = self._result(self._repository.submit([record]))
         except RecordRejected:
-            return False
+            return None
+        return saved if is_stored(saved) else None
 
     def _accepted_next(self, held: Submitted) -> bool:
         """Whether the database accepted a message of the batch that was submitted after the held one."""
         if self._last is None or self._last is held.save:
             return False
         try:
-            return INSERTED in self._result(self._last)
+            return any_stored(self._result(self._last))
         except (*FAILED, RecordRejected):
             return False
 

@@ -8,7 +8,7 @@ from typing import TypeAlias, TypeVar
 from devicevault_cli.errors import LocksExhausted, RecordRejected
 from devicevault_cli.messages import Rejected
 from devicevault_cli.records import Record
-from devicevault_cli.repository.model import Existing, Saved
+from devicevault_cli.repository.model import INSERTED, Existing, Saved
 from devicevault_cli.repository.repository import Repository
 
 T = TypeVar("T")
@@ -124,6 +124,16 @@ def decided(outcome: Outcome, record: Record) -> Outcome:
     if isinstance(outcome, Saved) and outcome.outcome == "unknown-device":
         return Rejected("unknown-device", f"no device has the id {record.device_id}")
     return outcome
+
+
+def is_stored(outcome: Outcome) -> bool:
+    """Whether the database accepted the record: its row was inserted, or took the place of a failed one."""
+    return isinstance(outcome, Saved) and outcome.outcome in ("inserted", "replaced")
+
+
+def any_stored(outcomes: Sequence[Outcome]) -> bool:
+    """Whether the database accepted any of the records."""
+    return INSERTED in outcomes or any(map(is_stored, outcomes))
 
 
 def conflicting(existing: Existing | None, record: Record) -> bool:

@@ -99,6 +99,9 @@ _MYSQL_COLUMN = re.compile(r"(?:[Cc]olumn|Field) (?:[`'][^`']*[`']\.)*[`']([^`']
 _MYSQL_CONSTRAINT = re.compile(r"(?:CONSTRAINT|[Cc]heck constraint|for key) [`']([^`']+)[`']")
 
 
+_MYSQL_LACKS = re.compile(r"^([A-Z, ]+) command denied to user (\S+) for table (\S+)$")
+
+
 def from_mysql(number: int, text: str, where: str) -> DvctlError:
     """A MySQL or MariaDB error by its number (PyMySQL raises 1153 and 1292 as OperationalError)."""
     if number in _MYSQL_REJECTED:
@@ -111,6 +114,8 @@ def from_mysql(number: int, text: str, where: str) -> DvctlError:
         )
     if number in _MYSQL_REFUSED:
         hint = "check user and password; needed: SELECT, INSERT on the table, SELECT on the devices"
+        if lacks := _MYSQL_LACKS.search(text):
+            hint = "as its owner: GRANT {} ON {} TO {};".format(*lacks.group(1, 3, 2))
         return Refused(f"{where} refuses: {_line(text)}", hint=hint)
     if number in (2002, 2003, 2005):
         return Unavailable(f"{where} cannot be reached (error {number})", hint=_REACH)

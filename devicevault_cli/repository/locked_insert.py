@@ -8,7 +8,7 @@ from contextlib import closing
 from itertools import compress, repeat
 from typing import Any
 
-from sqlalchemy import Connection, String, bindparam, func, insert, select, update
+from sqlalchemy import Connection, String, bindparam, func, insert, literal_column, select, update
 
 from devicevault_cli.paging import paged
 from devicevault_cli.records import INT4_MAX, Identity, Record, identity
@@ -17,6 +17,7 @@ from devicevault_cli.repository.batches import split_distinct
 from devicevault_cli.repository.dialects.base import LockingDialect, existing_devices
 from devicevault_cli.repository.faults import swallowed
 from devicevault_cli.repository.model import INSERTED, CompletedSave, Existing, Saved
+from devicevault_cli.repository.replacement import SUCCESS, not_replaced, row_to_replace
 from devicevault_cli.repository.schema import results, to_str, to_text
 from devicevault_cli.repository.tables import RESULTS
 
@@ -28,7 +29,7 @@ _LIST_SIZES = (1, 20, LOOKUP)
 _COLLECTIONS = (
     select(results.c.task_identifier, results.c.id, results.c.initiated_at)
     .where(results.c.task_identifier.in_(bindparam("identifiers", expanding=True)))
-    .order_by(results.c.id.desc())
+    .order_by(results.c.timestamp, results.c.id)
 )
 _SET_DURATION = (
     update(results).where(results.c.id == bindparam("row_id")).values(overall_duration_ms=bindparam("duration"))
@@ -55,6 +56,7 @@ class LockedInsert:
             .order_by(columns.id)
         )
         self._insert = dialect.statement_text(insert(dialect.table), self._spec.columns)
+        self._replace_text = ""
         self._times = [number for number, name in enumerate(self._spec.columns) if self._spec.kind(name) == "time"]
 
     def prepare(self, records: Sequence[Record]) -> None:
@@ -82,19 +84,24 @@ class LockedInsert:
         wanted = [records[position] for position in positions if records[position].device_id in known]
         rows = self._rows_of(connection, wanted)
         new: list[Record] = []
+        replacing: list[tuple[Existing, Record]] = []
         for position in sorted(positions):
             record = records[position]
             if record.device_id not in known:
                 answers[position] = Saved("unknown-device")
             elif existing := rows.get(identity(record)):
-                answers[position] = Saved("duplicate", existing[0])
+                if failed := row_to_replace(self._spec, record, existing):
+                    replacing.append((failed, record))
+                answers[position] = Saved("replaced" if failed else "duplicate", existing[0])
             else:
                 answers[position] = INSERTED
                 new.append(record)
         if new:
             self._insert_rows(connection, new)
-            if self._spec.name != RESULTS.name:
-                self._set_durations(connection, new)
+        if replacing:
+            self._replace_rows(connection, replacing)
+        if (new or replacing) and self._spec.name != RESULTS.name:
+            self._set_durations(connection, [*new, *(record for _, record in replacing)])
         return answers
 
     def _rows_of(self, connection: Connection, records: Sequence[Record]) -> dict[Identity, list[Existing]]:
@@ -133,10 +140,7 @@ class LockedInsert:
 
     def _insert_rows(self, connection: Connection, records: Sequence[Record]) -> None:
         """Insert on the driver's cursor: through Core a row costs half as much again."""
-        columns: list[Sequence[Any]] = list(zip(*records, strict=True))
-        for number in self._times:
-            columns[number] = [None if value is None else to_text(value) for value in columns[number]]
-        rows = list(zip(*columns, strict=True))
+        rows = self._values(records)
         self._dialect.require_sendable(self._insert, rows)
         with closing(connection.connection.cursor()) as cursor:
             cursor.executemany(self._insert, rows)
@@ -146,18 +150,41 @@ class LockedInsert:
             if not all(there.get(identity(record)) for record in records):
                 raise swallowed(self._dialect.where, self._spec)
 
+    def _replace_rows(self, connection: Connection, replacing: Sequence[tuple[Existing, Record]]) -> None:
+        """Let records take the place of failed rows; one that another writer has changed meanwhile is an error."""
+        if not self._replace_text:
+            columns = self._dialect.table.c
+            is_failed = self._dialect.exact(columns.status) != literal_column(f"'{SUCCESS}'")
+            statement = update(self._dialect.table).where(columns.id == bindparam("row_id"), is_failed)
+            self._replace_text = self._dialect.statement_text(statement, self._spec.columns)
+        values = self._values([record for _, record in replacing])
+        rows = [(*row, failed.id) for row, (failed, _) in zip(values, replacing, strict=True)]
+        self._dialect.require_sendable(self._replace_text, rows)
+        with closing(connection.connection.cursor()) as cursor:
+            for row, (failed, _) in zip(rows, replacing, strict=True):
+                cursor.execute(self._replace_text, row)
+                if cursor.rowcount != 1:
+                    raise not_replaced(self._dialect.where, self._spec, failed)
+
+    def _values(self, records: Sequence[Record]) -> list[tuple[Any, ...]]:
+        """The rows of records as the driver takes them."""
+        columns: list[Sequence[Any]] = list(zip(*records, strict=True))
+        for number in self._times:
+            columns[number] = [None if value is None else to_text(value) for value in columns[number]]
+        return list(zip(*columns, strict=True))
+
     def _set_durations(self, connection: Connection, stored: Sequence[Record]) -> None:
-        """Of each success just stored, the time since its collection began, in the row of that collection."""
-        ended = {record.task_identifier: record.timestamp for record in stored if record.status == "success"}
+        """Of each success just stored, the time since its collection began, in the newest row of that collection."""
+        ended = {record.task_identifier: record.timestamp for record in stored if record.status == SUCCESS}
         ended.pop("", None)
         if known := self._dialect.repertoires.get((RESULTS.name, "task_identifier")):
             ended = {key: ended[key] for key in ended.keys() - known.lacks(ended)}
         durations: list[dict[str, int]] = []
         for page in paged(ended, LOOKUP):
             found = connection.execute(_COLLECTIONS, {"identifiers": page})
-            first = {identifier: (row_id, begun) for identifier, row_id, begun in found}
+            newest = {identifier: (row_id, begun) for identifier, row_id, begun in found}
             for key in page:
-                row_id, begun = first.get(key, (None, None))
+                row_id, begun = newest.get(key, (None, None))
                 if begun is not None and 0 <= (duration := (ended[key] - begun) // 1000) <= INT4_MAX:
                     durations.append({"duration": duration, "row_id": row_id})
         if durations:

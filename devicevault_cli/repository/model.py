@@ -20,9 +20,13 @@ class Existing(NamedTuple):
 
 
 class Saved(NamedTuple):
-    """What became of a record. `existing`: for a duplicate, the row with its identity that has the lowest id."""
+    """What became of a record.
 
-    outcome: Literal["inserted", "duplicate", "unknown-device"]
+    `existing`: for a duplicate, the row with its identity that has the lowest id; for `replaced`, the row of the failed
+    store as it was before: it keeps its id, and all else is the record's now.
+    """
+
+    outcome: Literal["inserted", "duplicate", "replaced", "unknown-device"]
     existing: Existing | None = None
 
 

@@ -16,7 +16,9 @@ from devicevault_cli.repository import probe, repertoire, schema
 from devicevault_cli.repository.dialects.base import Dialect
 from devicevault_cli.repository.faults import Fault
 from devicevault_cli.repository.model import CompletedSave, Duplicate, Existing, IndexAnswer, PendingSave, Row, Saved
+from devicevault_cli.repository.replacement import row_to_replace
 from devicevault_cli.repository.storage import StorageTables
+from devicevault_cli.repository.tables import STORAGE
 
 
 class Writer(Protocol):
@@ -74,7 +76,8 @@ class Repository:
     def submit(self, records: Sequence[Record]) -> PendingSave:
         """Start one transaction that saves the records: all or, on an error, none.
 
-        Per record: does the device exist, is there a row with its identity, else insert. PostgreSQL still works on it
+        Per record: does the device exist, is there a row with its identity, else insert. A success of the storage table
+        replaces the row of a failed store, on PostgreSQL in a second transaction. PostgreSQL still works on it
         when this returns; elsewhere the work is done.
         """
         if not records:
@@ -102,20 +105,24 @@ class Repository:
         return repertoire.encodable(self._dialect.repertoires, self.spec, records)
 
     def _save_encodable(self, records: Sequence[Record], encodable: Sequence[bool]) -> CompletedSave:
-        """Save a batch; a record that is not encodable is not sent. Raises RecordRejected if it would be inserted."""
+        """Save a batch; a record that is not encodable is not sent. Raises RecordRejected if it would be stored."""
         unsent = [record for record, fits in zip(records, encodable, strict=True) if not fits]
         known = self.known_devices(record.device_id for record in unsent)
         answers: list[Saved] = []
         for record, rows in zip(unsent, self.find(unsent), strict=True):
             if record.device_id not in known:
                 answers.append(Saved("unknown-device"))
-            elif rows:
+            elif rows and row_to_replace(self.spec, record, rows) is None:
                 answers.append(Saved("duplicate", rows[0]))
             else:
                 message = f"{self.where}: the character set lacks a character of the record"
                 raise RecordRejected(message, sqlstate=self._dialect.unencodable)
         saved, explained = iter(self.save(list(compress(records, encodable)))), iter(answers)
         return CompletedSave([next(saved if fits else explained) for fits in encodable])
+
+    def row_to_replace(self, record: Record, rows: Sequence[Existing]) -> Existing | None:
+        """Which of its rows, lowest id first, saving the record replaces: that of a failed store."""
+        return row_to_replace(self.spec, record, rows)
 
     # --- reading
 
@@ -232,6 +239,11 @@ class Repository:
         if writing:
             self._dialect.require_writable()
             probe.require_rows_taken(self._dialect, despite_outages=self._dialect.leaves_outages_to_first_batch)
+
+    def require_replacing(self) -> None:
+        """Raises Refused where the right to replace the row of a failed store is missing."""
+        if self.spec.name == STORAGE.name:
+            self._dialect.require_right("UPDATE")
 
     def faults(self) -> list[Fault]:
         """What is wrong with the table, the worst first; probes it."""

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
@@ -12,6 +13,7 @@ import redis
 from tests.support import django_models, messages, servers
 from tests.support.entries import entries
 from tests.support.oracle import assert_everything
+from tests.support.postgres_server import PostgresServer
 from tests.support.process import Dvctl
 from tests.support.rows import read_rows, select
 
@@ -101,6 +103,69 @@ def test_the_storage_pipeline(dvctl: Dvctl, redis_url: str, database_url: str) -
     verdict = dvctl.json("verify", "--pipeline", "storage")
     assert verdict["ok"] is True
     assert verdict["classes"]["skipped"] == 1
+
+
+def test_a_failed_store_is_healed_by_a_later_success(dvctl: Dvctl, redis_url: str, database_url: str) -> None:
+    dvctl.use(redis_url, database_url)
+    client = redis.Redis.from_url(redis_url)
+    begun = datetime.now(UTC).isoformat().encode()
+    collected = [messages.Message(message.fields | {b"initiated_at": begun}) for message in messages.good(12)]
+    messages.publish(client, collected)
+    dvctl.ok("consume", "--drain")
+    healed = messages.storage(12)
+    failed = [messages.Message(message.fields | {b"status": b"failure"}) for message in healed]
+    messages.publish(client, failed[:8], stream="storage:results")
+    consume = ("consume", "--drain", "--pipeline", "storage")
+    assert dvctl.json(*consume)["persisted"] == 8
+    sent = messages.publish(client, healed, stream="storage:results")
+    messages.publish(client, [*healed[:3], *failed[7:9]], stream="storage:results")
+    would = dvctl.json("show", sent[0].id, "--pipeline", "storage")["entries"][0]["would"]
+    assert would == "replace: row 1 (failure)"
+    answer = dvctl.ok(*consume, "-o", "json")
+    counts = answer.json()
+    assert [counts[name] for name in ("persisted", "replaced", "duplicates", "conflicting")] == [4, 8, 5, 2]
+    assert counts["read"] == 17
+    assert "persisted 4, duplicates 5, conflicting 2, replaced 8" in answer.stderr
+    rows = select(database_url, "SELECT id, status FROM backups_storedbackup ORDER BY id")
+    assert rows == [(number, "success") for number in range(1, 13)]
+    unset = "SELECT count(*) FROM devices_devicebackupresult WHERE overall_duration_ms IS NULL"
+    assert select(database_url, unset) == [(0,)]
+    verified = dvctl.json("verify", "--pipeline", "storage")
+    assert (verified["ok"], verified["classes"]["persisted"]) == (True, 25)
+    assert verified["rows"]["conflicting"] == 10, "the failures, whose row is that of the success now"
+
+
+def test_without_the_right_to_replace_nothing_is_acknowledged(
+    dvctl: Dvctl, redis_url: str, postgres_server: PostgresServer, postgres_url: str
+) -> None:
+    name = postgres_url.rpartition("/")[2]
+    postgres_server.execute("DROP ROLE IF EXISTS healer", "CREATE ROLE healer LOGIN PASSWORD 'role-secret'")
+    postgres_server.execute(
+        "GRANT SELECT, INSERT ON backups_storedbackup TO healer",
+        "GRANT SELECT ON devices_device TO healer",
+        "GRANT SELECT, UPDATE (overall_duration_ms) ON devices_devicebackupresult TO healer",
+        database=name,
+    )
+    client = redis.Redis.from_url(redis_url)
+    healed = messages.storage(3)
+    failed = messages.Message(healed[0].fields | {b"status": b"failure"})
+    messages.publish(client, [failed, *healed], stream="storage:results")
+    dvctl.use(redis_url, postgres_server.url_for(name, "healer", "role-secret"))
+    checks = {
+        check["name"]: check for check in dvctl.run("doctor", "--pipeline", "storage", "-o", "json").json()["checks"]
+    }
+    assert checks["database-rights"]["status"] == "warning"
+    daemon = dvctl.start("consume", "--drain", "--pipeline", "storage")
+    grant = "GRANT UPDATE ON backups_storedbackup TO healer"
+    daemon.wait_for(f"{grant};")
+    assert client.xpending("storage:results", "devicevault-storage")["pending"] == 4
+    postgres_server.execute(grant, database=name)
+    assert daemon.wait().code == 0
+    assert client.xpending("storage:results", "devicevault-storage")["pending"] == 0
+    rows = select(postgres_url, "SELECT status, count(*) FROM backups_storedbackup GROUP BY 1")
+    postgres_server.execute("DROP OWNED BY healer", database=name)
+    postgres_server.execute("DROP ROLE healer")
+    assert rows == [("success", 3)]
 
 
 def test_the_real_workers_messages_go_through_as_they_are(

@@ -22,7 +22,7 @@ from tests.cli.test_exit_codes import consent
 from tests.support.command_line import taken
 
 KEYS = {
-    "consume": "read persisted duplicates conflicting dead_lettered skipped dropped gone reclaimed dispatched "
+    "consume": "read persisted duplicates conflicting replaced dead_lettered skipped dropped gone reclaimed dispatched "
     "deferred_retries elapsed_s rate_per_s stopped_by",
     "completion": "",
     "config": "settings",

@@ -226,14 +226,16 @@ def test_a_stored_backup_sets_the_overall_duration_of_its_collection(
     assert set(durations.values()) == {1}
 
 
-def test_of_several_collections_the_lowest_id_gets_the_duration(
+def test_of_several_collections_the_newest_gets_the_duration(
     database_url: str, storage: Repository, repository: Repository
 ) -> None:
-    insert(database_url, [result("a", overall_duration_ms=1), result("a", overall_duration_ms=1)])
-    storage.save([stored("a")])
+    times = {"a": (T0, T0 + 9, T0 - 9), "b": (T0, T0, T0 - 9)}
+    for name, timestamps in times.items():
+        insert(database_url, [result(name, overall_duration_ms=1, timestamp=time) for time in timestamps])
+    storage.save([stored("a"), stored("b")])
     storage.save([stored("a", timestamp=T0 + 9_000_000)])
-    durations = [row["overall_duration_ms"] for row in repository.fetch([1, 2]).values()]
-    assert durations == [2000, 1]
+    durations = [row["overall_duration_ms"] for row in repository.fetch(range(1, 7)).values()]
+    assert durations == [1, 2000, 1, 1, 2000, 1], "of the same time, the highest id"
 
 
 # --- reading

@@ -21,6 +21,7 @@ from devicevault_cli.repository import open_repository
 from devicevault_cli.repository.batches import split_distinct
 from devicevault_cli.repository.dialects.postgresql import catalog, pipeline, writer
 from devicevault_cli.repository.dialects.postgresql import statements as postgres_sql
+from devicevault_cli.repository.dialects.postgresql.arrays import Array, integers
 from devicevault_cli.repository.dialects.postgresql.dialect import PostgresDialect
 from devicevault_cli.repository.dialects.postgresql.pipeline import PipelineTransaction, Statement
 from devicevault_cli.repository.model import Duplicate
@@ -85,8 +86,11 @@ def plan(repository: Repository, record: Record) -> str:
     sql = postgres_sql.insert_new(
         repository.spec, named=part.named, unique_index=repository.unique_index, loose=dialect.facts.loose
     )
+    return explained(connection, sql, writer.pack(repository.spec, [record]))
+
+
+def explained(connection: Any, sql: str, packed: list[Array]) -> str:
     settings = postgres_sql.settings(1000, lock=None)
-    packed = writer.pack(repository.spec, [record])
     statements = [Statement(postgres_sql.BEGIN), Statement(settings), Statement(f"EXPLAIN {sql}", packed)]
     result = PipelineTransaction(connection, [*statements, Statement("ROLLBACK")]).results()[1]
     return "\n".join((result.get_value(row, 0) or b"").decode() for row in range(result.ntuples))
@@ -153,11 +157,30 @@ def fill(session: psycopg.Connection, state: str) -> None:
         session.execute("ANALYZE devices_devicebackupresult")
 
 
-def test_a_storage_batch_finds_its_collections_by_index(each_postgres_url: str) -> None:
-    with closing(opened(each_postgres_url, STORAGE)) as repository:
+@pytest.mark.parametrize("state", ["empty", "large, never analyzed", "large"])
+def test_a_storage_batch_finds_its_collections_by_index(each_postgres_url: str, state: str) -> None:
+    """Also where the time has an index, which the planner might walk for the newest."""
+    with (
+        closing(opened(each_postgres_url, STORAGE)) as repository,
+        psycopg.connect(each_postgres_url, autocommit=True) as session,
+    ):
+        session.execute("CREATE INDEX by_time ON devices_devicebackupresult (timestamp, id)")
+        fill(session, state)
         shown = plan(repository, stored("key"))
         assert "Seq Scan" not in shown
+        assert "by_time" not in shown
         assert re.search(r"using devices_devicebackupresult_task_identifier_\w+ on devices_devicebackupresult", shown)
+
+
+def test_a_failed_store_is_replaced_by_its_id(each_postgres_url: str) -> None:
+    with closing(opened(each_postgres_url, STORAGE)) as repository:
+        repository.save([stored("key", status="failure")])
+        dialect = repository._dialect
+        assert isinstance(dialect, PostgresDialect)
+        packed = [*writer.pack(STORAGE, [stored("key")]), integers([1])]
+        shown = explained(dialect.busy_driver(), postgres_sql.replace_failed(STORAGE), packed)
+        assert "Index Scan using backups_storedbackup_pkey" in shown, shown
+        assert "Seq Scan" not in shown
 
 
 # --- nothing outlives the transaction, so that PgBouncer may hand each transaction to another server

@@ -18,7 +18,7 @@ from devicevault_cli.operations.dispatch.tasks import Configuration, configurati
 from devicevault_cli.operations.entries.fields import shown_fields
 from devicevault_cli.operations.named import NO_NAMES
 from devicevault_cli.operations.replay.preview import ReplayPreview
-from devicevault_cli.operations.save import Outcome, decided, save_batches
+from devicevault_cli.operations.save import Outcome, decided, is_stored, save_batches
 from devicevault_cli.operations.wording import chosen_number
 from devicevault_cli.paging import read_ahead
 from devicevault_cli.pipelines import Pipeline
@@ -36,7 +36,10 @@ Repairs = Mapping[bytes, bytes]
 
 @dataclass(frozen=True, slots=True)
 class RetryAnswer(ChosenAnswer):
-    """The answer of `dlq retry`; retried = persisted + duplicates + skipped + still_dead. `reasons`: of still_dead."""
+    """The answer of `dlq retry`; retried = persisted + duplicates + skipped + still_dead. `reasons`: of still_dead.
+
+    A success that replaces a failed store is persisted.
+    """
 
     retried: int
     persisted: int
@@ -199,7 +202,7 @@ def _outcome(decision: Decision, saved: Iterator[Outcome]) -> tuple[str, Rejecte
     outcome = decided(next(saved), decision.record)
     if isinstance(outcome, Rejected):
         return "still_dead", outcome
-    return "persisted" if outcome.outcome == "inserted" else "duplicates", None
+    return "persisted" if is_stored(outcome) else "duplicates", None
 
 
 def plan_retry(
@@ -221,8 +224,8 @@ def plan_retry(
     counted = preview.add(decided, progress, most)
     named = selected.named() if counted else NO_NAMES
     answer = RetryAnswer(
-        preview.entries, preview.inserts, preview.present, preview.skipped, preview.rejected.total(), preview.rejected,
-        unknown=named.unknown,
+        preview.entries, preview.inserts + preview.replaces, preview.present, preview.skipped,
+        preview.rejected.total(), preview.rejected, unknown=named.unknown,
     )  # fmt: skip
     return Change(
         command="dlq retry", says=tuple(_says(answer, None if counted else most, decoder.repairs)), answer=answer,

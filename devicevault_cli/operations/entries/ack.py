@@ -91,5 +91,8 @@ def _given_up(group: Group, ids: list[EntryId], pipeline: Pipeline, repository: 
     meanings.update({"would be rejected or skipped": invalid} if invalid else {})
     for _, decision, rows in looked_up:
         if isinstance(decision, Decoded):
-            meanings["have a row already" if rows else "have NO row: these results would be lost"] += 1
+            if repository.row_to_replace(decision.record, rows):
+                meanings["have the row of a failed store only: these successes would be lost"] += 1
+            else:
+                meanings["have a row already" if rows else "have NO row: these results would be lost"] += 1
     return meanings

@@ -14,6 +14,7 @@ from devicevault_cli.operations.look_up import look_up
 from devicevault_cli.operations.save import UNENCODABLE
 from devicevault_cli.operations.verify.classes import GroupState
 from devicevault_cli.pipelines import Pipeline, original_id
+from devicevault_cli.repository.model import Existing
 from devicevault_cli.repository.repository import Repository
 from devicevault_cli.streams.dead_letters import DeadLetters
 from devicevault_cli.streams.group import Group
@@ -34,8 +35,8 @@ class Held(Answer):
 class ShownEntry(Answer):
     """An element of `entries[]`. `state`: a class of `verify`, or `gone`; `pending` is a key only of pending entries.
 
-    `would`: what consuming would do, `insert`, `duplicate`, `skip` or `reject: REASON (DETAIL)`; of an entry that does
-    not exist, a sentence.
+    `would`: what consuming would do, `insert`, `duplicate`, `replace: row ID (STATUS)` for a success whose row is that
+    of a failed store, `skip` or `reject: REASON (DETAIL)`; of an entry that does not exist, a sentence.
     """
 
     id: EntryId
@@ -91,7 +92,7 @@ def _shown(
     entry: Entry, group: GroupState, pending: Held | None, pipeline: Pipeline, repository: Repository, reveal: bool
 ) -> ShownEntry:
     [(_, decision, rows)] = look_up([entry], pipeline, repository)
-    would = _would(decision, bool(rows), repository)
+    would = _would(decision, rows, repository)
     state = group.class_of(entry.id, original_id(entry), decision, has_row=bool(rows))
     if state == "lost" and would != "insert":
         state = "lost_invalid"
@@ -104,7 +105,7 @@ def _time(key: EntryId) -> str:
     return iso_micros(key.ms * 1000)
 
 
-def _would(decision: Decision, has_row: bool, repository: Repository) -> str:
+def _would(decision: Decision, rows: Sequence[Existing], repository: Repository) -> str:
     if isinstance(decision, Rejected):
         return f"reject: {decision.reason} ({decision.detail})"
     if not isinstance(decision, Decoded):
@@ -113,4 +114,6 @@ def _would(decision: Decision, has_row: bool, repository: Repository) -> str:
         return "reject: unknown-device"
     if not all(repository.encodable([decision.record])):
         return f"reject: {UNENCODABLE.reason} ({UNENCODABLE.detail})"
-    return "duplicate" if has_row else "insert"
+    if failed := repository.row_to_replace(decision.record, rows):
+        return f"replace: row {failed.id} ({failed.status})"
+    return "duplicate" if rows else "insert"

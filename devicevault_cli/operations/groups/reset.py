@@ -69,7 +69,7 @@ def plan_reset(
     answer = _answer(group, old, position, preview, skipped, refused)
     return Change(
         command=f"reset-group {group.name}",
-        says=(*_says(answer, info.pending, generated, first_skipped), *not_known(liveness)),
+        says=(*_says(answer, info.pending, generated, first_skipped), *_replaced(preview), *not_known(liveness)),
         answer=answer, size=int(position != old), apply=partial(_move, group, info, answer, progress),
         still_true=lambda: snapshots.as_planned(group, info), refusal=refused,
     )  # fmt: skip
@@ -89,9 +89,10 @@ def _answer(
 ) -> ResetAnswer:
     again = group.pending_pages(position.next(), old) if position < old else ()
     return ResetAnswer(
-        group=group.name, from_=old, to=position, redelivered=preview.entries, already_persisted=preview.present,
-        would_insert=preview.inserts, would_reject=preview.rejected, would_dispatch=0, skipped=skipped,
-        pending=sum(map(len, again)), snapshot=None, refused=refused,
+        group=group.name, from_=old, to=position, redelivered=preview.entries,
+        already_persisted=preview.present + preview.replaces, would_insert=preview.inserts,
+        would_reject=preview.rejected, would_dispatch=0, skipped=skipped, pending=sum(map(len, again)),
+        snapshot=None, refused=refused,
     )  # fmt: skip
 
 
@@ -112,6 +113,11 @@ def _says(answer: ResetAnswer, pending: int, generated: EntryId, first_skipped: 
     if answer.to > generated:
         yield f"{answer.to.shown} is beyond the end: entries that arrive below it would never be delivered"
     yield f"{entries(pending - answer.pending)} pending would stay as they are"
+
+
+def _replaced(preview: ReplayPreview) -> Iterator[str]:
+    if preview.replaces:
+        yield f"  of those with a row, {preview.replaces:,} would replace the row of a failed store"
 
 
 def _end(group: Group, old: EntryId) -> tuple[EntryId, EntryId]:

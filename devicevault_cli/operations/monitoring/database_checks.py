@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 from typing import TYPE_CHECKING
 
-from devicevault_cli.errors import DvctlError, TableAtFault, Unavailable
+from devicevault_cli.errors import DvctlError, Refused, TableAtFault, Unavailable
 from devicevault_cli.operations.monitoring.checks import Check, Finding, problem
 from devicevault_cli.plural import number
 
@@ -50,7 +50,13 @@ def _rights(repository: Repository) -> Finding:
     error = _fault(repository, writing=True)
     if isinstance(error, TableAtFault):
         return Finding("ok", "the rights are sufficient; for why no row can be written, see `table`")
-    return problem(error) if error else Finding("ok", "reading and writing are allowed")
+    if error:
+        return problem(error)
+    try:
+        repository.require_replacing()
+    except Refused as refused:
+        return problem(refused)._replace(status="warning")
+    return Finding("ok", "reading and writing are allowed")
 
 
 def _table(repository: Repository) -> Finding:

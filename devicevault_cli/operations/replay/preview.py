@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
 
 from devicevault_cli.messages import Decision, Decoded, Rejected
@@ -11,6 +11,8 @@ from devicevault_cli.operations.changes.change import Progress
 from devicevault_cli.operations.save import UNENCODABLE, conflicting
 from devicevault_cli.pipelines import Pipeline
 from devicevault_cli.records import Record, identity
+from devicevault_cli.repository.model import Existing
+from devicevault_cli.repository.replacement import SUCCESS
 from devicevault_cli.repository.repository import Repository
 from devicevault_cli.streams.model import Entry
 
@@ -20,10 +22,10 @@ REMEMBERED = 1_000_000
 
 @dataclass(slots=True)
 class ReplayPreview:
-    """Entries by outcome: each is in exactly one of inserts, present, rejected, skipped. Only reads.
+    """Entries by outcome: each is in exactly one of inserts, present, replaces, rejected, skipped. Only reads.
 
     present: has a row, or repeats an identity that is inserted.  conflicting: those of `present` whose row has another
-    device or status.
+    device or status.  replaces: a success that takes the place of a failed row, also of one that the plan inserts.
     """
 
     pipeline: Pipeline
@@ -32,9 +34,12 @@ class ReplayPreview:
     inserts: int = 0
     present: int = 0
     conflicting: int = 0
+    replaces: int = 0
     skipped: int = 0
     rejected: Counter[str] = field(default_factory=Counter)
     _inserted: set[int] = field(default_factory=set)
+    _failed: set[int] = field(default_factory=set)
+    _replaced: dict[int, Existing] = field(default_factory=dict)
     _known_devices: dict[int, bool] = field(default_factory=dict)
 
     def add_entries(self, pages: Iterable[list[Entry]], progress: Progress, most: int | None = None) -> bool:
@@ -70,18 +75,32 @@ class ReplayPreview:
             self._known_devices.update((device, device in known) for device in new)
         encodable = self.repository.encodable(records)
         for record, rows, fits in zip(records, self.repository.find(records), encodable, strict=True):
-            self._count(record, bool(rows), fits)
-            self.conflicting += bool(rows) and conflicting(rows[0], record)
+            self._count(record, rows, fits)
 
-    def _count(self, record: Record, has_row: bool, encodable: bool) -> None:
+    def _count(self, record: Record, rows: Sequence[Existing], encodable: bool) -> None:
         key = hash(identity(record))
-        if has_row or key in self._inserted:
+        replaces = self._is_replacement(key, record, rows)
+        if (rows or key in self._inserted) and not replaces:
             self.present += 1
+            row = self._replaced.get(key, rows[0] if rows else None)
+            self.conflicting += conflicting(row, record)
         elif not self._known_devices[record.device_id]:
             self.rejected["unknown-device"] += 1
         elif not encodable:
             self.rejected[UNENCODABLE.reason] += 1
+        elif replaces:
+            self.replaces += 1
+            self._replaced[key] = Existing(0, record.device_id, record.status)
         else:
             self.inserts += 1
             if len(self._inserted) < REMEMBERED:
                 self._inserted.add(key)
+                if record.status != SUCCESS:
+                    self._failed.add(key)
+
+    def _is_replacement(self, key: int, record: Record, rows: Sequence[Existing]) -> bool:
+        """Whether the record replaces a failed row: one that is there, or one that the plan inserts before."""
+        if key in self._replaced:
+            return False
+        planned = [Existing(0, record.device_id, "")] if key in self._failed else []
+        return self.repository.row_to_replace(record, rows or planned) is not None

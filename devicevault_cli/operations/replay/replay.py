@@ -53,7 +53,9 @@ class ReplayOptions:
 class ReplayAnswer(ChosenAnswer):
     """The answer of `replay`; selected = inserted + duplicates + skipped + the sum of rejected.
 
-    `overwritten` and `conflicting` are among the duplicates, `dispatched` and `not_dispatched` among the inserted.
+    `overwritten` and `conflicting` are among the duplicates. A failed store that a success replaces is overwritten,
+    with and without `--overwrite`, and not conflicting.
+    `dispatched` and `not_dispatched` are among the inserted.
     """
 
     selected: int = 0
@@ -161,6 +163,9 @@ class _Replay:
             self.rejected[outcome.reason] += 1
         elif outcome.outcome == "inserted":
             self.counts["inserted"] += 1
+        elif outcome.outcome == "replaced":
+            self.counts["duplicates"] += 1
+            self.counts["overwritten"] += 1
         else:
             conflicts = conflicting(outcome.existing, record)
             if conflicts and self.options.overwrite and outcome.existing is not None:
@@ -201,10 +206,10 @@ def plan_replay(
     preview = ReplayPreview(pipeline, repository)
     counted = preview.add_entries(map(replay.wanted, source()), progress, most)
     named = source.named() if counted else NO_NAMES
-    overwritten = preview.conflicting if options.overwrite else 0
+    overwritten = preview.replaces + (preview.conflicting if options.overwrite else 0)
     answer = ReplayAnswer(
-        preview.entries, preview.inserts, preview.present, overwritten, preview.conflicting, preview.skipped,
-        preview.rejected, unknown=named.unknown,
+        preview.entries, preview.inserts, preview.present + preview.replaces, overwritten, preview.conflicting,
+        preview.skipped, preview.rejected, unknown=named.unknown,
     )  # fmt: skip
     return Change(
         command="replay", says=tuple(_says(answer, options, None if counted else most)), answer=answer,
@@ -225,3 +230,5 @@ def _says(answer: ReplayAnswer, options: ReplayOptions, more_than: int | None) -
     if answer.conflicting:
         fate = "would be OVERWRITTEN" if options.overwrite else "stay as they are (--overwrite replaces them)"
         yield f"{number(answer.conflicting, 'row')} of another device or status {fate}"
+    if replaced := answer.overwritten - (answer.conflicting if options.overwrite else 0):
+        yield f"{number(replaced, 'row')} of a failed store would be replaced by a success"

@@ -30,7 +30,10 @@ KEPT = (
 
 @dataclass(frozen=True, slots=True)
 class Repaired(Answer):
-    """Lost entries by what became of them. `left`: delivered again in the meantime."""
+    """Lost entries by what became of them. `left`: delivered again in the meantime.
+
+    A success that replaces the row of a failed store is a duplicate here.
+    """
 
     inserted: int = 0
     duplicates: int = 0

@@ -9,7 +9,7 @@ from contextlib import AbstractContextManager, suppress
 from dataclasses import dataclass
 from typing import Any, ClassVar
 
-from sqlalchemy import Column, ColumnElement, Connection, Insert, Select, bindparam, insert, inspect, select
+from sqlalchemy import Column, ColumnElement, Connection, Insert, Select, Update, bindparam, insert, inspect, select
 from sqlalchemy.exc import NoSuchTableError, SAWarning
 
 from devicevault_cli.errors import RecordRejected, SchemaMismatch, TableAtFault
@@ -79,8 +79,8 @@ class Dialect(Session):
         """A transaction that is rolled back at its end."""
         return self.transaction(self.begin_writing, undo=True)
 
-    def statement_text(self, statement: Insert | Select[Any], columns: Sequence[str] | None = None) -> str:
-        """A statement compiled for the driver's cursor; of an insert, with a parameter for each of the columns."""
+    def statement_text(self, statement: Insert | Update | Select[Any], columns: Sequence[str] | None = None) -> str:
+        """A statement compiled for the driver's cursor; one that writes has a parameter for each of the columns."""
         return str(statement.compile(self._engine, column_keys=columns))
 
     # --- the table
@@ -115,7 +115,7 @@ class Dialect(Session):
         """The columns that saving touches, by table."""
         needed = {self.spec.name: ("id", *self.spec.columns), DEVICES: ("id",)}
         if self.spec.name != RESULTS.name:
-            needed[RESULTS.name] = ("id", "task_identifier", "initiated_at", "overall_duration_ms")
+            needed[RESULTS.name] = (*("id", "task_identifier", "timestamp", "initiated_at", "overall_duration_ms"),)
         return needed
 
     def compare_columns(self) -> int:

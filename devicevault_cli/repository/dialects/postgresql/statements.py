@@ -72,21 +72,46 @@ def insert_new(spec: TableSpec, *, named: bool, unique_index: bool, loose: Loose
     key = exactly(spec.name, "task_identifier", loose)
     is_stored = named and spec.name != RESULTS.name
     returned = "task_identifier" if named else _IDENTITY
-    if is_stored:  # no collation that these columns bring along may get into the comparison with the other table's
-        returned = ", ".join(
-            f'{column}::text COLLATE "default" AS {column}' for column in ("task_identifier", "status")
-        )
-        returned += ", timestamp"
     insert = _statement(
         "insert_new",
         table=spec.name,
         columns=", ".join(spec.columns),
-        arrays=", ".join(f"${number}" for number in range(1, len(spec.columns) + 1)),
+        arrays=_parameters(len(spec.columns)),
         exists=_statement("exists_named" if named else "exists_unnamed", **_comparisons(spec.name, loose)),
         on_conflict=f"ON CONFLICT ({key}) WHERE {key} <> '' DO NOTHING" if named and unique_index else "",
-        returned=returned,
+        returned=_stored("") if is_stored else returned,
     )
-    return _statement("set_durations", insert=insert, **_comparisons(RESULTS.name, loose)) if is_stored else insert
+    return _and_set_durations(insert, loose) if is_stored else insert
+
+
+@cache
+def replace_failed(spec: TableSpec, loose: Loose = EXACT) -> str:
+    """Replaces failed rows by ids. Parameters and rows as in statements.sql; durations are set as by `insert_new`."""
+    replace = _statement(
+        "replace_failed",
+        table=spec.name,
+        columns=", ".join(spec.columns),
+        assignments=", ".join(f"{column} = r.{column}" for column in spec.columns),
+        arrays=_parameters(len(spec.columns) + 1),
+        status=exactly(spec.name, "status", loose),
+        returned=_stored("e."),
+    )
+    return _and_set_durations(replace, loose)
+
+
+def _parameters(count: int) -> str:
+    return ", ".join(f"${number}" for number in range(1, count + 1))
+
+
+def _stored(row: str) -> str:
+    """What `set_durations` needs of a written row, without a collation that its columns bring along: that may not get
+    into the comparison with the other table's."""
+    texts = (f'{row}{column}::text COLLATE "default" AS {column}' for column in ("task_identifier", "status"))
+    return ", ".join((*texts, f"{row}timestamp"))
+
+
+def _and_set_durations(write: str, loose: Loose) -> str:
+    return _statement("set_durations", write=write, **_comparisons(RESULTS.name, loose))
 
 
 @cache

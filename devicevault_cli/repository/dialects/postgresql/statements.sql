@@ -37,22 +37,31 @@ ELSE
 END
 
 -- set_durations --
--- After the insertion of stored backups: the time from the start of a collection to its storage, in its row.
--- min(id + 0), not min(id) nor ORDER BY id LIMIT 1: for those the planner may walk the primary key from its start.
-WITH inserted AS (
-{insert}
+-- After stored backups were written: the time from the start of a collection to its storage, in its newest row.
+-- timestamp + interval '0', not the column: for that the planner may walk an index on it from its end.
+WITH written AS (
+{write}
 ), timed AS (
     UPDATE devices_devicebackupresult AS t
     SET overall_duration_ms = floor(extract(epoch FROM ended.timestamp - t.initiated_at) * 1000)
     FROM (
         SELECT r.timestamp, (
-            SELECT min(e.id + 0) FROM devices_devicebackupresult AS e WHERE {by_task_identifier}
-        ) AS id FROM inserted AS r WHERE r.status = 'success'
+            SELECT e.id FROM devices_devicebackupresult AS e WHERE {by_task_identifier}
+            ORDER BY e.timestamp + interval '0' DESC, e.id DESC LIMIT 1
+        ) AS id FROM written AS r WHERE r.status = 'success'
     ) AS ended
     WHERE t.id = ended.id
         AND floor(extract(epoch FROM ended.timestamp - t.initiated_at) * 1000) BETWEEN 0 AND 2147483647
 )
-SELECT task_identifier FROM inserted
+SELECT task_identifier FROM written
+
+-- replace_failed --
+-- Lets stored backups take the place of failed ones, and returns their identities. Parameters: an array for each column
+-- and the ids of the rows. A row that another writer has replaced meanwhile stays.
+UPDATE {table} AS e SET {assignments}
+FROM unnest({arrays}) AS r ({columns}, row_id)
+WHERE e.id = r.row_id AND e.{status} <> 'success'
+RETURNING {returned}
 
 -- find_named --
 -- Parameter: identifiers. Rows: number of the record from 1, id, device_id, status.

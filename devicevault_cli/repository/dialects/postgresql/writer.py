@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from itertools import compress
 from typing import TYPE_CHECKING, Any
 
@@ -21,7 +21,8 @@ from devicevault_cli.repository.dialects.postgresql.pipeline import (
     rows_of,
 )
 from devicevault_cli.repository.model import INSERTED, Existing, Saved
-from devicevault_cli.repository.tables import TableSpec
+from devicevault_cli.repository.replacement import SUCCESS, not_replaced, row_to_replace
+from devicevault_cli.repository.tables import STORAGE, TableSpec
 
 if TYPE_CHECKING:
     from psycopg.pq.abc import PGresult
@@ -98,10 +99,61 @@ class PipelineWriter:
                 catalog.require_visible_devices()
         if any(not rows and record.device_id in known for record, rows in zip(records, found, strict=True)):
             raise self._dialect.no_row()
-        return [
+        saved = [
             Saved("duplicate", rows[0]) if record.device_id in known else Saved("unknown-device")
             for record, rows in zip(records, found, strict=True)
         ]
+        return self._replaced(records, found, saved) if self._spec.name == STORAGE.name else saved
+
+    def _replaced(
+        self, records: Sequence[Record], found: Sequence[Sequence[Existing]], saved: Sequence[Saved]
+    ) -> list[Saved]:
+        """Replace the rows of failed stores by successes among the duplicates. -> `saved`, with what was replaced
+
+        In a transaction after that of the batch: what is lost between the two is found again, a failed row with a
+        success to come, when the entry is delivered again.
+        """
+        answers = list(saved)
+        replacing: dict[str, tuple[int, Existing]] = {}
+        for position, (record, rows) in enumerate(zip(records, found, strict=True)):
+            if saved[position].outcome != "duplicate":
+                continue
+            if record.task_identifier in replacing:
+                first, row = replacing[record.task_identifier]
+                now = Existing(row.id, records[first].device_id, SUCCESS)
+                answers[position] = Saved("duplicate", now)
+            elif failed := row_to_replace(self._spec, record, rows):
+                replacing[record.task_identifier] = position, failed
+                answers[position] = Saved("replaced", failed)
+        if replacing:
+            done = self._replace({key: (records[position], row) for key, (position, row) in replacing.items()})
+            for key in replacing.keys() - done:
+                position, failed = replacing[key]
+                answers[position] = self._replaced_by_another(records[position], failed)
+        return answers
+
+    def _replace(self, replacing: Mapping[str, tuple[Record, Existing]]) -> set[str]:
+        """Replace rows, in the order of their identifiers as the inserts. -> the identifiers of those replaced"""
+        self._dialect.require_right("UPDATE")
+        records, rows = zip(*(replacing[key] for key in sorted(replacing)), strict=True)
+        arrays = [*pack(self._spec, records), integers([row.id for row in rows])]
+        send_ms = SEND_MS + sum(len(array.data) for array in arrays) // SLOWEST_BYTES_A_MS
+        with self._dialect.translated():
+            session = self._dialect.busy_driver()
+            replace = Statement(statements.replace_failed(self._spec, self._dialect.facts.loose), arrays)
+            opening = Statement(statements.settings(send_ms, lock=statements.lock_key(self._spec)))
+            transaction = PipelineTransaction(
+                session, [Statement(statements.BEGIN), opening, replace, Statement("COMMIT")]
+            )
+            _, result = transaction.results()
+        return {str(identity_of(row)) for row in rows_of(result)}
+
+    def _replaced_by_another(self, record: Record, failed: Existing) -> Saved:
+        """The outcome of a success whose failed row was replaced in the meantime. Raises Unavailable if it was not."""
+        [rows] = self.find([record])
+        if not rows or row_to_replace(self._spec, record, rows):
+            raise not_replaced(self._dialect.where, self._spec, failed)
+        return Saved("duplicate", rows[0])
 
     def find(self, records: Sequence[Record]) -> list[list[Existing]]:
         found: list[list[Existing]] = [[] for _ in records]
