@@ -18,6 +18,8 @@ from devicevault_cli.streams.group import Group
 from devicevault_cli.streams.stream import Stream
 from tests.support import servers
 from tests.support.amqp_queues import remove_queues
+from tests.support.brokers import AmqpBroker, Broker, RedisBroker
+from tests.support.celery_worker import StorageWorker
 from tests.support.certificates import write_certificates
 from tests.support.guard import guarded_directory
 from tests.support.mariadb_server import MariaDbServer, mariadb_kind
@@ -265,6 +267,28 @@ def rabbitmq_url(shared_servers: servers.Servers) -> Iterator[str]:
 def rabbitmq(shared_servers: servers.Servers) -> Control:
     """The shared RabbitMQ node, for users with fewer rights: `rabbitmq.user(rabbitmq_url, write="")`."""
     return shared_servers.rabbitmq()
+
+
+@pytest.fixture(params=["amqp", "redis"])
+def broker(request: pytest.FixtureRequest, redis_server: RedisServer | ExternalRedis) -> Broker:
+    """An empty broker for Celery; the test runs once for RabbitMQ, once for Redis (database 1 of `redis_url`'s)."""
+    if request.param == "amqp":
+        return AmqpBroker(request.getfixturevalue("rabbitmq_url"))
+    return RedisBroker(redis_server.url_for(db=1) if isinstance(redis_server, RedisServer) else redis_server.url)
+
+
+@pytest.fixture
+def storage_worker() -> Iterator[Callable[..., StorageWorker]]:
+    """Start a real Celery worker with a task `storage.store`: `storage_worker(broker.url, redis_url, delay_s=5)`."""
+    made: list[StorageWorker] = []
+
+    def start(*args: str, **options: Any) -> StorageWorker:
+        made.append(StorageWorker(*args, **options))
+        return made[-1].start()
+
+    yield start
+    for worker in made:
+        worker.remove()
 
 
 @pytest.fixture

@@ -166,7 +166,7 @@ def database_params() -> list[Any]:
 def report() -> list[str]:
     """What was found and what was not, for the head of the test run."""
     maria, rabbit = mariadb_kind(), rabbitmq_kind()
-    found = [kind.name for kind in (*redis_kinds(), *postgres_kinds())]
+    found = [kind.name for kind in redis_kinds()] + [kind.name for kind in postgres_kinds()]
     found += [*([maria.name] if maria else []), *([rabbit.name] if rabbit else [])]
     lines = [f"servers: {', '.join(found) or 'none'}"]
     if not (redis_kinds() or GIVEN_REDIS):
