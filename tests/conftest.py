@@ -25,7 +25,7 @@ from tests.support.guard import guarded_directory
 from tests.support.mariadb_server import MariaDbServer, mariadb_kind
 from tests.support.postgres_server import PostgresServer
 from tests.support.process import Dvctl
-from tests.support.rabbitmq_server import Control, RabbitServer, rabbitmq_kind
+from tests.support.rabbitmq_server import Control, RabbitServer
 from tests.support.recovering import GROUP, table_at
 from tests.support.redis_server import ExternalRedis, RedisServer
 from tests.support.sqlite_database import SqliteFiles
@@ -254,6 +254,7 @@ def _dropped_afterwards(server: PostgresServer | MariaDbServer | SqliteFiles, *,
 def rabbitmq_url(shared_servers: servers.Servers) -> Iterator[str]:
     """The URL of a fresh virtual host with a user of its own; or DVCTL_TEST_AMQP_URL, its two queues deleted."""
     if servers.GIVEN_AMQP:
+        servers.used.add("rabbitmq (given)")
         remove_queues(servers.GIVEN_AMQP)
         yield servers.GIVEN_AMQP
         return
@@ -266,6 +267,8 @@ def rabbitmq_url(shared_servers: servers.Servers) -> Iterator[str]:
 @pytest.fixture
 def rabbitmq(shared_servers: servers.Servers) -> Control:
     """The shared RabbitMQ node, for users with fewer rights: `rabbitmq.user(rabbitmq_url, write="")`."""
+    if servers.GIVEN_AMQP:
+        servers.unavailable(servers.NO_CONTROL)
     return shared_servers.rabbitmq()
 
 
@@ -297,7 +300,7 @@ def new_rabbitmq() -> Iterator[Callable[..., RabbitServer]]:
     made: list[RabbitServer] = []
 
     def start(*args: Any, **options: Any) -> RabbitServer:
-        found = servers.available(rabbitmq_kind(), servers.NO_RABBITMQ, required=False)
+        found = servers.rabbitmq_to_use()
         made.append(RabbitServer(found, *args, **options))
         return made[-1].start()
 

@@ -44,12 +44,12 @@ def test_a_user_without_the_right_to_write_is_refused(rabbitmq_url: str, rabbitm
 
 
 def test_a_full_queue_rejects_and_a_quorum_queue_accepts(rabbitmq_url: str) -> None:
-    amqp_queues.declare(rabbitmq_url, "full", arguments={"x-max-length": 0, "x-overflow": "reject-publish"})
+    amqp_queues.declare(rabbitmq_url, "storage.git", arguments={"x-max-length": 0, "x-overflow": "reject-publish"})
     with pytest.raises(amqp.exceptions.MessageNacked):
-        amqp_queues.publish(rabbitmq_url, "full", "one")
-    amqp_queues.declare(rabbitmq_url, "quorum", arguments={"x-queue-type": "quorum"})
-    amqp_queues.publish(rabbitmq_url, "quorum", "one")
-    wait_until(lambda: amqp_queues.length(rabbitmq_url, "quorum") == 1)
+        amqp_queues.publish(rabbitmq_url, "storage.git", "one")
+    amqp_queues.declare(rabbitmq_url, "storage.fs", arguments={"x-queue-type": "quorum"})
+    amqp_queues.publish(rabbitmq_url, "storage.fs", "one")
+    wait_until(lambda: amqp_queues.length(rabbitmq_url, "storage.fs") == 1)
 
 
 def test_celery_sends_what_the_samples_show(broker: Broker, redis_url: str) -> None:
