@@ -18,12 +18,14 @@ from devicevault_cli.streams.group import Group
 from devicevault_cli.streams.stream import Stream
 from tests.support import servers
 from tests.support.amqp_queues import remove_queues
+from tests.support.brokers import AmqpBroker, Broker, RedisBroker
+from tests.support.celery_worker import StorageWorker
 from tests.support.certificates import write_certificates
 from tests.support.guard import guarded_directory
 from tests.support.mariadb_server import MariaDbServer, mariadb_kind
 from tests.support.postgres_server import PostgresServer
 from tests.support.process import Dvctl
-from tests.support.rabbitmq_server import Control, RabbitServer, rabbitmq_kind
+from tests.support.rabbitmq_server import Control, RabbitServer
 from tests.support.recovering import GROUP, table_at
 from tests.support.redis_server import ExternalRedis, RedisServer
 from tests.support.sqlite_database import SqliteFiles
@@ -252,6 +254,7 @@ def _dropped_afterwards(server: PostgresServer | MariaDbServer | SqliteFiles, *,
 def rabbitmq_url(shared_servers: servers.Servers) -> Iterator[str]:
     """The URL of a fresh virtual host with a user of its own; or DVCTL_TEST_AMQP_URL, its two queues deleted."""
     if servers.GIVEN_AMQP:
+        servers.used.add("rabbitmq (given)")
         remove_queues(servers.GIVEN_AMQP)
         yield servers.GIVEN_AMQP
         return
@@ -264,7 +267,31 @@ def rabbitmq_url(shared_servers: servers.Servers) -> Iterator[str]:
 @pytest.fixture
 def rabbitmq(shared_servers: servers.Servers) -> Control:
     """The shared RabbitMQ node, for users with fewer rights: `rabbitmq.user(rabbitmq_url, write="")`."""
+    if servers.GIVEN_AMQP:
+        servers.unavailable(servers.NO_CONTROL)
     return shared_servers.rabbitmq()
+
+
+@pytest.fixture(params=["amqp", "redis"])
+def broker(request: pytest.FixtureRequest, redis_server: RedisServer | ExternalRedis) -> Broker:
+    """An empty broker for Celery; the test runs once for RabbitMQ, once for Redis (database 1 of `redis_url`'s)."""
+    if request.param == "amqp":
+        return AmqpBroker(request.getfixturevalue("rabbitmq_url"))
+    return RedisBroker(redis_server.url_for(db=1) if isinstance(redis_server, RedisServer) else redis_server.url)
+
+
+@pytest.fixture
+def storage_worker() -> Iterator[Callable[..., StorageWorker]]:
+    """Start a real Celery worker with a task `storage.store`: `storage_worker(broker.url, redis_url, delay_s=5)`."""
+    made: list[StorageWorker] = []
+
+    def start(*args: str, **options: Any) -> StorageWorker:
+        made.append(StorageWorker(*args, **options))
+        return made[-1].start()
+
+    yield start
+    for worker in made:
+        worker.remove()
 
 
 @pytest.fixture
@@ -273,7 +300,7 @@ def new_rabbitmq() -> Iterator[Callable[..., RabbitServer]]:
     made: list[RabbitServer] = []
 
     def start(*args: Any, **options: Any) -> RabbitServer:
-        found = servers.available(rabbitmq_kind(), servers.NO_RABBITMQ, required=False)
+        found = servers.rabbitmq_to_use()
         made.append(RabbitServer(found, *args, **options))
         return made[-1].start()
 

@@ -54,15 +54,28 @@ class RabbitKind:
 @cache
 def rabbitmq_kind() -> RabbitKind | None:
     """The machine's RabbitMQ, where there is one that any user may start."""
-    path = os.pathsep.join([*os.get_exec_path(), *_SYSTEM_FOLDERS])
-    epmd, erl, named = (shutil.which(name, path=path) for name in ("epmd", "erl", "rabbitmq-server"))
-    scripts = [_SCRIPTS / "rabbitmq-server", *([Path(named), Path(named).resolve()] if named else [])]
+    epmd, erl, named = (_program(name) for name in ("epmd", "erl", "rabbitmq-server"))
+    scripts = [_SCRIPTS / "rabbitmq-server", *([named, named.resolve()] if named else [])]
     script = next((script for script in scripts if (script.parent / "rabbitmq-env").exists()), None)
     if script is None or epmd is None or erl is None:
         return None
     library = next(iter(script.resolve().parent.parent.glob("plugins/rabbit-[0-9]*")), None)
     version = ".".join(library.name.removeprefix("rabbit-").split(".")[:2]) if library else "unknown"
-    return RabbitKind(f"rabbitmq-{version} (machine)", version, script, Path(epmd))
+    return RabbitKind(f"rabbitmq-{version} (machine)", version, script, epmd)
+
+
+def rabbitmq_installed() -> bool:
+    """Whether the machine has a RabbitMQ, even if the tests find no way to start it."""
+    return _program("rabbitmq-server") is not None
+
+
+def _program(name: str) -> Path | None:
+    found = shutil.which(name, path=_search_path())
+    return Path(found) if found else None
+
+
+def _search_path() -> str:
+    return os.pathsep.join([*os.get_exec_path(), *_SYSTEM_FOLDERS])
 
 
 class RabbitServer:
@@ -132,7 +145,7 @@ class RabbitServer:
     def _environment(self) -> dict[str, str]:
         """Everything that RabbitMQ would else take from the machine's own installation."""
         return {
-            "PATH": os.pathsep.join([*os.get_exec_path(), *_SYSTEM_FOLDERS]),
+            "PATH": _search_path(),
             "LANG": "C.UTF-8",
             "HOME": str(self.directory),  # of the Erlang cookie
             "ERL_EPMD_PORT": str(self._epmd_port),
@@ -194,7 +207,10 @@ class RabbitServer:
 
 @dataclass(frozen=True, slots=True)
 class Control:
-    """A node that runs, whoever started it: its virtual hosts, users, rights and alarms."""
+    """A node that runs, whoever started it: its virtual hosts, users, rights and alarms.
+
+    Alarms, and the end of all connections, are for a node of a test's own: other tests publish on the shared one.
+    """
 
     path: Path
     port: int
@@ -258,6 +274,7 @@ def shared_rabbitmq(kind: RabbitKind, directory: Path) -> Control:
         fcntl.flock(lock, fcntl.LOCK_EX)
         port = home / "port"
         if not port.exists():
+            shutil.rmtree(home, ignore_errors=True)  # of a start that failed
             home.mkdir()
             server = RabbitServer(kind, directory=home).start()
             server.detach()

