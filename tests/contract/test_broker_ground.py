@@ -12,6 +12,7 @@ import amqp
 import pytest
 
 from tests.support import amqp_queues, redis_queues
+from tests.support.amqp_proxy import AmqpProxy
 from tests.support.broker_samples import amqp_text, celery_id, payload, redis_samples, sample_bindings
 from tests.support.brokers import AmqpBroker, Broker
 from tests.support.celery_worker import StorageWorker, send_jobs
@@ -124,6 +125,27 @@ def test_a_killed_worker_gets_its_job_once_more(broker: Broker, redis_url: str, 
     wait_until(worker.results, what="the result")
     assert [entry.id for entry in worker.stored()] == [sent, sent]
     assert [received.redelivered for received in worker.received()] == [False, True]
+
+
+@pytest.mark.faults
+def test_a_confirm_is_lost_and_its_message_is_not(rabbitmq_url: str) -> None:
+    amqp_queues.declare(rabbitmq_url)
+    with AmqpProxy(rabbitmq_url) as proxy:
+        amqp_queues.publish(proxy.url, "storage.git", "one")
+        loss = proxy.lose_confirm(nth=2)
+        amqp_queues.publish(proxy.url, "storage.git", "two")
+        with pytest.raises((OSError, amqp.AMQPError)):
+            amqp_queues.publish(proxy.url, "storage.git", "three")
+        loss.wait()
+        silence = proxy.lose_confirm(then="silence")
+        with (
+            pytest.raises(TimeoutError),
+            amqp_queues.channel(proxy.url, confirm_publish=True, read_timeout=1) as opened,
+        ):
+            opened.basic_publish(amqp.Message("four"), "", "storage.git", confirm_timeout=1)
+        silence.wait()
+    arrived = [message.body for message in amqp_queues.messages(rabbitmq_url, "storage.git")]
+    assert arrived == [b"one", b"two", b"three", b"four"]
 
 
 @pytest.mark.faults

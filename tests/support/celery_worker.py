@@ -147,11 +147,12 @@ class StorageWorker:
 
 def send_jobs(broker_url: str, redis_url: str, *payloads: Mapping[str, Any]) -> list[str]:
     """Dispatch as DeviceVault's consumer does, with Celery's own send_task. -> the Celery ids."""
-    app = worker_app.celery_app(broker_url, redis_url)
-    with closing(app):
-        return [_send(app, payload) for payload in payloads]
+    # A connection of its own: kombu keeps those of its pool for the whole process, and declares a queue once on each.
+    with closing(worker_app.celery_app(broker_url, redis_url)) as app, app.connection_for_write() as connection:
+        return [_send(app, connection, payload) for payload in payloads]
 
 
-def _send(app: Any, payload: Mapping[str, Any]) -> str:
+def _send(app: Any, connection: Any, payload: Mapping[str, Any]) -> str:
     queue = f"storage.{payload['storage_backend']}"
-    return str(app.send_task("storage.store", args=[payload], queue=queue, routing_key=queue).id)
+    sent = app.send_task("storage.store", args=[payload], queue=queue, routing_key=queue, connection=connection)
+    return str(sent.id)
