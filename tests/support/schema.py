@@ -8,7 +8,9 @@ from typing import Literal
 Dialect = Literal["postgresql", "mysql", "sqlite"]
 
 DEVICES = 50
-"""Devices 1 to 30 store in git, 31 to 45 on a file system, the others nowhere."""
+"""None has a backup location: then `consume` needs no broker."""
+ASSIGN_LOCATIONS = "UPDATE devices_device SET backup_location_id = CASE WHEN id <= 30 THEN 1 WHEN id <= 45 THEN 2 END"
+"""Then devices 1 to 30 store in git, 31 to 45 on a file system, the others nowhere."""
 
 LOCATIONS = (
     (1, "repository", "git", {"url": "ssh://git.example/backups.git", "token": "location-secret"}),
@@ -78,14 +80,9 @@ def _rows() -> list[str]:
         f"({number}, '{name}', '{kind}', '{json.dumps(config)}')" for number, name, kind, config in LOCATIONS
     )
     devices = ", ".join(
-        f"({number}, 'device-{number}', '192.0.2.{number}', true, {_location(number)})"
-        for number in range(1, DEVICES + 1)
+        f"({number}, 'device-{number}', '192.0.2.{number}', true, NULL)" for number in range(1, DEVICES + 1)
     )
     return [
         f"INSERT INTO locations_backuplocation (id, name, location_type, config) VALUES {locations}",
         f"INSERT INTO devices_device (id, name, ip_address, enabled, backup_location_id) VALUES {devices}",
     ]
-
-
-def _location(device: int) -> str:
-    return "1" if device <= 30 else "2" if device <= 45 else "NULL"

@@ -13,11 +13,11 @@ import redis
 from redis.backoff import NoBackoff
 from redis.retry import Retry
 
-from tests.support import django_models
+from tests.support import django_models, records
 from tests.support.mariadb_server import MariaDbServer
 from tests.support.postgres_server import PostgresServer
 from tests.support.redis_server import AOF, ExternalRedis, RedisServer
-from tests.support.schema import DEVICES
+from tests.support.schema import ASSIGN_LOCATIONS, DEVICES
 from tests.support.server import ServerFailed, ServerProcess, wait_until
 
 
@@ -79,6 +79,7 @@ def test_postgres_speaks_tls_and_its_authority_is_checked(
 
 
 def test_every_database_holds_the_devices_and_reads_through_django(database_url: str) -> None:
+    records.execute(database_url, ASSIGN_LOCATIONS)
     devices = django_models.read(database_url, django_models.Device)
     assert len(devices) == DEVICES
     assert devices[0]["backup_location_id"] == 1
