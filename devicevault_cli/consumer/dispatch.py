@@ -118,10 +118,10 @@ class StorageDispatch:
         self._warned: set[tuple[int, str]] = set()
 
     def check(self) -> None:
-        """The broker can be reached, and the tables be read."""
-        self._repository.storage.any_device_at(BACKENDS)
-        self._repository.storage.backups([], ["none"])
-        self._publisher.check()
+        """The tables can be read and the broker be reached, as far as any device needs it."""
+        if self._repository.storage.any_device_at(BACKENDS):
+            self._repository.storage.backups([], ["none"])
+            self._publisher.check()
 
     def finish(self, batch: Batch, outcomes: Sequence[Outcome], *, repeated: bool) -> None:
         configurations = self._select(batch, outcomes, repeated=repeated)

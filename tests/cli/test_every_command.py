@@ -23,7 +23,7 @@ from tests.support.command_line import taken
 
 KEYS = {
     "consume": "read persisted duplicates conflicting replaced dead_lettered skipped dropped gone reclaimed dispatched "
-    "deferred_retries elapsed_s rate_per_s stopped_by",
+    "not_dispatched deferred_retries elapsed_s rate_per_s stopped_by",
     "completion": "",
     "config": "settings",
     "publish": "published first_id last_id",
@@ -42,6 +42,7 @@ KEYS = {
     "destroy-group": "group pending_lost snapshot applied",
     "restore-group": "group restored unrestorable applied",
     "replay": "selected inserted duplicates overwritten rejected applied",
+    "dispatch": "selected dispatched already_stored not_dispatched applied",
     "dlq list": "total reasons entries",
     "dlq show": "entries",
     "dlq stats": "total reasons",
@@ -71,7 +72,7 @@ class World:
     stream, group, ghost, heir = "device:results", "devicevault", "ghost", "heir"
 
     def __init__(self, cli: Cli, url: str, folder: Path) -> None:
-        self.cli, self.folder = cli, folder
+        self.cli, self.url, self.folder = cli, url, folder
         self.client = redis.Redis.from_url(url)
         self._ok("publish", "--count", "3")
         self._ok("publish", "--device", "999999")
@@ -95,6 +96,7 @@ class World:
             "reset-group": ["--to", "start", "--force"],
             "destroy-group": ["--force"],
             "replay": ["--id", self.held],
+            "dispatch": ["--missing", "--broker-url", self.url],
             "dlq show": [self.dead],
             "dlq retry": ["--all"],
             "dlq drop": ["--all"],

@@ -23,6 +23,7 @@ NEEDED = {
     "reset-group": ["--to", "start"],
     "restore-group": ["no-such-snapshot"],
     "replay": ["--id", "1-0"],
+    "dispatch": ["1-0", "--broker-url", "redis://127.0.0.1:1"],
     "dlq show": ["1-0"],
     "dlq retry": ["--all"],
     "dlq drop": ["--all"],

@@ -122,7 +122,8 @@ LOOKING = [
     for words in ALL
     if ALL[words].needs.redis and not ALL[words].needs.changes and words not in {"consume", "publish", "top"}
 ]
-REPAIRING = [words for words in ALL if ALL[words].needs.redis and words not in {"consume", "top"}]
+# `dispatch` reads the stream as `replay` does; the Redis it writes to is another one, with a user of its own.
+REPAIRING = [words for words in ALL if ALL[words].needs.redis and words not in {"consume", "top", "dispatch"}]
 MORE = {
     "claim": (["claim", "--idle", "0", "--to", "heir", "--yes"],),
     "replay": (
