@@ -22,7 +22,7 @@ from tests.support.server import ServerProcess, server_directory
 _PROJECT = Path(__file__).parent.parent.parent
 _LIGHT = ("--without-gossip", "--without-mingle", "--without-heartbeat", "-l", "info")
 PREFORK = ("-P", "prefork", "-c", "1")
-"""DeviceVault's pool, with a process for the tasks. In the pool solo a message is acknowledged after its task anyway."""
+"""DeviceVault's pool, with a process for the tasks. In the pool solo, every message is acknowledged after its task."""
 _SWEEP = {"unacked_restore_interval": 1, "unacked_restore_throttle": 1}
 """Look for a dead worker's messages each second; by default kombu does so at its start and every hundred seconds."""
 
