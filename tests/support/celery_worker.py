@@ -21,6 +21,8 @@ from tests.support.server import ServerProcess, server_directory
 
 _PROJECT = Path(__file__).parent.parent.parent
 _LIGHT = ("--without-gossip", "--without-mingle", "--without-heartbeat", "-l", "info")
+PREFORK = ("-P", "prefork", "-c", "1")
+"""DeviceVault's pool, with a process for the tasks. In the pool solo, every message is acknowledged after its task."""
 _SWEEP = {"unacked_restore_interval": 1, "unacked_restore_throttle": 1}
 """Look for a dead worker's messages each second; by default kombu does so at its start and every hundred seconds."""
 
@@ -53,8 +55,10 @@ class Stored:
 class StorageWorker:
     """`celery worker` on both queues, with one task at a time; it writes down what it receives and what it stores.
 
+    args: more options of `celery worker`, such as PREFORK.
     delay_s: between storing and publishing the result, to be killed in between.
-    visibility_timeout: seconds after which a Redis broker gives a dead worker's message to another (Celery: an hour).
+    visibility_timeout: seconds after which a Redis broker gives a dead worker's message to another (Celery: an hour); a
+    task that takes longer is given out twice.
     """
 
     def __init__(
