@@ -200,19 +200,19 @@ def test_one_pipeline_is_one_of_them(home: Home) -> None:
 @pytest.mark.parametrize("value", ["results,results", "results,", ",", "results;storage", "results,storage,other"])
 @pytest.mark.parametrize("source", ["flag", "environment"])
 def test_what_is_no_choice_of_pipelines(home: Home, value: str, source: str) -> None:
-    flags, environ = ({"pipeline": value}, {}) if source == "flag" else ({}, {"DVCTL_PIPELINE": value})
+    typed, environ = (value, {}) if source == "flag" else (None, {"DVCTL_PIPELINE": value})
     with pytest.raises(Usage if source == "flag" else BadConfig):
-        home.load_each(environ, **flags)
+        home.load_each(environ, pipeline=typed)
 
 
 def test_where_one_pipeline_is_possible_the_error_says_how_to_choose_it(home: Home) -> None:
     home.profiles.write_text('[both]\npipeline = "results,storage"\n')
     assert len(home.load_each(profile="both")) == 2
-    for environ, flags in (({"DVCTL_PIPELINE": "results,storage"}, {}), ({}, {"profile": "both"})):
+    for environ, profile in (({"DVCTL_PIPELINE": "results,storage"}, None), ({}, "both")):
         with pytest.raises(BadConfig, match="results,storage") as caught:
-            home.load(environ, **flags)
+            home.load(environ, profile=profile)
         assert caught.value.hint == "pass --pipeline results or --pipeline storage"
-        assert home.load(environ, **flags, pipeline="storage").pipeline.name == "storage"
+        assert home.load(environ, profile=profile, pipeline="storage").pipeline.name == "storage"
 
 
 @pytest.mark.parametrize("name", ["stream", "group", "consumer"])
@@ -220,7 +220,7 @@ def test_a_name_for_both_pipelines_is_ambiguous(home: Home, name: str) -> None:
     variables = [f"DEVICEVAULT_{prefix}_{name.upper()}" for prefix in ("RESULTS", "STORAGE_RESULTS")]
     home.profiles.write_text(f'[one]\n{name} = "mine"\n')
     with pytest.raises(Usage, match="ambiguous") as typed:
-        home.load_each(pipeline="results,storage", **{name: "mine"})
+        load_each({"pipeline": "results,storage", name: "mine"}, home.environ)
     with pytest.raises(BadConfig, match='profile "one"') as written:
         home.load_each({variables[0]: "a", "DVCTL_PROFILE": "one"}, pipeline="results,storage")
     for caught in (typed, written):

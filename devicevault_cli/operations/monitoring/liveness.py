@@ -91,21 +91,24 @@ class Liveness:
         """Consumers that are alive and surely not `dvctl consume`, whatever their names."""
         if self.certain and len(self.candidates) == 1:
             return self.candidates
-        return [] if self._may_be_ours else [one for one in self._recent_unnamed if not _HOST_N.fullmatch(one.name)]
+        if not self._others_work or is_unnamed(self.group.stream.client):
+            return []
+        return [consumer for consumer in self._recent_unnamed if not _HOST_N.fullmatch(consumer.name)]
 
     @property
     def unclear(self) -> list[ConsumerInfo]:
         """Consumers with a recent command that may be DeviceVault's own, or dvctl without a name in CLIENT LIST."""
         if self.clients is None:
             return self.recent
-        return [one for one in self._recent_unnamed if self.clients.working and one not in self.foreign]
+        return [one for one in self._recent_unnamed if one not in self.foreign] if self._others_work else []
 
     @cached_property
-    def _may_be_ours(self) -> bool:
-        """Whether consumers without a named connection may be dvctl's: it has just ended, or may not use names."""
-        if self.clients is None or is_unnamed(self.group.stream.client):
-            return True
-        return self.clients.working <= self._working_elsewhere
+    def _others_work(self) -> bool:
+        """Whether a client that has no name of dvctl's must be a consumer of this group: it can be none elsewhere.
+
+        A consumer of dvctl that has just been killed has a recent command, but no such client.
+        """
+        return self.clients is not None and self.clients.working > self._working_elsewhere
 
     @cached_property
     def _lists_the_waiting(self) -> bool:
@@ -159,6 +162,19 @@ def devicevault_consumers(liveness: Liveness) -> list[ConsumerInfo]:
     """The consumers with names of DeviceVault's own, without those that `dvctl consume` runs under such a name."""
     ours = liveness.clients.consumers if liveness.clients else frozenset()
     return [found for found in liveness.consumers if is_devicevaults_own(found.name) and found.name not in ours]
+
+
+def foreign_consumer(liveness: Liveness, own: str = "") -> str:
+    """A sentence about a consumer of the group that is alive and not `dvctl consume`; '' if there is none.
+
+    own: the name of the consumer that asks.
+    """
+    named = [consumer for consumer in devicevault_consumers(liveness) if consumer.name != own]
+    if alive := [consumer.name for consumer in named if liveness.alive(consumer)]:
+        return f"DeviceVault's own consumer {alive[0]} is alive in this group"
+    if others := [consumer.name for consumer in liveness.foreign if consumer.name != own]:
+        return f"consumer {others[0]} is alive in this group and is not `dvctl consume`"
+    return ""
 
 
 def waiting_clients(liveness: Liveness) -> str:
