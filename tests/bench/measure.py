@@ -74,7 +74,8 @@ def run(*command: str | Path, env: dict[str, str] | None = None, code: int = 0) 
         complaint = complaints.read()
     if popen.returncode != code:
         raise RuntimeError(f"{' '.join(map(str, command))}: exit {popen.returncode}: {complaint[-2000:].decode()}")
-    return Run(json.loads(said) if said.startswith((b"{", b"[")) else said, wall, usage.ru_maxrss / 1024, usage.ru_utime + usage.ru_stime)
+    document = json.loads(said) if said.startswith((b"{", b"[")) else said
+    return Run(document, wall, usage.ru_maxrss / 1024, usage.ru_utime + usage.ru_stime)
 
 
 def dvctl(*words: str, redis_url: str = "", database_url: str = "", code: int = 0) -> Run:

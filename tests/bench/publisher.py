@@ -55,9 +55,7 @@ def tasks(count: int, size: int) -> list[StoreTask]:
 def ready(task: StoreTask) -> amqp.Message:
     """A message as it is sent."""
     properties = task.properties() | {"content_type": "application/json", "content_encoding": "utf-8"}
-    return amqp.Message(
-        task.body(), application_headers=task.headers(), delivery_mode=2, priority=0, **properties
-    )
+    return amqp.Message(task.body(), application_headers=task.headers(), delivery_mode=2, priority=0, **properties)
 
 
 def publish(opened: Any, messages: list[amqp.Message], count: int) -> None:
