@@ -21,7 +21,8 @@ log = logging.getLogger("dvctl.broker")
 
 CONNECT_S = 5.0
 IO_S = 8.0
-"""How long one read or write may take. A broker that is low on memory stops reading."""
+"""How long RabbitMQ may take to read or write: one that is low on memory stops reading."""
+REDIS_S = 4.0
 _REACH = "check that the broker is running, and its address in --broker-url"
 _LOGIN = "check user, password and virtual host in --broker-url"
 
@@ -64,7 +65,7 @@ class BrokerConnection:
         for left in reversed(range(len(self._addresses))):
             connection = _kombu_connection(self.address, self._on_blocked, self._on_unblocked)
             try:
-                connection.connect()
+                connection.ensure_connection(max_retries=0, timeout=CONNECT_S, reraise_as_library_errors=False)
             except Exception as error:
                 with suppress(Exception):
                     connection.release()
@@ -173,7 +174,7 @@ class BrokerConnection:
 def _kombu_connection(address: BrokerAddress, on_blocked: Any, on_unblocked: Any) -> Connection:
     if address.kind == "redis":
         options: dict[str, Any] = {
-            "socket_timeout": IO_S,
+            "socket_timeout": REDIS_S,
             "socket_connect_timeout": CONNECT_S,
             "socket_keepalive": True,
             "client_name": "dvctl-dispatch",

@@ -34,7 +34,8 @@ def task_uuid(stream: str, first_id: str) -> str:
 class StoreTask:
     """One configuration to be stored.
 
-    `id`: see task_uuid. `backend`: `git` or `fs`. `config`: of the backup location.
+    `id`: see task_uuid. `backend`: `git` or `fs`. `config`: of the backup location. `encrypt`: whether the backup is to
+    be encrypted; None: this version of DeviceVault knows no such key.
     """
 
     id: str
@@ -44,6 +45,7 @@ class StoreTask:
     backend: str
     config: Any = field(repr=False)
     device_config: str = field(repr=False)
+    encrypt: bool | None = None
 
     @property
     def queue(self) -> str:
@@ -59,7 +61,7 @@ class StoreTask:
             "storage_backend": self.backend,
             "storage_config": self.config or {},
             "device_config": self.device_config,
-        }
+        } | ({} if self.encrypt is None else {"encrypt_backup": self.encrypt})
         return json.dumps([[payload], {}, _EMBEDDED])
 
     def headers(self) -> dict[str, Any]:

@@ -47,7 +47,7 @@ class BrokerAddress:
     @property
     def shown(self) -> str:
         """What messages call this broker: no user and no password."""
-        title = "RabbitMQ" if self.kind == "amqp" else "the broker Redis"
+        title = "RabbitMQ" if self.kind == "amqp" else "Redis broker"
         if self.socket:
             return f"{title} {self.socket}, database {self.place}"
         host = f"[{self.host}]" if ":" in self.host else self.host

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import time
 from collections.abc import Iterable, Sequence
 from typing import TYPE_CHECKING, Protocol
 
@@ -34,6 +35,8 @@ if TYPE_CHECKING:
 log = logging.getLogger("dvctl.consume")
 
 STEP_S = 0.5
+RECHECK_S = 60.0
+"""How often a consumer without a broker looks whether a device needs one by now."""
 _WHY = {
     NO_LOCATION: "device %d has no backup location: its configurations are not stored",
     OTHER_TYPE: "device %d has a backup location that no storage worker serves: its configurations are not stored",
@@ -80,18 +83,26 @@ class DispatchOff:
 class DispatchUnconfigured(DispatchOff):
     """No broker is configured: that is right only as long as no device has a location that a storage worker serves."""
 
-    def __init__(self, repository: Repository) -> None:
+    def __init__(self, repository: Repository, retry: Retry) -> None:
         super().__init__("no broker is configured, and no device has a git or fs location")
         self._repository = repository
+        self._retry = retry
+        self._checked = 0.0
 
     def check(self) -> None:
         """Raises NoBroker where configurations would be lost in silence."""
+        self._checked = time.monotonic()
         if self._repository.storage.any_device_at(BACKENDS):
             raise NoBroker(
                 "no broker is configured, but devices have a git or fs backup location: their configurations would"
                 " not be stored",
                 hint="give --broker-url (or set CELERY_BROKER_URL), or --no-dispatch if they are not to be stored",
             )
+
+    def finish(self, batch: Batch, outcomes: Sequence[Outcome], *, repeated: bool) -> None:
+        """A device may have been given a location since: then the consumer ends, rather than drop configurations."""
+        if time.monotonic() - self._checked > RECHECK_S:
+            self._retry(self.check)
 
 
 class StorageDispatch:

@@ -93,7 +93,7 @@ class Worker:
         if not pipeline.dispatches:
             return DispatchOff(f"the {pipeline.name} pipeline has none")
         if publisher is None:
-            return DispatchUnconfigured(self.repository)
+            return DispatchUnconfigured(self.repository, self._retry)
         stream = self.consumer.stream.key
         return StorageDispatch(stream, self.repository, publisher, self._retry, self._waiting, self.counters)
 

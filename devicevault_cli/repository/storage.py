@@ -7,7 +7,7 @@ import re
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Any, NamedTuple
 
-from sqlalchemy import Row, Select, Text, bindparam, cast, exists, func, select
+from sqlalchemy import Label, Row, Select, Text, bindparam, cast, exists, func, inspect, literal_column, select
 
 from devicevault_cli.errors import Refused, SchemaMismatch
 from devicevault_cli.paging import paged
@@ -26,6 +26,8 @@ _LOCATIONS = (
     .join(locations, locations.c.id == devices.c.backup_location_id)
     .where(devices.c.id.in_(bindparam("ids", expanding=True)))
 )
+_ENCRYPT: Label[Any] = literal_column(f"{devices.name}.encrypt_backups").label("encrypt")
+_LOCATIONS_AND_ENCRYPTION = _LOCATIONS.add_columns(_ENCRYPT)
 _ASSIGNED = select(exists().where(devices.c.backup_location_id.is_not(None)))
 _OF_TYPES = select(
     exists()
@@ -40,10 +42,14 @@ _BACKUPS = {
 
 
 class Location(NamedTuple):
-    """A device's backup location. `config`: parsed JSON, or UNREADABLE."""
+    """A device's backup location. `config`: parsed JSON, or UNREADABLE.
+
+    `encrypt`: whether the device asks for encrypted backups; None: this version of DeviceVault does not know them.
+    """
 
     type: str
     config: Any
+    encrypt: bool | None = None
 
 
 class Backups(NamedTuple):
@@ -62,14 +68,26 @@ class StorageTables:
 
     def __init__(self, dialect: Dialect) -> None:
         self._dialect = dialect
+        self._encryption: bool | None = None
 
     def locations(self, device_ids: Iterable[int]) -> dict[int, Location]:
         """The backup locations of those devices that have one."""
         found: dict[int, Location] = {}
+        statement = _LOCATIONS_AND_ENCRYPTION if self.knows_encryption else _LOCATIONS
         for page in paged(sorted(set(device_ids)), LOOKUP):
-            rows = self._read(_LOCATIONS, {"ids": page})
-            found.update((row.id, Location(row.location_type, _parsed(row.config))) for row in rows)
+            for row_id, location_type, config, *encrypt in self._read(statement, {"ids": page}):
+                wanted = bool(encrypt[0]) if encrypt else None
+                found[row_id] = Location(location_type, _parsed(config), wanted)
         return found
+
+    @property
+    def knows_encryption(self) -> bool:
+        """Whether devices have the column `encrypt_backups`: DeviceVault from 2026-02 on."""
+        if self._encryption is None:
+            with self._dialect.translated():
+                columns = inspect(self._dialect.connection()).get_columns(devices.name)
+            self._encryption = any(column["name"] == "encrypt_backups" for column in columns)
+        return self._encryption
 
     def any_device_at(self, types: Iterable[str]) -> bool:
         """Whether any device has a location of one of the types (in lower case). Without these tables none has."""
@@ -104,8 +122,9 @@ class StorageTables:
         except Refused as error:
             if not _NO_RIGHT.search(str(error)):
                 raise
-            tables = f"{locations.name}, {stored_backups.name}"
-            raise Refused(str(error), hint=f"GRANT SELECT ON {tables} TO USER, or use --no-dispatch") from None
+            tables = ", ".join(table.name for table in (devices, locations, stored_backups))
+            user = self._dialect.url.user or "USER"
+            raise Refused(str(error), hint=f"GRANT SELECT ON {tables} TO {user}; or use --no-dispatch") from None
 
 
 def _parsed(text: str | None) -> Any:

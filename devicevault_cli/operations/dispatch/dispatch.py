@@ -202,7 +202,7 @@ def _says(answer: DispatchAnswer, publisher: Publisher | None, more_than: int | 
         for reason, count in Counter(answer.not_dispatched).most_common():
             yield f"  not dispatched, {reason}: {count:,}"
     if publisher is not None:
-        yield f"broker: {publisher.shown}; there is no undo: a task that was handed over cannot be taken back"
+        yield f"through {publisher.shown}; there is no undo: a task that was handed over cannot be taken back"
 
 
 def _failure(done: DispatchAnswer) -> str:

@@ -81,8 +81,16 @@ def _task(stream: str, configuration: Configuration, location: Location | None) 
     except UnicodeDecodeError:
         return UNDECODABLE
     record = configuration.record
-    uuid = task_uuid(stream, str(configuration.first))
-    return StoreTask(uuid, record.task_id, record.task_identifier, record.device_id, backend, location.config, text)
+    return StoreTask(
+        task_uuid(stream, str(configuration.first)),
+        record.task_id,
+        record.task_identifier,
+        record.device_id,
+        backend,
+        location.config,
+        text,
+        location.encrypt,
+    )
 
 
 def not_stored(
