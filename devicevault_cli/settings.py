@@ -251,10 +251,13 @@ def _error_of(setting: Setting) -> type[DvctlError]:
 
 def _pipelines(setting: Setting) -> Iterator[Setting]:
     """A setting for each pipeline of `results,storage`, in the order of PIPELINES. Raises Usage or BadConfig."""
-    names = [name.strip() for name in str(setting.value).split(",")]
-    if not set(names) <= PIPELINES.keys() or len(names) > len(set(names)):
-        message = f"pipeline cannot be {str(setting.value)[:60]!r} ({setting.source})"
-        raise _error_of(setting)(message, hint=f"one of: {', '.join(PIPELINES)}; consume: {','.join(PIPELINES)} too")
+    value = str(setting.value)
+    names = [name.strip() for name in value.split(",")]
+    if not set(names) <= PIPELINES.keys():
+        hint = f"one of: {', '.join(PIPELINES)}; consume also takes {','.join(PIPELINES)}"
+        raise _error_of(setting)(f"{setting.detail}: {value[:60]!r} is not a pipeline", hint=hint)
+    if len(names) > len(set(names)):
+        raise _error_of(setting)(f"{setting.detail}: {value[:60]!r} names a pipeline twice", hint="name each once")
     return (setting._replace(value=name) for name in PIPELINES if name in names)
 
 
