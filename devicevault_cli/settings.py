@@ -5,7 +5,7 @@ Highest first: flag, profile named by --profile, environment, profile named by D
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, NamedTuple
 
@@ -34,6 +34,8 @@ _ENVIRONMENT = {
     "output": "DVCTL_OUTPUT",
 }
 NAMES = tuple(_ENVIRONMENT)
+_OF_PIPELINE = ("stream", "group", "consumer")
+"""Settings that each pipeline has of its own."""
 
 
 def environment_variables(name: str, pipeline: str = "results") -> list[str]:
@@ -140,10 +142,31 @@ class Settings:
 
 
 def load(flags: Mapping[str, str | None], environ: Mapping[str, str]) -> Settings:
-    """Find every setting. `flags`: by name, None where not given. Raises Usage for a flag, BadConfig for the rest."""
+    """Find every setting, for one pipeline. `flags`: by name, None where not given.
+
+    Raises Usage for a flag, BadConfig for the rest.
+    """
     sources = _Sources(flags, environ)
-    profile = sources.read_profile()
-    pipeline = _one_of(PIPELINES, sources.find("pipeline", default="results"))
+    sources.read_profile()
+    chosen = sources.find("pipeline", default="results")
+    first, *more = _pipelines(chosen)
+    if more:
+        message = f"only `dvctl consume` works on two pipelines ({chosen.detail} is {chosen.value})"
+        raise _error_of(chosen)(message, hint="pass --pipeline results or --pipeline storage")
+    return _settings(sources, first)
+
+
+def load_each(flags: Mapping[str, str | None], environ: Mapping[str, str]) -> tuple[Settings, ...]:
+    """As `load`, for each pipeline that is chosen: with `results,storage` each has settings of its own."""
+    sources = _Sources(flags, environ)
+    sources.read_profile()
+    each = tuple(_settings(sources, one) for one in _pipelines(sources.find("pipeline", default="results")))
+    if len(each) > 1:
+        _refuse_ambiguous(each)
+    return each
+
+
+def _settings(sources: _Sources, pipeline: Setting) -> Settings:
     sources.pipeline = str(pipeline.value)
     config = sources.read_config()
     kind = PIPELINES[sources.pipeline]
@@ -158,7 +181,7 @@ def load(flags: Mapping[str, str | None], environ: Mapping[str, str]) -> Setting
             sources.find("broker_url"),
             _yes_or_no(sources.find("no_dispatch", default="false")),
             config,
-            profile,
+            sources.profile_from,
             _one_of(FORMATS, sources.find("output", default="table")),
         )
     )
@@ -176,8 +199,8 @@ class _Sources:
         self.config_from = ""
         self.pipeline = "results"
 
-    def read_profile(self) -> Setting:
-        """Which profile is asked for; its settings are known from now on."""
+    def read_profile(self) -> None:
+        """Find out which profile is asked for; its settings are known from now on."""
         profile = self.find("profile")
         if profile.value is not None:
             from devicevault_cli.config_files import load_profile
@@ -185,7 +208,6 @@ class _Sources:
             self.profile = load_profile(profile.value, self.environ)
             _refuse_unknown(self.profile, profile.value)
             self.profile_from = profile
-        return profile
 
     def read_config(self) -> Setting:
         """Where config.yaml is; its settings for the pipeline are known from now on."""
@@ -238,9 +260,8 @@ def name_problem(name: str) -> str | None:
 
 def _one_of(choices: Any, setting: Setting) -> Setting:
     if setting.value not in choices:
-        kind: type[DvctlError] = Usage if setting.source == "flag" else BadConfig
         message = f"{setting.name} cannot be {str(setting.value)[:60]!r} ({setting.source})"
-        raise kind(message, hint=f"one of: {', '.join(choices)}")
+        raise _error_of(setting)(message, hint=f"one of: {', '.join(choices)}")
     return setting
 
 
@@ -252,6 +273,38 @@ def _yes_or_no(setting: Setting) -> Setting:
     if value is None:
         raise BadConfig(f"{setting.detail}: {str(setting.value)[:60]!r} is neither 1 nor 0", hint="set it to 1 or 0")
     return setting._replace(value=value)
+
+
+def _error_of(setting: Setting) -> type[DvctlError]:
+    return Usage if setting.source == "flag" else BadConfig
+
+
+def _pipelines(setting: Setting) -> Iterator[Setting]:
+    """A setting for each pipeline of `results,storage`, in the order of PIPELINES. Raises Usage or BadConfig."""
+    value = str(setting.value)
+    names = [name.strip() for name in value.split(",")]
+    if not set(names) <= PIPELINES.keys():
+        hint = f"one of: {', '.join(PIPELINES)}; consume also takes {','.join(PIPELINES)}"
+        raise _error_of(setting)(f"{setting.detail}: {value[:60]!r} is not a pipeline", hint=hint)
+    if len(names) > len(set(names)):
+        raise _error_of(setting)(f"{setting.detail}: {value[:60]!r} names a pipeline twice", hint="name each once")
+    return (setting._replace(value=name) for name in PIPELINES if name in names)
+
+
+def _refuse_ambiguous(each: Sequence[Settings]) -> None:
+    """Raise Usage or BadConfig for a name that would be the same for every pipeline."""
+    for name in _OF_PIPELINE:
+        for settings in each:
+            setting = settings[name]
+            if setting.source in ("flag", "profile"):
+                variables = " and ".join(environment_variable(name, pipeline) for pipeline in PIPELINES)
+                what = f"{name} (from {setting.detail}) is ambiguous: two pipelines run"
+                raise _error_of(setting)(what, hint=f"set {variables}, or consume one pipeline")
+    if len({settings.stream for settings in each}) < len(each):
+        raise BadConfig(
+            f"both pipelines would consume stream {each[0].stream}",
+            hint=f"check {' and '.join(environment_variable('stream', pipeline) for pipeline in PIPELINES)}",
+        )
 
 
 def _refuse_unknown(profile: Mapping[str, str], name: str) -> None:

@@ -23,7 +23,7 @@ class Needs:
 
     redis, database: configured. changes: the command has --dry-run and --yes, and does not begin without consent.
     typed: --confirm NAME instead of --yes. force: it has --force. formats: possible values of `-o`.
-    effect: what it does where neither "read-only" nor "changing" says it.
+    effect: what it does where neither "read-only" nor "changing" says it. pipelines: it may work on both at once.
     """
 
     redis: bool = True
@@ -33,6 +33,7 @@ class Needs:
     typed: bool = False
     formats: tuple[str, ...] = ("table", "json", "jsonl", "csv")
     effect: str = ""
+    pipelines: bool = False
 
     @property
     def label(self) -> str:
@@ -103,10 +104,11 @@ def command(
     ids: bool = False,
     screen: bool = False,
     effect: str = "",
+    pipelines: bool = False,
 ) -> Callable[[Callable[..., int | None]], Command]:
     """Make a function a Command; see Needs. ids: `-o ids` is possible. screen: it draws on a terminal, nothing else."""
     formats = ("table",) if screen else ("table", "json", "jsonl", "csv", *(("ids",) if ids else ()))
-    needs = Needs(redis, database, changes, force, typed, formats, effect)
+    needs = Needs(redis, database, changes, force, typed, formats, effect, pipelines)
     return lambda function: Command(function, needs, examples)
 
 
@@ -139,10 +141,12 @@ def _run(command: Command, ctx: typer.Context, values: dict[str, Any], own: list
     from devicevault_cli.cli.context import Context
     from devicevault_cli.output.logs import warn_to
     from devicevault_cli.output.printer import Printer
-    from devicevault_cli.settings import NAMES, load
+    from devicevault_cli.settings import NAMES, load, load_each
 
     needs, terminal, typed = command.needs, ctx.obj, typed_options(ctx)
-    settings = load({name: _text(typed.get(name)) for name in NAMES}, terminal.environ)
+    given = {name: _text(typed.get(name)) for name in NAMES}
+    each = load_each(given, terminal.environ) if needs.pipelines else (load(given, terminal.environ),)
+    settings = each[0]
     _check_output(needs, settings)
     _check_configuration(needs, settings)
     _check_consent(needs, values, terminal)
@@ -152,7 +156,7 @@ def _run(command: Command, ctx: typer.Context, values: dict[str, Any], own: list
     _warn_of_secrets(settings, printer)
     _warn_of_the_future(command, values, printer)
     flags = {name: values[name] for name in CHANGING if name in values}
-    context = Context(settings, terminal, printer, ctx.command_path.partition(" ")[2], verbose, **flags)
+    context = Context(settings, terminal, printer, ctx.command_path.partition(" ")[2], verbose, each[1:], **flags)
     try:
         return command.function(context, **{name: values[name] for name in own}) or 0
     finally:

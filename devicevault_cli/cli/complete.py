@@ -42,6 +42,12 @@ def _completer(values: Callable[["Settings"], Iterable[str]]) -> Completer:
     return complete
 
 
+def pipelines(ctx: typer.Context, incomplete: str) -> list[str]:
+    """The pipelines, and for `consume` both together."""
+    values = ["results", "storage", *(["results,storage"] if ctx.info_name == "consume" else [])]
+    return [value for value in values if value.startswith(incomplete)]
+
+
 @_completer
 def groups(settings: "Settings") -> Iterable[str]:
     """Names of the stream's consumer groups."""

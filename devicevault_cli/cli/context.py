@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from contextlib import ExitStack
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from functools import cached_property
 from typing import TYPE_CHECKING
 
@@ -27,7 +27,7 @@ class Context:
     """What a command is handed: settings, printer, and what it may open.
 
     `dry_run`, `yes`, `force` and `confirm_name` are what was typed; they are False and None where the command does not
-    have the flag.
+    have the flag. `further`: the settings of more pipelines than one.
     """
 
     settings: Settings
@@ -35,6 +35,7 @@ class Context:
     printer: Printer
     command: str = "dvctl"
     verbose: bool = False
+    further: tuple[Settings, ...] = ()
     dry_run: bool = False
     yes: bool = False
     force: bool = False
@@ -45,6 +46,12 @@ class Context:
     def pipeline(self) -> Pipeline:
         """Which of the two pipelines this command works on."""
         return self.settings.pipeline
+
+    @cached_property
+    def pipelines(self) -> dict[str, Context]:
+        """A context for each pipeline, by its name: none shares a connection with another, all are closed with this."""
+        others = (replace(self, settings=settings, further=()) for settings in self.further)
+        return {context.pipeline.name: context for context in (self, *others)}
 
     @cached_property
     def client(self) -> Client:

@@ -2,31 +2,36 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
+from functools import partial
 from typing import get_type_hints
 
 from devicevault_cli.consumer.progress import ConsumerProgress
-from devicevault_cli.output.metrics import Health, Metrics, Sample, served
+from devicevault_cli.output.metrics import Health, Labels, Metrics, Sample, served
 
 DROPPED = "Log lines that stderr did not take, because of a full disk or a reader that is gone."
 
 
 @contextmanager
 def monitored(
-    host: str, port: int, progress: ConsumerProgress, stream: str, group: str, log_lines_dropped: Callable[[], int]
+    host: str, port: int, consumers: Sequence[tuple[Labels, ConsumerProgress]], log_lines_dropped: Callable[[], int]
 ) -> Iterator[int]:
-    """Serve what `progress` holds. -> the port"""
+    """Serve what each `progress` holds, and whether all are alive and ready. -> the port"""
 
-    def samples() -> Iterator[Sample]:
-        yield from samples_of(progress)
+    def process_samples() -> Iterator[Sample]:
         yield Sample("counter", "log_lines_dropped", DROPPED, log_lines_dropped())
 
     def health() -> Health:
-        return Health(progress.alive, progress.ready)
+        each = [progress for _, progress in consumers]
+        return Health(all(progress.alive for progress in each), all(progress.ready for progress in each))
 
-    metrics = Metrics(samples, health, {"stream": stream, "group": group})
-    progress.on_batch = metrics.observe
+    metrics = Metrics(health)
+    for labels, progress in consumers:
+        metrics.add(partial(samples_of, progress), labels)
+        progress.on_batch = metrics.add_batches(labels)
+    # Two pipelines share one log: its number belongs to neither of them.
+    metrics.add(process_samples, consumers[0][0] if len(consumers) == 1 else {})
     with served(metrics, host, port) as bound:
         yield bound
 

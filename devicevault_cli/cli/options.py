@@ -107,8 +107,13 @@ SHARED: dict[str, object] = {
     "group": Annotated[str | None, _setting("--group", "Consumer group.", "NAME", complete.groups)],
     "consumer": Annotated[str | None, _setting("--consumer", "Consumer name.", "NAME", complete.consumers)],
     "pipeline": Annotated[
-        Literal["results", "storage"] | None,
-        _setting("--pipeline", "Selects stream, group, table and decoding together."),
+        str | None,
+        _setting(
+            "--pipeline",
+            "Selects stream, group, table and decoding: results or storage; for consume also results,storage.",
+            "NAME",
+            complete.pipelines,
+        ),
     ],
     "broker_url": Annotated[
         str | None, _setting("--broker-url", "Celery's broker, e.g. amqp://USER@HOST/VHOST.", "URL")

@@ -8,7 +8,13 @@ from devicevault_cli.consumer.options import OnMissingGroup
 from devicevault_cli.consumer.shutdown import Stopped
 from devicevault_cli.consumer.stream_watch import StreamWatch
 from devicevault_cli.errors import DvctlError, MissingGroup
-from devicevault_cli.operations.monitoring.liveness import devicevault_consumers, liveness_of, waiting_clients
+from devicevault_cli.operations.monitoring.liveness import (
+    Liveness,
+    devicevault_consumers,
+    foreign_consumer,
+    liveness_of,
+    waiting_clients,
+)
 from devicevault_cli.operations.wording import entries
 from devicevault_cli.streams.consumer import GroupConsumer
 from devicevault_cli.streams.model import ZERO
@@ -60,18 +66,15 @@ class GroupMember:
         """Of what is dangerous beside this consumer: DeviceVault's own, and a Redis that forgets."""
         if self._consumer.stream.eviction_policy().startswith("allkeys"):
             log.warning("Redis may evict the whole stream (maxmemory-policy allkeys-*); set it to noeviction")
-        if not unique_index and (danger := self._beside()):
+        if unique_index:
+            return
+        liveness, own = liveness_of(self._group), self._consumer.consumer
+        if danger := foreign_consumer(liveness, own) or _waiting(liveness, own):
             log.warning("%s; stop it, or run `dvctl db index`: only a unique index prevents duplicate rows", danger)
-
-    def _beside(self) -> str:
-        """DeviceVault's own consumer in this group, as far as it can be seen; empty where it is not running."""
-        liveness = liveness_of(self._group)
-        found = [other for other in devicevault_consumers(liveness) if other.name != self._consumer.consumer]
-        alive = [other.name for other in found if liveness.alive(other)]
-        if alive:
-            return f"DeviceVault's own consumer {alive[0]} is alive in this group"
-        waits = liveness.unlisted or any(other in liveness.candidates for other in found)
-        return waiting_clients(liveness) if waits else ""
+        elif liveness.clients is not None:
+            for other in liveness.unclear:
+                if other.name != own:
+                    log.info("consumer %s is alive in this group; its connection has no name of dvctl's", other.name)
 
     def leave(self) -> bool:
         """Delete the consumer if it holds nothing. -> whether Redis answered"""
@@ -83,3 +86,10 @@ class GroupMember:
             log.warning("consumer %s could not be retired: %s", name, error)
             return False
         return True
+
+
+def _waiting(liveness: Liveness, own: str) -> str:
+    """A sentence about clients that wait and are, or may be, DeviceVault's own consumer; '' if there are none."""
+    found = [other for other in devicevault_consumers(liveness) if other.name != own]
+    waits = liveness.certain or liveness.unlisted or any(other in liveness.candidates for other in found)
+    return waiting_clients(liveness) if waits else ""

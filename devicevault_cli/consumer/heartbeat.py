@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import logging
 import time
-from threading import Event, Thread
+from threading import Event, Thread, current_thread
 
 from devicevault_cli.consumer.in_hand import InHand
 from devicevault_cli.consumer.progress import ConsumerProgress
@@ -42,7 +42,8 @@ class Heartbeat:
         self._client = separate(consumer.stream.client, SOCKET_TIMEOUT_S)
         stream = Stream(self._client, consumer.stream.key)
         self._consumer = GroupConsumer(Group(stream, consumer.group.name), consumer.consumer)
-        self._thread = Thread(target=self._run, name="heartbeat", daemon=True)
+        name = f"{current_thread().name}/heartbeat"  # its log lines belong to the pipeline of this thread
+        self._thread = Thread(target=self._run, name=name, daemon=True)
 
     def __enter__(self) -> None:
         self._thread.start()

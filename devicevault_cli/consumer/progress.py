@@ -57,13 +57,14 @@ class ConsumerProgress:
     """The loop writes it, other threads read plain numbers. `moved` and `last_read` are by the monotonic clock.
 
     Without a group nothing is looked up. `wanted`: how many messages the run is for. `on_batch(messages, seconds)` is
-    called after each batch.
+    called after each batch. `ended`: the run is over, so that nothing moves any more.
     """
 
     def __init__(self, group: Group | None = None, show: ShowProgress | None = None, wanted: int | None = None) -> None:
         self.counters = Counters()
         self.backlog = Backlog()
         self.moved = self.last_read = time.monotonic()
+        self.ended = False
         self.on_batch: Callable[[int, float], None] = lambda messages, seconds: None
         self._group = group
         self._show = show
@@ -103,12 +104,12 @@ class ConsumerProgress:
     @property
     def alive(self) -> bool:
         """Whether the loop moves, be it that it waits for a server that is away."""
-        return time.monotonic() - self.moved < STANDSTILL_S
+        return self.ended or time.monotonic() - self.moved < STANDSTILL_S
 
     @property
     def ready(self) -> bool:
         """Whether it does its work: it read since the start, and since the last outage."""
-        return self.alive and not self.counters.waiting
+        return self.ended or (self.alive and not self.counters.waiting)
 
 
 def _look(group: Group) -> Backlog:

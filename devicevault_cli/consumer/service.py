@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import gc
 import logging
 from contextlib import closing, nullcontext
 from dataclasses import dataclass
@@ -49,15 +48,16 @@ def consume_as(
     group, repository = servers.group, servers.repository
     name, lock = _lock_name(group, name, instance)
     name_consumer(group.stream.client, name)
-    gc.freeze()  # what was imported stays: not scanning it saves 3 % of the CPU time of a drain (40,000 messages)
     with nullcontext() if lock is None else closing(lock):
         worker = Worker(GroupConsumer(group, name), repository, pipeline, options, stop, progress, servers.publisher)
         _check_start(worker, must_answer=options.drain or options.max_messages is not None)
         names = group.stream.key, name, group.name, pipeline.table, worker.dispatch.shown
         log.info("consuming %s as %s in group %s into %s; storage dispatch is %s", *names)
         reason = worker.run()
-        log.info("%s: %s", reason, worker.counters.line())
-        return worker.counters.summary(reason)
+        progress.ended = True
+        stopped_by = stop.reason if reason == "signal" else reason
+        log.info("%s: %s", stopped_by, worker.counters.line())
+        return worker.counters.summary(stopped_by)
 
 
 def _lock_name(group: Group, fixed: str | None, instance: int | None) -> tuple[str, Lock | None]:

@@ -28,16 +28,19 @@ class Stop:
     """Set once, by a signal handler or another thread.
 
     Not an Event: a handler runs in the thread that may hold the Event's lock at that moment, and would deadlock.
-    `SimpleQueue.put` is reentrant. `requested_at`: by the monotonic clock, None before.
+    `SimpleQueue.put` is reentrant. `requested_at`: by the monotonic clock, None before. `reason`: why, as the summary
+    of the run names it.
     """
 
     def __init__(self) -> None:
         self.requested_at: float | None = None
+        self.reason = "signal"
         self._queue: SimpleQueue[None] = SimpleQueue()
 
-    def set(self) -> None:
-        """Request the stop."""
+    def set(self, reason: str = "signal") -> None:
+        """Request the stop; the first reason counts."""
         if self.requested_at is None:
+            self.reason = reason
             self.requested_at = time.monotonic()
         self.wake()
 

@@ -42,8 +42,8 @@ if TYPE_CHECKING:
 
 log = logging.getLogger("dvctl.consume")
 
-BLOCK_MS = 1000
-"""How long an idle read waits: short, so that a signal is answered at once."""
+BLOCK_MS = 500
+"""How long an idle read waits: short, so that a signal is answered at once. DeviceVault's scripts kill after 2 s."""
 NOTES_LOGGED = 3
 
 StopReason: TypeAlias = Literal["drained", "max-messages", "signal", "max-wait", "missing-group"]
@@ -91,7 +91,7 @@ class Worker:
         if isinstance(publisher, DispatchOff):
             return publisher
         if not pipeline.dispatches:
-            return DispatchOff(f"the {pipeline.name} pipeline has none")
+            return DispatchOff("only the results pipeline has configurations")
         if publisher is None:
             return DispatchUnconfigured(self.repository, self._retry)
         stream = self.consumer.stream.key

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Callable
+from collections.abc import Callable, Collection
 from datetime import UTC, datetime
 
 from devicevault_cli.output.escapes import to_json, visible
@@ -35,9 +35,17 @@ class _Handler(logging.Handler):
                 self._told = stderr.dropped
 
 
-def log_to(printer: Printer, *, as_json: bool = False, verbose: bool = False) -> None:
-    """A daemon's log: with the time, from info on, with `verbose` from debug on."""
-    _send(_Handler(printer, _json if as_json else _stamped), logging.DEBUG if verbose else logging.INFO)
+def log_to(printer: Printer, *, as_json: bool = False, verbose: bool = False, pipelines: Collection[str] = ()) -> None:
+    """A daemon's log: with the time, from info on, with `verbose` from debug on.
+
+    pipelines: those that run in threads of these names; their lines say which of them wrote it.
+    """
+
+    def shape(record: logging.LogRecord, message: str) -> str:
+        name = (record.threadName or "").partition("/")[0]
+        return (_json if as_json else _stamped)(record, message, name if name in pipelines else "")
+
+    _send(_Handler(printer, shape), logging.DEBUG if verbose else logging.INFO)
 
 
 def warn_to(printer: Printer, *, verbose: bool = False) -> None:
@@ -59,13 +67,14 @@ def _plain(record: logging.LogRecord, message: str) -> str:
     return f"{record.levelname.lower()}: {visible(message)}"
 
 
-def _stamped(record: logging.LogRecord, message: str) -> str:
-    return f"{_time(record)} {record.levelname.lower():7} {visible(message)}"
+def _stamped(record: logging.LogRecord, message: str, pipeline: str) -> str:
+    prefix = f"{pipeline}: " if pipeline else ""
+    return f"{_time(record)} {record.levelname.lower():7} {prefix}{visible(message)}"
 
 
-def _json(record: logging.LogRecord, message: str) -> str:
-    level = record.levelname.lower()
-    return to_json({"time": _time(record), "level": level, "logger": record.name, "message": message})
+def _json(record: logging.LogRecord, message: str, pipeline: str) -> str:
+    fields = {"time": _time(record), "level": record.levelname.lower(), "logger": record.name}
+    return to_json(fields | ({"pipeline": pipeline} if pipeline else {}) | {"message": message})
 
 
 def _time(record: logging.LogRecord) -> str:

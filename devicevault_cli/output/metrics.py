@@ -7,7 +7,7 @@ from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from http.server import BaseHTTPRequestHandler
 from socketserver import TCPServer, ThreadingMixIn
-from typing import Any, Literal, NamedTuple
+from typing import Any, Literal, NamedTuple, TypeAlias
 
 import prometheus_client
 from prometheus_client import CollectorRegistry, Histogram
@@ -38,51 +38,71 @@ class Health(NamedTuple):
     ready: bool
 
 
-class Metrics(Collector):
-    """The registry of one consumer; `observe` is called after each batch. `labels` are those of every metric."""
+Samples: TypeAlias = Callable[[], Iterable[Sample]]
+Labels: TypeAlias = Mapping[str, str]
+LABELS = ("pipeline", "stream", "group")
+"""What every metric of a consumer has."""
 
-    def __init__(
-        self, samples: Callable[[], Iterable[Sample]], health: Callable[[], Health], labels: Mapping[str, str]
-    ) -> None:
+
+class Metrics(Collector):
+    """The registry of the consumers of one process."""
+
+    def __init__(self, health: Callable[[], Health]) -> None:
         self.health = health
-        self._samples = samples
-        self._labels = {name: visible(value) for name, value in labels.items()}
+        self._sources: list[tuple[Labels, Samples]] = []
         self.registry = CollectorRegistry()
         prometheus_client.disable_created_metrics()  # type: ignore[no-untyped-call]
-        names = list(self._labels)
-        size = Histogram(
-            "dvctl_batch_messages", "Messages in a batch.", names, registry=self.registry, buckets=BATCH_SIZES
+        self._size = Histogram(
+            "dvctl_batch_messages", "Messages in a batch.", LABELS, registry=self.registry, buckets=BATCH_SIZES
         )
-        duration = Histogram(
-            "dvctl_batch_seconds", "From handing a batch to the database to its last acknowledgement.", names,
+        self._duration = Histogram(
+            "dvctl_batch_seconds", "From handing a batch to the database to its last acknowledgement.", LABELS,
             registry=self.registry,
         )  # fmt: skip
-        self._size, self._duration = size.labels(**self._labels), duration.labels(**self._labels)
         self.registry.register(self)
 
-    def observe(self, messages: int, seconds: float) -> None:
-        """A batch was finished."""
-        self._size.observe(messages)
-        self._duration.observe(seconds)
+    def add(self, samples: Samples, labels: Labels) -> None:
+        """Serve more samples. `labels` are those of every one; the same names must come with the same metric."""
+        self._sources.append(({name: visible(value) for name, value in labels.items()}, samples))
+
+    def add_batches(self, labels: Labels) -> Callable[[int, float], None]:
+        """Serve the batches of a consumer. -> what is to be called after each: (messages, seconds)"""
+        shown = {name: visible(labels[name]) for name in LABELS}
+        size, duration = self._size.labels(**shown), self._duration.labels(**shown)
+
+        def observe(messages: int, seconds: float) -> None:
+            size.observe(messages)
+            duration.observe(seconds)
+
+        return observe
 
     def describe(self) -> Iterable[Metric]:
         """Nothing yet: the registry asks for it before the consumer has begun."""
         return ()
 
     def collect(self) -> Iterator[Metric]:
-        """Every number as it is now."""
-        names, values = list(self._labels), list(self._labels.values())
-        for kind, name, text, value, label in self._samples():
-            if value is None:
-                continue
-            made = CounterMetricFamily if kind == "counter" else GaugeMetricFamily
-            family = made(f"dvctl_{name}", text, labels=[*names, label] if label else names)
-            if isinstance(value, Mapping):
-                for key, count in dict(value).items():
-                    family.add_metric([*values, visible(key)], count)
-            else:
-                family.add_metric(values, value)
-            yield family
+        """Every number as it is now; each metric once, whatever the number of its sources."""
+        families: dict[str, Metric] = {}
+        for labels, samples in self._sources:
+            for sample in samples():
+                if sample.value is not None:
+                    _add(families, sample, labels)
+        return iter(families.values())
+
+
+def _add(families: dict[str, Metric], sample: Sample, labels: Labels) -> None:
+    names, values = list(labels), list(labels.values())
+    made = CounterMetricFamily if sample.kind == "counter" else GaugeMetricFamily
+    if sample.name not in families:
+        own = [sample.label] if sample.label else []
+        families[sample.name] = made(f"dvctl_{sample.name}", sample.help, labels=[*names, *own])
+    family = families[sample.name]
+    assert isinstance(family, made), sample.name  # noqa: S101 - a metric has one kind
+    if isinstance(sample.value, Mapping):
+        for key, count in dict(sample.value).items():
+            family.add_metric([*values, visible(key)], count)
+    elif sample.value is not None:
+        family.add_metric(values, sample.value)
 
 
 @contextmanager

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
+from threading import RLock
 from typing import Any, TypeAlias
 
 from devicevault_cli.errors import Cancelled, DvctlError, NotConfirmed
@@ -28,6 +29,7 @@ class Printer:
         self.output = output
         self._ascii = "utf" not in (getattr(terminal.stdout, "encoding", None) or "utf-8").lower()
         self._progress: Progress | None = None
+        self._lock = RLock()
         self.stderr = BestEffort(terminal.stderr)
 
     # --- data ---------------------------------------------------------------------------------------------------------
@@ -110,8 +112,9 @@ class Printer:
 
     def line(self, line: str) -> None:
         """Write a finished line to stderr, as it is; one that stderr does not take is dropped."""
-        self._clear()
-        self.stderr.line(line)
+        with self._lock:  # no other thread draws progress between the two
+            self._clear()
+            self.stderr.line(line)
 
     # --- asking and waiting -------------------------------------------------------------------------------------------
 
@@ -129,7 +132,7 @@ class Printer:
     def progress(self, label: str, total: int | None = None) -> Iterator[Progress]:
         """A moving line on a terminal, nothing elsewhere: `with printer.progress("reading", n) as at: at(done)`."""
         stream = self.terminal.stderr if self.terminal.stderr_is_tty else None
-        progress = Progress(stream, label, total, self.terminal.width_of(self.terminal.stderr))
+        progress = Progress(stream, label, total, self.terminal.width_of(self.terminal.stderr), self._lock)
         outer, self._progress = self._progress, progress
         try:
             yield progress

@@ -3,12 +3,16 @@
 from __future__ import annotations
 
 import time
+from collections.abc import Callable, Iterable
 from contextlib import suppress
-from typing import TYPE_CHECKING, TextIO
+from functools import partial
+from typing import TYPE_CHECKING, TextIO, TypeAlias
 
 from devicevault_cli.output.escapes import visible
 
 if TYPE_CHECKING:
+    from threading import RLock
+
     from rich.progress import Progress as Bar
     from rich.progress import ProgressColumn
 
@@ -16,10 +20,14 @@ INTERVAL_S = 0.1
 
 
 class Progress:
-    """Call it with what is done, and the total where that changes. Silent where `stream` is None."""
+    """Call it with what is done, and the total where that changes. Silent where `stream` is None.
 
-    def __init__(self, stream: TextIO | None, label: str, total: int | None, width: int) -> None:
+    `lock` is held while it draws: other threads may draw too, and write lines.
+    """
+
+    def __init__(self, stream: TextIO | None, label: str, total: int | None, width: int, lock: RLock) -> None:
         self._stream = stream
+        self._lock = lock
         self._label = visible(label)
         self._total = total
         self._width = width
@@ -31,14 +39,17 @@ class Progress:
     def __call__(self, done: int, total: int | None = None, note: str = "") -> None:
         """Draw anew, ten times a second at most."""
         self._total = total if total is not None else self._total
-        now = time.monotonic()
-        if self._stream is None or self._closed or now - self._drawn < INTERVAL_S:
+        if self._stream is None:
             return
-        self._drawn = now
-        try:
-            self._draw(self._stream, done, note)
-        except (OSError, ValueError):
-            self._stream = None  # the terminal is gone, and the work goes on
+        with self._lock:
+            now = time.monotonic()
+            if self._stream is None or self._closed or now - self._drawn < INTERVAL_S:
+                return
+            self._drawn = now
+            try:
+                self._draw(self._stream, done, note)
+            except (OSError, ValueError):
+                self._stream = None  # the terminal is gone, and the work goes on
 
     def _draw(self, stream: TextIO, done: int, note: str) -> None:
         if self._bar is None:
@@ -52,15 +63,34 @@ class Progress:
 
     def clear(self) -> None:
         """Take the line away, for other text or at the end."""
-        if self._bar is not None and self._shown:
-            self._shown = False
-            with suppress(OSError, ValueError):
-                self._bar.stop()
+        with self._lock:
+            if self._bar is not None and self._shown:
+                self._shown = False
+                with suppress(OSError, ValueError):
+                    self._bar.stop()
 
     def close(self) -> None:
         """Erase the line for good: who still counts afterwards draws nothing that nobody would erase."""
-        self.clear()
-        self._closed = True
+        with self._lock:
+            self.clear()
+            self._closed = True
+
+
+Show: TypeAlias = Callable[[int, int | None, str], None]
+"""(done, total, note)"""
+
+
+def combined(show: Show, names: Iterable[str]) -> dict[str, Show]:
+    """One line for several parts, each of which counts in a thread of its own: sums, and the notes by name."""
+    parts: dict[str, tuple[int, int | None, str]] = dict.fromkeys(names, (0, None, ""))
+
+    def show_part(name: str, done: int, total: int | None, note: str) -> None:
+        parts[name] = (done, total, note)
+        totals = [total for _, total, _ in parts.values() if total is not None]
+        notes = ", ".join(f"{name} {note}" for name, (*_, note) in parts.items() if note)
+        show(sum(done for done, *_ in parts.values()), sum(totals) if len(totals) == len(parts) else None, notes)
+
+    return {name: partial(show_part, name) for name in parts}
 
 
 def _bar(stream: TextIO, width: int) -> Bar:

@@ -16,6 +16,10 @@ ATTEMPTS, BETWEEN_S = 3, 0.02
 """A consumer is not blocked for the moment between two XREADGROUPs, so one CLIENT LIST proves nothing."""
 
 
+_WORK = ("xreadgroup", "xack", "xclaim", "xautoclaim")
+"""Commands that only a consumer sends."""
+
+
 class Waiting(NamedTuple):
     """A client that is blocked in XREADGROUP and is not dvctl: its address, and for how long it has waited."""
 
@@ -24,10 +28,15 @@ class Waiting(NamedTuple):
 
 
 class Clients(NamedTuple):
-    """The clients of this Redis database: those that wait, and the names of the consumers of `dvctl consume`."""
+    """The clients of this Redis database.
+
+    waiting: those that wait. consumers: the names of the consumers of `dvctl consume`. working: how many clients that
+    are not dvctl did last what a consumer does, waiting ones included.
+    """
 
     waiting: tuple[Waiting, ...]
     consumers: frozenset[str]
+    working: int = 0
 
 
 def clients_of(stream: Stream) -> Clients | None:
@@ -42,7 +51,8 @@ def clients_of(stream: Stream) -> Clients | None:
         return None
     waiting = tuple(Waiting(row.get("addr", ""), _seconds(row) * 1000) for row in _blocked(rows))
     consumers = (consumer_of(row["name"]) for row in rows)
-    return Clients(waiting, frozenset(name for name in consumers if name is not None))
+    working = sum(row.get("cmd", "").lower() in _WORK and not is_ours(row["name"]) for row in rows)
+    return Clients(waiting, frozenset(name for name in consumers if name is not None), working)
 
 
 def _reading(rows: list[dict[str, str]]) -> list[dict[str, str]]:

@@ -52,7 +52,8 @@ def numbers(text: str) -> dict[str, float]:
     for family in text_string_to_metric_families(text):
         for sample in family.samples:
             assert sample.labels["stream"], sample
-            own = [value for name, value in sample.labels.items() if name not in ("stream", "group")]
+            assert sample.labels["pipeline"] == "results", sample
+            own = [value for name, value in sample.labels.items() if name not in ("pipeline", "stream", "group")]
             found[f"{sample.name}{{{own[0]}}}" if own else sample.name] = sample.value
     return found
 
@@ -119,7 +120,7 @@ def test_a_client_that_says_nothing_holds_up_neither_others_nor_the_end(
 def test_nor_does_the_time_that_it_is_given(monkeypatch: pytest.MonkeyPatch) -> None:
     """However long that is: whoever waited for it here would run into the limit of the test."""
     monkeypatch.setattr(metrics._Handler, "timeout", 1000)
-    numbers_of = metrics.Metrics(list, lambda: metrics.Health(True, True), {"stream": "s", "group": "g"})
+    numbers_of = metrics.Metrics(lambda: metrics.Health(True, True))
     with ExitStack() as until_the_end, metrics.served(numbers_of, "127.0.0.1", 0) as port:
         until_the_end.enter_context(socket.create_connection(("127.0.0.1", port)))
         assert urllib.request.urlopen(f"http://127.0.0.1:{port}/healthz", timeout=WAIT_S).read() == b"ok\n"

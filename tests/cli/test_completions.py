@@ -136,6 +136,7 @@ LINES = [
     ("dvctl dlq retry --reas", "dvctl dlq retry --reason"),
     ("dvctl consumers list --redis-u", "dvctl consumers list --redis-url"),
     ("dvctl status --pipeline sto", "dvctl status --pipeline storage"),
+    ("dvctl consume --pipeline results,", "dvctl consume --pipeline results,storage"),
     ("dvctl config --output jsonl", "dvctl config --output jsonl"),
     ("dvctl pending -o tab", "dvctl pending -o table"),
     ("dvctl consume --on-reject dr", "dvctl consume --on-reject drop"),

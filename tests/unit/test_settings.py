@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 
 from devicevault_cli.errors import BadConfig, DvctlError, Usage
-from devicevault_cli.settings import NAMES, Settings, load
+from devicevault_cli.settings import NAMES, Settings, load, load_each
 
 YAML = """
 redis: {url: 'redis://yaml:6379/1'}
@@ -36,6 +36,9 @@ class Home:
         self.config.write_text(YAML)
         self.profiles.write_text(PROFILE.format(config=self.config))
         self.environ = {"XDG_CONFIG_HOME": str(folder)}
+
+    def load_each(self, environ: dict[str, str] | None = None, **flags: str | None) -> tuple[Settings, ...]:
+        return load_each(flags, self.environ | (environ or {}))
 
     def load(self, environ: dict[str, str] | None = None, **flags: str | None) -> Settings:
         return load(flags, self.environ | (environ or {}))
@@ -119,6 +122,8 @@ def test_an_empty_variable_counts_as_not_set_and_an_empty_flag_as_a_mistake(home
     [
         ({"pipeline": "nonsense"}, {}, Usage),
         ({}, {"DVCTL_PIPELINE": "nonsense"}, BadConfig),
+        ({"pipeline": "results,storage"}, {}, Usage),
+        ({}, {"DVCTL_PIPELINE": "results,storage"}, BadConfig),
         ({"output": "xml"}, {}, Usage),
         ({}, {"DVCTL_OUTPUT": "xml"}, BadConfig),
         ({"profile": "absent"}, {}, BadConfig),
@@ -166,3 +171,65 @@ def test_no_repr_shows_a_password(home: Home) -> None:
 
 def test_every_setting_is_listed_once(home: Home) -> None:
     assert sorted(each.name for each in home.load().all) == sorted(NAMES)
+
+
+# --- both pipelines
+
+
+@pytest.mark.parametrize("value", ["results,storage", "storage,results", "storage, results"])
+def test_both_pipelines_have_settings_of_their_own(home: Home, value: str) -> None:
+    environ = {
+        "DVCTL_PIPELINE": value,
+        "DEVICEVAULT_RESULTS_GROUP": "one",
+        "DEVICEVAULT_STORAGE_RESULTS_CONSUMER": "second",
+        "DEVICEVAULT_CONFIG": str(home.config),
+    }
+    results, storage = home.load_each(environ)
+    assert (results.pipeline.name, results.stream, results.group) == ("results", "device:results", "one")
+    assert (storage.pipeline.name, storage.stream, storage.group) == ("storage", "yaml:storage", "devicevault-storage")
+    assert (results.consumer, storage.consumer) == (None, "second")
+    assert results.redis_url == storage.redis_url == "redis://yaml:6379/1"
+    assert results["pipeline"] == ("pipeline", "results", "environment", "DVCTL_PIPELINE")
+
+
+def test_one_pipeline_is_one_of_them(home: Home) -> None:
+    (settings,) = home.load_each(pipeline="storage", stream="mine")
+    assert settings == home.load(pipeline="storage", stream="mine")
+
+
+@pytest.mark.parametrize("value", ["results,results", "results,", ",", "results;storage", "results,storage,other"])
+@pytest.mark.parametrize("source", ["flag", "environment"])
+def test_what_is_no_choice_of_pipelines(home: Home, value: str, source: str) -> None:
+    typed, environ = (value, {}) if source == "flag" else (None, {"DVCTL_PIPELINE": value})
+    with pytest.raises(Usage if source == "flag" else BadConfig):
+        home.load_each(environ, pipeline=typed)
+
+
+def test_where_one_pipeline_is_possible_the_error_says_how_to_choose_it(home: Home) -> None:
+    home.profiles.write_text('[both]\npipeline = "results,storage"\n')
+    assert len(home.load_each(profile="both")) == 2
+    for environ, profile in (({"DVCTL_PIPELINE": "results,storage"}, None), ({}, "both")):
+        with pytest.raises(BadConfig, match="results,storage") as caught:
+            home.load(environ, profile=profile)
+        assert caught.value.hint == "pass --pipeline results or --pipeline storage"
+        assert home.load(environ, profile=profile, pipeline="storage").pipeline.name == "storage"
+
+
+@pytest.mark.parametrize("name", ["stream", "group", "consumer"])
+def test_a_name_for_both_pipelines_is_ambiguous(home: Home, name: str) -> None:
+    variables = [f"DEVICEVAULT_{prefix}_{name.upper()}" for prefix in ("RESULTS", "STORAGE_RESULTS")]
+    home.profiles.write_text(f'[one]\n{name} = "mine"\n')
+    with pytest.raises(Usage, match="ambiguous") as typed:
+        load_each({"pipeline": "results,storage", name: "mine"}, home.environ)
+    with pytest.raises(BadConfig, match='profile "one"') as written:
+        home.load_each({variables[0]: "a", "DVCTL_PROFILE": "one"}, pipeline="results,storage")
+    for caught in (typed, written):
+        assert all(variable in str(caught.value.hint) for variable in variables)
+    each = home.load_each({variables[0]: "a", variables[1]: "b", "DVCTL_PROFILE": "one"}, pipeline="results,storage")
+    assert [settings[name].value for settings in each] == ["a", "b"]
+
+
+def test_one_stream_for_both_pipelines_is_a_mistake(home: Home) -> None:
+    both = {"DEVICEVAULT_RESULTS_STREAM": "s", "DEVICEVAULT_STORAGE_RESULTS_STREAM": "s"}
+    with pytest.raises(BadConfig, match="both pipelines would consume stream s"):
+        home.load_each(both, pipeline="results,storage")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shlex
 from collections.abc import Iterator
 from itertools import islice
 from typing import TYPE_CHECKING
@@ -11,12 +12,19 @@ from devicevault_cli.operations.monitoring.checks import Check, Finding, State
 from devicevault_cli.operations.monitoring.incidents import Incident, every_incident, unacknowledged_of
 from devicevault_cli.operations.monitoring.lag import lag_of, trimmed_unread
 from devicevault_cli.operations.monitoring.limits import CLAIM_IDLE_MS
-from devicevault_cli.operations.monitoring.liveness import Liveness, devicevault_consumers, liveness_of, waiting_clients
+from devicevault_cli.operations.monitoring.liveness import (
+    Liveness,
+    devicevault_consumers,
+    foreign_consumer,
+    liveness_of,
+    waiting_clients,
+)
 from devicevault_cli.operations.wording import entries, entries_were, some
 from devicevault_cli.plural import number
 from devicevault_cli.streams.dead_letters import DeadLetters
 from devicevault_cli.streams.group import Group
-from devicevault_cli.streams.model import PendingEntry, StreamInfo
+from devicevault_cli.streams.model import ConsumerInfo, PendingEntry, StreamInfo
+from devicevault_cli.times import iso
 
 if TYPE_CHECKING:
     from devicevault_cli.repository.repository import Repository
@@ -25,6 +33,8 @@ INACTIVE_MS = 3_600_000
 """Idle time from which a consumer that holds nothing should be retired."""
 MANY_DELIVERIES = 5
 """Deliveries from which an entry may be what ends its consumers."""
+SHOWN = 3
+"""Consumers whose pending entries are described one by one."""
 EXAMINED_PAGES = 10
 """Pages of 1,000 pending entries that are examined, oldest first."""
 RUNBOOK = "follow docs/runbooks/redis-flushed.md, then run `dvctl incidents acknowledge`"
@@ -34,6 +44,7 @@ def group_checks(group: Group) -> Iterator[tuple[str, Check]]:
     yield "group", lambda: _group(group)
     yield "consumers", lambda: _consumers(group)
     yield "devicevault-consumer", lambda: _devicevaults_consumer(group)
+    yield "devicevault-pending", lambda: _left_behind(group)
     yield "dangling-pending", lambda: _dangling(group)
     yield "poison", lambda: _many_deliveries(group)
     yield "trimmed-unread", lambda: _trimmed_unread(group)
@@ -75,24 +86,48 @@ def _devicevaults_consumer(group: Group) -> Finding:
     if group.info() is None:
         return Finding("ok", "not running")
     liveness = liveness_of(group)
-    named = devicevault_consumers(liveness)
-    alive = [consumer.name for consumer in named if liveness.alive(consumer)]
     fix = "stop it; until then `dvctl db index` prevents duplicate rows"
-    if alive:
-        detail = f"DeviceVault's own consumer is alive in this group: {alive[0]}; it acknowledges messages that failed"
-        return Finding("problem", detail, fix)
+    if alive := foreign_consumer(liveness):
+        return Finding("problem", f"{alive}; such a consumer acknowledges messages that failed", fix)
+    named = devicevault_consumers(liveness)
     if waits := waiting_clients(liveness):
         certain = liveness.candidates and all(candidate in named for candidate in liveness.candidates)
         remove = "remove inactive consumers with `dvctl consumers retire NAME --force`"
         fix = f"if that is DeviceVault's consumer, {fix}; {remove}"
         return Finding("problem" if certain else "unknown", waits, fix)
-    return _no_devicevaults_consumer(liveness, len(named))
-
-
-def _no_devicevaults_consumer(liveness: Liveness, inactive: int) -> Finding:
+    if liveness.clients is not None and (unclear := [consumer.name for consumer in liveness.unclear]):
+        detail = f"{some(unclear)}: alive, without a connection named by dvctl: DeviceVault's own, or dvctl before 1.0"
+        return Finding("unknown", detail, f"if that is DeviceVault's consumer, {fix}")
     if liveness.clients is None:
         return Finding("unknown", "CLIENT LIST is not permitted: waiting consumers cannot be detected")
-    return Finding("ok", f"not running ({number(inactive, 'inactive consumer')} left)" if inactive else "not running")
+    left = f" ({number(len(named), 'inactive consumer')} left)" if named else ""
+    return Finding("ok", f"not running{left}")
+
+
+def _left_behind(group: Group) -> Finding:
+    """What DeviceVault's own consumers hold that are gone: it starts under another name, and reads only new entries."""
+    if group.info() is None:
+        return Finding("ok", "nothing is pending")
+    liveness = liveness_of(group)
+    holding = [one for one in devicevault_consumers(liveness) if one.pending and _is_gone(liveness, one)]
+    if not holding:
+        return Finding("ok", "no inactive consumer of DeviceVault's holds entries")
+    held = "; ".join(_held(group, consumer) for consumer in holding[:SHOWN])
+    more = f"; and {number(len(holding) - SHOWN, 'more consumer')}" if len(holding) > SHOWN else ""
+    names = " ".join(shlex.quote(consumer.name) for consumer in holding[:SHOWN])
+    fix = f"start `dvctl consume`, which takes them over, or run `dvctl consumers retire {names}`"
+    return Finding("problem", f"DeviceVault's own consumer left entries pending: {held}{more}", fix)
+
+
+def _is_gone(liveness: Liveness, consumer: ConsumerInfo) -> bool:
+    alive = liveness.alive(consumer)
+    return alive is False or (alive is None and consumer.idle_ms >= CLAIM_IDLE_MS)
+
+
+def _held(group: Group, consumer: ConsumerInfo) -> str:
+    oldest = next(iter(group.pending(count=1, consumer=consumer.name)), None)
+    since = f", the oldest from {iso(oldest.id.ms)}" if oldest is not None else ""
+    return f"{consumer.name} holds {entries(consumer.pending)}{since}"
 
 
 def _examined(group: Group) -> Iterator[list[PendingEntry]]:

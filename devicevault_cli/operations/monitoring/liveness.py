@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Sequence
 from contextlib import suppress
 from dataclasses import dataclass
@@ -10,7 +11,7 @@ from functools import cached_property
 from devicevault_cli.errors import ConsumerAlive, DvctlError
 from devicevault_cli.operations.wording import some
 from devicevault_cli.pipelines import PIPELINES, is_devicevaults_own
-from devicevault_cli.streams.clients import Clients, clients_of
+from devicevault_cli.streams.clients import Clients, clients_of, is_unnamed
 from devicevault_cli.streams.group import Group
 from devicevault_cli.streams.model import ConsumerInfo
 from devicevault_cli.streams.stream import Stream
@@ -19,6 +20,8 @@ ALIVE_MS = 10_000
 """A consumer that sent a command within this time is alive."""
 SLACK_MS = 2000
 """CLIENT LIST counts whole seconds, and the consumers are read a moment earlier."""
+_HOST_N = re.compile(r".+-[0-9]{1,3}", re.DOTALL)
+"""The names of dvctl's consumers, which before 1.0 did not name their connections."""
 
 
 @dataclass
@@ -67,15 +70,45 @@ class Liveness:
             return None
         if consumer not in self.candidates:
             return False
-        return True if self._certain else None
+        return True if self.certain and len(self.candidates) == 1 else None
 
     @cached_property
-    def _certain(self) -> bool:
-        """Whether the blocked client must be the one candidate."""
-        if self.clients is None or len(self.candidates) != 1:
+    def certain(self) -> bool:
+        """Whether a blocked client must be a candidate: it can be no other consumer."""
+        if self.clients is None or not self.candidates:
             return False
-        others = [consumer for consumer in self.recent if consumer.name not in self.clients.consumers]
-        return not others and len(self.clients.waiting) > self._elsewhere
+        return not self._recent_unnamed and len(self.clients.waiting) > self._elsewhere
+
+    @cached_property
+    def _recent_unnamed(self) -> list[ConsumerInfo]:
+        """Consumers with a recent command of which no connection has the name, as those of `dvctl consume` have."""
+        if self.clients is None:
+            return []
+        return [consumer for consumer in self.recent if consumer.name not in self.clients.consumers]
+
+    @cached_property
+    def foreign(self) -> list[ConsumerInfo]:
+        """Consumers that are alive and surely not `dvctl consume`, whatever their names."""
+        if self.certain and len(self.candidates) == 1:
+            return self.candidates
+        if not self._others_work or is_unnamed(self.group.stream.client):
+            return []
+        return [consumer for consumer in self._recent_unnamed if not _HOST_N.fullmatch(consumer.name)]
+
+    @property
+    def unclear(self) -> list[ConsumerInfo]:
+        """Consumers with a recent command that may be DeviceVault's own, or dvctl without a name in CLIENT LIST."""
+        if self.clients is None:
+            return self.recent
+        return [one for one in self._recent_unnamed if one not in self.foreign] if self._others_work else []
+
+    @cached_property
+    def _others_work(self) -> bool:
+        """Whether a client that has no name of dvctl's must be a consumer of this group: it can be none elsewhere.
+
+        A consumer of dvctl that has just been killed has a recent command, but no such client.
+        """
+        return self.clients is not None and self.clients.working > self._working_elsewhere
 
     @cached_property
     def _lists_the_waiting(self) -> bool:
@@ -87,18 +120,29 @@ class Liveness:
             return tuple(map(int, version.split(".")[:2])) >= (7, 2)
         return False
 
-    @cached_property
+    @property
     def _elsewhere(self) -> int:
-        """How many consumers of other groups may be blocked clients, in the streams that this user may read."""
-        count = 0
+        """How many consumers of other groups may be blocked clients."""
+        return sum(bool(self.clients and _may_wait(other, self.clients)) for other in self._others)
+
+    @property
+    def _working_elsewhere(self) -> int:
+        """How many consumers of other groups may be clients that are not dvctl and do a consumer's work."""
+        named = self.clients.consumers if self.clients else frozenset()
+        alive = (other for other in self._others if other.idle_ms < ALIVE_MS and other.name not in named)
+        return max(sum(1 for _ in alive), self._elsewhere)
+
+    @cached_property
+    def _others(self) -> list[ConsumerInfo]:
+        """The consumers of other groups, in the streams that this user may read."""
+        found: list[ConsumerInfo] = []
         for key in {self.group.stream.key, *(pipeline.stream for pipeline in PIPELINES.values())}:
             with suppress(DvctlError):
                 stream = Stream(self.group.stream.client, key)
                 for info in stream.groups():
                     if (key, info.name) != (self.group.stream.key, self.group.name):
-                        others = Group(stream, info.name).consumers()
-                        count += sum(bool(self.clients and _may_wait(other, self.clients)) for other in others)
-        return count
+                        found += Group(stream, info.name).consumers()
+        return found
 
 
 def liveness_of(group: Group) -> Liveness:
@@ -118,6 +162,19 @@ def devicevault_consumers(liveness: Liveness) -> list[ConsumerInfo]:
     """The consumers with names of DeviceVault's own, without those that `dvctl consume` runs under such a name."""
     ours = liveness.clients.consumers if liveness.clients else frozenset()
     return [found for found in liveness.consumers if is_devicevaults_own(found.name) and found.name not in ours]
+
+
+def foreign_consumer(liveness: Liveness, own: str = "") -> str:
+    """A sentence about a consumer of the group that is alive and not `dvctl consume`; '' if there is none.
+
+    own: the name of the consumer that asks.
+    """
+    named = [consumer for consumer in devicevault_consumers(liveness) if consumer.name != own]
+    if alive := [consumer.name for consumer in named if liveness.alive(consumer)]:
+        return f"DeviceVault's own consumer {alive[0]} is alive in this group"
+    if others := [consumer.name for consumer in liveness.foreign if consumer.name != own]:
+        return f"consumer {others[0]} is alive in this group and is not `dvctl consume`"
+    return ""
 
 
 def waiting_clients(liveness: Liveness) -> str:
