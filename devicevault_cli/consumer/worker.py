@@ -91,7 +91,7 @@ class Worker:
         if isinstance(publisher, DispatchOff):
             return publisher
         if not pipeline.dispatches:
-            return DispatchOff(f"the {pipeline.name} pipeline has none")
+            return DispatchOff("only the results pipeline has configurations")
         if publisher is None:
             return DispatchUnconfigured(self.repository, self._retry)
         stream = self.consumer.stream.key

@@ -20,9 +20,10 @@ from devicevault_cli.errors import DvctlError, Usage
 from devicevault_cli.operations.monitoring.limits import CLAIM_IDLE_MS
 
 if TYPE_CHECKING:
+    from devicevault_cli.broker.publisher import Publisher
+    from devicevault_cli.consumer.dispatch import DispatchOff
     from devicevault_cli.consumer.options import ConsumeOptions
     from devicevault_cli.consumer.progress import ConsumerProgress
-    from devicevault_cli.consumer.service import Servers
 
 log = logging.getLogger("dvctl.consume")
 
@@ -158,7 +159,7 @@ def _run(
 ) -> dict[str, dict[str, Any]]:
     """Consume each pipeline until it ends. -> the summaries, by pipeline"""
     from devicevault_cli.consumer.progress import ConsumerProgress
-    from devicevault_cli.consumer.service import consume_as
+    from devicevault_cli.consumer.service import Servers, consume_as
     from devicevault_cli.consumer.together import consume_together
     from devicevault_cli.output.progress import combined
 
@@ -181,26 +182,28 @@ def _run(
             during.enter_context(_monitored(ctx, metrics_port, progress))
         consumers: dict[str, Callable[[], dict[str, Any]]] = {
             name: partial(
-                consume_as, _servers(one), one.pipeline, options, stop, one.settings.consumer, instance, progress[name]
+                consume_as, Servers(one.group, one.repository, _publisher(one)), one.pipeline, options, stop,
+                one.settings.consumer, instance, progress[name],
             )
             for name, one in each.items()
-        }
+        }  # fmt: skip
         gc.freeze()  # what was imported stays: not scanning it saves 3 % of the CPU time of a drain (40,000 messages)
         return consume_together(consumers, stop)
 
 
-def _servers(ctx: Context) -> "Servers":
+def _publisher(ctx: Context) -> "Publisher | DispatchOff | None":
+    """Where the configurations of a pipeline go."""
     from devicevault_cli.consumer.dispatch import DispatchOff
-    from devicevault_cli.consumer.service import Servers
 
-    publisher = DispatchOff("--no-dispatch") if ctx.settings.no_dispatch else ctx.publisher
-    return Servers(ctx.group, ctx.repository, publisher)
+    if not ctx.pipeline.dispatches:
+        return DispatchOff("only the results pipeline has configurations")
+    return DispatchOff("--no-dispatch") if ctx.settings.no_dispatch else ctx.publisher
 
 
 def _interrupt(ctx: Context) -> None:
     """End the calls that wait for a server."""
     ctx.repository.interrupt()
-    if ctx.publisher is not None:
+    if ctx.pipeline.dispatches and ctx.publisher is not None:
         ctx.publisher.interrupt()
 
 
