@@ -118,4 +118,5 @@ def _says(
     for name in ignored:
         if name not in groups:
             yield f"--ignore-group: {stream.key} has no group {quoted(name)}; {suggestion(name, groups, 'groups')}"
-    yield from (block.says for block in answer.blocked_by)
+    for block in answer.blocked_by:
+        yield from block.says()

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Sequence
+from collections.abc import Collection, Iterator, Sequence
 from dataclasses import dataclass
 from typing import NamedTuple
 
@@ -39,14 +39,12 @@ class Block(Answer):
     since: str | None = optional()
     commands: tuple[str, ...] | None = optional()
 
-    @property
-    def says(self) -> str:
-        """The line of the plan."""
-        blocked = f"blocked by {self.by}: entry {self.id} and later: {self.why}"
-        if self.count is None:
-            return blocked
-        what = number(self.count, "configuration")
-        return f"{blocked} ({what} since {self.since}); see `{SHOW}`, repair with `{REPAIR}`"
+    def says(self) -> Iterator[str]:
+        """The lines of the plan."""
+        yield f"blocked by {self.by}: entry {self.id} and later: {self.why}"
+        if self.count is not None:
+            yield f"  {number(self.count, 'configuration')} since {self.since}"
+            yield f"  list them with `{SHOW}`, repair with `{REPAIR}`"
 
 
 def group_blocks(stream: Stream, ignored: Sequence[str] = ()) -> list[Block]:
