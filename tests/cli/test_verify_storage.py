@@ -84,7 +84,7 @@ def test_people_are_told_in_a_sentence_with_the_repair(stored: Stored, at: Cli) 
     assert answer.code == 3
     words = " ".join(answer.out.split())
     assert f"PROBLEM: {SENTENCE} (repair: `dvctl dispatch --missing`)." in words
-    assert "hint: dvctl dispatch --missing  # hands 7 configurations to the storage workers" in answer.err
+    assert "hint: dvctl dispatch --missing  # hands these configurations to the storage workers" in answer.err
     assert max(map(len, answer.out.splitlines())) < 80
     execute(stored, "UPDATE backups_storedbackup SET status = 'success'")
     for identifier in ("twice", "alone", "raw"):

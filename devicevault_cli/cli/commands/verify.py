@@ -65,7 +65,7 @@ def verify(
     ] = False,
     grace: Annotated[
         int | None,
-        duration("--grace", text="With --storage: a younger success need not be stored yet (1h)."),
+        duration("--grace", text="With --storage: time allowed for storing (1h)."),
     ] = None,
     deep: Annotated[
         bool, typer.Option("--deep", help="Also compare every column; find rows without an entry.")

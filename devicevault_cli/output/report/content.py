@@ -117,8 +117,7 @@ def _steps(answer: Answer, options: str, scope: str) -> Iterator[tuple[str, ...]
             options,
             "shows what would be dispatched; changes nothing",
         )
-        what = number(missing + failed, "configuration")
-        yield DISPATCH, chosen, options, f"hands {what} to the storage workers"
+        yield DISPATCH, chosen, options, "hands these configurations to the storage workers"
     for count, state in ((missing, "not_stored"), (failed, "store_failed")):
         if count:
             why = f"lists the ids of {number(count, 'entry', 'entries')}"
