@@ -53,7 +53,7 @@ KEYS = {
     "help": "",
     "incidents list": "incidents",
     "incidents acknowledge": "acknowledged unknown applied",
-    "verify": "stream classes lost_reasons rows ok elapsed_s examples",
+    "verify": "stream classes lost_reasons rows storage ok elapsed_s examples",
     "trim": "floor would_remove removed blocked_by",
     "export": "exported file",
     "db index": "created duplicates",
@@ -101,6 +101,7 @@ class World:
             "dlq retry": ["--all"],
             "dlq drop": ["--all"],
             "trim": ["--keep", "0"],
+            "verify": ["--storage"],
         }
         if words == "restore-group":
             snapshot = self._ok("destroy-group", "--force", "--confirm", self.group, "-o", "json").json["snapshot"]
@@ -191,6 +192,7 @@ def test_nothing_there_yet_is_no_error(cli: Cli, redis_url: str, sqlite_url: str
         "tail": ["--no-follow"],
         "show": ["1-0"],
         "dlq show": ["1-0"],
+        "verify": ["--storage"],
         "export": [str(tmp_path / "export.jsonl")],
     }
     answer = cli.at(redis_url, sqlite_url)(*words.split(), *needed.get(words, []), "-o", "json")
