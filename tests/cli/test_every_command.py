@@ -53,7 +53,7 @@ KEYS = {
     "help": "",
     "incidents list": "incidents",
     "incidents acknowledge": "acknowledged unknown applied",
-    "verify": "stream classes lost_reasons rows storage ok elapsed_s examples",
+    "verify": "stream classes lost_reasons rows ok elapsed_s examples",
     "trim": "floor would_remove removed blocked_by",
     "export": "exported file",
     "db index": "created duplicates",
@@ -101,7 +101,6 @@ class World:
             "dlq retry": ["--all"],
             "dlq drop": ["--all"],
             "trim": ["--keep", "0"],
-            "verify": ["--storage"],
         }
         if words == "restore-group":
             snapshot = self._ok("destroy-group", "--force", "--confirm", self.group, "-o", "json").json["snapshot"]
@@ -169,6 +168,12 @@ def check_ids(words: str, answer: Answer) -> None:
 CHECKS = {"table": check_table, "json": check_json, "jsonl": check_jsonl, "csv": check_csv, "ids": check_ids}
 
 
+def test_the_keys_of_verify_with_storage(world: World) -> None:
+    answer = world.cli("verify", "--storage", "-o", "json")
+    assert {*KEYS["verify"].split(), "storage"} <= answer.json.keys()
+    assert set(answer.json["storage"]) == {"stored", "store_failed", "not_stored", "in_progress", "not_dispatchable"}
+
+
 @pytest.mark.parametrize("words", [each for each in ALL if ALL[each].needs.changes and each != "db init"])
 def test_a_dry_run_changes_nothing_and_answers_the_same_keys(world: World, words: str) -> None:
     line = world.line(words)
@@ -192,7 +197,6 @@ def test_nothing_there_yet_is_no_error(cli: Cli, redis_url: str, sqlite_url: str
         "tail": ["--no-follow"],
         "show": ["1-0"],
         "dlq show": ["1-0"],
-        "verify": ["--storage"],
         "export": [str(tmp_path / "export.jsonl")],
     }
     answer = cli.at(redis_url, sqlite_url)(*words.split(), *needed.get(words, []), "-o", "json")
