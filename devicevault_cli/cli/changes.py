@@ -15,6 +15,8 @@ if TYPE_CHECKING:
     from devicevault_cli.repository.repository import Repository
 
 PLANNED = 1000
+FOLDED = 58
+"""Characters of a line beside its name."""
 
 
 def change(
@@ -102,7 +104,19 @@ def _lines(answer: Any) -> Iterable[str]:
     """Long lists as their lengths: a person does not read a million ids."""
     for name, value in answer.items():
         if name != "undo" and (name != "unknown" or value):
-            yield f"{name.replace('_', ' '):18}  {_brief(value)}"
+            yield from _folded(name.replace("_", " "), value)
+
+
+def _folded(name: str, value: Any) -> Iterable[str]:
+    """A line; of a short list of mappings each begins a line, and is folded for a narrow terminal."""
+    import textwrap
+
+    if isinstance(value, list) and 0 < len(value) <= 10 and isinstance(value[0], dict):
+        folded = [line for item in value for line in textwrap.wrap(_brief(item), FOLDED, subsequent_indent="  ")]
+    else:
+        folded = [_brief(value)]
+    for label, line in zip([name, *[""] * (len(folded) - 1)], folded, strict=True):
+        yield f"{label:18}  {line}"
 
 
 def _brief(value: Any) -> str:

@@ -113,6 +113,12 @@ class Context:
             raise BadConfig("no broker is configured", hint="give --broker-url, or set CELERY_BROKER_URL")
         return self.publisher
 
+    @property
+    def dispatches(self) -> bool:
+        """Whether storage dispatch is on: the pipeline dispatches, a broker is configured, and --no-dispatch is off."""
+        on = self.pipeline.dispatches and not self.settings.no_dispatch
+        return on and self.settings.broker_url is not None
+
     def confirm(self, question: str, name: str | None = None) -> bool:
         """Ask, unless `--yes` is given; with `name`, have that typed, unless `--confirm` gives it.
 

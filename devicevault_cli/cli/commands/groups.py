@@ -34,18 +34,27 @@ def reset_group(
 ) -> None:
     """Move the group's position back or forth.
 
-    Pending entries stay. The plan says how many entries come again, how many of these have rows already, and which
-    would be skipped. Refused while a consumer of the group is alive. A snapshot is written first; the undo line names
-    it.
+    Pending entries stay. The plan says how many entries come again, how many of these have rows already, how many
+    configurations would be dispatched, and which entries would be skipped. Refused while a consumer of the group is
+    alive. A snapshot is written first; the undo line names it.
     """
     from devicevault_cli.operations.groups.reset import plan_reset, target
 
     first = target(to, now_ms())
+    dispatches = ctx.dispatches
     repository = ready_database(ctx)
     with ctx.printer.progress("looking at entries") as progress:
         change(
             ctx,
-            lambda: plan_reset(ctx.group, first, ctx.pipeline, repository, force=ctx.force, progress=progress),
+            lambda: plan_reset(
+                ctx.group,
+                first,
+                ctx.pipeline,
+                repository,
+                force=ctx.force,
+                dispatches=dispatches,
+                progress=progress,
+            ),
             f"Move group {ctx.group.name}?",
         )
 

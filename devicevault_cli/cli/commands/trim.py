@@ -39,12 +39,14 @@ def trim(
     """Remove old entries that nobody needs.
 
     Removed are entries that every group has passed and that are persisted, dead, discarded or skipped. Never further
-    than the floor: the oldest entry that some group or the table still needs. The plan names what blocks. Without
-    --keep or --max-length every entry below the floor is removed.
+    than the floor: the oldest entry that some group or the table still needs or, if a broker is configured, whose
+    configuration has no successful stored backup yet (--no-dispatch leaves configurations out of account). The plan
+    names what blocks. Without --keep or --max-length every entry below the floor is removed.
     """
     from devicevault_cli.operations.entries.trim import Keep, plan_trim
 
     since = None if keep is None else EntryId(max(0, now_ms() - keep), 0)
+    dispatches = ctx.dispatches
     repository = ready_database(ctx)
     with ctx.printer.progress("looking at entries") as progress:
         change(
@@ -57,6 +59,7 @@ def trim(
                 Keep(since, max_length),
                 ignore_group or (),
                 progress,
+                dispatches=dispatches,
             ),
             "Remove these entries?",
         )

@@ -12,8 +12,9 @@ from devicevault_cli.cli.command import command
 from devicevault_cli.cli.context import Context
 from devicevault_cli.cli.named import conclude, typed_group
 from devicevault_cli.cli.options import Rate, Since, forbid, require_order
-from devicevault_cli.cli.values import parsed
+from devicevault_cli.cli.values import duration, parsed
 from devicevault_cli.errors import DvctlError, ExitCode, Usage
+from devicevault_cli.operations.dispatch.names import STORAGE_STATES
 from devicevault_cli.operations.entries.positions import parse_end
 from devicevault_cli.operations.verify.names import Listed
 from devicevault_cli.streams.model import LAST, ZERO, EntryId
@@ -30,12 +31,21 @@ COLUMNS = {
 }
 """What `--show` tells of each class; of the others as much as of an entry."""
 ROUND = {"entries": 9, "persisted": 9, "pending": 8, "undelivered": 11, "lost": 6, "lost_invalid": 12, "ok": 4}
+STORED_ROUND = {
+    **{name: ROUND[name] for name in ("entries", "persisted", "lost", "lost_invalid")},
+    "not_stored": 10,
+    "store_failed": 12,
+    "ok": 4,
+}
+"""With --storage, as many as fit into 80 columns."""
+GRACE_MS = 3_600_000
 
 
 @command(
     "dvctl verify",
     "dvctl verify --since -1d --report incident.html",
     "dvctl verify --show lost -o ids",
+    "dvctl verify --storage",
     "dvctl verify --repair --dry-run",
     database=True,
     ids=True,
@@ -49,6 +59,13 @@ def verify(
     until: Annotated[
         EntryId | None,
         typer.Option("--until", help="Only up to this time.", metavar="TIME|-DURATION", parser=parsed(parse_end)),
+    ] = None,
+    storage: Annotated[
+        bool, typer.Option("--storage", help="Also follow each success on to its stored backup.")
+    ] = False,
+    grace: Annotated[
+        int | None,
+        duration("--grace", text="With --storage: time allowed for storing (1h)."),
     ] = None,
     deep: Annotated[
         bool, typer.Option("--deep", help="Also compare every column; find rows without an entry.")
@@ -78,13 +95,18 @@ def verify(
     """Compare every entry of the stream with every row.
 
     Entries and rows are matched by identity. Only reads, in bounded memory, also beside consumers at work. Ends with 3
-    where something is lost, pending but gone from the stream, or stands twice in the table.
+    where something is lost, pending but gone from the stream, or stands twice in the table; with --storage also where
+    a configuration is not stored, or storing it failed.
     """
 
     from devicevault_cli.operations.verify.scan import Scope
     from devicevault_cli.output.printer import not_confirmed
 
+    storage = storage or show in STORAGE_STATES
     forbid(
+        (storage and not ctx.pipeline.dispatches, "--storage needs the pipeline results: it follows its successes"),
+        (storage and counts, "--storage does not combine with --counts: it looks at every success"),
+        (grace is not None and not storage, "--grace needs --storage"),
         (sum((counts, show is not None, repair, watch)) > 1, "give one of --counts, --show, --repair and --watch"),
         (every is not None and not watch, "--every needs --watch"),
         ((dry_run or yes) and not repair, "--dry-run and --yes need --repair: without it verify changes nothing"),
@@ -100,7 +122,7 @@ def verify(
     if repair and not (dry_run or yes or ctx.terminal.can_ask):
         raise not_confirmed(ctx.terminal, "--yes")
     conclude(ctx, typed_group(ctx))
-    scope = Scope(since or ZERO, until or LAST, rate)
+    scope = Scope(since or ZERO, until or LAST, rate, (GRACE_MS if grace is None else grace) if storage else None)
     if counts:
         return _counts(ctx)
     if show is not None:
@@ -215,18 +237,19 @@ def _show(ctx: Context, scope: Any, wanted: Listed) -> int:
     found = list_findings(ctx.group, ctx.pipeline, ctx.repository, scope, wanted, result)
     ctx.printer.stream((row.to_dict() for row in found), COLUMNS.get(wanted, ENTRY))
     missing = _no_stream(ctx, ctx.repository.count())
-    return ExitCode.FOUND if missing or result.lost or result.gone or ctx.repository.surplus() else 0
+    wrong = result.lost or result.gone or result.unstored
+    return ExitCode.FOUND if missing or wrong or ctx.repository.surplus() else 0
 
 
 def _watch(ctx: Context, scope: Any, pause_s: float) -> int:
     def rounds() -> Iterator[dict[str, Any]]:
         while True:
             answer = _once(ctx, scope)
-            row = {"entries": answer["stream"]["entries"], **answer["classes"], "ok": answer["ok"]}
-            yield row
+            counted = answer["classes"] | answer.get("storage", {})
+            yield {"entries": answer["stream"]["entries"], **counted, "ok": answer["ok"]}
             time.sleep(pause_s)
 
-    ctx.printer.stream(rounds(), ROUND, "rounds")
+    ctx.printer.stream(rounds(), ROUND if scope.grace_ms is None else STORED_ROUND, "rounds")
     return 0
 
 

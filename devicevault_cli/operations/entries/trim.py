@@ -2,32 +2,22 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Collection, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field, replace
-from functools import partial
 from typing import Any
 
-from devicevault_cli.messages import Decoded, Rejected
+from devicevault_cli.broker.store_task import BACKENDS
+from devicevault_cli.errors import Refused
 from devicevault_cli.nearest import quoted, suggestion
-from devicevault_cli.operations.answer import Answer, ChangeAnswer
+from devicevault_cli.operations.answer import ChangeAnswer
 from devicevault_cli.operations.changes.change import Change, Progress, quietly
-from devicevault_cli.operations.look_up import look_up
+from devicevault_cli.operations.entries.trim_floor import Block, Needs, find_floor, group_blocks
 from devicevault_cli.operations.wording import entries
-from devicevault_cli.pipelines import Pipeline, original_id
+from devicevault_cli.pipelines import Pipeline
 from devicevault_cli.repository.repository import Repository
 from devicevault_cli.streams.dead_letters import DeadLetters
-from devicevault_cli.streams.group import Group
-from devicevault_cli.streams.model import ZERO, Entry, EntryId, StreamInfo
+from devicevault_cli.streams.model import ZERO, EntryId, StreamInfo
 from devicevault_cli.streams.stream import Stream
-
-
-@dataclass(frozen=True, slots=True)
-class Block(Answer):
-    """An element of `blocked_by[]`: the first entry that must stay, by whom it is needed, and why."""
-
-    by: str
-    id: EntryId
-    why: str
 
 
 @dataclass(frozen=True, slots=True)
@@ -64,16 +54,21 @@ def plan_trim(
     keep: Keep,
     ignored: Sequence[str] = (),
     progress: Progress = quietly,
+    *,
+    dispatches: bool = False,
 ) -> Change[TrimAnswer]:
-    """Remove the entries below the floor, which is computed from all groups and the table."""
+    """Remove the entries below the floor, which is computed from all groups and the table.
+
+    dispatches: storage dispatch is on, so that the stream keeps what has no stored backup yet.
+    """
     info = stream.info()
     blocks = group_blocks(stream, ignored)
     limit = _limit(info, blocks, keep)
     spare = max(0, info.length - keep.newest) if info and keep.newest is not None else None
-    first_needed = partial(_first_needed, pipeline, repository, letters.ids() | letters.discarded_ids())
-    floor, would_remove, block = _floor(stream, limit, spare, first_needed, progress)
-    blocked_by = ([block] if block else []) + blocks
-    answer = TrimAnswer(floor, would_remove, 0, blocked_by)
+    needs = Needs(stream.key, pipeline, repository, letters.ids() | letters.discarded_ids(), dispatches)
+    floor, would_remove, needed = find_floor(stream, limit, spare, needs, progress)
+    answer = TrimAnswer(floor, would_remove, 0, [*needed, *blocks])
+    unchecked = pipeline.dispatches and not dispatches and _may_be_stored(repository)
 
     def apply() -> TrimAnswer:
         removed = stream.trim(floor)
@@ -81,49 +76,11 @@ def plan_trim(
         return replace(answer, removed=removed, first_id=now.first_id if now else None, trimmed=True)
 
     return Change(
-        command=f"trim {stream.key}", says=tuple(_says(stream, info, answer, keep, ignored)), answer=answer,
-        size=would_remove, apply=apply,
+        command=f"trim {stream.key}", answer=answer, size=would_remove, apply=apply,
+        says=tuple(_says(stream, info, answer, keep, ignored, unchecked=unchecked)),
         # A group whose position was moved back needs an entry below the floor.
         still_true=lambda: all(block.id >= floor for block in group_blocks(stream, ignored)),
     )  # fmt: skip
-
-
-def group_blocks(stream: Stream, ignored: Sequence[str] = ()) -> list[Block]:
-    """For each group the oldest entry that it still holds, or that was not delivered to it yet."""
-    blocks = []
-    for info in stream.groups():
-        if info.name in ignored:
-            continue
-        held = _oldest_held(Group(stream, info.name)) if info.pending else None
-        waiting = next(iter(stream.range(info.last_delivered_id.next(), count=1)), None)
-        if held is not None:
-            blocks.append(Block(f"group {info.name}", held, "pending"))
-        elif waiting is not None:
-            blocks.append(Block(f"group {info.name}", waiting.id, "not delivered yet"))
-    return sorted(blocks, key=lambda block: block.id)
-
-
-def _oldest_held(group: Group) -> EntryId | None:
-    """The oldest pending entry that exists on the stream."""
-    for page in group.pending_pages():
-        ids = [entry.id for entry in page]
-        found = group.stream.get(ids[:1]) or group.stream.get(ids)
-        if found:
-            return min(found)
-    return None
-
-
-def _first_needed(
-    pipeline: Pipeline, repository: Repository, given_up: Collection[EntryId], page: list[Entry]
-) -> Block | None:
-    """The first entry that the table needs: a valid one without a row, or a bad one that is not dead or discarded."""
-    unfinished = [entry for entry in page if entry.id not in given_up and original_id(entry) not in given_up]
-    for entry, decision, rows in look_up(unfinished, pipeline, repository):
-        if isinstance(decision, Rejected):
-            return Block(f"table {pipeline.table}", entry.id, f"neither persisted nor dead ({decision.reason})")
-        if isinstance(decision, Decoded) and not rows:
-            return Block(f"table {pipeline.table}", entry.id, "neither persisted nor dead")
-    return None
 
 
 def _limit(info: StreamInfo | None, blocks: Sequence[Block], keep: Keep) -> EntryId:
@@ -132,34 +89,22 @@ def _limit(info: StreamInfo | None, blocks: Sequence[Block], keep: Keep) -> Entr
     return min([end, *(block.id for block in blocks), *([] if keep.since is None else [keep.since])])
 
 
-def _floor(
-    stream: Stream,
-    limit: EntryId,
-    spare: int | None,
-    first_needed: Callable[[list[Entry]], Block | None],
-    progress: Progress,
-) -> tuple[EntryId, int, Block | None]:
-    """The first entry that must stay, the number of entries before it, and what blocks, if the table does.
-
-    Goes up from the oldest entry to the limit, to the first entry that the table needs, or past `spare` entries.
-    """
-    passed = 0
-    if limit == ZERO:
-        return ZERO, 0, None
-    for page in stream.pages(ZERO, limit.previous()):
-        removable = page if spare is None else page[: spare - passed]
-        block = first_needed(removable)
-        if block is not None:
-            return block.id, passed + sum(entry.id < block.id for entry in removable), block
-        passed += len(removable)
-        progress(passed)
-        if len(removable) < len(page):
-            return page[len(removable)].id, passed, None
-    return limit, passed, None
+def _may_be_stored(repository: Repository) -> bool:
+    """Whether any device has a location that a storage worker serves; also where the tables must not be read."""
+    try:
+        return repository.storage.any_device_at(BACKENDS)
+    except Refused:
+        return True
 
 
 def _says(
-    stream: Stream, info: StreamInfo | None, answer: TrimAnswer, keep: Keep, ignored: Sequence[str]
+    stream: Stream,
+    info: StreamInfo | None,
+    answer: TrimAnswer,
+    keep: Keep,
+    ignored: Sequence[str],
+    *,
+    unchecked: bool,
 ) -> Iterator[str]:
     length = info.length if info else 0
     yield f"{entries(answer.would_remove)} of {length:,} on {stream.key} would be removed, those before {answer.floor}"
@@ -167,8 +112,11 @@ def _says(
         yield "neither --keep nor --max-length is given: every entry that nothing blocks would be removed"
     if answer.would_remove:
         yield "this cannot be undone; to keep a copy first: dvctl export FILE --reveal"
+    if unchecked:
+        yield "storage dispatch is off: the plan does not check whether configurations have a stored backup"
     groups = [info.name for info in stream.groups()]
     for name in ignored:
         if name not in groups:
             yield f"--ignore-group: {stream.key} has no group {quoted(name)}; {suggestion(name, groups, 'groups')}"
-    yield from (f"blocked by {block.by}: entry {block.id} and later: {block.why}" for block in answer.blocked_by)
+    for block in answer.blocked_by:
+        yield from block.says()

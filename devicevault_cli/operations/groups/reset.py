@@ -16,6 +16,7 @@ from devicevault_cli.operations.monitoring.liveness import liveness_of, not_know
 from devicevault_cli.operations.replay.preview import ReplayPreview
 from devicevault_cli.operations.wording import entries, some
 from devicevault_cli.pipelines import Pipeline
+from devicevault_cli.plural import number
 from devicevault_cli.repository.repository import Repository
 from devicevault_cli.streams.group import Group
 from devicevault_cli.streams.model import ZERO, EntryId, GroupInfo
@@ -50,17 +51,19 @@ def plan_reset(
     repository: Repository,
     *,
     force: bool = False,
+    dispatches: bool = False,
     progress: Progress = quietly,
 ) -> Change[ResetAnswer]:
     """Move the group so that the first entry delivered is the first with an id >= `target` (None: the next to arrive).
 
+    dispatches: storage dispatch is on, so that the consumer hands over the configurations of what it inserts.
     Raises MissingGroup.
     """
     info = snapshots.existing_group(group)
     old = info.last_delivered_id
     end, generated = _end(group, old)
     position = end if target is None else target.previous()
-    preview = ReplayPreview(pipeline, repository)
+    preview = ReplayPreview(pipeline, repository, dispatches)
     if position < old:
         preview.add_entries(group.stream.pages(position.next(), old), progress)
     skipped, first_skipped = _skipped(group, old, position)
@@ -91,8 +94,8 @@ def _answer(
     return ResetAnswer(
         group=group.name, from_=old, to=position, redelivered=preview.entries,
         already_persisted=preview.present + preview.replaces, would_insert=preview.inserts,
-        would_reject=preview.rejected, would_dispatch=0, skipped=skipped, pending=sum(map(len, again)),
-        snapshot=None, refused=refused,
+        would_reject=preview.rejected, would_dispatch=preview.would_dispatch, skipped=skipped,
+        pending=sum(map(len, again)), snapshot=None, refused=refused,
     )  # fmt: skip
 
 
@@ -103,6 +106,8 @@ def _says(answer: ResetAnswer, pending: int, generated: EntryId, first_skipped: 
             f"{entries(answer.redelivered)} would be delivered again: {answer.already_persisted:,} have a row already, "
             f"{answer.would_insert:,} would be inserted, {sum(answer.would_reject.values()):,} rejected"
         )
+        if answer.would_dispatch:
+            yield f"{number(answer.would_dispatch, 'configuration')} of these would be handed to the storage workers"
         yield (
             f"{entries(answer.pending)} of these are pending: they move to the consumer that reads them, and their"
             " delivery count restarts"

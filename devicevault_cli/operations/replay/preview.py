@@ -8,6 +8,7 @@ from dataclasses import dataclass, field
 
 from devicevault_cli.messages import Decision, Decoded, Rejected
 from devicevault_cli.operations.changes.change import Progress
+from devicevault_cli.operations.dispatch.stored import served_devices
 from devicevault_cli.operations.save import UNENCODABLE, conflicting
 from devicevault_cli.pipelines import Pipeline
 from devicevault_cli.records import Record, identity
@@ -26,21 +27,26 @@ class ReplayPreview:
 
     present: has a row, or repeats an identity that is inserted.  conflicting: those of `present` whose row has another
     device or status.  replaces: a success that takes the place of a failed row, also of one that the plan inserts.
+    would_dispatch: with `dispatches`, those of `inserts` that are successes of a device whose location a storage worker
+    serves.
     """
 
     pipeline: Pipeline
     repository: Repository
+    dispatches: bool = False
     entries: int = 0
     inserts: int = 0
     present: int = 0
     conflicting: int = 0
     replaces: int = 0
+    would_dispatch: int = 0
     skipped: int = 0
     rejected: Counter[str] = field(default_factory=Counter)
     _inserted: set[int] = field(default_factory=set)
     _failed: set[int] = field(default_factory=set)
     _replaced: dict[int, Existing] = field(default_factory=dict)
     _known_devices: dict[int, bool] = field(default_factory=dict)
+    _served_devices: frozenset[int] = frozenset()
 
     def add_entries(self, pages: Iterable[list[Entry]], progress: Progress, most: int | None = None) -> bool:
         """Decode and count entries; see `add`."""
@@ -73,6 +79,8 @@ class ReplayPreview:
         if new := {record.device_id for record in records} - self._known_devices.keys():
             known = self.repository.known_devices(new)
             self._known_devices.update((device, device in known) for device in new)
+            if self.dispatches:
+                self._served_devices |= served_devices(self.repository, known)
         encodable = self.repository.encodable(records)
         for record, rows, fits in zip(records, self.repository.find(records), encodable, strict=True):
             self._count(record, rows, fits)
@@ -93,6 +101,7 @@ class ReplayPreview:
             self._replaced[key] = Existing(0, record.device_id, record.status)
         else:
             self.inserts += 1
+            self.would_dispatch += record.status == SUCCESS and record.device_id in self._served_devices
             if len(self._inserted) < REMEMBERED:
                 self._inserted.add(key)
                 if record.status != SUCCESS:

@@ -7,6 +7,7 @@ from typing import NamedTuple
 
 from devicevault_cli.errors import MissingGroup
 from devicevault_cli.messages import Decision, Decoded, Fields, Rejected, Skipped
+from devicevault_cli.operations.dispatch.names import StorageState
 from devicevault_cli.operations.look_up import look_up
 from devicevault_cli.operations.save import UNENCODABLE, conflicting
 from devicevault_cli.operations.verify.names import EntryClass
@@ -49,7 +50,8 @@ class GroupState(NamedTuple):
 class ClassifiedEntry(NamedTuple):
     """An entry, its class, what consuming it would do, and the rows with its identity, lowest id first.
 
-    refused: why its record would be rejected, where that is known and is not its device.
+    refused: why its record would be rejected, where that is known and is not its device.  storage: what became of its
+    configuration, where that was looked up.
     """
 
     id: EntryId
@@ -58,6 +60,7 @@ class ClassifiedEntry(NamedTuple):
     decision: Decision
     rows: Sequence[Existing]
     refused: Rejected | None = None
+    storage: StorageState | None = None
 
     @property
     def record(self) -> Record | None:

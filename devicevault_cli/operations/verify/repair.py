@@ -16,7 +16,7 @@ from devicevault_cli.operations.verify.result import VerifyAnswer, VerifyResult
 from devicevault_cli.operations.verify.scan import Scope, scan
 from devicevault_cli.operations.verify.verify import Progress, examine, quietly
 from devicevault_cli.operations.wording import entries
-from devicevault_cli.pipelines import RESULTS, Pipeline
+from devicevault_cli.pipelines import Pipeline
 from devicevault_cli.repository.repository import Repository
 from devicevault_cli.streams.dead_letters import write_late_letter
 from devicevault_cli.streams.group import Group
@@ -112,8 +112,8 @@ def _says(result: VerifyResult, pipeline: Pipeline) -> Iterator[str]:
         yield "nothing is lost: there is nothing to repair"
     if lost:
         yield f"{entries(lost)} would be inserted into {pipeline.table}"
-    if lost and pipeline.name == RESULTS.name:
-        yield "  their configurations are not handed to the storage; `dvctl replay --republish` does that too"
+    if lost and pipeline.dispatches:
+        yield "  their configurations are not handed to the storage workers; `dvctl dispatch --missing` does that"
     if invalid:
         why = ", ".join(f"{count} {name}" for name, count in result.reasons.most_common())
         yield f"{entries(invalid)} would become dead letters: {why}"

@@ -9,6 +9,7 @@ from dataclasses import dataclass, field
 from typing import Any, Self
 
 from devicevault_cli.operations.answer import INLINED, Answer, optional
+from devicevault_cli.operations.dispatch.names import STORAGE_STATES, UNSTORED, StorageState
 from devicevault_cli.operations.verify.classes import LOST, ClassifiedEntry
 from devicevault_cli.operations.verify.names import CLASSES
 from devicevault_cli.operations.verify.rows import IdentityIds
@@ -58,7 +59,7 @@ class GoneEntry(Answer):
 
 @dataclass(frozen=True, slots=True)
 class Example(Answer):
-    """A finding and what kind it is: a class, `gone` or `conflicting`."""
+    """A finding and what kind it is: a class, a state of storage, `gone` or `conflicting`."""
 
     class_: str
     finding: FoundEntry | GoneEntry = field(metadata=INLINED)
@@ -94,7 +95,8 @@ class RowCounts(Answer):
 class VerifyAnswer(Answer):
     """The answer of `verify`. `classes` add up to `stream.entries`; times: ISO 8601.
 
-    `duplicates` where there are duplicate rows; the differing columns with `--deep`.
+    `duplicates` where there are duplicate rows; the differing columns with `--deep`; `storage`, the configurations of
+    persisted successes by what became of them, with `--storage`.
     """
 
     stream: VerifiedStream
@@ -117,17 +119,19 @@ class VerifyAnswer(Answer):
     duplicates: tuple[IdentityIds, ...] | None = optional()
     columns_differing: Mapping[str, int] | None = optional()
     times_differing: Mapping[str, int] | None = optional()
+    storage: Mapping[str, int] | None = optional()
 
 
 @dataclass(slots=True)
 class VerifyResult:
-    """Counts of a scan, and a few examples of every finding."""
+    """Counts of a scan, and a few examples of every finding. `storage`: None where it is not looked up."""
 
     entries: int = 0
     first_id: EntryId | None = None
     last_id: EntryId | None = None
     classes: Counter[str] = field(default_factory=Counter)
     reasons: Counter[str] = field(default_factory=Counter)
+    storage: Counter[str] | None = None
     conflicting: int = 0
     gone: int = 0
     lost_devices: Counter[int] = field(default_factory=Counter)
@@ -150,6 +154,8 @@ class VerifyResult:
                 self._example("conflicting", FoundEntry.of(entry, entry.rows[0].id))
             elif entry.entry_class in LOST:
                 self._add_lost(entry)
+            if entry.storage is not None:
+                self._add_storage(entry, entry.storage)
         for pending in page.gone:
             self.gone += 1
             self._example("gone", GoneEntry.of(pending))
@@ -164,6 +170,12 @@ class VerifyResult:
             self.reasons[entry.rejection.reason] += 1
         self._example(entry.entry_class, FoundEntry.of(entry))
 
+    def _add_storage(self, entry: ClassifiedEntry, state: StorageState) -> None:
+        assert self.storage is not None  # noqa: S101
+        self.storage[state] += 1
+        if state in UNSTORED:
+            self._example(state, FoundEntry.of(entry))
+
     def _example(self, kind: str, finding: FoundEntry | GoneEntry) -> None:
         self._found[kind] += 1
         if self._found[kind] <= EXAMPLES:
@@ -174,6 +186,12 @@ class VerifyResult:
         """Entries without a row, dead letter, discard or pending entry."""
         return self.classes["lost"] + self.classes["lost_invalid"]
 
+    @property
+    def unstored(self) -> int:
+        """Configurations that are to be dispatched again."""
+        storage = self.storage or Counter()
+        return sum(storage[state] for state in UNSTORED)
+
     def answer(
         self,
         rows: RowCounts,
@@ -183,6 +201,7 @@ class VerifyResult:
     ) -> VerifyAnswer:
         """The answer, with what is known of the rows, of the devices that lost most, and what keeps it from proof."""
         elapsed = time.monotonic() - self._started
+        found = self.lost or self.gone or self.unstored or rows.duplicate_rows or problem
         return VerifyAnswer(
             stream=VerifiedStream(self.entries, self.first_id, self.last_id),
             classes={name: self.classes[name] for name in CLASSES},
@@ -191,9 +210,10 @@ class VerifyResult:
             lost_until=iso(self.last_lost.ms) if self.last_lost else None,
             devices=self._devices(device_names), devices_affected=len(self.lost_devices),
             timeline_span_s=self.timeline.span_ms // 1000, timeline=self.timeline.rows(),
-            examples=tuple(self.examples), ok=not (self.lost or self.gone or rows.duplicate_rows or problem),
+            examples=tuple(self.examples), ok=not found,
             elapsed_s=round(elapsed, 3), rate_per_s=round(self.entries / elapsed, 1) if elapsed else 0.0,
             problem=problem, incidents=incidents,
+            storage=None if self.storage is None else {name: self.storage[name] for name in STORAGE_STATES},
         )  # fmt: skip
 
     def _devices(self, device_names: Callable[[Iterable[int]], Mapping[int, str]]) -> tuple[DeviceLoss, ...]:

@@ -15,15 +15,21 @@ from devicevault_cli.paging import read_ahead
 from devicevault_cli.streams.group import Group
 from devicevault_cli.streams.model import LAST, ZERO, EntryId, PendingEntry
 from devicevault_cli.streams.stream import ENTRIES_PER_READ
+from devicevault_cli.times import Milliseconds
 
 
 @dataclass(frozen=True, slots=True)
 class Scope:
-    """Which entries are verified, and at most how many per second."""
+    """Which entries are verified, and at most how many per second.
+
+    `grace_ms`: successes are followed on to their stored backups, which younger entries need not have yet; None: they
+    are not followed.
+    """
 
     start: EntryId = ZERO
     end: EntryId = LAST
     rate: float | None = None
+    grace_ms: Milliseconds | None = None
 
 
 class Page(NamedTuple):

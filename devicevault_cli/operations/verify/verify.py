@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import closing, nullcontext
 from dataclasses import dataclass, replace
@@ -24,6 +25,7 @@ from devicevault_cli.operations.verify.result import (
 )
 from devicevault_cli.operations.verify.rows import Deep, duplicate_identities
 from devicevault_cli.operations.verify.scan import Page, Scope, scan
+from devicevault_cli.operations.verify.storage import follow
 from devicevault_cli.pipelines import Pipeline
 from devicevault_cli.records import Identity
 from devicevault_cli.repository.repository import Repository
@@ -104,7 +106,11 @@ def examine(
 
 def _scanned(classifier: Classifier, scope: Scope, result: VerifyResult, columns: Deep | None) -> Iterator[Page]:
     """The pages of a scan, counted."""
-    for page in scan(classifier, scope):
+    pages = scan(classifier, scope)
+    if scope.grace_ms is not None:
+        pages = follow(pages, classifier.group.stream.key, classifier.repository, scope.grace_ms)
+        result.storage = Counter()
+    for page in pages:
         result.add(page)
         if columns:
             columns.add(page.entries)
@@ -123,7 +129,8 @@ def list_findings(
             elif wanted == "conflicting":
                 yield from (FoundEntry.of(entry, entry.rows[0].id) for entry in page.entries if entry.conflicts)
             else:
-                yield from (FoundEntry.of(entry) for entry in page.entries if entry.entry_class == wanted)
+                found = (entry for entry in page.entries if wanted in (entry.entry_class, entry.storage))
+                yield from map(FoundEntry.of, found)
         if columns:
             yield from map(FoundRow, columns.without_entry())
     if wanted == "duplicate_rows":

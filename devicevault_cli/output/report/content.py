@@ -26,6 +26,14 @@ ROWS_MEANING = {
     "conflicting": "entries whose row has a different device or status",
     "rows_without_entry": "trimmed, or not written by dvctl",
 }
+STORAGE_MEANING = {
+    "stored": "has a stored backup",
+    "store_failed": "the storage worker could not store it",
+    "not_stored": "has no stored backup",
+    "in_progress": "has no stored backup yet; younger than --grace",
+    "not_dispatchable": "its device has no git or fs location",
+}
+DISPATCH = "dvctl dispatch --missing"
 
 
 class Step(NamedTuple):
@@ -47,17 +55,35 @@ def summary(answer: Answer) -> str:
     """The result in one sentence."""
     entries, classes = answer["stream"]["entries"], answer["classes"]
     if answer["ok"]:
-        return f"All {entries:,} entries are accounted for."
+        stored = answer.get("storage", {}).get("stored")
+        more = "" if stored is None else f"; {number(stored, 'configuration is', 'configurations are')} stored"
+        return f"All {entries:,} entries are accounted for{more}."
     lost = classes["lost"] + classes["lost_invalid"]
     found = [f"{lost:,} of {number(entries, 'entry is', 'entries are')} lost"] if lost else []
     if gone := answer["pending_gone"]:
         found.append(f"{number(gone, 'pending entry is', 'pending entries are')} no longer on the stream")
     if duplicates := answer["rows"]["duplicate_rows"]:
         found.append(number(duplicates, "duplicate row"))
+    if unstored := _unstored(answer):
+        found.append(unstored)
     if problem := answer.get("problem"):
         left = f"all {entries:,} entries on the stream are accounted for, but " if entries and not found else ""
         found.append(left + problem)
     return f"{'; '.join(found)}."
+
+
+def _unstored(answer: Answer) -> str:
+    """Which configurations are missing, and the command that dispatches them again; empty where none is."""
+    missing, failed = _to_dispatch(answer)
+    parts = [f"{number(missing, 'configuration is', 'configurations are')} not stored"] if missing else []
+    parts += [f"storing {number(failed, 'configuration')} failed"] if failed else []
+    return f"{' and '.join(parts)} (repair: `{DISPATCH}`)" if parts else ""
+
+
+def _to_dispatch(answer: Answer) -> tuple[int, int]:
+    """How many configurations have no stored backup, and how many only failed ones."""
+    storage = answer.get("storage", {})
+    return storage.get("not_stored", 0), storage.get("store_failed", 0)
 
 
 def next_steps(answer: Answer, options: str = "", scope: str = "") -> list[Step]:
@@ -82,6 +108,20 @@ def _steps(answer: Answer, options: str, scope: str) -> Iterator[tuple[str, ...]
         yield "dvctl claim --idle 0", options, "clears pending entries that are no longer on the stream"
     if answer["rows"]["duplicate_rows"]:
         yield "dvctl db dedupe --dry-run", options, "shows which duplicate rows can be removed; changes nothing"
+    missing, failed = _to_dispatch(answer)
+    if missing or failed:
+        chosen = scope.replace("--until", "--to")
+        yield (
+            f"{DISPATCH} --dry-run",
+            chosen,
+            options,
+            "shows what would be dispatched; changes nothing",
+        )
+        yield DISPATCH, chosen, options, "hands these configurations to the storage workers"
+    for count, state in ((missing, "not_stored"), (failed, "store_failed")):
+        if count:
+            why = f"lists the ids of {number(count, 'entry', 'entries')}"
+            yield f"dvctl verify --show {state} -o ids", scope, options, why
     if dead:
         yield "dvctl dlq list", options, f"shows the reason of {number(dead, 'dead letter')}"
 
@@ -104,6 +144,9 @@ def tables(answer: Answer) -> Iterator[Table]:
     counts = [[name.replace("_", " "), count, ROWS_MEANING[name]] for name, count in answer["rows"].items()
               if count is not None]  # fmt: skip
     yield Table("Rows", ["rows", "count", "meaning"], counts)
+    if "storage" in answer:
+        states = [[name, count, STORAGE_MEANING[name]] for name, count in answer["storage"].items()]
+        yield Table("Configurations of persisted successes", ["class", "entries", "meaning"], states)
     for key in ("columns_differing", "times_differing"):
         if answer.get(key):
             title = f"{key.replace('_', ' ').capitalize()} between entry and row"

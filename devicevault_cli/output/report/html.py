@@ -22,7 +22,7 @@ from devicevault_cli.plural import number
 if TYPE_CHECKING:
     from jinja2 import Environment
 
-PROBLEMS = ("lost", "lost_invalid", "pending gone", "duplicate rows")
+PROBLEMS = ("lost", "lost_invalid", "pending gone", "duplicate rows", "not_stored", "store_failed")
 UNBROKEN = ("class", "id", "time", "device", "result", "rows", "reason", "column")
 """Headings of columns of short words and numbers, which cannot be read or copied when broken over lines."""
 

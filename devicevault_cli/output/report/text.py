@@ -8,7 +8,16 @@ from collections.abc import Iterator
 from datetime import datetime
 
 from devicevault_cli.output.escapes import visible
-from devicevault_cli.output.report.content import GONE, MEANING, ROWS_MEANING, Answer, losses, span_name, summary
+from devicevault_cli.output.report.content import (
+    GONE,
+    MEANING,
+    ROWS_MEANING,
+    STORAGE_MEANING,
+    Answer,
+    losses,
+    span_name,
+    summary,
+)
 from devicevault_cli.plural import number
 from devicevault_cli.times import iso
 
@@ -34,6 +43,7 @@ def _lines(answer: Answer) -> Iterator[str]:
     if answer["pending_gone"]:
         yield _count(answer["pending_gone"], "pending gone", GONE)
     yield from _row_counts(answer)
+    yield from _storage(answer)
     yield from _losses(losses(answer), "lost" if "before" not in answer else "lost before the repair,")
     yield ""
     if answer.get("applied") and "repaired" in answer:
@@ -53,6 +63,17 @@ def _row_counts(answer: Answer) -> Iterator[str]:
         if answer.get(key):
             columns = ", ".join(f"{column} {count:,}" for column, count in answer[key].items())
             yield f"              {key.replace('_', ' ')}: {columns}"
+
+
+def _storage(answer: Answer) -> Iterator[str]:
+    """What became of the configurations, where they were followed."""
+    if "storage" not in answer:
+        return
+    yield ""
+    yield "configurations of persisted successes"
+    for name, count in answer["storage"].items():
+        if count or name in ("stored", "not_stored"):
+            yield f"{count:>12,}  {name:<16} {STORAGE_MEANING[name]}"
 
 
 def _losses(answer: Answer, title: str) -> Iterator[str]:
