@@ -168,6 +168,12 @@ def check_ids(words: str, answer: Answer) -> None:
 CHECKS = {"table": check_table, "json": check_json, "jsonl": check_jsonl, "csv": check_csv, "ids": check_ids}
 
 
+def test_the_keys_of_verify_with_storage(world: World) -> None:
+    answer = world.cli("verify", "--storage", "-o", "json")
+    assert {*KEYS["verify"].split(), "storage"} <= answer.json.keys()
+    assert set(answer.json["storage"]) == {"stored", "store_failed", "not_stored", "in_progress", "not_dispatchable"}
+
+
 @pytest.mark.parametrize("words", [each for each in ALL if ALL[each].needs.changes and each != "db init"])
 def test_a_dry_run_changes_nothing_and_answers_the_same_keys(world: World, words: str) -> None:
     line = world.line(words)

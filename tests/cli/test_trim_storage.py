@@ -76,6 +76,16 @@ def test_trim_stops_at_the_oldest_configuration_without_a_successful_backup(stor
     assert planned(dispatching)["blocked_by"] == []
 
 
+def test_the_floor_may_lie_many_pages_up(stored: Stored, dispatching: Cli) -> None:
+    for number in range(1500):
+        stored.add(EntryId(OLD_MS, number), f"failure-{number}", GIT, "failure")
+    first = EntryId(OLD_MS, 1500)
+    stored.add(first, "missing", GIT, "success")
+    stored.save()
+    facts = planned(dispatching)
+    assert (facts["floor"], facts["would_remove"], facts["blocked_by"]) == (str(first), 1500, [block(first, 1)])
+
+
 def test_the_plan_names_number_time_and_commands(stored: Stored, dispatching: Cli) -> None:
     stored.success("not_stored")
     stored.save()

@@ -15,9 +15,11 @@ from devicevault_cli.output.report.content import STORAGE_MEANING
 from devicevault_cli.repository import open_repository, tables
 from devicevault_cli.repository.storage import Backups, StorageTables
 from devicevault_cli.streams.connect import connect
+from devicevault_cli.streams.model import EntryId
 from devicevault_cli.streams.stream import Stream
+from devicevault_cli.times import now_ms
 from tests.cli.conftest import Cli
-from tests.support.storing import Stored, store
+from tests.support.storing import GIT, Stored, store
 
 SENTENCE = "5 configurations are not stored and storing 2 configurations failed"
 
@@ -44,6 +46,14 @@ def test_every_state_has_what_was_stored(stored: Stored, at: Cli) -> None:
                 for state in STORAGE_STATES}  # fmt: skip
     wanted = {state: list(map(str, stored.ids[state])) for state in ("not_stored", "store_failed")}
     assert {state: ids for state, ids in examples.items() if ids} == wanted
+
+
+def test_only_what_is_persisted_is_followed(stored: Stored, at: Cli) -> None:
+    stored.add(EntryId(now_ms(), 999), "undelivered", GIT, "success")
+    execute(stored, "DELETE FROM devices_devicebackupresult WHERE task_identifier = 'alone'")
+    answer = at("verify", "--storage", "-o", "json").json
+    assert (answer["classes"]["undelivered"], answer["classes"]["lost"]) == (1, 1)
+    assert answer["storage"] == stored.expected | {"not_stored": stored.expected["not_stored"] - 1}
 
 
 def test_without_the_option_nothing_is_followed(stored: Stored, at: Cli) -> None:
