@@ -5,17 +5,18 @@ DeviceVault's consumers are those of tests.support.own_consumers; its storage wo
 
 from __future__ import annotations
 
-import json
 import os
 import re
+import shutil
 import signal
 import subprocess
 import sys
 import threading
-import time
 from collections import Counter
 from collections.abc import Callable, Iterator
+from configparser import ConfigParser
 from contextlib import closing, contextmanager, suppress
+from functools import partial
 from pathlib import Path
 from typing import Any
 from urllib.parse import urlsplit
@@ -32,7 +33,7 @@ from tests.support.own_consumers import MANAGE
 from tests.support.pages import pattern, shell, steps
 from tests.support.process import DVCTL, Dvctl
 from tests.support.schema import ASSIGN_LOCATIONS
-from tests.support.server import running, wait_until
+from tests.support.server import wait_until
 
 PROJECT = Path(__file__).parents[2]
 TEXT = (PROJECT / "docs" / "take-over.md").read_text("utf-8")
@@ -205,13 +206,17 @@ def own_consumers(home: Path) -> Iterator[None]:
     try:
         for service in SERVICES:
             log_file = home / ".pids" / f"{service}.log"
-            wait_until(lambda log_file=log_file: "listening" in log_file.read_text(), what=service)
+            wait_until(partial(says, log_file, "listening"), what=service)
         yield
     finally:
         for popen, reaper in started:
             with suppress(ProcessLookupError):
                 popen.kill()
             reaper.join()
+
+
+def says(file: Path, text: str) -> bool:
+    return text in file.read_text()
 
 
 @contextmanager
@@ -232,8 +237,15 @@ def follow_the_page(dvctl: Dvctl) -> None:
             dvctl.use(**{name: value})
             continue
         said = shell(dvctl, command)
-        print(f"$ {command}\n{said}")
         assert re.fullmatch(pattern(shown), said), f"$ {command}\n--- printed\n{said}\n--- the page shows\n{shown}"
+
+
+def holds(database: psycopg.Connection[Any], table: str, everything: set[str]) -> bool:
+    return set(names(database, table)) == everything
+
+
+def nothing_pending(client: Any, stream: str, group: str) -> bool:
+    return int(client.xpending(stream, group)["pending"]) == 0
 
 
 def names(database: psycopg.Connection[Any], table: str) -> Counter[str]:
@@ -252,9 +264,42 @@ def test_the_page_takes_over_without_a_gap_and_goes_back(
         wait_until(lambda: len(collectors.sent) > until, what="more messages")
     everything = {*collectors.sent, *(f"old-{number}" for number in range(12))}
     for table in ("devices_devicebackupresult", "backups_storedbackup"):
-        wait_until(lambda table=table: set(names(database, table)) == everything, what=f"every message in {table}")
+        wait_until(partial(holds, database, table, everything), what=f"every message in {table}")
         assert set(names(database, table).values()) == {1}
     with closing(redis.Redis.from_url(redis_url)) as client:
-        for stream, group in ((STREAM, GROUP), ("storage:results", "devicevault-storage")):
-            wait_until(lambda it=(stream, group): client.xpending(*it)["pending"] == 0, what=f"nothing pending of {stream}")
+        for place in ((STREAM, GROUP), ("storage:results", "devicevault-storage")):
+            wait_until(partial(nothing_pending, client, *place), what=f"nothing pending of {place[0]}")
         assert not client.exists(f"{{{STREAM}}}:dead")
+
+
+def test_the_compose_file_is_one(tmp_path: Path) -> None:
+    """By the schema of the Compose Specification that check-jsonschema brings."""
+    (text,) = re.findall(r"```yaml\n(.*?)```", TEXT, re.DOTALL)
+    file = tmp_path / "compose.yaml"
+    file.write_text(text)
+    check = [sys.executable, "-m", "check_jsonschema", "--builtin-schema", "vendor.compose-spec", str(file)]
+    done = subprocess.run(check, capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stdout + done.stderr
+
+
+def test_the_unit_is_one(tmp_path: Path) -> None:
+    """Where the machine has systemd; elsewhere its keys are read."""
+    (text,) = re.findall(r"```ini\n(.*?)```", TEXT, re.DOTALL)
+    (command,) = re.findall(r"^ExecStart=(\S+)", text, re.MULTILINE)
+    unit = tmp_path / "dvctl.service"
+    unit.write_text(text.replace(command, str(DVCTL)).replace("User=devicevault\n", ""))
+    parsed = ConfigParser(strict=True, interpolation=None)
+    parsed.optionxform = str  # type: ignore[method-assign,assignment]
+    parsed.read_string(text)
+    assert set(parsed) == {"DEFAULT", "Unit", "Service", "Install"}
+    if analyze := shutil.which("systemd-analyze"):
+        done = subprocess.run([analyze, "verify", str(unit)], capture_output=True, text=True, check=False)
+        assert (done.returncode, done.stderr) == (0, "")
+
+
+def test_the_commands_of_the_snippets_are_commands(dvctl: Dvctl) -> None:
+    (compose,) = re.findall(r"^ +command: (.*)$", TEXT, re.MULTILINE)
+    (unit,) = re.findall(r"^ExecStart=\S+ (.*)$", TEXT, re.MULTILINE)
+    for words in (compose, unit):
+        refused = dvctl.run(*words.split(), env={"DEVICEVAULT_DATABASE_URL": ""})
+        assert (refused.code, "no database is configured" in refused.stderr) == (78, True), refused

@@ -59,7 +59,7 @@ def dispatched(ground: Ground, count: int, size: int) -> Run:
         ground.postgres.execute(EVERYWHERE_GIT, database=url)
         run = dvctl(*CONSUME, "--broker-url", broker, redis_url=ground.url, database_url=url)
         assert run.said["persisted"] == run.said["dispatched"] == count, run.said
-        assert not count or length(broker, QUEUES[0]) == count
+        assert not count or length(broker, QUEUES[0]) == count, run.said
     return run
 
 

@@ -4,14 +4,15 @@ from __future__ import annotations
 
 import re
 import subprocess
+from textwrap import dedent
 
 from tests.support.process import DVCTL, END_S, Dvctl
 
 
 def steps(text: str) -> list[tuple[str, str]]:
-    """The commands of a page with what they print, as its console blocks show them."""
+    """The commands of a page with what they print, as its console blocks show them; a block may be indented."""
     found: list[tuple[str, str]] = []
-    for block in re.findall(r"```console\n(.*?)```", text, re.DOTALL):
+    for block in map(dedent, re.findall(r"^ *```console\n(.*?)^ *```", text, re.DOTALL | re.MULTILINE)):
         for part in re.split(r"^\$ ", block, flags=re.MULTILINE)[1:]:
             command, _, shown = part.partition("\n")
             found.append((command, shown))
