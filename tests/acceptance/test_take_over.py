@@ -185,7 +185,7 @@ def leave_behind(redis_url: str, database: psycopg.Connection[Any]) -> None:
         client.xreadgroup(GROUP, "consumer-4711", {STREAM: ">"})
         client.xack(STREAM, GROUP, *(f"{FIRST_MS + 1000 * number}-0" for number in (*LOST, *NOT_STORED)))
         stranded = [f"{FIRST_MS + 1000 * number}-0" for number in STRANDED]
-        client.xclaim(STREAM, GROUP, "consumer-4711", 0, stranded, idle=600_000, justid=True)  # type: ignore[arg-type]
+        client.xclaim(STREAM, GROUP, "consumer-4711", 0, stranded, idle=600_000, justid=True)
     for number in NOT_STORED:
         database.execute(row, (f"old-{number}",))
 
@@ -250,7 +250,7 @@ def nothing_pending(client: Any, stream: str, group: str) -> bool:
 
 def names(database: psycopg.Connection[Any], table: str) -> Counter[str]:
     where = "WHERE status = 'success'" if table == "backups_storedbackup" else ""
-    rows = database.execute(f"SELECT task_identifier, count(*) FROM {table} {where} GROUP BY 1")  # type: ignore[arg-type]
+    rows = database.execute(f"SELECT task_identifier, count(*) FROM {table} {where} GROUP BY 1")
     return Counter(dict(rows.fetchall()))
 
 
