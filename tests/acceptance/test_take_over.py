@@ -184,7 +184,7 @@ def leave_behind(redis_url: str, database: psycopg.Connection[Any]) -> None:
             client.xadd(STREAM, fields(f"old-{number}"), id=f"{FIRST_MS + 1000 * number}-0")
         client.xreadgroup(GROUP, "consumer-4711", {STREAM: ">"})
         client.xack(STREAM, GROUP, *(f"{FIRST_MS + 1000 * number}-0" for number in (*LOST, *NOT_STORED)))
-        stranded = [f"{FIRST_MS + 1000 * number}-0" for number in STRANDED]
+        stranded: Any = [f"{FIRST_MS + 1000 * number}-0" for number in STRANDED]
         client.xclaim(STREAM, GROUP, "consumer-4711", 0, stranded, idle=600_000, justid=True)
     for number in NOT_STORED:
         database.execute(row, (f"old-{number}",))

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from functools import partial
@@ -12,6 +13,7 @@ from tests.bench.measure import Figure, Run, dvctl, pairs, program
 from tests.bench.messages import GROUP, STREAM
 from tests.bench.throughput import CONSUME, COUNT, against
 from tests.support.amqp_queues import QUEUES, length
+from tests.support.rabbitmq_server import rabbitmq_kind
 
 SIZES = ((20_000, 2048, "2 KB", 0.8), (400, 1_000_000, "1 MB", 0.7))
 """How many of which size, and the least ratio."""
@@ -21,6 +23,9 @@ EVERYWHERE_GIT = "UPDATE devices_device SET backup_location_id = 1"
 
 def figures(ground: Ground) -> Iterator[Figure]:
     """Rates, processor time for each message, the highest peak of memory; what `--no-dispatch` saves."""
+    if rabbitmq_kind() is None:
+        print("dispatch: not measured, this machine has no rabbitmq-server", file=sys.stderr)
+        return
     start_s = median(dispatched(ground, 0, 2048).cpu_s for _ in range(3))
     for count, size, name, least in SIZES:
         ours: list[Run] = []
