@@ -81,7 +81,8 @@ def _translate_other(error: BaseException, address: BrokerAddress) -> DvctlError
     if isinstance(error, OSError):
         hint = _REACH if address.tls or isinstance(error, ConnectionRefusedError) else _REACH_OR_TLS
         return Unavailable(f"{where} cannot be reached: {error.strerror or text}", hint=hint)
-    return Unavailable(f"{where}: {text}", hint=_REACH)
+    hint = "check that the port in --broker-url is a Redis server" if kind == "InvalidResponse" else _REACH
+    return Unavailable(f"{where}: {text}", hint=hint)
 
 
 def reply(error: AMQPError) -> str:

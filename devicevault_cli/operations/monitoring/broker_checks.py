@@ -38,8 +38,9 @@ def broker_checks(dispatch: DispatchState, url: str | None, types: LocationTypes
 
     yield "broker", look
     yield "broker-queues", lambda: _worst(map(_queue, looked[0].queues), NONE)
-    yield "broker-arguments", lambda: _worst(map(_arguments, looked[0].queues), NONE)
-    if parse_broker_url(url)[0].kind == "redis":
+    if parse_broker_url(url)[0].kind == "amqp":
+        yield "broker-arguments", lambda: _worst(map(_arguments, looked[0].queues), NONE)
+    else:
         yield "broker-eviction", lambda: _eviction(looked[0].redis)
         yield "broker-persistence", lambda: _persistence(looked[0].redis)
 
