@@ -67,7 +67,9 @@ def test_status_says_what_to_type_next(at: Cli, group: Group, stream: Stream) ->
 def test_no_stream_is_ok(at: Cli) -> None:
     answer = at("check")
     assert (answer.code, answer.out.count("\n")) == (0, 1)
-    assert answer.out.startswith("DVCTL OK - devicevault of device:results: there is no stream yet, storage dispatch is off")
+    assert answer.out.startswith(
+        "DVCTL OK - devicevault of device:results: there is no stream yet, storage dispatch is off"
+    )
 
 
 @pytest.mark.parametrize(

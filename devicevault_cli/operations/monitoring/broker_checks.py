@@ -7,7 +7,7 @@ from collections.abc import Iterable, Iterator, Sequence
 from devicevault_cli.broker.inspection import BrokerState, QueueState, RedisSettings, inspect_broker
 from devicevault_cli.broker.store_task import QUEUES
 from devicevault_cli.broker.url import parse_broker_url
-from devicevault_cli.errors import BadConfig, Refused
+from devicevault_cli.errors import DvctlError, Unavailable
 from devicevault_cli.operations.dispatch.state import DispatchState
 from devicevault_cli.operations.monitoring.checks import Check, Finding, State, problem
 from devicevault_cli.operations.monitoring.storage_checks import NONE, LocationTypes
@@ -32,17 +32,24 @@ def broker_checks(dispatch: DispatchState, url: str | None, types: LocationTypes
     def look() -> Finding:
         try:
             looked.append(inspect_broker(url, _queues(types), LIMIT_S))
-        except (Refused, BadConfig) as error:
+        except DvctlError as error:
+            if types.dispatchable() == 0:  # then `consume` does not ask it either
+                return problem(error)._replace(status="warning", detail=f"{error}; {NONE}, so that it is not needed")
+            if isinstance(error, Unavailable):
+                raise
             return problem(error)
         return _reachable(looked[0])
 
+    def queues() -> Sequence[QueueState]:
+        return looked[0].queues if looked else ()
+
     yield "broker", look
-    yield "broker-queues", lambda: _worst(map(_queue, looked[0].queues), NONE)
+    yield "broker-queues", lambda: _worst(map(_queue, queues()), NONE)
     if parse_broker_url(url)[0].kind == "amqp":
-        yield "broker-arguments", lambda: _worst(map(_arguments, looked[0].queues), NONE)
+        yield "broker-arguments", lambda: _worst(map(_arguments, queues()), NONE)
     else:
-        yield "broker-eviction", lambda: _eviction(looked[0].redis)
-        yield "broker-persistence", lambda: _persistence(looked[0].redis)
+        yield "broker-eviction", lambda: _eviction(looked[0].redis if looked else None)
+        yield "broker-persistence", lambda: _persistence(looked[0].redis if looked else None)
 
 
 def _off(dispatch: DispatchState, types: LocationTypes) -> Finding:

@@ -137,22 +137,30 @@ def _dispatch(dispatch: DispatchState, url: str | None, open_database: OpenDatab
         try:
             inspect_broker(url, (), BROKER_S)
         except DvctlError as error:
+            if _needed(open_database) == "no":
+                return found("ok", 0, f"on, and no device has a git or fs location: {error}")
             return found("critical", 0, f"on, but {error}")
         return found("ok", 1, "on")
     off = f"off ({dispatch.detail})"
-    if dispatch.why == "no-dispatch":
-        return found("ok", 0, off)
-    if dispatch.why == "not-usable":
-        return found("unknown", 0, off)
+    if dispatch.why != "no-broker":
+        return found("ok" if dispatch.why == "no-dispatch" else "unknown", 0, off)
+    needed = _needed(open_database)
+    if needed == "yes":
+        return found("critical", 0, f"{off}, but devices have a git or fs location")
+    if needed == "no":
+        return found("ok", 0, f"{off}, and no device has a git or fs location")
+    return found("unknown" if needed else "ok", 0, f"{off}, and whether a device needs it is not known{needed}")
+
+
+def _needed(open_database: OpenDatabase) -> str:
+    """Whether a device has a git or fs location: `yes`, `no`, or why that is not known; empty without a database."""
     try:
         repository = open_database()
         if repository is None:
-            return found("ok", 0, off)
-        if not repository.storage.any_device_at(BACKENDS):
-            return found("ok", 0, f"{off}, and no device has a git or fs location")
+            return ""
+        return "yes" if repository.storage.any_device_at(BACKENDS) else "no"
     except DvctlError as error:
-        return found("unknown", 0, f"{off}, and whether it is needed cannot be read: {error}")
-    return found("critical", 0, f"{off}, but devices have a git or fs location")
+        return f": {error}"
 
 
 def _incidents(group: Group, info: StreamInfo | None, open_database: OpenDatabase) -> list[Incident]:
