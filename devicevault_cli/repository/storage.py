@@ -11,6 +11,7 @@ from sqlalchemy import Label, Row, Select, Text, bindparam, cast, exists, func, 
 
 from devicevault_cli.errors import Refused, SchemaMismatch
 from devicevault_cli.paging import paged
+from devicevault_cli.records import Micros
 from devicevault_cli.repository.dialects.base import Dialect
 from devicevault_cli.repository.schema import Instant, devices, locations, results, stored_backups
 from devicevault_cli.repository.tables import RESULTS, STORAGE
@@ -46,7 +47,7 @@ _NEWEST = (
     .subquery()
 )
 _SUCCESSES = (
-    select(_NEWEST.c.task_identifier)
+    select(_NEWEST.c.task_identifier, _NEWEST.c.timestamp, _NEWEST.c.status)
     .join(devices, devices.c.id == _NEWEST.c.device_id)
     .join(locations, locations.c.id == devices.c.backup_location_id)
     .where(func.lower(locations.c.location_type).in_(bindparam("types", expanding=True)))
@@ -126,11 +127,14 @@ class StorageTables:
         except SchemaMismatch:
             return {}
 
-    def successes(self, status: str, types: Iterable[str], before: int, *, newest: int, most: int) -> list[str]:
-        """Identifiers of at most `most` rows, newest first, of this status and written before a time (microseconds)
-        for devices with a location of one of the types. Only the `newest` rows of the table are looked at."""
+    def successes(
+        self, status: str, types: Iterable[str], before: Micros, *, newest: int, most: int
+    ) -> list[tuple[str, Micros]]:
+        """Identifier and time of at most `most` rows, newest first, of this status and written before a time, for
+        devices with a location of one of the types. Only the `newest` rows of the table are looked at."""
         values = {"success": status, "types": sorted(types), "before": before, "newest": newest, "most": most}
-        return [row.task_identifier for row in self._read(_SUCCESSES, values)]
+        rows = self._read(_SUCCESSES, values)
+        return [(row.task_identifier, row.timestamp) for row in rows if row.status == status]  # as MySQL equates case
 
     def backups(self, identifiers: Iterable[str], tasks: Iterable[str]) -> Backups:
         """The stored backups with one of the identifiers, or stored by one of the tasks; compared byte for byte."""

@@ -68,7 +68,7 @@ def diagnose(
         ("side-keys", lambda: side_keys(group.stream)),
     ]
     types = LocationTypes(known)
-    on_database = [*database_checks(repository), *storage_checks(repository, dispatch, types)]
+    on_database = [*database_checks(repository), *storage_checks(group.stream.key, repository, dispatch, types)]
     found = [
         *run_checks(on_redis, "Redis", redis_error),
         *run_checks(on_database, "the database", database_error),

@@ -5,12 +5,13 @@ from __future__ import annotations
 from collections.abc import Iterator
 from typing import TYPE_CHECKING
 
-from devicevault_cli.broker.store_task import BACKENDS
+from devicevault_cli.broker.store_task import BACKENDS, task_uuid
 from devicevault_cli.errors import DvctlError, Refused
 from devicevault_cli.messages import SUCCESS
 from devicevault_cli.operations.dispatch.state import DispatchState
 from devicevault_cli.operations.monitoring.checks import Check, Finding, problem
 from devicevault_cli.plural import number
+from devicevault_cli.records import Micros
 from devicevault_cli.times import now_ms
 
 if TYPE_CHECKING:
@@ -58,14 +59,14 @@ class LocationTypes:
 
 
 def storage_checks(
-    repository: Repository | None, dispatch: DispatchState, types: LocationTypes
+    stream: str, repository: Repository | None, dispatch: DispatchState, types: LocationTypes
 ) -> Iterator[tuple[str, Check]]:
     """The checks where configurations are dispatched, or would be if a broker were configured."""
     if repository is None or dispatch.why in ("no-configurations", "no-dispatch"):
         return
     yield "storage-rights", lambda: _rights(repository, types)
     yield "backup-locations", lambda: _locations(types)
-    yield "not-stored", lambda: _not_stored(repository, types)
+    yield "not-stored", lambda: _not_stored(stream, repository, types)
 
 
 def _rights(repository: Repository, types: LocationTypes) -> Finding:
@@ -87,17 +88,24 @@ def _locations(types: LocationTypes) -> Finding:
     return Finding("ok", "storage workers serve every device that has a backup location")
 
 
-def _not_stored(repository: Repository, types: LocationTypes) -> Finding:
+def _not_stored(stream: str, repository: Repository, types: LocationTypes) -> Finding:
     """Rows stand for entries here: those carry the configurations, which are large."""
     if not types.backends():
         return Finding("ok", NONE)
     storage = repository.storage
     before = (now_ms() - GRACE_MS) * 1000
-    identifiers = storage.successes(SUCCESS, BACKENDS, before, newest=NEWEST, most=EXAMINED)
-    backups = storage.backups(identifiers, [])
-    missing = [name for name in identifiers if SUCCESS not in backups.statuses(name, "")]
-    of = f"of the newest {number(len(identifiers), 'success', 'successes')} older than an hour"
+    rows = storage.successes(SUCCESS, BACKENDS, before, newest=NEWEST, most=EXAMINED)
+    tasks = {identifier: _task(stream, moment) for identifier, moment in rows}
+    backups = storage.backups(tasks, tasks.values())
+    missing = [identifier for identifier, task in tasks.items() if SUCCESS not in backups.statuses(identifier, task)]
+    of = f"of the newest {number(len(tasks), 'success', 'successes')} older than an hour"
     if missing:
         detail = f"{len(missing):,} {of} have no successful stored backup, e.g. {missing[0]}"
         return Finding("warning", detail, "run `dvctl verify --storage`, then `dvctl dispatch --missing`")
-    return Finding("ok", f"every one {of} is stored" if identifiers else "no success is older than an hour")
+    return Finding("ok", f"all {of} are stored" if tasks else "no success is older than an hour")
+
+
+def _task(stream: str, moment: Micros) -> str:
+    """The id of the task that stored a configuration, from the time of its row, which is that of the entry's id."""
+    milliseconds, sequence = divmod(moment, 1000)
+    return task_uuid(stream, f"{milliseconds}-{sequence}")
