@@ -289,9 +289,9 @@ def test_doctor_names_a_missing_right(at: Cli, postgres_url: str, table: str) ->
 
 
 def test_doctor_finds_successes_that_were_never_stored(
-    at: Cli, database_url: str, stream: Stream, group: Group
+    cli: Cli, redis_url: str, database_url: str, stream: Stream
 ) -> None:
-    cli = through(at.at(database_url=database_url), AWAY)
+    cli = through(cli.at(redis_url, database_url), AWAY)
     assert checks(cli)["not-stored"]["detail"] == "no device has a git or fs location"
     with closing(open_repository(database_url, tables.RESULTS)) as repository:
         store(stream, repository)
