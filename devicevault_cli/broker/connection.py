@@ -29,8 +29,9 @@ _LOGIN = "check user, password and virtual host in --broker-url"
 class BrokerConnection:
     """One connection to the first broker of a fail-over list that answers.
 
-    `blocked`: why the broker does not take messages now, empty where it does. Every method raises Unavailable, Refused
-    or BadConfig; after an error the connection is closed, and opened anew when it is used next.
+    `blocked`: why the broker does not take messages now, empty where it does. `published`: how many messages were sent
+    on the channel: RabbitMQ's delivery tags count on as long as it lives. Every method raises Unavailable, Refused or
+    BadConfig; after an error the connection is closed, and opened anew when it is used next.
     """
 
     def __init__(self, addresses: tuple[BrokerAddress, ...]) -> None:
@@ -40,6 +41,7 @@ class BrokerConnection:
         self._channel: Any = None
         self._declared: set[str] = set()
         self.blocked = ""
+        self.published = 0
 
     @property
     def address(self) -> BrokerAddress:
@@ -80,6 +82,7 @@ class BrokerConnection:
     def _new_channel(self) -> Any:
         assert self._connection is not None  # noqa: S101
         channel = self._connection.channel()
+        self.published = 0
         if self.address.kind == "amqp":
             channel.confirm_select()
         return channel
@@ -107,6 +110,12 @@ class BrokerConnection:
                 transport.sock.shutdown(2)
             elif self._channel is not None:
                 self._channel.pool.disconnect()
+
+    def publish(self, message: Any, queue: str) -> int:
+        """Send a message on the channel. -> its delivery tag"""
+        self.published += 1
+        self._channel.basic_publish(message, exchange="", routing_key=queue, mandatory=True)
+        return self.published
 
     def drain(self, seconds: float) -> bool:
         """Handle what the broker sent, waiting at most `seconds`. -> whether there was something"""
