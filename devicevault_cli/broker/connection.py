@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import socket
 import ssl
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
@@ -22,6 +23,8 @@ log = logging.getLogger("dvctl.broker")
 CONNECT_S = 5.0
 IO_S = 8.0
 """How long one read or write may take. A broker that is low on memory stops reading."""
+_SOCKET_SETTINGS = {socket.TCP_USER_TIMEOUT: 0} if hasattr(socket, "TCP_USER_TIMEOUT") else {}
+"""py-amqp has the kernel end a connection on which the broker reads nothing for 1 s, as it does under an alarm."""
 _REACH = "check that the broker is running, and its address in --broker-url"
 _LOGIN = "check user, password and virtual host in --broker-url"
 
@@ -150,11 +153,10 @@ class BrokerConnection:
         return True
 
     def _may_not_create(self, queue: str, error: AccessRefused) -> Refused:
-        user, vhost = self.address.user, self.address.place
         return Refused(
-            f"{self.address.shown}: queue {queue} does not exist, and user {user} may not create it ({_reply(error)})",
-            hint=f"start the storage worker, which creates it, or run `rabbitmqctl set_permissions -p {vhost} {user}"
-            " 'storage\\..*' 'storage\\..*' 'storage\\..*'`",
+            f"{self.address.shown}: queue {queue} does not exist, and user {self.address.user} may not create it"
+            f" ({_reply(error)})",
+            hint=f"start the storage worker, which creates it, or run `{_grant(self.address)}`",
         )
 
     @contextmanager
@@ -191,6 +193,7 @@ def _kombu_connection(address: BrokerAddress, on_blocked: Any, on_unblocked: Any
         options = {
             "read_timeout": IO_S,
             "write_timeout": IO_S,
+            "socket_settings": _SOCKET_SETTINGS,
             "on_blocked": on_blocked,
             "on_unblocked": on_unblocked,
             "client_properties": {"connection_name": "dvctl", "product": "dvctl"},
@@ -234,13 +237,18 @@ def translate(error: BaseException, address: BrokerAddress) -> DvctlError:
     if isinstance(error, AccessRefused):
         if error.method_sig in ((0, 0), (10, 50)) or "login" in _reply(error).lower():
             return Refused(f"{where} refuses the login: {_reply(error)}", hint=_LOGIN)
-        hint = f"grant it: `rabbitmqctl set_permissions -p {address.place} {address.user} '' 'amq\\.default' ''`"
-        return Refused(f"{where} refuses: {_reply(error)}", hint=hint)
+        return Refused(f"{where} refuses: {_reply(error)}", hint=f"grant it: `{_grant(address)}`")
     if isinstance(error, NotAllowed):
         return Refused(f"{where}: {_reply(error)}", hint=_LOGIN)
     if isinstance(error, (ChannelError, AMQPError)):
         return Unavailable(f"{where}: {_reply(error)}", hint="see the log of the broker")
     return _translate_other(error, where)
+
+
+def _grant(address: BrokerAddress) -> str:
+    """The command that grants all rights that dispatch may need. It replaces those that the user has."""
+    rights = "'storage\\..*' '(storage\\..*|amq\\.default)' 'storage\\..*'"
+    return f"rabbitmqctl set_permissions -p {address.place} {address.user} {rights}"
 
 
 def _translate_other(error: BaseException, where: str) -> DvctlError:
