@@ -69,7 +69,8 @@ class BrokerConnection:
         for left in reversed(range(len(self._addresses))):
             connection = _kombu_connection(self.address, self._on_blocked, self._on_unblocked)
             try:
-                connection.connect()
+                # `connect` would sleep for 2 s and try once more.
+                connection.ensure_connection(max_retries=0, reraise_as_library_errors=False)
             except Exception as error:
                 with suppress(Exception):
                     connection.release()

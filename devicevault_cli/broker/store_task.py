@@ -34,7 +34,8 @@ def task_uuid(stream: str, first_id: str) -> str:
 class StoreTask:
     """One configuration to be stored.
 
-    `id`: see task_uuid. `backend`: `git` or `fs`. `config`: of the backup location.
+    `id`: see task_uuid. `backend`: `git` or `fs`. `config`: of the backup location. `device_config`: UTF-8, not decoded
+    before it is sent: a batch of firmware images need not stand in memory twice.
     """
 
     id: str
@@ -43,7 +44,7 @@ class StoreTask:
     device_id: int
     backend: str
     config: Any = field(repr=False)
-    device_config: str = field(repr=False)
+    device_config: bytes = field(repr=False)
 
     @property
     def queue(self) -> str:
@@ -58,7 +59,7 @@ class StoreTask:
             "device_id": self.device_id,
             "storage_backend": self.backend,
             "storage_config": self.config or {},
-            "device_config": self.device_config,
+            "device_config": self.device_config.decode(),
         }
         return json.dumps([[payload], {}, _EMBEDDED])
 

@@ -53,15 +53,26 @@ def test_every_success_is_stored(
     assert dvctl.json("consume", "--drain")["dispatched"] == 0
 
 
-def test_firmware_images_do_not_pile_up(dvctl: Dvctl, redis_url: str, sqlite_url: str, rabbitmq_url: str) -> None:
+@pytest.mark.parametrize("small", [0, 200], ids=["at the start", "after small ones"])
+def test_firmware_images_do_not_pile_up(
+    small: int, dvctl: Dvctl, redis_url: str, sqlite_url: str, rabbitmq_url: str
+) -> None:
+    """Also where small messages came before, so that the reader asks for many at once."""
     assign(sqlite_url)
     dvctl.use(redis_url, sqlite_url, CELERY_BROKER_URL=rabbitmq_url)
     client = redis.Redis.from_url(redis_url)
-    for number in range(IMAGES):
-        publish(client, [job(number, device_config="QUJD" * (IMAGE_BYTES // 4))])
-    daemon = dvctl.start("consume")
     broker = AmqpBroker(rabbitmq_url)
-    wait_until(lambda: broker.length("storage.git") == IMAGES, what="all images in the queue")
+    image = "QUJD" * (IMAGE_BYTES // 4)
+    images = [job(number, device_config=image) for number in range(small, small + IMAGES)]
+    if small:
+        daemon = dvctl.start("consume")
+        publish(client, [job(number) for number in range(small)])
+        wait_until(lambda: broker.length("storage.git") == small, what="the small ones in the queue")
+        publish(client, images, together=True)
+    else:
+        publish(client, images, together=True)
+        daemon = dvctl.start("consume")
+    wait_until(lambda: broker.length("storage.git") == small + IMAGES, what="all images in the queue")
     [peak] = re.findall(r"VmHWM:\s+(\d+) kB", Path(f"/proc/{daemon.pid}/status").read_text())
     assert daemon.sigterm().code == 0
     client.delete(STREAM)

@@ -83,9 +83,9 @@ def test_consumers_and_workers_that_are_killed_at_random(
     daemon = ("consume", "--claim-idle", "200ms", "--batch-size", "10", "--rate", "150")
     for turn in range(5):
         consumers = [dvctl.start(*daemon) for _ in range(2)]
-        rows = len(read_rows(database_url))
-        wait_until(lambda: len(read_rows(database_url)) > rows or position(client) == (0, False), what="progress")  # noqa: B023
-        time.sleep(chance.uniform(0.0, 0.2))
+        for consumer in consumers:
+            consumer.wait_for("consuming device:results")
+        time.sleep(chance.uniform(0.1, 0.4))
         for consumer in consumers:
             consumer.kill9()
         if turn in (1, 3):
