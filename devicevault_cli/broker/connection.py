@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import socket
 import ssl
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
@@ -22,13 +23,16 @@ CONNECT_S = 5.0
 IO_S = 8.0
 """How long RabbitMQ may take to read or write: one that is low on memory stops reading."""
 REDIS_S = 4.0
+_SOCKET_SETTINGS = {socket.TCP_USER_TIMEOUT: 0} if hasattr(socket, "TCP_USER_TIMEOUT") else {}
+"""py-amqp has the kernel end a connection on which the broker reads nothing for 1 s, as it does under an alarm."""
 
 
 class BrokerConnection:
     """One connection to the first broker of a fail-over list that answers.
 
-    `blocked`: why the broker does not take messages now, empty where it does. Every method raises Unavailable, Refused
-    or BadConfig; after an error the connection is closed, and opened anew when it is used next.
+    `blocked`: why the broker does not take messages now, empty where it does. `published`: how many messages were sent
+    on the channel: RabbitMQ's delivery tags count on as long as it lives. Every method raises Unavailable, Refused or
+    BadConfig; after an error the connection is closed, and opened anew when it is used next.
     """
 
     def __init__(self, addresses: tuple[BrokerAddress, ...]) -> None:
@@ -38,6 +42,7 @@ class BrokerConnection:
         self._channel: Any = None
         self._declared: set[str] = set()
         self.blocked = ""
+        self.published = 0
 
     @property
     def address(self) -> BrokerAddress:
@@ -62,6 +67,7 @@ class BrokerConnection:
         for left in reversed(range(len(self._addresses))):
             connection = _kombu_connection(self.address, self._on_blocked, self._on_unblocked)
             try:
+                # `connect` would sleep for 2 s and try once more.
                 connection.ensure_connection(max_retries=0, timeout=CONNECT_S, reraise_as_library_errors=False)
             except Exception as error:
                 with suppress(Exception):
@@ -78,6 +84,7 @@ class BrokerConnection:
     def _new_channel(self) -> Any:
         assert self._connection is not None  # noqa: S101
         channel = self._connection.channel()
+        self.published = 0
         if self.address.kind == "amqp":
             channel.confirm_select()
         return channel
@@ -105,6 +112,12 @@ class BrokerConnection:
                 transport.sock.shutdown(2)
             elif self._channel is not None:
                 self._channel.pool.disconnect()
+
+    def publish(self, message: Any, queue: str) -> int:
+        """Send a message on the channel. -> its delivery tag"""
+        self.published += 1
+        self._channel.basic_publish(message, exchange="", routing_key=queue, mandatory=True)
+        return self.published
 
     def drain(self, seconds: float) -> bool:
         """Handle what the broker sent, waiting at most `seconds`. -> whether there was something"""
@@ -222,6 +235,7 @@ def _kombu_connection(address: BrokerAddress, on_blocked: Any, on_unblocked: Any
         options = {
             "read_timeout": IO_S,
             "write_timeout": IO_S,
+            "socket_settings": _SOCKET_SETTINGS,
             "on_blocked": on_blocked,
             "on_unblocked": on_unblocked,
             "client_properties": {"connection_name": "dvctl", "product": "dvctl"},

@@ -141,8 +141,7 @@ class Delivery(Generic[K]):
             headers=task.headers(),
             properties={**task.properties(), "delivery_mode": PERSISTENT},
         )
-        self._window.add(key, len(body))
-        channel.basic_publish(message, exchange="", routing_key=task.queue, mandatory=True)
+        self._window.add(self._connection.publish(message, task.queue), key, len(body))
 
     # --- what the broker says
 
@@ -197,22 +196,20 @@ class Delivery(Generic[K]):
 
 
 class _Window(Generic[K]):
-    """What is sent on one channel and not confirmed yet. Delivery tags count from 1."""
+    """What is sent on one channel and not confirmed yet, by delivery tag."""
 
     def __init__(self, most: int) -> None:
         self.most = most
         self.clear()
 
     def clear(self) -> None:
-        self._next_tag = 1
         self._bytes = 0
         self._keys: dict[int, K] = {}
         self._sent: dict[K, tuple[int, int, float]] = {}
 
-    def add(self, key: K, size: int) -> None:
-        self._keys[self._next_tag] = key
-        self._sent[key] = self._next_tag, size, time.monotonic()
-        self._next_tag += 1
+    def add(self, tag: int, key: K, size: int) -> None:
+        self._keys[tag] = key
+        self._sent[key] = tag, size, time.monotonic()
         self._bytes += size
 
     def remove(self, key: K) -> float:

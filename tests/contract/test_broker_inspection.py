@@ -42,7 +42,7 @@ def silent_port() -> Iterator[int]:
 
 def deliver(url: str, text: str = "config") -> dict[str, str]:
     """Hand over one task. -> what was too large"""
-    task = StoreTask(task_uuid("s", "1-0"), "t", "i", 1, "git", {"token": SECRET}, text)
+    task = StoreTask(task_uuid("s", "1-0"), "t", "i", 1, "git", {"token": SECRET}, text.encode())
     with closing(open_publisher(url)) as publisher:
         delivery = publisher.deliver({"key": task})
         while not delivery.advance(1):
