@@ -108,7 +108,8 @@ def test_without_dispatch(by: str, dvctl: Dvctl, redis_url: str, sqlite_url: str
     words = ["--no-dispatch"] if by == "option" else []
     answer = dvctl.ok("consume", "--drain", *words, "-o", "json", env=env)
     assert (answer.json()["persisted"], answer.json()["dispatched"]) == (50, 0)
-    assert "storage dispatch is off (--no-dispatch)" in answer.stderr
+    source = "DVCTL_NO_DISPATCH" if by == "environment" else "--no-dispatch"
+    assert f"storage dispatch is off ({source})" in answer.stderr
     assert not exists(rabbitmq_url, "storage.git")
 
 
