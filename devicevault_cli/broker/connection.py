@@ -3,19 +3,19 @@
 from __future__ import annotations
 
 import logging
+import socket
 import ssl
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from typing import Any
 
-from amqp.exceptions import AccessRefused, AMQPError, ChannelError, NotAllowed, NotFound, PreconditionFailed
+from amqp.exceptions import AccessRefused, AMQPError, ChannelError, NotFound, PreconditionFailed
 from kombu.connection import Connection
 from kombu.entity import Exchange, Queue
-from kombu.exceptions import OperationalError
 
+from devicevault_cli.broker.errors import grant, reply, translate
 from devicevault_cli.broker.url import BrokerAddress
-from devicevault_cli.errors import BadConfig, DvctlError, Refused, Unavailable
-from devicevault_cli.redact import scrub
+from devicevault_cli.errors import DvctlError, Refused
 
 log = logging.getLogger("dvctl.broker")
 
@@ -23,8 +23,8 @@ CONNECT_S = 5.0
 IO_S = 8.0
 """How long RabbitMQ may take to read or write: one that is low on memory stops reading."""
 REDIS_S = 4.0
-_REACH = "check that the broker is running, and its address in --broker-url"
-_LOGIN = "check user, password and virtual host in --broker-url"
+_SOCKET_SETTINGS = {socket.TCP_USER_TIMEOUT: 0} if hasattr(socket, "TCP_USER_TIMEOUT") else {}
+"""py-amqp has the kernel end a connection on which the broker reads nothing for 1 s, as it does under an alarm."""
 
 
 class BrokerConnection:
@@ -67,6 +67,7 @@ class BrokerConnection:
         for left in reversed(range(len(self._addresses))):
             connection = _kombu_connection(self.address, self._on_blocked, self._on_unblocked)
             try:
+                # `connect` would sleep for 2 s and try once more.
                 connection.ensure_connection(max_retries=0, timeout=CONNECT_S, reraise_as_library_errors=False)
             except Exception as error:
                 with suppress(Exception):
@@ -150,12 +151,55 @@ class BrokerConnection:
             return False
         return True
 
+    def look_at(self, queue: str) -> tuple[int, int] | None:
+        """-> messages that wait in a queue of RabbitMQ, and consumers on it; None: there is no such queue"""
+        with self.translated():
+            channel = self._connected().channel()
+            try:
+                found = channel.queue_declare(queue, passive=True)
+            except NotFound:
+                return None
+            with suppress(AMQPError):
+                channel.close()
+            return int(found.message_count), int(found.consumer_count)
+
+    def clash_of(self, queue: str) -> str:
+        """Which argument of a queue that exists differs from those of DeviceVault, in RabbitMQ's words; empty: none.
+
+        RabbitMQ answers a declaration of a queue that exists by a comparison.
+        """
+        with self.translated():
+            channel = self._connected().channel()
+            try:
+                channel.queue_declare(queue, durable=True, auto_delete=False)
+            except PreconditionFailed as error:
+                return reply(error)
+            with suppress(AMQPError):
+                channel.close()
+            return ""
+
+    def length(self, queue: str) -> int:
+        """How many messages wait in a queue of Redis, under every priority; 0 where there is none."""
+        with self.translated():
+            return int(self.open()._size(queue))
+
+    def ask_redis(self, command: str, name: str) -> Any:
+        """INFO or CONFIG GET of a Redis broker, as a dict."""
+        with self.translated():
+            client = self.open().client
+            return client.info(name) if command == "INFO" else client.config_get(name)
+
+    def _connected(self) -> Any:
+        self.open()
+        assert self._connection is not None  # noqa: S101
+        return self._connection
+
     def _may_not_create(self, queue: str, error: AccessRefused) -> Refused:
-        user, vhost = self.address.user, self.address.place
+        address = self.address
         return Refused(
-            f"{self.address.shown}: queue {queue} does not exist, and user {user} may not create it ({_reply(error)})",
-            hint=f"start the storage worker, which creates it, or run `rabbitmqctl set_permissions -p {vhost} {user}"
-            " 'storage\\..*' 'storage\\..*' 'storage\\..*'`",
+            f"{address.shown}: queue {queue} does not exist, and user {address.user} may not create it"
+            f" ({reply(error)})",
+            hint=f"start the storage worker, which creates it, or grant all that dispatch needs: {grant(address)}",
         )
 
     @contextmanager
@@ -186,12 +230,12 @@ def _kombu_connection(address: BrokerAddress, on_blocked: Any, on_unblocked: Any
             "socket_timeout": REDIS_S,
             "socket_connect_timeout": CONNECT_S,
             "socket_keepalive": True,
-            "client_name": "dvctl-dispatch",
         }
     else:
         options = {
             "read_timeout": IO_S,
             "write_timeout": IO_S,
+            "socket_settings": _SOCKET_SETTINGS,
             "on_blocked": on_blocked,
             "on_unblocked": on_unblocked,
             "client_properties": {"connection_name": "dvctl", "product": "dvctl"},
@@ -223,44 +267,6 @@ def _tls(address: BrokerAddress) -> dict[str, Any]:
     return {
         **{name: value for name, value in files.items() if value},
         "cert_reqs": reqs,
-        "server_hostname": address.host if address.check_hostname else None,
+        # py-amqp compares the certificate with this name; kombu would replace None by the host.
+        **({"server_hostname": address.host} if address.check_hostname else {}),
     }
-
-
-def translate(error: BaseException, address: BrokerAddress) -> DvctlError:
-    """What an error of kombu, py-amqp or redis-py means."""
-    where = address.shown
-    if isinstance(error, OperationalError) and error.__cause__ is not None:
-        error = error.__cause__
-    if isinstance(error, AccessRefused):
-        if error.method_sig in ((0, 0), (10, 50)) or "login" in _reply(error).lower():
-            return Refused(f"{where} refuses the login: {_reply(error)}", hint=_LOGIN)
-        hint = f"grant it: `rabbitmqctl set_permissions -p {address.place} {address.user} '' 'amq\\.default' ''`"
-        return Refused(f"{where} refuses: {_reply(error)}", hint=hint)
-    if isinstance(error, NotAllowed):
-        return Refused(f"{where}: {_reply(error)}", hint=_LOGIN)
-    if isinstance(error, (ChannelError, AMQPError)):
-        return Unavailable(f"{where}: {_reply(error)}", hint="see the log of the broker")
-    return _translate_other(error, where)
-
-
-def _translate_other(error: BaseException, where: str) -> DvctlError:
-    kind, text = type(error).__name__, scrub(str(error)) or type(error).__name__
-    if kind.startswith("Authentication") or text.startswith(("NOAUTH", "WRONGPASS")):
-        return Refused(f"{where} refuses the login", hint=_LOGIN)
-    if kind == "NoPermissionError" or text.startswith("NOPERM"):
-        return Refused(f"{where} refuses: {text}", hint="grant +lpush +sadd +ping on the queues: ~storage.* ~_kombu.*")
-    if "DB index is out of range" in text:
-        return BadConfig(f"{where}: there is no such database", hint="check the number at the end of --broker-url")
-    if isinstance(error, ssl.SSLError):
-        return Unavailable(f"{where}: TLS failed: {text}", hint="check ssl_ca_certs and the host name in --broker-url")
-    if isinstance(error, FileNotFoundError):
-        return BadConfig(f"{where}: {text}", hint="check the files of TLS in --broker-url")
-    if isinstance(error, OSError) and not isinstance(error, TimeoutError):
-        return Unavailable(f"{where} cannot be reached: {error.strerror or text}", hint=_REACH)
-    return Unavailable(f"{where}: {text}", hint=_REACH)
-
-
-def _reply(error: AMQPError) -> str:
-    """The broker's own words, without the code and the method."""
-    return scrub(str(error.reply_text or error))[:200]

@@ -34,8 +34,9 @@ def task_uuid(stream: str, first_id: str) -> str:
 class StoreTask:
     """One configuration to be stored.
 
-    `id`: see task_uuid. `backend`: `git` or `fs`. `config`: of the backup location. `encrypt`: whether the backup is to
-    be encrypted; None: this version of DeviceVault knows no such key.
+    `id`: see task_uuid. `backend`: `git` or `fs`. `config`: of the backup location. `device_config`: UTF-8, not decoded
+    before it is sent: a batch of firmware images need not stand in memory twice. `encrypt`: whether the backup is to be
+    encrypted; None: this version of DeviceVault knows no such key.
     """
 
     id: str
@@ -44,7 +45,7 @@ class StoreTask:
     device_id: int
     backend: str
     config: Any = field(repr=False)
-    device_config: str = field(repr=False)
+    device_config: bytes = field(repr=False)
     encrypt: bool | None = None
 
     @property
@@ -60,7 +61,7 @@ class StoreTask:
             "device_id": self.device_id,
             "storage_backend": self.backend,
             "storage_config": self.config or {},
-            "device_config": self.device_config,
+            "device_config": self.device_config.decode(),
         } | ({} if self.encrypt is None else {"encrypt_backup": self.encrypt})
         return json.dumps([[payload], {}, _EMBEDDED])
 

@@ -12,6 +12,7 @@ from devicevault_cli.output.terminal import Terminal
 
 if TYPE_CHECKING:
     from devicevault_cli.broker.publisher import Publisher
+    from devicevault_cli.operations.dispatch.state import DispatchState
     from devicevault_cli.output.printer import Printer
     from devicevault_cli.pipelines import Pipeline
     from devicevault_cli.repository.repository import Repository
@@ -103,6 +104,13 @@ class Context:
         publisher = open_publisher(self.settings.broker_url)
         self._closing.callback(publisher.close)
         return publisher
+
+    @cached_property
+    def dispatch(self) -> DispatchState:
+        """Whether storage dispatch is on, by the settings."""
+        from devicevault_cli.operations.dispatch.state import dispatch_state
+
+        return dispatch_state(self.settings)
 
     def required_publisher(self) -> Publisher:
         """The way to the broker, for a command that was told to dispatch. Raises BadConfig where there is none."""

@@ -7,8 +7,9 @@ from contextlib import contextmanager
 from functools import partial
 from typing import get_type_hints
 
+from devicevault_cli.consumer.counters import BOUNDS_S, Durations
 from devicevault_cli.consumer.progress import ConsumerProgress
-from devicevault_cli.output.metrics import Health, Labels, Metrics, Sample, served
+from devicevault_cli.output.metrics import Buckets, Health, Labels, Metrics, Sample, served
 
 DROPPED = "Log lines that stderr did not take, because of a full disk or a reader that is gone."
 
@@ -42,6 +43,8 @@ def samples_of(progress: ConsumerProgress) -> Iterator[Sample]:
         for field, declared in get_type_hints(type(values), include_extras=True).items():
             for metric in getattr(declared, "__metadata__", ()):
                 value = getattr(values, field)
+                if isinstance(value, Durations):
+                    value = Buckets(BOUNDS_S, tuple(value.counts), value.total_s)
                 yield Sample(metric.kind, metric.name or field, metric.help, value, metric.label)
     outcomes = progress.counters.outcomes()
     yield Sample("counter", "messages", "Messages that reached an outcome.", outcomes, "outcome")

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import time
+from bisect import bisect_left
+from collections.abc import Iterable
 from dataclasses import dataclass, field
 from typing import Annotated, Literal, NamedTuple
 
@@ -15,6 +17,7 @@ IF_ANY = (
     *("duplicates", "conflicting", "replaced", "dead_lettered", "skipped", "dropped", "gone"),
     *("dispatched", "deferred_retries"),
 )
+BOUNDS_S = (0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0)
 
 
 class Metric(NamedTuple):
@@ -23,10 +26,25 @@ class Metric(NamedTuple):
     `label`: of a dict, what its keys are.
     """
 
-    kind: Literal["counter", "gauge"]
+    kind: Literal["counter", "gauge", "histogram"]
     help: str
     name: str = ""
     label: str = ""
+
+
+@dataclass(slots=True)
+class Durations:
+    """Durations by size. `counts`: how many are at most as long as each of BOUNDS_S and longer than the bound before,
+    then how many are longer than all. `total_s`: their sum."""
+
+    counts: list[int] = field(default_factory=lambda: [0] * (len(BOUNDS_S) + 1))
+    total_s: float = 0.0
+
+    def add(self, seconds: Iterable[float]) -> None:
+        """Count durations."""
+        for duration in seconds:
+            self.counts[bisect_left(BOUNDS_S, duration)] += 1
+            self.total_s += duration
 
 
 @dataclass(slots=True)
@@ -55,14 +73,13 @@ class Counters:
         dict[str, int], Metric("counter", "Configurations of successes that no storage worker gets.", label="reason")
     ] = field(default_factory=dict)
     confirm_seconds: Annotated[
-        float,
-        Metric(
-            "counter",
-            "Seconds from sending to confirmation, summed over the configurations dispatched.",
-            name="dispatch_confirm_seconds",
-        ),
-    ] = 0.0
-    broker_up: Annotated[bool | None, Metric("gauge", "1 while the broker takes configurations, 0 while not.")] = None
+        Durations,
+        Metric("histogram", "From sending a configuration to its confirmation.", name="dispatch_confirm_seconds"),
+    ] = field(default_factory=Durations)
+    broker_up: Annotated[
+        bool | None,
+        Metric("gauge", "1 while the broker takes configurations, 0 while not; only with storage dispatch."),
+    ] = None
     deferred_retries: Annotated[
         int, Metric("counter", "Attempts that failed because a server was away, and were repeated.")
     ] = 0

@@ -12,7 +12,7 @@ from devicevault_cli.consumer.batch import Batch
 from devicevault_cli.consumer.counters import Counters
 from devicevault_cli.consumer.retry import Retry
 from devicevault_cli.consumer.waiting import Waiting
-from devicevault_cli.errors import DvctlError, ExitCode, Unavailable
+from devicevault_cli.errors import DvctlError, ExitCode
 from devicevault_cli.operations.dispatch.tasks import (
     BAD_LOCATION,
     NO_LOCATION,
@@ -132,7 +132,9 @@ class StorageDispatch:
         """The tables can be read and the broker be reached, as far as any device needs it."""
         if self._repository.storage.any_device_at(BACKENDS):
             self._repository.storage.backups([], ["none"])
+            self._counters.broker_up = False
             self._publisher.check()
+            self._counters.broker_up = True
 
     def finish(self, batch: Batch, outcomes: Sequence[Outcome], *, repeated: bool) -> None:
         configurations = self._select(batch, outcomes, repeated=repeated)
@@ -173,7 +175,7 @@ class StorageDispatch:
             self._retry(lambda: self._advance(delivery))
         finally:
             self._counters.dispatched += len(delivery.confirmed)
-            self._counters.confirm_seconds += sum(delivery.confirm_s)
+            self._counters.confirm_seconds.add(delivery.confirm_s)
         for key, why in delivery.too_large.items():
             log.warning("entry %s: the broker refuses its configuration for good, it is not stored: %s", key, why)
             self._count(TOO_LARGE)
@@ -183,7 +185,7 @@ class StorageDispatch:
             while not delivery.advance(STEP_S):
                 self._counters.broker_up = True
                 self._waiting.for_server()
-        except Unavailable:
+        except DvctlError:
             self._counters.broker_up = False
             raise
         self._counters.broker_up = True

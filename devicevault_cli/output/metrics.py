@@ -3,31 +3,46 @@
 from __future__ import annotations
 
 import threading
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from http.server import BaseHTTPRequestHandler
+from itertools import accumulate
 from socketserver import TCPServer, ThreadingMixIn
 from typing import Any, Literal, NamedTuple, TypeAlias
 
 import prometheus_client
 from prometheus_client import CollectorRegistry, Histogram
-from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, Metric
+from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, HistogramMetricFamily, Metric
 from prometheus_client.exposition import choose_encoder
 from prometheus_client.registry import Collector
+from prometheus_client.utils import floatToGoString
 
 from devicevault_cli.errors import BadConfig
 from devicevault_cli.output.escapes import visible
 
+_FAMILIES: dict[str, Any] = {
+    "counter": CounterMetricFamily,
+    "gauge": GaugeMetricFamily,
+    "histogram": HistogramMetricFamily,
+}
 BATCH_SIZES = (1, 3, 10, 30, 100, 300, 1000, 3000, 10_000)
+
+
+class Buckets(NamedTuple):
+    """The value of a histogram. `counts`: of values up to each bound and above the one before, then above all."""
+
+    bounds: Sequence[float]
+    counts: Sequence[int]
+    total: float
 
 
 class Sample(NamedTuple):
     """A metric and its value: None if it is not known, with a label a count for each value of that label."""
 
-    kind: Literal["counter", "gauge"]
+    kind: Literal["counter", "gauge", "histogram"]
     name: str
     help: str
-    value: float | Mapping[str, int] | None
+    value: float | Mapping[str, int] | Buckets | None
     label: str = ""
 
 
@@ -92,17 +107,25 @@ class Metrics(Collector):
 
 def _add(families: dict[str, Metric], sample: Sample, labels: Labels) -> None:
     names, values = list(labels), list(labels.values())
-    made = CounterMetricFamily if sample.kind == "counter" else GaugeMetricFamily
+    made = _FAMILIES[sample.kind]
     if sample.name not in families:
         own = [sample.label] if sample.label else []
         families[sample.name] = made(f"dvctl_{sample.name}", sample.help, labels=[*names, *own])
     family = families[sample.name]
     assert isinstance(family, made), sample.name  # noqa: S101 - a metric has one kind
-    if isinstance(sample.value, Mapping):
+    if isinstance(sample.value, Buckets):
+        family.add_metric(values, _cumulative(sample.value), sample.value.total)
+    elif isinstance(sample.value, Mapping):
         for key, count in dict(sample.value).items():
             family.add_metric([*values, visible(key)], count)
     elif sample.value is not None:
         family.add_metric(values, sample.value)
+
+
+def _cumulative(value: Buckets) -> list[tuple[str, float]]:
+    """Bounds and counts as Prometheus has them."""
+    bounds = [*map(floatToGoString, value.bounds), "+Inf"]
+    return list(zip(bounds, accumulate(map(float, value.counts)), strict=True))
 
 
 @contextmanager

@@ -11,8 +11,9 @@ from sqlalchemy import Label, Row, Select, Text, bindparam, cast, exists, func, 
 
 from devicevault_cli.errors import Refused, SchemaMismatch
 from devicevault_cli.paging import paged
+from devicevault_cli.records import Micros
 from devicevault_cli.repository.dialects.base import Dialect
-from devicevault_cli.repository.schema import devices, locations, stored_backups
+from devicevault_cli.repository.schema import Instant, devices, locations, results, stored_backups
 from devicevault_cli.repository.tables import RESULTS, STORAGE
 
 LOOKUP = 500
@@ -33,6 +34,27 @@ _OF_TYPES = select(
     exists()
     .where(devices.c.backup_location_id == locations.c.id)
     .where(func.lower(locations.c.location_type).in_(bindparam("types", expanding=True)))
+)
+_TYPES = (
+    select(func.lower(locations.c.location_type).label("type"), func.count().label("devices"))
+    .join(devices, devices.c.backup_location_id == locations.c.id)
+    .group_by(func.lower(locations.c.location_type))
+)
+_NEWEST = (
+    select(results.c.id, results.c.task_identifier, results.c.device_id, results.c.status, results.c.timestamp)
+    .order_by(results.c.id.desc())
+    .limit(bindparam("newest"))
+    .subquery()
+)
+_SUCCESSES = (
+    select(_NEWEST.c.task_identifier, _NEWEST.c.timestamp, _NEWEST.c.status)
+    .join(devices, devices.c.id == _NEWEST.c.device_id)
+    .join(locations, locations.c.id == devices.c.backup_location_id)
+    .where(func.lower(locations.c.location_type).in_(bindparam("types", expanding=True)))
+    .where(_NEWEST.c.status == bindparam("success"), _NEWEST.c.task_identifier != "")
+    .where(_NEWEST.c.timestamp < bindparam("before", type_=Instant))
+    .order_by(_NEWEST.c.id.desc())
+    .limit(bindparam("most"))
 )
 _FOUND = select(stored_backups.c.task_identifier, stored_backups.c.task_id, stored_backups.c.status)
 _BACKUPS = {
@@ -97,6 +119,22 @@ class StorageTables:
             )
         except SchemaMismatch:
             return False
+
+    def location_types(self) -> dict[str, int]:
+        """How many devices have a location of each type (in lower case). Without these tables none has one."""
+        try:
+            return {row.type: row.devices for row in self._read(_TYPES)}
+        except SchemaMismatch:
+            return {}
+
+    def successes(
+        self, status: str, types: Iterable[str], before: Micros, *, newest: int, most: int
+    ) -> list[tuple[str, Micros]]:
+        """Identifier and time of at most `most` rows, newest first, of this status and written before a time, for
+        devices with a location of one of the types. Only the `newest` rows of the table are looked at."""
+        values = {"success": status, "types": sorted(types), "before": before, "newest": newest, "most": most}
+        rows = self._read(_SUCCESSES, values)
+        return [(row.task_identifier, row.timestamp) for row in rows if row.status == status]  # as MySQL equates case
 
     def backups(self, identifiers: Iterable[str], tasks: Iterable[str]) -> Backups:
         """The stored backups with one of the identifiers, or stored by one of the tasks; compared byte for byte."""

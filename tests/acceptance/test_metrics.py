@@ -8,7 +8,7 @@ import time
 import urllib.error
 import urllib.request
 from collections.abc import Callable
-from contextlib import ExitStack
+from contextlib import ExitStack, closing
 
 import pytest
 from prometheus_client.parser import text_string_to_metric_families
@@ -19,8 +19,12 @@ from devicevault_cli.streams.connect import connect
 from devicevault_cli.streams.group import Group
 from devicevault_cli.streams.stream import Stream
 from tests.support import messages, servers
+from tests.support.consuming import good
 from tests.support.process import END_S, Dvctl, Running
+from tests.support.rabbitmq_server import RabbitServer
+from tests.support.records import execute
 from tests.support.redis_server import RedisServer
+from tests.support.schema import ASSIGN_LOCATIONS
 from tests.support.server import WAIT_S, wait_until
 
 Read = Callable[[str], tuple[int, str]]
@@ -88,6 +92,39 @@ def test_every_outcome_is_counted(dvctl: Dvctl, each_redis_server: RedisServer, 
     taken = dvctl.run("consume", "--metrics-port", f"127.0.0.1:{port_of(daemon)}")
     assert (taken.code, "Traceback" in taken.stderr) == (78, False)
     assert daemon.sigterm().code == 0
+
+
+def test_storage_dispatch_is_measured(
+    dvctl: Dvctl, redis_url: str, sqlite_url: str, new_rabbitmq: Callable[..., RabbitServer]
+) -> None:
+    execute(sqlite_url, ASSIGN_LOCATIONS)
+    node = new_rabbitmq()
+    url = node.control.vhost()
+    dvctl.use(redis_url, sqlite_url)
+    with closing(connect(redis_url)) as client:
+        stream = Stream(client, "device:results")
+        stream.add([*good(7), *good(2, device=50)])
+        daemon = dvctl.start("consume", "--metrics-port", "127.0.0.1:0", "--broker-url", url)
+        read = reader(daemon)
+
+        def metric(name: str) -> float | None:
+            return numbers(read("/metrics")[1]).get(f"dvctl_{name}")
+
+        wait_until(lambda: metric("dispatched_total") == 7, what="all are dispatched")
+        assert metric("not_dispatched_total{no-location}") == 2
+        assert metric("dispatch_confirm_seconds_count") == metric("dispatch_confirm_seconds_bucket{+Inf}") == 7
+        assert 0 < (metric("dispatch_confirm_seconds_sum") or 0) < 7 * WAIT_S
+        assert metric("broker_up") == 1
+        node.kill9()
+        stream.add(good(1))
+        wait_until(lambda: metric("broker_up") == 0, what="the broker is missed")
+        node.start()
+        wait_until(lambda: metric("dispatched_total") == 8, timeout=END_S, what="the last is dispatched")
+        assert metric("broker_up") == 1
+    assert daemon.sigterm().code == 0
+    off = dvctl.start("consume", "--metrics-port", "127.0.0.1:0", "--no-dispatch")
+    assert "dvctl_broker_up" not in reader(off)("/metrics")[1]
+    assert off.sigterm().code == 0
 
 
 def test_alive_but_not_ready_while_redis_is_away(

@@ -67,7 +67,9 @@ def test_status_says_what_to_type_next(at: Cli, group: Group, stream: Stream) ->
 def test_no_stream_is_ok(at: Cli) -> None:
     answer = at("check")
     assert (answer.code, answer.out.count("\n")) == (0, 1)
-    assert answer.out.startswith("DVCTL OK - devicevault of device:results: there is no stream yet | lag=0;")
+    assert answer.out.startswith(
+        "DVCTL OK - devicevault of device:results: there is no stream yet, storage dispatch is off"
+    )
 
 
 @pytest.mark.parametrize(
@@ -103,7 +105,7 @@ def test_check_formats(stream: Stream, group: Group, at: Cli) -> None:
     assert 'dvctl_check_lag{stream="device:results",group="devicevault"} 2\n' in told
     assert all(line.startswith(("# TYPE dvctl_check_", "dvctl_check_")) for line in told.splitlines())
     assert at("check", "-o", "json").json["status"] == "ok"
-    assert len(at("check", "-o", "jsonl").out.splitlines()) == 6
+    assert len(at("check", "-o", "jsonl").out.splitlines()) == 7
 
 
 def test_what_cannot_be_reached_is_unknown(cli: Cli) -> None:

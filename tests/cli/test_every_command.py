@@ -25,10 +25,10 @@ KEYS = {
     "consume": "read persisted duplicates conflicting replaced dead_lettered skipped dropped gone reclaimed dispatched "
     "not_dispatched deferred_retries elapsed_s rate_per_s stopped_by",
     "completion": "",
-    "config": "settings",
+    "config": "settings dispatch",
     "publish": "published first_id last_id",
     "demo": "persisted dead_lettered verify",
-    "status": "stream groups consumers table dead discarded incidents",
+    "status": "stream groups consumers table dead discarded incidents dispatch",
     "pending": "group total consumers entries",
     "show": "entries",
     "tail": "entries",

@@ -11,6 +11,7 @@ import pytest
 from devicevault_cli.consumer import retry, worker
 from tests.support import servers
 from tests.support.postgres_server import PostgresServer
+from tests.support.rabbitmq_server import RabbitServer
 
 APP = "app"
 
@@ -67,3 +68,21 @@ def other(breakable: PostgresServer, database: str) -> Iterator[psycopg.Connecti
     """Another session in that database, of the superuser."""
     with psycopg.connect(breakable.url_for(database.rpartition("/")[2]), autocommit=True) as session:
         yield session
+
+
+@pytest.fixture(scope="session")
+def breakable_rabbitmq() -> Iterator[RabbitServer]:
+    """A RabbitMQ node for the fault tests alone; each heals it again."""
+    server = RabbitServer(servers.rabbitmq_to_use()).start()
+    yield server
+    server.remove()
+
+
+@pytest.fixture
+def breakable_url(breakable_rabbitmq: RabbitServer) -> Iterator[str]:
+    """The URL of a fresh virtual host on that node."""
+    url = breakable_rabbitmq.control.vhost()
+    yield url
+    breakable_rabbitmq.thaw()
+    breakable_rabbitmq.control.memory_alarm(False)
+    breakable_rabbitmq.control.drop(url)

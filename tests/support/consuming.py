@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from typing import Any
 
+from devicevault_cli.broker.publisher import Publisher
+from devicevault_cli.consumer.dispatch import DispatchOff
 from devicevault_cli.consumer.options import ConsumeOptions
 from devicevault_cli.consumer.shutdown import Stop
 from devicevault_cli.consumer.worker import Worker
@@ -20,11 +22,18 @@ GROUP = "devicevault"
 
 
 def drain(
-    stream: Stream, repository: Repository, name: str = "me", *, pipeline: Pipeline = RESULTS, **options: Any
+    stream: Stream,
+    repository: Repository,
+    name: str = "me",
+    *,
+    pipeline: Pipeline = RESULTS,
+    publisher: Publisher | DispatchOff | None = None,
+    **options: Any,
 ) -> Worker:
     """Run a consumer until the group is drained (or `max_wait_s`, 100 s, is over)."""
     options = {"drain": True, "max_wait_s": 100.0, "claim_idle_s": 60.0} | options
-    worker = Worker(GroupConsumer(Group(stream, GROUP), name), repository, pipeline, ConsumeOptions(**options), Stop())
+    consumer = GroupConsumer(Group(stream, GROUP), name)
+    worker = Worker(consumer, repository, pipeline, ConsumeOptions(**options), Stop(), publisher=publisher)
     worker.reason = worker.run()  # type: ignore[attr-defined]
     return worker
 

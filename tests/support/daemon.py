@@ -4,11 +4,12 @@ from __future__ import annotations
 
 import threading
 from collections.abc import Iterator
-from contextlib import closing, contextmanager
+from contextlib import closing, contextmanager, nullcontext
 from typing import Any
 
 import redis
 
+from devicevault_cli.broker import open_publisher
 from devicevault_cli.consumer.options import ConsumeOptions
 from devicevault_cli.consumer.shutdown import Stop
 from devicevault_cli.consumer.worker import Worker
@@ -75,18 +76,23 @@ def consuming(
     *,
     through: str = "",
     database_through: str = "",
+    broker: str = "",
     name: str = "daemon",
     socket_timeout: float = SOCKET_TIMEOUT_S,
     **options: Any,
 ) -> Iterator[Daemon]:
-    """A consumer, stopped at the end. `through`, `database_through`: where it connects (a proxy), if elsewhere."""
+    """A consumer, stopped at the end. `through`, `database_through`: where it connects (a proxy), if elsewhere.
+
+    `broker`: the URL of the one that configurations are handed to.
+    """
     stop = Stop()
     with (
         closing(connect(through or redis_url, socket_timeout=socket_timeout)) as client,
         closing(open_repository(database_through or database_url, TABLES[RESULTS.table])) as repository,
+        closing(open_publisher(broker)) if broker else nullcontext() as publisher,
     ):
         delivery = GroupConsumer(Group(Stream(client, STREAM), GROUP), name)
-        worker = Worker(delivery, repository, RESULTS, ConsumeOptions(**options), stop)
+        worker = Worker(delivery, repository, RESULTS, ConsumeOptions(**options), stop, publisher=publisher)
         failures: list[BaseException] = []
 
         def run() -> None:

@@ -1,6 +1,6 @@
 """`dvctl` that dies at a chosen point, as `kill -9` would have it: `python -m tests.support.deadly WHERE WORDS...`.
 
-WHERE is `acknowledging`, or what a field of the message holds that kills.
+WHERE is `acknowledging`, `dispatching`, `confirming`, or what a field of the message holds that kills.
 """
 
 from __future__ import annotations
@@ -15,7 +15,9 @@ from devicevault_cli import pipelines
 from devicevault_cli.streams.group import Group
 from devicevault_cli.streams.model import ZERO, EntryId
 
-ACKNOWLEDGING = "acknowledging"
+ACKNOWLEDGING, DISPATCHING, CONFIRMING = "acknowledging", "dispatching", "confirming"
+CONFIRMED = 20
+"""How many configurations are confirmed before it dies at that."""
 
 
 def dies_of(mark: bytes) -> None:
@@ -41,6 +43,27 @@ def dies_acknowledging() -> None:
     setattr(Group, "acknowledge", deadly)  # noqa: B010  mypy takes methods for final
 
 
+def dies_dispatching() -> None:
+    """The rows are committed, and the broker has not heard of them."""
+    from devicevault_cli.broker.publisher import Publisher
+
+    setattr(Publisher, "deliver", die)  # noqa: B010
+
+
+def dies_confirming() -> None:
+    """The broker has all of them, and has confirmed some."""
+    from devicevault_cli.broker.publisher import Delivery
+
+    confirm = Delivery._confirm
+
+    def deadly(self: Delivery[Any], key: Any) -> None:
+        confirm(self, key)
+        if len(self.confirmed) >= CONFIRMED:
+            die()
+
+    setattr(Delivery, "_confirm", deadly)  # noqa: B010
+
+
 def die(*_: object) -> NoReturn:
     os.kill(os.getpid(), signal.SIGKILL)
     raise AssertionError
@@ -49,8 +72,9 @@ def die(*_: object) -> NoReturn:
 if __name__ == "__main__":
     from devicevault_cli.cli.app import run
 
-    if sys.argv[1] == ACKNOWLEDGING:
-        dies_acknowledging()
+    points = {ACKNOWLEDGING: dies_acknowledging, DISPATCHING: dies_dispatching, CONFIRMING: dies_confirming}
+    if sys.argv[1] in points:
+        points[sys.argv[1]]()
     else:
         dies_of(sys.argv[1].encode())
     sys.exit(run(sys.argv[2:]))

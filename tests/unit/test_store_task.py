@@ -15,7 +15,7 @@ TASK = StoreTask(
     device_id=7,
     backend="git",
     config={"repo_path": "/srv/backups/git", "password": "location-secret"},
-    device_config="hostname r7\né ☃\n",
+    device_config="hostname r7\né ☃\n".encode(),
 )
 
 

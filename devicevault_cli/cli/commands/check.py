@@ -45,8 +45,9 @@ def check(
 ) -> int:
     """Report in one line whether the group keeps up.
 
-    The exit code is 0 for ok, 1 for a warning, 2 for critical, 3 for unknown (also if a server is unreachable). Above N
-    is critical, above WARN a warning. Without any limit: lag and pending 1000:10000, age 5m:1h, dead 0:100.
+    Also checks that storage dispatch is on where devices need it, and that the broker answers. The exit code is 0 for
+    ok, 1 for a warning, 2 for critical, 3 for unknown (also if a server is unreachable). Above N is critical, above
+    WARN a warning. Without any limit: lag and pending 1000:10000, age 5m:1h, dead 0:100.
     """
 
     from devicevault_cli.operations.monitoring.check import (
@@ -62,7 +63,13 @@ def check(
     given = {"lag": max_lag, "pending": max_pending, "age_s": max_age, "dead": max_dead}
     limits = {name: limit for name, limit in given.items() if limit is not None} or DEFAULTS
     try:
-        answer = check_group(ctx.group, limits, lambda: ctx.repository if ctx.settings.has_database else None)
+        answer = check_group(
+            ctx.group,
+            limits,
+            lambda: ctx.repository if ctx.settings.has_database else None,
+            ctx.dispatch,
+            ctx.settings.broker_url if ctx.dispatch.on else None,
+        )
     except DvctlError as error:
         answer = CheckAnswer("unknown", ctx.stream.key, ctx.group.name, [], error=str(error))
     if format_ == "json":
@@ -83,4 +90,8 @@ def _inert(answer: "CheckAnswer") -> "CheckAnswer":
     from devicevault_cli.output.escapes import visible
 
     error = None if answer.error is None else visible(answer.error)
-    return replace(answer, stream=visible(answer.stream), group=visible(answer.group), error=error)
+    checks = [
+        replace(check, detail=visible(check.detail)) if check.name == "dispatch" and check.detail else check
+        for check in answer.checks
+    ]
+    return replace(answer, stream=visible(answer.stream), group=visible(answer.group), error=error, checks=checks)

@@ -10,7 +10,7 @@ def config(ctx: Context) -> None:
 
     Passwords are hidden. Precedence, highest first: flag, profile named by --profile, environment variable, profile
     named by DVCTL_PROFILE, DeviceVault's config.yaml, default. `detail` names the flag, variable, profile or file, and
-    the variable that a profile overrides.
+    the variable that a profile overrides. Also says whether storage dispatch is on.
     """
     settings = [
         {"name": setting.name, "value": setting.shown, "source": setting.source}
@@ -18,4 +18,5 @@ def config(ctx: Context) -> None:
         | ({} if ctx.printer.output == "csv" else {"detail": setting.detail})
         for setting in ctx.settings.all
     ]
-    ctx.printer.answer({"settings": settings}, "settings")
+    dispatch = ctx.dispatch.line if ctx.printer.output == "table" else ctx.dispatch.to_dict()
+    ctx.printer.answer({"settings": settings, "dispatch": dispatch}, "settings")

@@ -197,7 +197,7 @@ def _publisher(ctx: Context) -> "Publisher | DispatchOff | None":
 
     if not ctx.pipeline.dispatches:
         return DispatchOff("only the results pipeline has configurations")
-    return DispatchOff("--no-dispatch") if ctx.settings.no_dispatch else ctx.publisher
+    return DispatchOff(ctx.dispatch.detail) if ctx.settings.no_dispatch else ctx.publisher
 
 
 def _interrupt(ctx: Context) -> None:

@@ -13,8 +13,8 @@ from devicevault_cli.errors import DvctlError, ExitCode
 def doctor(ctx: Context) -> int:
     """Check the environment and suggest fixes.
 
-    Checks Redis, the group, the database and the settings, each with a fix. Only reads. Ends with 3 if something needs
-    repair, and with 69 if Redis is unreachable; the database is checked even then.
+    Checks Redis, the group, the database, the broker and the settings, each with a fix. Only reads. Ends with 3 if
+    something needs repair, and with 69 if Redis is unreachable; the rest is checked even then.
     """
     from devicevault_cli.operations.monitoring.doctor import diagnose
 
@@ -24,6 +24,8 @@ def doctor(ctx: Context) -> int:
         ctx.group,
         ctx.repository if ctx.settings.has_database and database_error is None else None,
         *_compared(ctx),
+        dispatch=ctx.dispatch,
+        broker_url=ctx.settings.broker_url if ctx.dispatch.on else None,
         redis_error=redis_error,
         database_error=database_error,
     )

@@ -14,6 +14,7 @@ if TYPE_CHECKING:
 def status(ctx: Context) -> int:
     """Show stream, groups, consumers, lag, table and dead letters.
 
+    Also says whether storage dispatch is on, by the settings: `dvctl doctor` asks the broker.
     Where the database is away the rest is shown, and the exit code is that of the error: 69, 77 or 78.
     """
     from devicevault_cli.operations.monitoring.status import status as read_status
@@ -23,7 +24,7 @@ def status(ctx: Context) -> int:
     ctx.stream.ping()  # where Redis is away too, nothing is worth waiting for the database
     table = table_status(ctx.pipeline.table, lambda: ctx.repository) if ctx.settings.has_database else None
     known = ctx.repository if table and table.error is None else None
-    answer = read_status(ctx.stream, ctx.dead_letters, table, repository=known)
+    answer = read_status(ctx.stream, ctx.dead_letters, table, repository=known, dispatch=ctx.dispatch)
     if answer.stream is None:
         ctx.printer.note(f"there is no stream {ctx.stream.key} yet")
     elif answer.stream.length and ctx.settings.group not in {group.name for group in answer.groups}:
@@ -34,6 +35,7 @@ def status(ctx: Context) -> int:
     shown = answer.to_dict()
     if ctx.printer.output == "table":
         shown |= {"table": table and table.summary, "incidents": _sentences(answer.incidents)}
+        shown |= {"dispatch": ctx.dispatch.line}
     ctx.printer.answer(shown, "groups", ("name", "consumers", "pending", "lag", "lag_source", "lag_s"))
     if answer.incidents:
         ctx.printer.hint("once the cause is known: `dvctl incidents acknowledge`")

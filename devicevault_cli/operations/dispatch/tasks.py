@@ -76,8 +76,9 @@ def _task(stream: str, configuration: Configuration, location: Location | None) 
         return NO_LOCATION if location is None else OTHER_TYPE
     if location.config is UNREADABLE:
         return BAD_LOCATION
+    text = configuration.text
     try:
-        text = configuration.text.decode()
+        text.decode()
     except UnicodeDecodeError:
         return UNDECODABLE
     record = configuration.record

@@ -6,8 +6,11 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, TypeAlias
 
+from devicevault_cli.broker.inspection import inspect_broker
+from devicevault_cli.broker.store_task import BACKENDS
 from devicevault_cli.errors import DvctlError, Refused, WrongType
 from devicevault_cli.operations.answer import Answer, optional
+from devicevault_cli.operations.dispatch.state import DispatchState
 from devicevault_cli.operations.monitoring import incidents
 from devicevault_cli.operations.monitoring.incidents import Incident, every_incident, unacknowledged_of
 from devicevault_cli.operations.monitoring.lag import lag_of
@@ -34,6 +37,8 @@ DEFAULTS = {
     "dead": Limit(0, 100),
 }
 """The limits if no limit is given."""
+BROKER_S = 5.0
+"""How long the broker may take to answer."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -60,14 +65,23 @@ class CheckAnswer(Answer):
     error: str | None = optional()
 
 
-def check_group(group: Group, limits: Mapping[str, Limit], open_database: OpenDatabase = lambda: None) -> CheckAnswer:
+def check_group(
+    group: Group,
+    limits: Mapping[str, Limit],
+    open_database: OpenDatabase = lambda: None,
+    dispatch: DispatchState | None = None,
+    broker_url: str | None = None,
+) -> CheckAnswer:
     """Check a group. Without a stream every value is 0; a value without a limit is ok.
 
-    The database is opened only if the stream is empty: rows in the table show that it was not always empty.
+    The database is opened only if the stream is empty: rows in the table show that it was not always empty; or if no
+    broker is configured (broker_url None), to see whether one is needed.
     """
     values, note = _values(group)
     checks = [_check(name, value, limits.get(name)) for name, value in values.items()]
     checks += _checks_without_limits(group, open_database)
+    if dispatch is not None and dispatch.why != "no-configurations":
+        checks.append(_dispatch(dispatch, broker_url, open_database))
     status = max((check.status for check in checks), key=SEVERITY.index)
     return CheckAnswer(status, group.stream.key, group.name, checks, note=note)
 
@@ -113,6 +127,42 @@ def _checks_without_limits(group: Group, open_database: OpenDatabase) -> list[Ch
     return [Check("group", "critical", 0, detail=incidents.missing_group(group.name, info, found)), check]
 
 
+def _dispatch(dispatch: DispatchState, url: str | None, open_database: OpenDatabase) -> Check:
+    """Whether configurations reach the broker. It is 1 if they do, 0 if not."""
+
+    def found(status: State, value: float, detail: str) -> Check:
+        return Check("dispatch", status, value, detail=f"storage dispatch is {detail}")
+
+    if url is not None:
+        try:
+            inspect_broker(url, (), BROKER_S)
+        except DvctlError as error:
+            if _needed(open_database) == "no":
+                return found("ok", 0, f"on, and no device has a git or fs location: {error}")
+            return found("critical", 0, f"on, but {error}")
+        return found("ok", 1, "on")
+    off = f"off ({dispatch.detail})"
+    if dispatch.why != "no-broker":
+        return found("ok" if dispatch.why == "no-dispatch" else "unknown", 0, off)
+    needed = _needed(open_database)
+    if needed == "yes":
+        return found("critical", 0, f"{off}, but devices have a git or fs location")
+    if needed == "no":
+        return found("ok", 0, f"{off}, and no device has a git or fs location")
+    return found("unknown" if needed else "ok", 0, f"{off}, and whether a device needs it is not known{needed}")
+
+
+def _needed(open_database: OpenDatabase) -> str:
+    """Whether a device has a git or fs location: `yes`, `no`, or why that is not known; empty without a database."""
+    try:
+        repository = open_database()
+        if repository is None:
+            return ""
+        return "yes" if repository.storage.any_device_at(BACKENDS) else "no"
+    except DvctlError as error:
+        return f": {error}"
+
+
 def _incidents(group: Group, info: StreamInfo | None, open_database: OpenDatabase) -> list[Incident]:
     """Unacknowledged incidents of the group; of an empty stream also that the table has newer rows."""
     known = every_incident(group.stream)
@@ -134,10 +184,14 @@ def nagios(answer: CheckAnswer) -> list[str]:
         for check in answer.checks
     )
     about = f"{answer.group} of {answer.stream}"
-    why = answer.error or ", ".join(bad) or answer.note or "keeping up"
+    why = answer.error or ", ".join(bad) or ", ".join([answer.note or "keeping up", *_dispatch_is(answer)])
     line = f"DVCTL {answer.status.upper()} - {about}: {why}"
     # The first bar begins the performance data.
     return [line.replace("|", "/") + (f" | {data}" if data else "")]
+
+
+def _dispatch_is(answer: CheckAnswer) -> list[str]:
+    return [check.detail for check in answer.checks if check.name == "dispatch" and check.detail]
 
 
 def prometheus(answer: CheckAnswer) -> list[str]:

@@ -1,4 +1,4 @@
-"""dvctl doctor: named checks of Redis, the group, the database and the settings, each with a fix."""
+"""dvctl doctor: named checks of Redis, the group, the database, the broker and the settings, each with a fix."""
 
 from __future__ import annotations
 
@@ -8,10 +8,13 @@ from typing import TYPE_CHECKING
 
 from devicevault_cli.errors import DvctlError
 from devicevault_cli.operations.answer import Answer
+from devicevault_cli.operations.dispatch.state import DispatchState
+from devicevault_cli.operations.monitoring.broker_checks import broker_checks
 from devicevault_cli.operations.monitoring.checks import Finding, State, run_checks
 from devicevault_cli.operations.monitoring.database_checks import database_checks
 from devicevault_cli.operations.monitoring.group_checks import group_checks, incidents_check
 from devicevault_cli.operations.monitoring.redis_checks import redis_checks, side_keys
+from devicevault_cli.operations.monitoring.storage_checks import LocationTypes, storage_checks
 from devicevault_cli.streams.group import Group
 
 if TYPE_CHECKING:
@@ -47,13 +50,15 @@ def diagnose(
     overridden: Sequence[str] = (),
     without_effect: Sequence[str] = (),
     *,
+    dispatch: DispatchState,
+    broker_url: str | None = None,
     redis_error: DvctlError | None = None,
     database_error: DvctlError | None = None,
 ) -> DoctorAnswer:
     """Run every check. A check that cannot be made is `unknown`; an unreachable server is one problem.
 
     overridden: names of settings for which config.yaml has another value. without_effect: keys of config.yaml that
-    nobody reads. The errors are those that are known before any check is made.
+    nobody reads. broker_url: where dispatch is on. The errors are those that are known before any check is made.
     """
     known = None if database_error else repository
     on_redis = [
@@ -62,9 +67,12 @@ def diagnose(
         ("incidents", lambda: incidents_check(group, known)),
         ("side-keys", lambda: side_keys(group.stream)),
     ]
+    types = LocationTypes(known)
+    on_database = [*database_checks(repository), *storage_checks(group.stream.key, repository, dispatch, types)]
     found = [
         *run_checks(on_redis, "Redis", redis_error),
-        *run_checks(database_checks(repository), "the database", database_error),
+        *run_checks(on_database, "the database", database_error),
+        *run_checks(broker_checks(dispatch, broker_url, types), "the broker"),
         ("settings", _settings(overridden, without_effect)),
     ]
     return DoctorAnswer([CheckResult(name, *finding) for name, finding in found])

@@ -19,6 +19,7 @@ from devicevault_cli.streams.stream import Stream
 from devicevault_cli.times import iso_micros, now_ms
 
 if TYPE_CHECKING:
+    from devicevault_cli.operations.dispatch.state import DispatchState
     from devicevault_cli.repository.repository import Repository
 
 
@@ -104,6 +105,7 @@ class StatusAnswer(Answer):
     dead: DeadLettersStatus
     discarded: int
     incidents: Sequence[Incident] | None
+    dispatch: DispatchState | None = optional()
 
 
 def status(
@@ -112,8 +114,9 @@ def status(
     table: TableStatus | None = None,
     lag_limit: int = COUNT_LIMIT,
     repository: Repository | None = None,
+    dispatch: DispatchState | None = None,
 ) -> StatusAnswer:
-    """Read the state of everything; `table` is passed on.
+    """Read the state of everything; `table` and `dispatch` are passed on.
 
     lag_limit: how many entries are counted where Redis does not know the lag. With a repository, its newest rows are
     compared with the end of the stream.
@@ -129,6 +132,7 @@ def status(
         DeadLettersStatus(letters.letters.key, length, (letters.letters.bytes_used() or 0) if length else 0),
         letters.discarded_count(),
         _incidents(stream, info, groups, repository),
+        dispatch=dispatch,
     )
 
 
