@@ -28,7 +28,7 @@ def hand_over(url: str) -> None:
     with closing(open_publisher(url)) as publisher:
         publisher.check()
         made = [
-            StoreTask(task_uuid("device:results", f"{number}-0"), "t", "job", 1, backend, {}, "hostname a")
+            StoreTask(task_uuid("device:results", f"{number}-0"), "t", "job", 1, backend, {}, b"hostname a")
             for number, backend in enumerate(("git", "fs"))
         ]
         delivery = publisher.deliver(dict(enumerate(made)))

@@ -38,7 +38,7 @@ def main(broker_url: str, count: str, size: str) -> None:
 def tasks(count: int, size: int) -> list[StoreTask]:
     """The tasks of the benchmark's messages."""
     fields = [message(number, size) for number in range(count)]
-    blank = StoreTask("", "", "", 0, "git", {"url": "ssh://git.example/backups.git", "token": "location-secret"}, "")
+    blank = StoreTask("", "", "", 0, "git", {"url": "ssh://git.example/backups.git", "token": "location-secret"}, b"")
     return [
         replace(
             blank,
@@ -46,7 +46,7 @@ def tasks(count: int, size: int) -> list[StoreTask]:
             task_id=given["task_id"],
             task_identifier=given["task_identifier"],
             device_id=int(given["device_id"]),
-            device_config=given["device_config"],
+            device_config=given["device_config"].encode(),
         )
         for number, given in enumerate(fields)
     ]
