@@ -137,13 +137,17 @@ class StorageDispatch:
             self._counters.broker_up = True
 
     def finish(self, batch: Batch, outcomes: Sequence[Outcome], *, repeated: bool) -> None:
-        configurations = self._select(batch, outcomes, repeated=repeated)
-        if not configurations:
-            return
-        made = self._retry(lambda: make_tasks(self._stream, self._repository, configurations))
-        self._count_refused(configurations, made.refused)
+        made = self._make_tasks(self._select(batch, outcomes, repeated=repeated))
+        batch.configurations.clear()  # from here on only the tasks hold them
         if made.tasks:
             self._deliver(made)
+
+    def _make_tasks(self, configurations: dict[EntryId, Configuration]) -> Tasks[EntryId]:
+        if not configurations:
+            return Tasks()
+        made = self._retry(lambda: make_tasks(self._stream, self._repository, configurations))
+        self._count_refused(configurations, made.refused)
+        return made
 
     def _select(self, batch: Batch, outcomes: Sequence[Outcome], *, repeated: bool) -> dict[EntryId, Configuration]:
         """The configurations of rows just inserted, and of rows found that may not have been handed over.
