@@ -90,10 +90,10 @@ def test_a_frozen_rabbitmq(
         daemon.wait_settled()
         breakable_rabbitmq.freeze()
         daemon.hold(jobs(50, start=45), times=2)
-        assert not daemon.worker.counters.broker_up
+        down = daemon.worker.counters.broker_up
         breakable_rabbitmq.thaw()
         daemon.all_once()
-        assert daemon.worker.counters.broker_up
+        assert (down, daemon.worker.counters.broker_up) == (False, True)
     assert "confirmed nothing for" in caplog.text
     assert_in_queues(AmqpBroker(breakable_url), daemon.sent, most=3)
 
