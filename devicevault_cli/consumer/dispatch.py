@@ -26,6 +26,7 @@ from devicevault_cli.operations.dispatch.tasks import (
 )
 from devicevault_cli.operations.save import Outcome
 from devicevault_cli.repository.model import INSERTED, Saved
+from devicevault_cli.repository.storage import Location
 from devicevault_cli.streams.model import EntryId
 
 if TYPE_CHECKING:
@@ -35,6 +36,8 @@ if TYPE_CHECKING:
 log = logging.getLogger("dvctl.consume")
 
 STEP_S = 0.5
+FRESH_S = 5.0
+"""How old a location may be that was read before its batch was saved; after an outage it is read again."""
 RECHECK_S = 60.0
 """How often a consumer without a broker looks whether a device needs one by now."""
 _WHY = {
@@ -61,8 +64,17 @@ class Dispatch(Protocol):
     def check(self) -> None:
         """Before anything is read. Raises what keeps the consumer from starting."""
 
-    def finish(self, batch: Batch, outcomes: Sequence[Outcome], *, repeated: bool) -> None:
-        """Hand over what the batch brought to be stored. `repeated`: a transaction may have been committed before."""
+    def look_up(self, batch: Batch) -> None:
+        """Before the batch is saved: read where its configurations go."""
+
+    def begin(self, batch: Batch, outcomes: Sequence[Outcome], *, repeated: bool) -> Delivery[EntryId] | None:
+        """Begin to hand over what a saved batch brought to be stored. -> what `complete` waits for; None: nothing
+
+        `repeated`: a transaction may have been committed before.
+        """
+
+    def complete(self, delivery: Delivery[EntryId]) -> None:
+        """Wait until the broker has confirmed it."""
 
 
 class DispatchOff:
@@ -76,8 +88,14 @@ class DispatchOff:
     def check(self) -> None:
         """There is nothing to check."""
 
-    def finish(self, batch: Batch, outcomes: Sequence[Outcome], *, repeated: bool) -> None:
+    def look_up(self, batch: Batch) -> None:
+        """There is nothing to look up."""
+
+    def begin(self, batch: Batch, outcomes: Sequence[Outcome], *, repeated: bool) -> None:
         """There is nothing to hand over."""
+
+    def complete(self, delivery: Delivery[EntryId]) -> None:
+        """There is nothing to wait for."""
 
 
 class DispatchUnconfigured(DispatchOff):
@@ -99,7 +117,7 @@ class DispatchUnconfigured(DispatchOff):
                 hint="give --broker-url (or set CELERY_BROKER_URL), or --no-dispatch if they are not to be stored",
             )
 
-    def finish(self, batch: Batch, outcomes: Sequence[Outcome], *, repeated: bool) -> None:
+    def begin(self, batch: Batch, outcomes: Sequence[Outcome], *, repeated: bool) -> None:
         """A device may have been given a location since: then the consumer ends, rather than drop configurations."""
         if time.monotonic() - self._checked > RECHECK_S:
             self._retry(self.check)
@@ -127,6 +145,7 @@ class StorageDispatch:
         self._waiting = waiting
         self._counters = counters
         self._warned: set[tuple[int, str]] = set()
+        self._locations: dict[int, tuple[float, dict[int, Location]]] = {}
 
     def check(self) -> None:
         """The tables can be read and the broker be reached, as far as any device needs it."""
@@ -136,16 +155,45 @@ class StorageDispatch:
             self._publisher.check()
             self._counters.broker_up = True
 
-    def finish(self, batch: Batch, outcomes: Sequence[Outcome], *, repeated: bool) -> None:
-        made = self._make_tasks(self._select(batch, outcomes, repeated=repeated))
-        batch.configurations.clear()  # from here on only the tasks hold them
-        if made.tasks:
-            self._deliver(made)
+    def look_up(self, batch: Batch) -> None:
+        """Read the locations of the batch's devices, at a time when the database has nothing else to do."""
+        about = zip(batch.record_ids, batch.records, strict=True)
+        devices = (record.device_id for key, record in about if key in batch.configurations)
+        self._locations.pop(id(batch), None)
+        try:
+            self._locations[id(batch)] = time.monotonic(), self._repository.storage.locations(devices)
+        except DvctlError as error:  # looked up again when they are needed
+            log.debug("locations cannot be read yet: %s", error)
 
-    def _make_tasks(self, configurations: dict[EntryId, Configuration]) -> Tasks[EntryId]:
+    def begin(self, batch: Batch, outcomes: Sequence[Outcome], *, repeated: bool) -> Delivery[EntryId] | None:
+        made = self._make_tasks(batch, self._select(batch, outcomes, repeated=repeated))
+        batch.configurations.clear()  # from here on only the tasks hold them
+        if not made.tasks:
+            return None
+        delivery = self._publisher.deliver(made.tasks)
+        try:
+            delivery.begin()
+        except DvctlError as error:  # `complete` sends again
+            log.debug("configurations cannot be sent yet: %s", error)
+        return delivery
+
+    def complete(self, delivery: Delivery[EntryId]) -> None:
+        try:
+            self._retry(lambda: self._advance(delivery))
+        finally:
+            self._counters.dispatched += len(delivery.confirmed)
+            self._counters.confirm_seconds.add(delivery.confirm_s)
+        for key, why in delivery.too_large.items():
+            log.warning("entry %s: the broker refuses its configuration for good, it is not stored: %s", key, why)
+            self._count(TOO_LARGE)
+
+    def _make_tasks(self, batch: Batch, configurations: dict[EntryId, Configuration]) -> Tasks[EntryId]:
+        read_at, locations = self._locations.pop(id(batch), (0.0, None))
         if not configurations:
             return Tasks()
-        made = self._retry(lambda: make_tasks(self._stream, self._repository, configurations))
+        if time.monotonic() - read_at > FRESH_S:
+            locations = None
+        made = self._retry(lambda: make_tasks(self._stream, self._repository, configurations, locations))
         self._count_refused(configurations, made.refused)
         return made
 
@@ -171,18 +219,6 @@ class StorageDispatch:
             unknown = _one_each(doubtful, inserted)
             wanted |= self._retry(lambda: not_stored(self._stream, self._repository, unknown))
         return wanted
-
-    def _deliver(self, made: Tasks[EntryId]) -> None:
-        delivery = self._publisher.deliver(made.tasks)
-        made.tasks.clear()  # the delivery lets go of each configuration as soon as it is confirmed
-        try:
-            self._retry(lambda: self._advance(delivery))
-        finally:
-            self._counters.dispatched += len(delivery.confirmed)
-            self._counters.confirm_seconds.add(delivery.confirm_s)
-        for key, why in delivery.too_large.items():
-            log.warning("entry %s: the broker refuses its configuration for good, it is not stored: %s", key, why)
-            self._count(TOO_LARGE)
 
     def _advance(self, delivery: Delivery[EntryId]) -> None:
         try:
