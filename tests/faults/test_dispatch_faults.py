@@ -12,7 +12,7 @@ from tests.support import amqp_queues
 from tests.support.amqp_proxy import AmqpProxy
 from tests.support.broker_samples import payload
 from tests.support.brokers import AmqpBroker, RedisBroker
-from tests.support.daemon import consuming
+from tests.support.daemon import Daemon, consuming
 from tests.support.dispatching import assert_in_queues, assign, job, jobs, locate
 from tests.support.oracle import held
 from tests.support.proxy import DatabaseProxy
@@ -40,6 +40,10 @@ def database_url(sqlite_url: str) -> str:
     """Every device but the last five has a location."""
     assign(sqlite_url)
     return sqlite_url
+
+
+def broker_up(daemon: Daemon) -> bool | None:
+    return daemon.worker.counters.broker_up
 
 
 def say(caplog: pytest.LogCaptureFixture, text: str) -> None:
@@ -90,10 +94,10 @@ def test_a_frozen_rabbitmq(
         daemon.wait_settled()
         breakable_rabbitmq.freeze()
         daemon.hold(jobs(50, start=45), times=2)
-        assert not daemon.worker.counters.broker_up
+        assert broker_up(daemon) is False
         breakable_rabbitmq.thaw()
         daemon.all_once()
-        assert daemon.worker.counters.broker_up
+        assert broker_up(daemon) is True
     assert "confirmed nothing for" in caplog.text
     assert_in_queues(AmqpBroker(breakable_url), daemon.sent, most=3)
 
