@@ -25,6 +25,7 @@ IO_S = 8.0
 """How long one read or write may take. A broker that is low on memory stops reading."""
 _SOCKET_SETTINGS = {socket.TCP_USER_TIMEOUT: 0} if hasattr(socket, "TCP_USER_TIMEOUT") else {}
 """py-amqp has the kernel end a connection on which the broker reads nothing for 1 s, as it does under an alarm."""
+_REDIS_RIGHTS = "+ping +multi +exec +sadd +llen +lpush on the queues: ~storage.* ~_kombu.*"
 _REACH = "check that the broker is running, and its address in --broker-url"
 _LOGIN = "check user, password and virtual host in --broker-url"
 
@@ -139,8 +140,10 @@ class BrokerConnection:
         if self.address.kind == "redis" or not self._exists(queue):
             try:
                 declared(self.open()).declare()
-            except PreconditionFailed:  # created in this moment, with other arguments
+            except PreconditionFailed:  # created in this moment, or there is another exchange of its name
                 self.reopen_channel()
+                if not self._exists(queue):
+                    self.open().queue_declare(queue, durable=True, auto_delete=False)
             except AccessRefused as error:
                 raise self._may_not_create(queue, error) from None
         self._declared.add(queue)
@@ -188,7 +191,6 @@ def _kombu_connection(address: BrokerAddress, on_blocked: Any, on_unblocked: Any
             "socket_timeout": IO_S,
             "socket_connect_timeout": CONNECT_S,
             "socket_keepalive": True,
-            "client_name": "dvctl-dispatch",
         }
     else:
         options = {
@@ -257,7 +259,7 @@ def _translate_other(error: BaseException, where: str) -> DvctlError:
     if kind.startswith("Authentication") or text.startswith(("NOAUTH", "WRONGPASS")):
         return Refused(f"{where} refuses the login", hint=_LOGIN)
     if kind == "NoPermissionError" or text.startswith("NOPERM"):
-        return Refused(f"{where} refuses: {text}", hint="grant +lpush +sadd +ping on the queues: ~storage.* ~_kombu.*")
+        return Refused(f"{where} refuses: {text}", hint=f"grant {_REDIS_RIGHTS}")
     if "DB index is out of range" in text:
         return BadConfig(f"{where}: there is no such database", hint="check the number at the end of --broker-url")
     if isinstance(error, ssl.SSLError):
