@@ -14,7 +14,7 @@ from typing import TypeAlias
 
 from tests.chaos.faults import KINDS, STORAGE_KINDS, World, make_faults
 from tests.chaos.fleet import Fleet
-from tests.chaos.producer import Producer
+from tests.chaos.producer import EVERY_S, Producer
 from tests.chaos.storage import storage_side
 from tests.support.guard import guarded_directory
 from tests.support.messages import Sent
@@ -31,7 +31,10 @@ ALWAYS = ("--appendonly", "yes", "--appendfsync", "always")
 
 @dataclass(frozen=True, slots=True)
 class Plan:
-    """What decides a run: the same plan gives the same faults and messages, though not to the millisecond."""
+    """What decides a run: the same plan gives the same faults and messages, though not to the millisecond.
+
+    `every_s`: between two bursts of messages.
+    """
 
     seed: int
     seconds: float
@@ -41,6 +44,7 @@ class Plan:
     drain_s: float = 90.0
     redis: str | None = None
     dispatch: bool = False
+    every_s: float = EVERY_S
 
     def command(self) -> str:
         """The command line that repeats the run."""
@@ -133,7 +137,7 @@ def run(plan: Plan, redis: RedisServer, postgres: PostgresServer) -> Report:
         chance = random.Random(plan.seed)
         world = World(redis, postgres, redis_proxy, database_proxy, fleet, chance, storage=storage)
         try:
-            with Producer(redis, plan.seed) as producer:
+            with Producer(redis, plan.seed, plan.every_s) as producer:
                 _begin(plan, fleet, url)
                 make_faults(world, plan.kinds, plan.seconds, fleet.look)
             drained = fleet.drain(plan.drain_s)

@@ -10,7 +10,7 @@ import amqp
 import pytest
 import redis
 
-from devicevault_cli.broker.store_task import origin, reply_to
+from devicevault_cli.broker.store_task import StoreTask, origin, reply_to
 from devicevault_cli.streams.group import Group
 from devicevault_cli.streams.stream import Stream
 from tests.support import amqp_queues, redis_queues
@@ -24,6 +24,7 @@ from tests.support.dispatching import (
     drain,
     job,
     locate,
+    publisher_at,
     read_as,
     rows_by_another_group,
     store_rows,
@@ -193,6 +194,17 @@ def test_a_location_that_changes_is_read_afresh(redis_broker: RedisBroker, strea
     drain(stream, sqlite_url, redis_broker.url)
     assert payloads(redis_broker)[1]["storage_config"] == {"branch": "old"}
     assert payloads(redis_broker, FS)[1]["storage_config"] == {"path": "new"}
+
+
+def test_a_confirm_counts_for_its_own_message(broker: Broker) -> None:
+    """Delivery tags count on where one connection is used for batch after batch, each here of one message."""
+    with publisher_at(broker.url) as publisher:
+        for number in range(3):
+            task = StoreTask(task_id(str(number)), "task", "job", 1, "git", {}, b"hostname r1")
+            delivery = publisher.deliver({number: task})
+            assert delivery.advance(5.0)
+            assert delivery.confirmed == [number]
+            assert broker.length(GIT) == number + 1
 
 
 # --- once more, or not
