@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import logging
 import time
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Sequence
+from contextlib import contextmanager
 from typing import TYPE_CHECKING, Protocol
 
 from devicevault_cli.broker.store_task import BACKENDS
@@ -171,10 +172,7 @@ class StorageDispatch:
         if not made.tasks:
             return None
         delivery = self._publisher.deliver(made.tasks)
-        try:
-            delivery.begin()
-        except DvctlError as error:  # `complete` sends again
-            log.debug("configurations cannot be sent yet: %s", error)
+        self._retry(lambda: self._send(delivery))
         return delivery
 
     def complete(self, delivery: Delivery[EntryId]) -> None:
@@ -220,11 +218,20 @@ class StorageDispatch:
             wanted |= self._retry(lambda: not_stored(self._stream, self._repository, unknown))
         return wanted
 
+    def _send(self, delivery: Delivery[EntryId]) -> None:
+        with self._broker_seen():
+            delivery.begin()
+
     def _advance(self, delivery: Delivery[EntryId]) -> None:
-        try:
+        with self._broker_seen():
             while not delivery.advance(STEP_S):
                 self._counters.broker_up = True
                 self._waiting.for_server()
+
+    @contextmanager
+    def _broker_seen(self) -> Iterator[None]:
+        try:
+            yield
         except DvctlError:
             self._counters.broker_up = False
             raise
