@@ -10,6 +10,7 @@ from typing import Any, Generic, NamedTuple, TypeVar
 from amqp.exceptions import PreconditionFailed
 
 from devicevault_cli.broker.connection import BrokerConnection
+from devicevault_cli.broker.envelope import PERSISTENT, Envelope
 from devicevault_cli.broker.store_task import StoreTask
 from devicevault_cli.broker.url import BrokerAddress
 from devicevault_cli.errors import Unavailable
@@ -22,7 +23,6 @@ WINDOW_TASKS = 1000
 CONFIRM_S = 15.0
 """How long the broker may confirm nothing while something is unconfirmed."""
 DRAIN_S = 0.5
-PERSISTENT = 2
 
 
 class Delivery(Generic[K]):
@@ -63,6 +63,7 @@ class Publisher:
         self._deliveries: list[Delivery[Any]] = []
         self._unsent: deque[_Item] = deque()
         self._queues: set[str] = set()
+        self._envelope = Envelope()
         self._window = _Window()
         self._channel: Any = None
         self._progress = 0.0
@@ -156,14 +157,17 @@ class Publisher:
     def _send(self, channel: Any, item: _Item) -> None:
         task = item.delivery.left[item.key]
         body = task.body()
-        message = channel.prepare_message(
-            body,
-            priority=0,
-            content_type="application/json",
-            content_encoding="utf-8",
-            headers=task.headers(),
-            properties={**task.properties(), "delivery_mode": PERSISTENT},
-        )
+        if self.connection.address.kind == "amqp":
+            message = self._envelope.message(task, body)
+        else:
+            message = channel.prepare_message(
+                body,
+                priority=0,
+                content_type="application/json",
+                content_encoding="utf-8",
+                headers=task.headers(),
+                properties={**task.properties(), "delivery_mode": PERSISTENT},
+            )
         if not len(self._window):
             self._progress = time.monotonic()
         self._window.add(self.connection.publish(message, task.queue), item, len(body))

@@ -86,7 +86,7 @@ def _task(stream: str, configuration: Configuration, location: Location | None) 
         return BAD_LOCATION
     text = configuration.text
     try:
-        text.decode()
+        _ = text.isascii() or text.decode()
     except UnicodeDecodeError:
         return UNDECODABLE
     record = configuration.record
