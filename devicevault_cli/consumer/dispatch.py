@@ -54,6 +54,12 @@ class NoBroker(DvctlError):
     exit_code = ExitCode.CONFIG
 
 
+class EncryptedBackups(DvctlError):
+    """Devices ask for encrypted backups, whose keys dvctl does not store."""
+
+    exit_code = ExitCode.CONFIG
+
+
 class Dispatch(Protocol):
     """What the worker does with configurations."""
 
@@ -97,6 +103,22 @@ class DispatchOff:
 
     def complete(self, delivery: Delivery[EntryId]) -> None:
         """There is nothing to wait for."""
+
+
+class NoConfigurations(DispatchOff):
+    """The storage pipeline: its messages bring none, but from DeviceVault's versions of 2026 on the keys of backups."""
+
+    def __init__(self, repository: Repository) -> None:
+        super().__init__("only the results pipeline has configurations")
+        self._repository = repository
+
+    def check(self) -> None:
+        """Raises EncryptedBackups where a backup could never be decrypted."""
+        if self._repository.storage.any_device_encrypts():
+            raise EncryptedBackups(
+                "devices ask for encrypted backups, and dvctl does not store the keys that their messages carry",
+                hint="leave storage:results to DeviceVault's own consumer; use `dvctl consume --pipeline results`",
+            )
 
 
 class DispatchUnconfigured(DispatchOff):

@@ -11,7 +11,13 @@ from typing import TYPE_CHECKING, Literal, NamedTuple, TypeAlias
 from devicevault_cli.consumer.acknowledge import Acknowledger
 from devicevault_cli.consumer.batch import Batch, Quarantined, RejectedEntry
 from devicevault_cli.consumer.breaker import Breaker
-from devicevault_cli.consumer.dispatch import Dispatch, DispatchOff, DispatchUnconfigured, StorageDispatch
+from devicevault_cli.consumer.dispatch import (
+    Dispatch,
+    DispatchOff,
+    DispatchUnconfigured,
+    NoConfigurations,
+    StorageDispatch,
+)
 from devicevault_cli.consumer.group_member import GroupMember
 from devicevault_cli.consumer.heartbeat import Heartbeat
 from devicevault_cli.consumer.in_hand import InHand
@@ -103,7 +109,7 @@ class Worker:
         if isinstance(publisher, DispatchOff):
             return publisher
         if not pipeline.dispatches:
-            return DispatchOff("only the results pipeline has configurations")
+            return NoConfigurations(self.repository)
         if publisher is None:
             return DispatchUnconfigured(self.repository, self._retry)
         stream = self.consumer.stream.key

@@ -11,9 +11,11 @@ import pytest
 import redis
 
 from devicevault_cli.broker.store_task import StoreTask, origin, reply_to
+from devicevault_cli.consumer.dispatch import EncryptedBackups
+from devicevault_cli.pipelines import STORAGE
 from devicevault_cli.streams.group import Group
 from devicevault_cli.streams.stream import Stream
-from tests.support import amqp_queues, redis_queues
+from tests.support import amqp_queues, consuming, redis_queues
 from tests.support.broker_samples import celery_id, payload, sample_bindings
 from tests.support.brokers import AmqpBroker, Broker, RedisBroker
 from tests.support.dispatching import (
@@ -32,6 +34,7 @@ from tests.support.dispatching import (
 )
 from tests.support.messages import Message, Sent, publish
 from tests.support.records import DISTINCT, execute
+from tests.support.recovering import table_at
 from tests.support.redis_server import RedisServer
 from tests.support.rows import read_rows
 
@@ -160,6 +163,23 @@ def test_the_config_of_a_location_on_every_database(
     for device in (3, 4):
         assert found[device]["storage_config"] == NESTED
         assert json.dumps(found[device]["storage_config"]) == json.dumps(config_text(database_url, 100 + device))
+
+
+def test_devices_that_ask_for_encrypted_backups(redis_broker: RedisBroker, stream: Stream, database_url: str) -> None:
+    """The worker is told; the keys that it answers with, dvctl cannot store yet, so it leaves the answers alone."""
+    assign(database_url)
+    execute(database_url, "ALTER TABLE devices_device ADD COLUMN encrypt_backups bool NOT NULL DEFAULT false")
+    with table_at(database_url, STORAGE.table) as table:
+        assert not consuming.drain(stream, table, "me", pipeline=STORAGE).counters.read
+        execute(database_url, "UPDATE devices_device SET encrypt_backups = true WHERE id = 2")
+        with pytest.raises(EncryptedBackups) as refused:
+            consuming.drain(stream, table, "me", pipeline=STORAGE)
+    assert refused.value.exit_code == 78
+    put(stream, job(1, 1), job(2, 2))
+    drain(stream, database_url, redis_broker.url)
+    found = payloads(redis_broker)
+    assert [found[device]["encrypt_backup"] for device in (1, 2)] == [False, True]
+    assert list(found[2])[-1] == "encrypt_backup"
 
 
 def test_a_configuration_is_handed_over_as_it_came(broker: Broker, stream: Stream, sqlite_url: str) -> None:
