@@ -145,7 +145,7 @@ def test_a_lost_confirm(then: str, redis_url: str, database_url: str, rabbitmq_u
             assert daemon.worker.counters.deferred_retries >= 1
             assert daemon.worker.counters.dispatched == 100
     found = assert_in_queues(AmqpBroker(rabbitmq_url), daemon.sent, most=2)
-    assert 1 <= found.total() - 100 <= 20
+    assert 1 <= found.total() - 100 <= 40, "two batches of 20 may be unconfirmed"
 
 
 # --- out of memory, full
