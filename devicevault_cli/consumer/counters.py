@@ -142,6 +142,10 @@ class Counters:
             "stopped_by": stopped_by,
         }
 
+    def counts(self) -> dict[str, object]:
+        """The counts of the summary, for the log."""
+        return {"read": self.read} | {name: getattr(self, name) for name in SUMMARY if name not in ("reasons", "notes")}
+
     def line(self) -> str:
         """The counts for people, without those that are 0."""
         parts = [f"read {self.read}", f"persisted {self.persisted}"]

@@ -10,9 +10,11 @@ from typing import TYPE_CHECKING, Protocol
 from devicevault_cli.broker.store_task import BACKENDS
 from devicevault_cli.consumer.batch import Batch
 from devicevault_cli.consumer.counters import Counters
+from devicevault_cli.consumer.outages import BROKER
 from devicevault_cli.consumer.retry import Retry
 from devicevault_cli.consumer.waiting import Waiting
 from devicevault_cli.errors import DvctlError, ExitCode
+from devicevault_cli.log_fields import fields
 from devicevault_cli.operations.dispatch.tasks import (
     BAD_LOCATION,
     NO_LOCATION,
@@ -133,7 +135,11 @@ class StorageDispatch:
         if self._repository.storage.any_device_at(BACKENDS):
             self._repository.storage.backups([], ["none"])
             self._counters.broker_up = False
-            self._publisher.check()
+            try:
+                self._publisher.check()
+            except DvctlError as error:
+                error.server = BROKER
+                raise
             self._counters.broker_up = True
 
     def finish(self, batch: Batch, outcomes: Sequence[Outcome], *, repeated: bool) -> None:
@@ -177,7 +183,9 @@ class StorageDispatch:
             self._counters.dispatched += len(delivery.confirmed)
             self._counters.confirm_seconds.add(delivery.confirm_s)
         for key, why in delivery.too_large.items():
-            log.warning("entry %s: the broker refuses its configuration for good, it is not stored: %s", key, why)
+            about = fields(entry=str(key), reason=TOO_LARGE)
+            text = "entry %s: the broker refuses its configuration for good, it is not stored: %s"
+            log.warning(text, key, why, extra=about)
             self._count(TOO_LARGE)
 
     def _advance(self, delivery: Delivery[EntryId]) -> None:
@@ -185,8 +193,9 @@ class StorageDispatch:
             while not delivery.advance(STEP_S):
                 self._counters.broker_up = True
                 self._waiting.for_server()
-        except DvctlError:
+        except DvctlError as error:
             self._counters.broker_up = False
+            error.server = BROKER
             raise
         self._counters.broker_up = True
 
@@ -195,10 +204,11 @@ class StorageDispatch:
             self._count(reason)
             device = configurations[key].record.device_id
             if reason == UNDECODABLE:
-                log.warning("entry %s: its configuration is not UTF-8, it is not stored", key)
+                about = fields(entry=str(key), device=device, reason=reason)
+                log.warning("entry %s: its configuration is not UTF-8, it is not stored", key, extra=about)
             elif (device, reason) not in self._warned:
                 self._warned.add((device, reason))
-                log.warning(_WHY[reason], device)
+                log.warning(_WHY[reason], device, extra=fields(device=device, reason=reason))
 
     def _count(self, reason: str) -> None:
         self._counters.not_dispatched[reason] = self._counters.not_dispatched.get(reason, 0) + 1
