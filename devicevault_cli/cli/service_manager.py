@@ -53,11 +53,11 @@ def _notify(
             states.append(f"EXTEND_TIMEOUT_USEC={START_S * 1_000_000}")
         if watched and alive:
             states.append("WATCHDOG=1")
-        said, status = status, _status(consumers)
-        if status != said:
-            states.append(f"STATUS={status}")
-        if states:
-            manager.send(*states)
+        now = _status(consumers)
+        if now != status:
+            states.append(f"STATUS={now}")
+        if states and manager.send(*states):
+            status = now
     manager.send("STOPPING=1", "STATUS=finishing the current batch")
 
 

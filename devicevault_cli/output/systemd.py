@@ -7,6 +7,9 @@ import socket
 from collections.abc import Mapping
 from typing import TextIO
 
+SEND_S = 1.0
+"""How long a service manager that is busy may take to read: its socket holds few datagrams."""
+
 
 class Notifier:
     """Sends states such as READY=1 to the service manager."""
@@ -17,7 +20,7 @@ class Notifier:
     def send(self, *states: str) -> bool:
         """Send states in one datagram. -> whether the service manager took them"""
         with socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM | socket.SOCK_CLOEXEC) as sending:
-            sending.setblocking(False)
+            sending.settimeout(SEND_S)
             try:
                 sending.sendto("\n".join(states).encode(), self._address)
             except OSError:

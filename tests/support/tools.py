@@ -10,6 +10,8 @@ from pathlib import Path
 from tests.support import servers
 
 NEEDS = {
+    "hadolint": "no hadolint on this machine (it checks the container file)",
+    "kubectl": "no kubectl on this machine (it builds the Kubernetes objects with kustomize)",
     "promtool": "no promtool on this machine (Debian: prometheus)",
     "systemd-analyze": "no systemd-analyze on this machine (Debian: systemd)",
 }
