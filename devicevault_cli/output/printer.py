@@ -11,6 +11,7 @@ from devicevault_cli.errors import Cancelled, DvctlError, NotConfirmed
 from devicevault_cli.output.best_effort import BestEffort
 from devicevault_cli.output.escapes import csv_cell, to_json, visible
 from devicevault_cli.output.progress import Progress
+from devicevault_cli.output.systemd import is_journal
 from devicevault_cli.output.table import columns_of, fit, heading, is_count, label, lines_of, show, table, text
 from devicevault_cli.output.terminal import Terminal
 from devicevault_cli.redact import scrub
@@ -98,7 +99,7 @@ class Printer:
 
     def warn(self, text: str) -> None:
         """Something is not as it should be, and dvctl goes on."""
-        self.line(f"{self._paint('warning:', _YELLOW)} {visible(text)}")
+        self.line(f"{self._priority(4)}{self._paint('warning:', _YELLOW)} {visible(text)}")
 
     def hint(self, text: str) -> None:
         """What to type next."""
@@ -106,9 +107,13 @@ class Printer:
 
     def error(self, text: str, hint: str | None = None) -> None:
         """Why dvctl stops; it may quote a URL that somebody typed in the wrong place."""
-        self.line(f"{self._paint('error:', _RED)} {visible(scrub(text))}")
+        self.line(f"{self._priority(3)}{self._paint('error:', _RED)} {visible(scrub(text))}")
         if hint:
             self.hint(hint)
+
+    def _priority(self, number: int) -> str:
+        """What the journal reads as the priority of a line; it takes every other line for information."""
+        return f"<{number}>" if is_journal(self.terminal.stderr) else ""
 
     def line(self, line: str) -> None:
         """Write a finished line to stderr, as it is; one that stderr does not take is dropped."""

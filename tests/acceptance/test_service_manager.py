@@ -150,6 +150,8 @@ def test_the_journal_gets_priorities_and_no_time(
     assert all(re.match(r"<[346]>(?!\d{4}-)", line) for line in lines), lines
     assert any(line.startswith("<6>consuming device:results") for line in lines)
     assert any(re.match(r"<4>entry \S+ dead-lettered: ", line) for line in lines)
+    refused = drained(dvctl, tmp_path, "--stream", "")
+    assert (refused.code, refused.stderr.startswith("<3>error: ")) == (2, True), refused
     elsewhere = drained(dvctl, tmp_path, journal=False)
     assert all(re.match(r"\d{4}-\d\d-\d\dT\S+Z (info|warning) ", line) for line in elsewhere.stderr.splitlines())
 

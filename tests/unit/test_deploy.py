@@ -266,6 +266,12 @@ def test_every_alert_has_a_test_a_severity_and_words() -> None:
         assert set(rule["annotations"]) == {"summary", "description"}
 
 
+def test_the_guide_says_what_to_do_about_every_alert() -> None:
+    lines = (ROOT / "docs" / "deployment.md").read_text().splitlines()
+    listed = {name for line in lines if line.startswith("| `Dvctl") for name in re.findall(r"`(Dvctl[A-Za-z]+)`", line)}
+    assert listed == {rule["alert"] for rule in rules()}
+
+
 def test_promtool_accepts_the_rules_and_their_tests_pass() -> None:
     assert f"{len(rules())} rules found" in checked("promtool", "check", "rules", RULES)
     assert "SUCCESS" in checked("promtool", "test", "rules", RULE_TESTS)
