@@ -250,7 +250,8 @@ def expressions() -> list[str]:
 def test_alerts_and_panels_read_metrics_that_are_served() -> None:
     there = served()
     assert all(named(expression) for expression in expressions())
-    for expression in [*(rule["expr"] for rule in rules()), *expressions()]:
+    variables = [one["query"]["query"] for one in DASHBOARD["templating"]["list"] if one["type"] == "query"]
+    for expression in [*(rule["expr"] for rule in rules()), *expressions(), *variables]:
         assert named(expression) <= there, expression
 
 
