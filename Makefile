@@ -6,6 +6,7 @@ STAMP   := $(VENV)/.installed
 SECONDS ?= 300
 SEED    ?=
 REDIS   ?=
+DISPATCH ?=
 PYTEST_ARGS ?=
 WORKERS ?= 3
 
@@ -57,8 +58,9 @@ million: setup ## a million pending entries: time and memory of the repairs, on 
 	$(BIN)/python -m tests.bench.million --redis redis-7.0
 	$(BIN)/python -m tests.bench.million --redis redis-6.2
 
-chaos: setup ## consumers that die, a producer, faults from a seed: make chaos SECONDS=300 SEED=7 REDIS=valkey-9.1
-	$(BIN)/python -m tests.chaos --seconds $(SECONDS) $(if $(SEED),--seed $(SEED)) $(if $(REDIS),--redis $(REDIS))
+chaos: setup ## consumers that die, a producer, faults from a seed: make chaos SECONDS=300 SEED=7 REDIS=valkey-9.1 DISPATCH=1
+	$(BIN)/python -m tests.chaos --seconds $(SECONDS) $(if $(SEED),--seed $(SEED)) $(if $(REDIS),--redis $(REDIS)) \
+	  $(if $(DISPATCH),--dispatch)
 
 fuzz: setup ## coverage-guided fuzzing of all that reads foreign bytes: make fuzz SECONDS=300
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check -c requirements/constraints.txt -e '.[demo,dispatch,mysql,test,fuzz]'

@@ -138,8 +138,10 @@ class BrokerConnection:
         if self.address.kind == "redis" or not self._exists(queue):
             try:
                 declared(self.open()).declare()
-            except PreconditionFailed:  # created in this moment, with other arguments
+            except PreconditionFailed:  # created in this moment, or there is another exchange of its name
                 self.reopen_channel()
+                if not self._exists(queue):
+                    self.open().queue_declare(queue, durable=True, auto_delete=False)
             except AccessRefused as error:
                 raise self._may_not_create(queue, error) from None
         self._declared.add(queue)

@@ -14,11 +14,14 @@ from functools import cache
 from typing import Any
 from uuid import NAMESPACE_URL, uuid3, uuid5
 
+from devicevault_cli.broker.json_ascii import quoted
+
 TASK = "storage.store"
 MASKED = "[...]"
 BACKENDS = {"git": "git", "fs": "fs", "filesystem": "fs"}
 """Types of a backup location (in lower case) whose configurations a storage worker takes, and its name for them."""
 QUEUES = tuple(f"storage.{backend}" for backend in sorted(set(BACKENDS.values())))
+_EMPTY = b'"device_config": ""'
 _EMBEDDED = {"callbacks": None, "errbacks": None, "chain": None, "chord": None}
 
 
@@ -53,7 +56,7 @@ class StoreTask:
         """Where the storage workers of this backend read."""
         return f"storage.{self.backend}"
 
-    def body(self) -> str:
+    def body(self) -> bytes:
         """The message's body: JSON in ASCII."""
         payload = {
             "task_id": self.task_id,
@@ -61,9 +64,10 @@ class StoreTask:
             "device_id": self.device_id,
             "storage_backend": self.backend,
             "storage_config": self.config or {},
-            "device_config": self.device_config.decode(),
+            "device_config": "",
         } | ({} if self.encrypt is None else {"encrypt_backup": self.encrypt})
-        return json.dumps([[payload], {}, _EMBEDDED])
+        before, _, after = json.dumps([[payload], {}, _EMBEDDED]).encode().rpartition(_EMPTY)
+        return b"".join((before, _EMPTY[:-2], quoted(self.device_config), after))
 
     def headers(self) -> dict[str, Any]:
         """The message's headers, in Celery's order."""

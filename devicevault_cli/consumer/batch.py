@@ -35,8 +35,8 @@ class Batch:
     `counts`: every entry, with the delivery count to restore if the batch is deferred. `record_ids`: the entry of each
     record, in the same order. `first_ids`: of re-published messages, the ids they had first. `gone`: entries that were
     pending but no longer exist on the stream. `reclaimed`: how many entries belonged to other consumers. `generation`:
-    of the stream when the batch was read. `configurations`: those of successes, if they are to be dispatched.
-    `redelivered`: entries that were pending when they were read.
+    of the stream when the batch was read. `configurations`: those of successes, if they are to be dispatched, until
+    that has begun. `redelivered`: entries that were pending when they were read.
     """
 
     counts: Mapping[EntryId, int] = field(default_factory=dict)
@@ -49,7 +49,7 @@ class Batch:
     gone: Sequence[EntryId] = ()
     reclaimed: int = 0
     generation: int = 0
-    configurations: Mapping[EntryId, bytes] = field(default_factory=dict, repr=False)
+    configurations: dict[EntryId, bytes] = field(default_factory=dict, repr=False)
     redelivered: Collection[EntryId] = ()
 
     def __bool__(self) -> bool:

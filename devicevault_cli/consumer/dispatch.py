@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import logging
 import time
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Sequence
+from contextlib import contextmanager
 from typing import TYPE_CHECKING, Protocol
 
 from devicevault_cli.broker.store_task import BACKENDS
@@ -28,6 +29,7 @@ from devicevault_cli.operations.dispatch.tasks import (
 )
 from devicevault_cli.operations.save import Outcome
 from devicevault_cli.repository.model import INSERTED, Saved
+from devicevault_cli.repository.storage import Location
 from devicevault_cli.streams.model import EntryId
 
 if TYPE_CHECKING:
@@ -37,6 +39,8 @@ if TYPE_CHECKING:
 log = logging.getLogger("dvctl.consume")
 
 STEP_S = 0.5
+FRESH_S = 5.0
+"""How old a location may be that was read before its batch was saved; after an outage it is read again."""
 RECHECK_S = 60.0
 """How often a consumer without a broker looks whether a device needs one by now."""
 _WHY = {
@@ -52,6 +56,12 @@ class NoBroker(DvctlError):
     exit_code = ExitCode.CONFIG
 
 
+class EncryptedBackups(DvctlError):
+    """Devices ask for encrypted backups, whose keys dvctl does not store."""
+
+    exit_code = ExitCode.CONFIG
+
+
 class Dispatch(Protocol):
     """What the worker does with configurations."""
 
@@ -63,8 +73,17 @@ class Dispatch(Protocol):
     def check(self) -> None:
         """Before anything is read. Raises what keeps the consumer from starting."""
 
-    def finish(self, batch: Batch, outcomes: Sequence[Outcome], *, repeated: bool) -> None:
-        """Hand over what the batch brought to be stored. `repeated`: a transaction may have been committed before."""
+    def look_up(self, batch: Batch) -> None:
+        """Before the batch is saved: read where its configurations go."""
+
+    def begin(self, batch: Batch, outcomes: Sequence[Outcome], *, repeated: bool) -> Delivery[EntryId] | None:
+        """Begin to hand over what a saved batch brought to be stored. -> what `complete` waits for; None: nothing
+
+        `repeated`: a transaction may have been committed before.
+        """
+
+    def complete(self, delivery: Delivery[EntryId]) -> None:
+        """Wait until the broker has confirmed it."""
 
 
 class DispatchOff:
@@ -78,8 +97,30 @@ class DispatchOff:
     def check(self) -> None:
         """There is nothing to check."""
 
-    def finish(self, batch: Batch, outcomes: Sequence[Outcome], *, repeated: bool) -> None:
+    def look_up(self, batch: Batch) -> None:
+        """There is nothing to look up."""
+
+    def begin(self, batch: Batch, outcomes: Sequence[Outcome], *, repeated: bool) -> None:
         """There is nothing to hand over."""
+
+    def complete(self, delivery: Delivery[EntryId]) -> None:
+        """There is nothing to wait for."""
+
+
+class NoConfigurations(DispatchOff):
+    """The storage pipeline: its messages bring none, but from DeviceVault's versions of 2026 on the keys of backups."""
+
+    def __init__(self, repository: Repository) -> None:
+        super().__init__("only the results pipeline has configurations")
+        self._repository = repository
+
+    def check(self) -> None:
+        """Raises EncryptedBackups where a backup could never be decrypted."""
+        if self._repository.storage.any_device_encrypts():
+            raise EncryptedBackups(
+                "devices ask for encrypted backups, and dvctl does not store the keys that their messages carry",
+                hint="leave storage:results to DeviceVault's own consumer; use `dvctl consume --pipeline results`",
+            )
 
 
 class DispatchUnconfigured(DispatchOff):
@@ -101,7 +142,7 @@ class DispatchUnconfigured(DispatchOff):
                 hint="give --broker-url (or set CELERY_BROKER_URL), or --no-dispatch if they are not to be stored",
             )
 
-    def finish(self, batch: Batch, outcomes: Sequence[Outcome], *, repeated: bool) -> None:
+    def begin(self, batch: Batch, outcomes: Sequence[Outcome], *, repeated: bool) -> None:
         """A device may have been given a location since: then the consumer ends, rather than drop configurations."""
         if time.monotonic() - self._checked > RECHECK_S:
             self._retry(self.check)
@@ -129,6 +170,7 @@ class StorageDispatch:
         self._waiting = waiting
         self._counters = counters
         self._warned: set[tuple[int, str]] = set()
+        self._locations: dict[int, tuple[float, dict[int, Location]]] = {}
 
     def check(self) -> None:
         """The tables can be read and the broker be reached, as far as any device needs it."""
@@ -142,14 +184,45 @@ class StorageDispatch:
                 raise
             self._counters.broker_up = True
 
-    def finish(self, batch: Batch, outcomes: Sequence[Outcome], *, repeated: bool) -> None:
-        configurations = self._select(batch, outcomes, repeated=repeated)
+    def look_up(self, batch: Batch) -> None:
+        """Read the locations of the batch's devices, at a time when the database has nothing else to do."""
+        about = zip(batch.record_ids, batch.records, strict=True)
+        devices = (record.device_id for key, record in about if key in batch.configurations)
+        self._locations.pop(id(batch), None)
+        try:
+            self._locations[id(batch)] = time.monotonic(), self._repository.storage.locations(devices)
+        except DvctlError as error:  # looked up again when they are needed
+            log.debug("locations cannot be read yet: %s", error)
+
+    def begin(self, batch: Batch, outcomes: Sequence[Outcome], *, repeated: bool) -> Delivery[EntryId] | None:
+        made = self._make_tasks(batch, self._select(batch, outcomes, repeated=repeated))
+        batch.configurations.clear()  # from here on only the tasks hold them
+        if not made.tasks:
+            return None
+        delivery = self._publisher.deliver(made.tasks)
+        self._retry(lambda: self._send(delivery))
+        return delivery
+
+    def complete(self, delivery: Delivery[EntryId]) -> None:
+        try:
+            self._retry(lambda: self._advance(delivery))
+        finally:
+            self._counters.dispatched += len(delivery.confirmed)
+            self._counters.confirm_seconds.add(delivery.confirm_s)
+        for key, why in delivery.too_large.items():
+            text = "entry %s: the broker refuses its configuration for good, it is not stored: %s"
+            log.warning(text, key, why, extra=fields(entry=str(key), reason=TOO_LARGE))
+            self._count(TOO_LARGE)
+
+    def _make_tasks(self, batch: Batch, configurations: dict[EntryId, Configuration]) -> Tasks[EntryId]:
+        read_at, locations = self._locations.pop(id(batch), (0.0, None))
         if not configurations:
-            return
-        made = self._retry(lambda: make_tasks(self._stream, self._repository, configurations))
+            return Tasks()
+        if time.monotonic() - read_at > FRESH_S:
+            locations = None
+        made = self._retry(lambda: make_tasks(self._stream, self._repository, configurations, locations))
         self._count_refused(configurations, made.refused)
-        if made.tasks:
-            self._deliver(made)
+        return made
 
     def _select(self, batch: Batch, outcomes: Sequence[Outcome], *, repeated: bool) -> dict[EntryId, Configuration]:
         """The configurations of rows just inserted, and of rows found that may not have been handed over.
@@ -174,25 +247,20 @@ class StorageDispatch:
             wanted |= self._retry(lambda: not_stored(self._stream, self._repository, unknown))
         return wanted
 
-    def _deliver(self, made: Tasks[EntryId]) -> None:
-        delivery = self._publisher.deliver(made.tasks)
-        made.tasks.clear()  # the delivery lets go of each configuration as soon as it is confirmed
-        try:
-            self._retry(lambda: self._advance(delivery))
-        finally:
-            self._counters.dispatched += len(delivery.confirmed)
-            self._counters.confirm_seconds.add(delivery.confirm_s)
-        for key, why in delivery.too_large.items():
-            about = fields(entry=str(key), reason=TOO_LARGE)
-            text = "entry %s: the broker refuses its configuration for good, it is not stored: %s"
-            log.warning(text, key, why, extra=about)
-            self._count(TOO_LARGE)
+    def _send(self, delivery: Delivery[EntryId]) -> None:
+        with self._broker_seen():
+            delivery.begin()
 
     def _advance(self, delivery: Delivery[EntryId]) -> None:
-        try:
+        with self._broker_seen():
             while not delivery.advance(STEP_S):
                 self._counters.broker_up = True
                 self._waiting.for_server()
+
+    @contextmanager
+    def _broker_seen(self) -> Iterator[None]:
+        try:
+            yield
         except DvctlError as error:
             self._counters.broker_up = False
             error.server = BROKER

@@ -4,13 +4,20 @@ from __future__ import annotations
 
 import logging
 import time
+from collections.abc import Sequence
 from contextlib import suppress
-from typing import TYPE_CHECKING, Literal, TypeAlias
+from typing import TYPE_CHECKING, Literal, NamedTuple, TypeAlias
 
 from devicevault_cli.consumer.acknowledge import Acknowledger
 from devicevault_cli.consumer.batch import Batch, Quarantined, RejectedEntry
 from devicevault_cli.consumer.breaker import Breaker
-from devicevault_cli.consumer.dispatch import Dispatch, DispatchOff, DispatchUnconfigured, StorageDispatch
+from devicevault_cli.consumer.dispatch import (
+    Dispatch,
+    DispatchOff,
+    DispatchUnconfigured,
+    NoConfigurations,
+    StorageDispatch,
+)
 from devicevault_cli.consumer.group_member import GroupMember
 from devicevault_cli.consumer.heartbeat import Heartbeat
 from devicevault_cli.consumer.in_hand import InHand
@@ -35,11 +42,13 @@ from devicevault_cli.errors import (
 from devicevault_cli.log_fields import fields
 from devicevault_cli.messages import Rejected
 from devicevault_cli.operations.rate_limit import RateLimiter
+from devicevault_cli.operations.save import Outcome
 from devicevault_cli.pipelines import Pipeline
 from devicevault_cli.streams.consumer import GroupConsumer
+from devicevault_cli.streams.model import EntryId
 
 if TYPE_CHECKING:
-    from devicevault_cli.broker.publisher import Publisher
+    from devicevault_cli.broker.publisher import Delivery, Publisher
     from devicevault_cli.repository.repository import Repository
 
 log = logging.getLogger("dvctl.consume")
@@ -49,6 +58,14 @@ BLOCK_MS = 500
 NOTES_LOGGED = 3
 
 StopReason: TypeAlias = Literal["drained", "max-messages", "signal", "max-wait", "missing-group"]
+
+
+class Saved(NamedTuple):
+    """A batch whose transaction is over. `delivery`: what the broker has to confirm first; None: nothing."""
+
+    submitted: Submitted
+    outcomes: Sequence[Outcome]
+    delivery: Delivery[EntryId] | None
 
 
 class Worker:
@@ -88,13 +105,14 @@ class Worker:
         self._writer = BatchWriter(repository, self._retry, self._waiting, Breaker(consumer.group, repository, options))
         self._acknowledger = Acknowledger(consumer, in_hand, self.counters, self._retry, self._watch, options.on_reject)
         self._counts_restored = False
+        self._saved: Saved | None = None
         self._alone: Quarantined | None = None
 
     def _dispatch(self, pipeline: Pipeline, publisher: Publisher | DispatchOff | None) -> Dispatch:
         if isinstance(publisher, DispatchOff):
             return publisher
         if not pipeline.dispatches:
-            return DispatchOff("only the results pipeline has configurations")
+            return NoConfigurations(self.repository)
         if publisher is None:
             return DispatchUnconfigured(self.repository, self._retry)
         stream = self.consumer.stream.key
@@ -142,17 +160,27 @@ class Worker:
             batch = self._next(before)
             if isinstance(batch, Quarantined):
                 self._finish(before)
+                self._settle()
                 self._process_alone(batch)
                 before = None
                 continue
             # Before the last one is finished, so that the database need not wait for Redis.
-            submitted = self._writer.submit(batch) if batch else None
+            submitted = self._submit(batch) if batch else None
             self._finish(before)
+            if submitted is None:
+                self._settle()
             if before is not None or submitted is None:
                 self._observe()
             before = submitted
         self._finish(before)
+        self._settle()
         return reason
+
+    def _submit(self, batch: Batch) -> Submitted:
+        if batch.configurations:
+            self._writer.prepare(batch)
+            self.dispatch.look_up(batch)  # once the database is free, and before it gets the next transaction
+        return self._writer.submit(batch)
 
     def _next(self, before: Submitted | None) -> Batch | Quarantined:
         """Read while the database works on the batch before; wait for entries only if there is none."""
@@ -202,15 +230,31 @@ class Worker:
             log.log(level, "entry %s: %s is unusable or implausible", key, name, extra=about)
 
     def _finish(self, submitted: Submitted | None) -> None:
-        """Wait for the database, then acknowledge."""
+        """Wait for the database, then acknowledge, or leave that to `_settle` if the broker has to confirm first.
+
+        So the broker works on the configurations of this batch while the next one is read and saved.
+        """
         if submitted is None:
             return
         outcomes = self._writer.outcomes(submitted)
         self.counters.table_refuses_rows = False
-        self.dispatch.finish(submitted.batch, outcomes.each, repeated=outcomes.repeated)
         if submitted.batch.records:
             self._outages.answered(DATABASE)
-        self._acknowledger.finish(submitted.batch, outcomes.each)
+        delivery = self.dispatch.begin(submitted.batch, outcomes.each, repeated=outcomes.repeated)
+        self._settle()
+        self._saved = Saved(submitted, outcomes.each, delivery)
+        if delivery is None:
+            self._settle()
+
+    def _settle(self) -> None:
+        """Wait until the broker has confirmed what the last saved batch brought, then acknowledge the batch."""
+        if self._saved is None:
+            return
+        submitted, outcomes, delivery = self._saved
+        if delivery is not None:
+            self.dispatch.complete(delivery)
+        self._saved = None
+        self._acknowledger.finish(submitted.batch, outcomes)
         messages = len(submitted.batch.counts)
         self.progress.succeeded_timestamp = time.time()
         self.progress.on_batch(messages, time.monotonic() - submitted.at)
@@ -229,7 +273,8 @@ class Worker:
             batch = self._retry(lambda: self._reader.read(entry))
             if batch is not None:
                 self._report(batch)
-                self._finish(self._writer.submit(batch))
+                self._finish(self._submit(batch))
+                self._settle()
             else:
                 # Deleted in this moment: found to be gone when the own pending entries are read.
                 self._in_hand.remove([entry.id])

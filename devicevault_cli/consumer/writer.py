@@ -58,6 +58,16 @@ class BatchWriter:
         self._breaker = breaker
         self._last: PendingSave | None = None
 
+    def prepare(self, batch: Batch) -> None:
+        """Do what `submit` would do before it sends: pack the records, wait for the batch before."""
+        if batch.records:
+            try:
+                self._repository.prepare(batch.records)
+                if self._last is not None:
+                    self._waiting.for_save(self._last)
+            except (*FAILED, RecordRejected) as error:
+                log.debug("a batch cannot be prepared: %s", error)
+
     def submit(self, batch: Batch) -> Submitted:
         """Give the records to the database, once the batch before is committed, and do not wait for them."""
         at = time.monotonic()

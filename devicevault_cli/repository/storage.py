@@ -7,7 +7,7 @@ import re
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Any, NamedTuple
 
-from sqlalchemy import Label, Row, Select, Text, bindparam, cast, exists, func, inspect, literal_column, select
+from sqlalchemy import Boolean, Row, Select, Text, bindparam, cast, exists, func, inspect, literal_column, select
 
 from devicevault_cli.errors import Refused, SchemaMismatch
 from devicevault_cli.paging import paged
@@ -27,8 +27,9 @@ _LOCATIONS = (
     .join(locations, locations.c.id == devices.c.backup_location_id)
     .where(devices.c.id.in_(bindparam("ids", expanding=True)))
 )
-_ENCRYPT: Label[Any] = literal_column(f"{devices.name}.encrypt_backups").label("encrypt")
+_ENCRYPT = literal_column(f"{devices.name}.encrypt_backups", Boolean)
 _LOCATIONS_AND_ENCRYPTION = _LOCATIONS.add_columns(_ENCRYPT)
+_ENCRYPTING = select(exists().select_from(devices).where(_ENCRYPT))
 _ASSIGNED = select(exists().where(devices.c.backup_location_id.is_not(None)))
 _OF_TYPES = select(
     exists()
@@ -101,6 +102,10 @@ class StorageTables:
                 wanted = bool(encrypt[0]) if encrypt else None
                 found[row_id] = Location(location_type, _parsed(config), wanted)
         return found
+
+    def any_device_encrypts(self) -> bool:
+        """Whether any device asks for encrypted backups."""
+        return self.knows_encryption and any(row[0] for row in self._read(_ENCRYPTING))
 
     @property
     def knows_encryption(self) -> bool:

@@ -11,6 +11,7 @@ import redis
 
 from tests.bench.messages import GROUP, STREAM, publish
 from tests.support.postgres_server import PostgresServer, postgres_kinds
+from tests.support.rabbitmq_server import RabbitServer, rabbitmq_kind
 from tests.support.redis_server import RedisServer, redis_kinds
 from tests.support.server import wait_until
 from tests.support.sqlite_database import SqliteFiles
@@ -31,6 +32,7 @@ class Ground:
         )
         self.sqlite = SqliteFiles(directory)
         self._client: redis.Redis | None = None
+        self._rabbitmq: RabbitServer | None = None
 
     @property
     def client(self) -> redis.Redis:
@@ -41,6 +43,16 @@ class Ground:
     def url(self) -> str:
         return self.redis_server.url
 
+    @property
+    def rabbitmq(self) -> RabbitServer:
+        """A RabbitMQ node, started when it is first needed."""
+        if self._rabbitmq is None:
+            kind = rabbitmq_kind()
+            assert kind is not None, "this machine has no rabbitmq-server"
+            self._rabbitmq = RabbitServer(kind)
+            self._rabbitmq.start()
+        return self._rabbitmq
+
     def start(self) -> None:
         self.redis_server.start()
         self.postgres.start()
@@ -49,9 +61,13 @@ class Ground:
     def remove(self) -> None:
         self.redis_server.remove()
         self.postgres.remove()
+        if self._rabbitmq is not None:
+            self._rabbitmq.remove()
 
     def versions(self) -> dict[str, str]:
-        return {"redis": self.redis_server.kind.name, "postgresql": self.postgres.kind.name}
+        broker = rabbitmq_kind()
+        found = {"redis": self.redis_server.kind.name, "postgresql": self.postgres.kind.name}
+        return found | ({"rabbitmq": broker.name} if broker else {})
 
     def stream(self, count: int, size: int = 2048, device: int | None = None) -> None:
         """The stream with so many messages, all of them undelivered; no dead letters."""

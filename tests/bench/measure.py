@@ -19,11 +19,12 @@ DVCTL = Path(sys.executable).parent / "dvctl"
 
 
 class Run(NamedTuple):
-    """A program that ran to its end: what it said (a JSON document, where it said one), seconds, peak memory."""
+    """A program that ran to its end: what it said (a JSON document, where it said one), seconds, memory, processor."""
 
     said: Any
     wall_s: float
     peak_mb: float
+    cpu_s: float
 
     @property
     def rate(self) -> float:
@@ -50,6 +51,11 @@ def tell(count: int, seconds: float) -> None:
     print(json.dumps({"count": count, "elapsed_s": seconds, "rate_per_s": count / seconds}))
 
 
+def tell_all(count: int, seconds: float, cpu_s: float) -> None:
+    """The same, with the processor time of what was measured."""
+    print(json.dumps({"count": count, "elapsed_s": seconds, "rate_per_s": count / seconds, "cpu_s": cpu_s}))
+
+
 def run(*command: str | Path, env: dict[str, str] | None = None, code: int = 0) -> Run:
     """Run a program to its end. Raises where it ends with another code."""
     started = time.perf_counter()
@@ -68,7 +74,8 @@ def run(*command: str | Path, env: dict[str, str] | None = None, code: int = 0) 
         complaint = complaints.read()
     if popen.returncode != code:
         raise RuntimeError(f"{' '.join(map(str, command))}: exit {popen.returncode}: {complaint[-2000:].decode()}")
-    return Run(json.loads(said) if said.startswith((b"{", b"[")) else said, wall, usage.ru_maxrss / 1024)
+    document = json.loads(said) if said.startswith((b"{", b"[")) else said
+    return Run(document, wall, usage.ru_maxrss / 1024, usage.ru_utime + usage.ru_stime)
 
 
 def dvctl(*words: str, redis_url: str = "", database_url: str = "", code: int = 0) -> Run:

@@ -8,6 +8,7 @@ from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
 
+from tests.chaos import storage
 from tests.chaos.fleet import CLAIM_IDLE_S, Fleet
 from tests.support.postgres_server import PostgresServer
 from tests.support.proxy import DatabaseProxy, Loss, RedisProxy
@@ -18,7 +19,7 @@ Heal = Callable[[], object]
 
 @dataclass(slots=True)
 class World:
-    """What faults happen to."""
+    """What faults happen to. `storage`: in a run with storage dispatch."""
 
     redis: RedisServer
     postgres: PostgresServer
@@ -28,6 +29,7 @@ class World:
     chance: random.Random
     hit: Counter[str] = field(default_factory=Counter)
     losses: list[tuple[str, Loss]] = field(default_factory=list)
+    storage: storage.StorageSide | None = None
 
 
 def kill(world: World) -> None:
@@ -118,6 +120,18 @@ KINDS: dict[str, Kind] = {
     "lost-letter": Kind(lost_letter),
     "lost-commit": Kind(lost_commit),
 }
+STORAGE_KINDS: dict[str, Kind] = {
+    "broker-kill": Kind(storage.broker_kill, (0.1, 1.0), "broker"),
+    "broker-stop": Kind(storage.broker_stop, (0.1, 1.0), "broker"),
+    "broker-freeze": Kind(storage.broker_freeze, (0.5, 3.0), "broker"),
+    "broker-alarm": Kind(storage.broker_alarm, (1.0, 3.0), "broker"),
+    "broker-cut": Kind(storage.broker_cut),
+    "lost-confirm": Kind(storage.lost_confirm),
+    "worker-kill": Kind(storage.worker_kill),
+    "storage-kill": Kind(storage.storage_kill),
+}
+ALL_KINDS = KINDS | STORAGE_KINDS
+"""Those of STORAGE_KINDS need a run with storage dispatch."""
 
 
 def make_faults(world: World, kinds: Sequence[str], seconds: float, tick: Callable[[], None]) -> None:
@@ -145,7 +159,7 @@ def make_faults(world: World, kinds: Sequence[str], seconds: float, tick: Callab
 
 
 def _begin(world: World, name: str, healing: dict[str, tuple[float, Heal]], now: float) -> None:
-    kind = KINDS[name]
+    kind = ALL_KINDS[name]
     lasts = world.chance.uniform(*kind.seconds)
     if kind.on and kind.on in healing:
         _heal({kind.on: healing.pop(kind.on)}, float("inf"))

@@ -24,7 +24,9 @@ UNREACHABLE = 69
 class Fleet:
     """`dvctl consume` processes by name, all with the same environment; `mutant` replaces the installed command."""
 
-    def __init__(self, directory: Path, redis_url: str, database_url: str, mutant: str | None) -> None:
+    def __init__(
+        self, directory: Path, redis_url: str, database_url: str, mutant: str | None, **environment: str
+    ) -> None:
         self.findings: list[str] = []
         self.last_words: list[str] = []
         """Of all who were there when a drain came to no end."""
@@ -38,6 +40,7 @@ class Fleet:
             "PYTHONFAULTHANDLER": "1",
             "DEVICEVAULT_REDIS_URL": redis_url,
             "DEVICEVAULT_DATABASE_URL": database_url,
+            **environment,
         }
         self._running: dict[str, Running] = {}
         self._ending: list[tuple[str, Running]] = []

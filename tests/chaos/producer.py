@@ -19,10 +19,11 @@ BURST, EVERY_S = 50, 0.25
 class Producer:
     """Publishes until it is told to stop. Each message carries its number, so that the stream tells what was sent."""
 
-    def __init__(self, server: RedisServer, seed: int) -> None:
+    def __init__(self, server: RedisServer, seed: int, every_s: float = EVERY_S) -> None:
         self.failures: list[str] = []
         self._server = server
         self._seed = seed
+        self._every_s = every_s
         self._known: list[Message] = []
         self._answered: set[str] = set()
         self._stop = threading.Event()
@@ -62,7 +63,7 @@ class Producer:
                     self._answered.update(one.id for one in publish(client, numbered))
             except redis.RedisError:
                 pass  # what arrived nevertheless is found on the stream
-            if self._stop.wait(EVERY_S):
+            if self._stop.wait(self._every_s):
                 return
 
     def _bursts(self) -> Iterator[list[Message]]:

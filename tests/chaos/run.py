@@ -7,14 +7,15 @@ import tempfile
 import time
 from collections import Counter
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, nullcontext
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TypeAlias
 
-from tests.chaos.faults import KINDS, World, make_faults
+from tests.chaos.faults import KINDS, STORAGE_KINDS, World, make_faults
 from tests.chaos.fleet import Fleet
-from tests.chaos.producer import Producer
+from tests.chaos.producer import EVERY_S, Producer
+from tests.chaos.storage import storage_side
 from tests.support.guard import guarded_directory
 from tests.support.messages import Sent
 from tests.support.oracle import TABLE, Findings, everything
@@ -30,7 +31,10 @@ ALWAYS = ("--appendonly", "yes", "--appendfsync", "always")
 
 @dataclass(frozen=True, slots=True)
 class Plan:
-    """What decides a run: the same plan gives the same faults and messages, though not to the millisecond."""
+    """What decides a run: the same plan gives the same faults and messages, though not to the millisecond.
+
+    `every_s`: between two bursts of messages.
+    """
 
     seed: int
     seconds: float
@@ -39,15 +43,23 @@ class Plan:
     mutant: str | None = None
     drain_s: float = 90.0
     redis: str | None = None
+    dispatch: bool = False
+    every_s: float = EVERY_S
 
     def command(self) -> str:
         """The command line that repeats the run."""
         words = [f"python -m tests.chaos --seconds {self.seconds:g} --seed {self.seed}"]
         words += [f"--consumers {self.consumers}"] if self.consumers != 4 else []
-        words += [f"--only {' '.join(self.kinds)}"] if self.kinds != tuple(KINDS) else []
+        words += ["--dispatch"] if self.dispatch else []
+        words += [f"--only {' '.join(self.kinds)}"] if self.kinds != default_kinds(self.dispatch) else []
         words += [f"--redis {self.redis}"] if self.redis else []
         words += [f"--mutant {self.mutant}"] if self.mutant else []
         return " ".join(words)
+
+
+def default_kinds(dispatch: bool) -> tuple[str, ...]:
+    """The faults of a run, unless it is told otherwise."""
+    return (*KINDS, *STORAGE_KINDS) if dispatch else tuple(KINDS)
 
 
 @dataclass(slots=True)
@@ -61,6 +73,7 @@ class Report:
     hit: Counter[str] = field(default_factory=Counter)
     others: list[str] = field(default_factory=list)
     last_words: list[str] = field(default_factory=list)
+    storage: str = ""
 
     @property
     def ok(self) -> bool:
@@ -79,6 +92,7 @@ class Report:
             f"lost {len(found.lost)}, duplicates {len(found.duplicates)}",
             f"faults {sum(self.hit.values())}: {', '.join(f'{kind} {n}' for kind, n in sorted(self.hit.items()))}",
         ]
+        lines += [self.storage] if self.storage else []
         lines += [f"not hit: {', '.join(missed)}"] if (missed := sorted(set(self.plan.kinds) - set(self.hit))) else []
         lines += [] if self.drained else [f"inconclusive: not drained within {self.plan.drain_s:g} s"]
         lines += [f"{name}: {examples}" for name, examples in found.problems().items()]
@@ -114,13 +128,16 @@ def run(plan: Plan, redis: RedisServer, postgres: PostgresServer) -> Report:
     url = postgres.database()
     with (
         tempfile.TemporaryDirectory(prefix="chaos-", dir=guarded_directory()) as directory,
+        storage_side(Path(directory), url) if plan.dispatch else nullcontext() as storage,
         RedisProxy(redis.url) as redis_proxy,
         DatabaseProxy(url) as database_proxy,
     ):
-        fleet = Fleet(Path(directory), redis_proxy.url, database_proxy.url, plan.mutant)
-        world = World(redis, postgres, redis_proxy, database_proxy, fleet, random.Random(plan.seed))
+        environment = storage.environment if storage else {}
+        fleet = Fleet(Path(directory), redis_proxy.url, database_proxy.url, plan.mutant, **environment)
+        chance = random.Random(plan.seed)
+        world = World(redis, postgres, redis_proxy, database_proxy, fleet, chance, storage=storage)
         try:
-            with Producer(redis, plan.seed) as producer:
+            with Producer(redis, plan.seed, plan.every_s) as producer:
                 _begin(plan, fleet, url)
                 make_faults(world, plan.kinds, plan.seconds, fleet.look)
             drained = fleet.drain(plan.drain_s)
@@ -129,8 +146,10 @@ def run(plan: Plan, redis: RedisServer, postgres: PostgresServer) -> Report:
             fleet.kill_all()
         sent = producer.sent()
         findings = everything(redis.url, url, sent)
-    others = [*fleet.findings, *producer.failures]
-    return Report(plan, findings, sent, drained, world.hit, others, fleet.last_words)
+        not_stored = storage.findings(url, sent) if storage else []
+        told = storage.told(sent) if storage else ""
+    others = [*fleet.findings, *producer.failures, *not_stored]
+    return Report(plan, findings, sent, drained, world.hit, others, fleet.last_words, told)
 
 
 def _begin(plan: Plan, fleet: Fleet, url: str) -> None:

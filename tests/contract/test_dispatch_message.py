@@ -10,10 +10,12 @@ import amqp
 import pytest
 import redis
 
-from devicevault_cli.broker.store_task import origin, reply_to
+from devicevault_cli.broker.store_task import StoreTask, origin, reply_to
+from devicevault_cli.consumer.dispatch import EncryptedBackups
+from devicevault_cli.pipelines import STORAGE
 from devicevault_cli.streams.group import Group
 from devicevault_cli.streams.stream import Stream
-from tests.support import amqp_queues, redis_queues
+from tests.support import amqp_queues, consuming, redis_queues
 from tests.support.broker_samples import celery_id, payload, sample_bindings
 from tests.support.brokers import AmqpBroker, Broker, RedisBroker
 from tests.support.dispatching import (
@@ -24,6 +26,7 @@ from tests.support.dispatching import (
     drain,
     job,
     locate,
+    publisher_at,
     read_as,
     rows_by_another_group,
     store_rows,
@@ -31,6 +34,7 @@ from tests.support.dispatching import (
 )
 from tests.support.messages import Message, Sent, publish
 from tests.support.records import DISTINCT, execute
+from tests.support.recovering import table_at
 from tests.support.redis_server import RedisServer
 from tests.support.rows import read_rows
 
@@ -161,6 +165,23 @@ def test_the_config_of_a_location_on_every_database(
         assert json.dumps(found[device]["storage_config"]) == json.dumps(config_text(database_url, 100 + device))
 
 
+def test_devices_that_ask_for_encrypted_backups(redis_broker: RedisBroker, stream: Stream, database_url: str) -> None:
+    """The worker is told; the keys that it answers with, dvctl cannot store yet, so it leaves the answers alone."""
+    assign(database_url)
+    execute(database_url, "ALTER TABLE devices_device ADD COLUMN encrypt_backups bool NOT NULL DEFAULT false")
+    with table_at(database_url, STORAGE.table) as table:
+        assert not consuming.drain(stream, table, "me", pipeline=STORAGE).counters.read
+        execute(database_url, "UPDATE devices_device SET encrypt_backups = true WHERE id = 2")
+        with pytest.raises(EncryptedBackups) as refused:
+            consuming.drain(stream, table, "me", pipeline=STORAGE)
+    assert refused.value.exit_code == 78
+    put(stream, job(1, 1), job(2, 2))
+    drain(stream, database_url, redis_broker.url)
+    found = payloads(redis_broker)
+    assert [found[device]["encrypt_backup"] for device in (1, 2)] == [False, True]
+    assert list(found[2])[-1] == "encrypt_backup"
+
+
 def test_a_configuration_is_handed_over_as_it_came(broker: Broker, stream: Stream, sqlite_url: str) -> None:
     """Absent and empty are ''. What is not UTF-8 is no text: its row is there, it is acknowledged, and not sent."""
     assign(sqlite_url)
@@ -193,6 +214,17 @@ def test_a_location_that_changes_is_read_afresh(redis_broker: RedisBroker, strea
     drain(stream, sqlite_url, redis_broker.url)
     assert payloads(redis_broker)[1]["storage_config"] == {"branch": "old"}
     assert payloads(redis_broker, FS)[1]["storage_config"] == {"path": "new"}
+
+
+def test_a_confirm_counts_for_its_own_message(broker: Broker) -> None:
+    """Delivery tags count on where one connection is used for batch after batch, each here of one message."""
+    with publisher_at(broker.url) as publisher:
+        for number in range(3):
+            task = StoreTask(task_id(str(number)), "task", "job", 1, "git", {}, b"hostname r1")
+            delivery = publisher.deliver({number: task})
+            assert delivery.advance(5.0)
+            assert delivery.confirmed == [number]
+            assert broker.length(GIT) == number + 1
 
 
 # --- once more, or not

@@ -9,6 +9,7 @@ import pytest
 
 from tests.chaos.faults import KINDS
 from tests.chaos.run import Plan, Report, Servers, run, servers
+from tests.support import servers as servers_of_a_test
 
 pytestmark = [pytest.mark.faults, pytest.mark.acceptance, pytest.mark.slow, pytest.mark.timeout(600)]
 
@@ -33,6 +34,14 @@ def survive(plan: Plan, to_break: Servers) -> Report:
 @pytest.mark.parametrize(("seed", "kinds"), [(1, HALVES[0]), (2, HALVES[1])])
 def test_everything_once(seed: int, kinds: tuple[str, ...], to_break: Servers) -> None:
     report = survive(Plan(seed, 6, kinds=kinds), to_break)
+    assert set(report.hit) >= {kind for kind in kinds if not kind.startswith("lost-")}
+
+
+def test_every_success_is_stored_once(to_break: Servers) -> None:
+    """With storage dispatch: RabbitMQ and a storage worker, and faults on them."""
+    servers_of_a_test.rabbitmq_to_use()
+    kinds = ("kill", "broker-kill", "broker-alarm", "broker-cut", "worker-kill", "lost-confirm")
+    report = survive(Plan(3, 1, consumers=2, kinds=kinds, dispatch=True, every_s=1.0), to_break)
     assert set(report.hit) >= {kind for kind in kinds if not kind.startswith("lost-")}
 
 

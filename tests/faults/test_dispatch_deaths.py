@@ -14,7 +14,7 @@ import pytest
 import redis
 
 from tests.support.amqp_proxy import AmqpProxy
-from tests.support.brokers import AmqpBroker, Broker
+from tests.support.brokers import AmqpBroker, Broker, RedisBroker
 from tests.support.celery_worker import StorageWorker
 from tests.support.deadly import CONFIRMED, CONFIRMING, DISPATCHING
 from tests.support.dispatching import assert_in_queues, assert_stored_once, assign, copies, jobs, to_be_stored
@@ -22,6 +22,7 @@ from tests.support.messages import good, publish
 from tests.support.oracle import GROUP, STREAM, assert_everything, held, position
 from tests.support.process import END_S, Dvctl
 from tests.support.rabbitmq_server import RabbitServer
+from tests.support.redis_server import RedisServer
 from tests.support.rows import read_rows
 from tests.support.server import wait_until
 
@@ -155,6 +156,24 @@ def test_a_signal_while_the_broker_takes_nothing(
     breakable_rabbitmq.control.memory_alarm(False)
     assert dvctl.json(*DRAIN)["dispatched"] == 45
     assert_in_queues(AmqpBroker(breakable_url), sent, most=2)
+
+
+def test_a_signal_while_a_redis_broker_is_frozen(
+    dvctl: Dvctl, redis_url: str, database_url: str, new_redis: Callable[..., RedisServer], client: redis.Redis
+) -> None:
+    server = new_redis()
+    dvctl.use(redis_url, database_url, CELERY_BROKER_URL=server.url)
+    sent = publish(client, jobs(45), together=True)
+    daemon = dvctl.start("consume")
+    wait_until(lambda: copies(RedisBroker(server.url)).total() == 45, what="the first batch")
+    server.freeze()
+    sent += publish(client, jobs(45, start=45), together=True)
+    wait_until(lambda: len(read_rows(database_url)) == 90, what="the rows")
+    assert daemon.sigterm(timeout=12).code in (0, 130)
+    assert client.xpending(STREAM, GROUP)["pending"] == 45
+    server.thaw()
+    assert dvctl.json(*DRAIN)["dispatched"] == 45
+    assert_in_queues(RedisBroker(server.url), sent, most=3)
 
 
 def test_two_consumers_at_once(

@@ -13,6 +13,7 @@ from typing import Any
 import pytest
 
 from tests.cli.conftest import Cli, cli
+from tests.support import servers
 from tests.support.process import Dvctl, Running
 from tests.support.redis_server import RedisServer, redis_kinds
 from tests.support.server import wait_until
@@ -73,6 +74,7 @@ def metrics(daemon: Running) -> dict[str, float]:
     return numbers(reader(daemon)("/metrics")[1])
 
 
+@servers.two_redis(0)
 def test_a_flush_while_consuming_is_an_incident_until_it_is_acknowledged(
     dvctl: Dvctl, each_redis_server: RedisServer, sqlite_url: str
 ) -> None:
@@ -237,6 +239,7 @@ def test_nothing_is_acknowledged_by_an_id_of_the_stream_before(
         assert daemon.sigterm().code == 0
 
 
+@servers.two_redis(1)
 def test_a_key_of_another_type_is_waited_out(dvctl: Dvctl, each_redis_server: RedisServer, sqlite_url: str) -> None:
     """Field case 11: the daemon defers with an alarm, however long it lasts, and goes on when the stream is back."""
     with each_redis_server.client() as client:
@@ -296,6 +299,7 @@ def test_a_group_destroyed_by_hand_is_an_incident(dvctl: Dvctl, redis_server: Re
         assert "is gone: it was at" in verified.stderr, "nothing is lost, but it is said"
 
 
+@servers.two_redis(2)
 def test_a_trim_of_unread_entries_is_counted(dvctl: Dvctl, each_redis_server: RedisServer, sqlite_url: str) -> None:
     """While the database is away, somebody trims what waits."""
     with each_redis_server.client() as client:
@@ -498,9 +502,10 @@ def test_verify_has_nothing_to_give_an_all_clear_for(at: Cli, each_redis_server:
 
 @pytest.mark.parametrize("suffix", ["dead", "dead:ids", "discarded", "alone", "seen", "incidents"])
 def test_a_side_key_of_another_type_stops_nothing(
-    suffix: str, dvctl: Dvctl, redis_server: RedisServer, sqlite_url: str
+    suffix: str, dvctl: Dvctl, cli: Cli, redis_server: RedisServer, sqlite_url: str
 ) -> None:
     key = f"{{{STREAM}}}:{suffix}"
+    looking = cli.at(redis_server.url, sqlite_url)
     with redis_server.client() as client:
         client.set(key, "x")
         dvctl.use(redis_server.url, sqlite_url)
@@ -522,11 +527,10 @@ def test_a_side_key_of_another_type_stops_nothing(
             daemon.wait_for("cannot be counted" if suffix == "alone" else "stays pending")
         add(client, ["later"])
         wait_until(lambda: "job-later" in identifiers(sqlite_url), what="it goes on")
-        doctor = dvctl.run("doctor", "-o", "json").json()["checks"]
-        (found,) = [one for one in doctor if one["name"] == "side-keys"]
+        (found,) = [one for one in looking("doctor", "-o", "json").json["checks"] if one["name"] == "side-keys"]
         assert (found["status"], "holds a string" in found["detail"]) == ("problem", True)
         for words in (["status"], ["check"], ["incidents"], ["verify"]):
-            assert "Traceback" not in dvctl.run(*words).stderr
+            assert "Traceback" not in looking(*words).err
         client.delete(key)
         if suffix in ("seen", "incidents"):
             wait_until(lambda: len(incidents(client)) == 1, what="the incident to be recorded late")
@@ -536,6 +540,7 @@ def test_a_side_key_of_another_type_stops_nothing(
         assert daemon.stderr.count("Traceback") == 0
 
 
+@servers.two_redis(0)
 def test_without_a_right_on_the_marker_it_warns_once_and_goes_on(
     dvctl: Dvctl, each_redis_server: RedisServer, sqlite_url: str
 ) -> None:

@@ -93,11 +93,12 @@ class StorageWorker:
         assert self._process is not None, "the worker was not started"
         return self._process
 
-    def start(self) -> StorageWorker:
-        """Start it and wait until it consumes."""
-        before = len(self._events("ready"))
+    def start(self, *, wait: bool = True) -> StorageWorker:
+        """Start it and wait until it consumes; `wait` False: its broker may be away now."""
+        before = len(self._events("ready")) if wait else 0
         self._process = ServerProcess(self._command, log=self.log, env=self._environment)
-        self._process.wait_ready(lambda: len(self._events("ready")) > before)
+        if wait:
+            self._process.wait_ready(lambda: len(self._events("ready")) > before)
         return self
 
     def received(self) -> list[Received]:

@@ -52,16 +52,16 @@ def dies_dispatching() -> None:
 
 def dies_confirming() -> None:
     """The broker has all of them, and has confirmed some."""
-    from devicevault_cli.broker.publisher import Delivery
+    from devicevault_cli.broker.publisher import Publisher
 
-    confirm = Delivery._confirm
+    confirm = Publisher._confirm
 
-    def deadly(self: Delivery[Any], key: Any) -> None:
-        confirm(self, key)
-        if len(self.confirmed) >= CONFIRMED:
+    def deadly(self: Publisher, item: Any) -> None:
+        confirm(self, item)
+        if len(item.delivery.confirmed) >= CONFIRMED:
             die()
 
-    setattr(Delivery, "_confirm", deadly)  # noqa: B010
+    setattr(Publisher, "_confirm", deadly)  # noqa: B010
 
 
 def die(*_: object) -> NoReturn:

@@ -165,18 +165,21 @@ def assert_stored_once(database_url: str, sent: Sequence[Sent]) -> int:
     """Every success has one row of its result and one stored backup. -> how many"""
     wanted = to_be_stored(sent)
     assert wanted, "nothing was to be dispatched: this would prove nothing"
+    wrong = not_stored_once(database_url, sent)
+    assert not wrong, f"{len(wrong)} without exactly one row and one backup: {dict(list(wrong.items())[:5])}"
+    return len(wanted)
+
+
+def not_stored_once(database_url: str, sent: Sequence[Sent]) -> dict[Any, tuple[int, int]]:
+    """The successes with other numbers of rows and stored backups than 1 and 1, and these numbers."""
     rows = Counter(row.identity for row in read_rows(database_url))
-    identifiers = Counter(row.task_identifier for row in read_rows(database_url, STORED))
-    tasks = {row.task_id for row in read_rows(database_url, STORED)}
-    wrong = {
+    backups = read_rows(database_url, STORED)
+    identifiers, tasks = Counter(row.task_identifier for row in backups), {row.task_id for row in backups}
+    return {
         identity: (rows[identity], identifiers[identity])
-        for identity, entries in wanted.items()
+        for identity, entries in to_be_stored(sent).items()
         if rows[identity] != 1 or not _stored_once(identity, entries, identifiers, tasks)
     }
-    assert not wrong, (
-        f"{len(wrong)} with other numbers of rows and backups than 1 and 1: {dict(list(wrong.items())[:5])}"
-    )
-    return len(wanted)
 
 
 def _stored_once(identity: Any, entries: list[str], identifiers: Mapping[str, int], tasks: set[str]) -> bool:

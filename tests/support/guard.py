@@ -29,8 +29,11 @@ def _guarded() -> tuple[Path, IO[bytes], int]:
     remove_leftovers()
     directory = Path(tempfile.mkdtemp(prefix=PREFIX))
     directory.chmod(0o711)  # servers that refuse root run as other users, and pass through
-    lock = os.open(directory / LOCK, os.O_CREAT | os.O_RDWR, 0o600)
+    # Named only once it is locked: another process that cleans up in this moment would take it for nobody's.
+    new = directory / f"{LOCK}-new"
+    lock = os.open(new, os.O_CREAT | os.O_RDWR, 0o600)
     fcntl.flock(lock, fcntl.LOCK_EX)
+    new.rename(directory / LOCK)
     helper = subprocess.Popen(
         [sys.executable, "-S", "-E", __file__, str(directory)],
         stdin=subprocess.PIPE,

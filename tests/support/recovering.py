@@ -32,9 +32,9 @@ def group_on(url: str) -> Iterator[Group]:
 
 
 @contextmanager
-def table_at(url: str) -> Iterator[Repository]:
-    """The table of results."""
-    with closing(open_repository(url, TABLES[RESULTS.table])) as repository:
+def table_at(url: str, name: str = RESULTS.table) -> Iterator[Repository]:
+    """A table, that of results unless named."""
+    with closing(open_repository(url, TABLES[name])) as repository:
         repository.check()
         yield repository
 

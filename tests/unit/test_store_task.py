@@ -6,6 +6,10 @@ import json
 from dataclasses import replace
 from uuid import NAMESPACE_URL, UUID, uuid5
 
+from hypothesis import given
+from hypothesis import strategies as st
+
+from devicevault_cli.broker.envelope import Envelope, plain_message
 from devicevault_cli.broker.store_task import StoreTask, task_uuid
 
 TASK = StoreTask(
@@ -20,7 +24,7 @@ TASK = StoreTask(
 
 
 def test_the_body_is_that_of_celery_with_the_keys_in_devicevaults_order() -> None:
-    assert TASK.body() == (
+    assert TASK.body().decode() == (
         '[[{"task_id": "87a8ef3a", "task_identifier": "collect:7:2026-01-12T04:47:00+00:00", "device_id": 7,'
         ' "storage_backend": "git", "storage_config": {"repo_path": "/srv/backups/git", "password": "location-secret"},'
         ' "device_config": "hostname r7\\n\\u00e9 \\u2603\\n"}], {},'
@@ -40,7 +44,7 @@ def test_encryption_is_asked_for_only_where_devicevault_knows_it() -> None:
         [[payload], _, _] = json.loads(replace(TASK, encrypt=wanted).body())
         assert list(payload)[-1] == "encrypt_backup"
         assert payload["encrypt_backup"] is wanted
-    assert "encrypt_backup" not in TASK.body()
+    assert b"encrypt_backup" not in TASK.body()
 
 
 def test_the_envelope_holds_no_secret() -> None:
@@ -54,3 +58,34 @@ def test_the_id_is_the_same_at_each_dispatch() -> None:
     assert UUID(TASK.id).version == 5
     assert TASK.headers()["root_id"] == TASK.headers()["id"] == TASK.properties()["correlation_id"] == TASK.id
     assert TASK.id != task_uuid("device:results", "1767225600000-1")
+
+
+AWKWARD = st.one_of(
+    st.text().map(str.encode),
+    st.text(alphabet=st.characters(max_codepoint=127)).map(str.encode),
+    st.sampled_from([b"", b'"device_config": ""', b"\x7f", b"\x00", b"\\", b'\\"', "\u2028\ud7ff\U0010ffff".encode()]),
+)
+
+
+@given(text=AWKWARD, config=st.dictionaries(st.text(), st.text()), encrypt=st.sampled_from([None, True, False]))
+def test_the_body_is_what_json_dumps_writes(text: bytes, config: dict[str, str], encrypt: bool | None) -> None:
+    config["trap"] = '"device_config": ""'
+    task = replace(TASK, device_config=text, config=config, encrypt=encrypt)
+    payload = {
+        "task_id": task.task_id,
+        "task_identifier": task.task_identifier,
+        "device_id": 7,
+        "storage_backend": "git",
+        "storage_config": config,
+        "device_config": text.decode(),
+    } | ({} if encrypt is None else {"encrypt_backup": encrypt})
+    embedded = {"callbacks": None, "errbacks": None, "chain": None, "chord": None}
+    assert task.body().decode() == json.dumps([[payload], {}, embedded])
+
+
+def test_the_envelope_is_that_of_py_amqp() -> None:
+    envelope = Envelope()
+    for number in range(3):
+        task = replace(TASK, id=task_uuid("device:results", f"{number}-0"))
+        expected = plain_message(task, task.body())._serialize_properties()
+        assert envelope.message(task, task.body())._serialize_properties() == expected

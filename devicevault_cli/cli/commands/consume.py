@@ -195,11 +195,11 @@ def _run(
 
 
 def _publisher(ctx: Context) -> "Publisher | DispatchOff | None":
-    """Where the configurations of a pipeline go."""
+    """Where the configurations of a pipeline go; None: nowhere, the worker knows whether that is right."""
     from devicevault_cli.consumer.dispatch import DispatchOff
 
     if not ctx.pipeline.dispatches:
-        return DispatchOff("only the results pipeline has configurations")
+        return None
     return DispatchOff(ctx.dispatch.detail) if ctx.settings.no_dispatch else ctx.publisher
 
 

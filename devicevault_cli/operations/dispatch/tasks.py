@@ -54,12 +54,20 @@ def backend_of(location: Location | None) -> str | None:
     return None if location is None else BACKENDS.get(location.type.lower())
 
 
-def make_tasks(stream: str, repository: Repository, configurations: Mapping[K, Configuration]) -> Tasks[K]:
+def make_tasks(
+    stream: str,
+    repository: Repository,
+    configurations: Mapping[K, Configuration],
+    locations: Mapping[int, Location] | None = None,
+) -> Tasks[K]:
     """One task for each configuration whose device has a location that a storage worker serves.
 
-    The locations are read now: an operator may have changed them.
+    `locations`: of these devices, read a moment ago; None: they are read now, since an operator may change them.
     """
-    found = repository.storage.locations(configuration.record.device_id for configuration in configurations.values())
+    found = locations
+    if found is None:
+        devices = (configuration.record.device_id for configuration in configurations.values())
+        found = repository.storage.locations(devices)
     made: Tasks[K] = Tasks()
     for key, configuration in configurations.items():
         task = _task(stream, configuration, found.get(configuration.record.device_id))
@@ -78,7 +86,7 @@ def _task(stream: str, configuration: Configuration, location: Location | None) 
         return BAD_LOCATION
     text = configuration.text
     try:
-        text.decode()
+        _ = text.isascii() or text.decode()
     except UnicodeDecodeError:
         return UNDECODABLE
     record = configuration.record
