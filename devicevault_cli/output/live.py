@@ -92,9 +92,7 @@ def _section(
     if not rows:
         yield f"no {name}"
         return
-    head, *body = table(rows[:most], columns, width, colour=coloured)
-    yield _bold(head, coloured)
-    yield from body
+    yield from table(rows[:most], columns, width, colour=coloured)
     if len(rows) > most:
         yield f"... and {len(rows) - most} more"
 

@@ -13,6 +13,7 @@ from devicevault_cli.output.escapes import csv_cell, to_json, visible
 from devicevault_cli.output.progress import Progress
 from devicevault_cli.output.table import columns_of, fit, heading, is_count, label, lines_of, show, table, text
 from devicevault_cli.output.terminal import Terminal
+from devicevault_cli.output.view import View
 from devicevault_cli.redact import scrub
 
 Row: TypeAlias = Mapping[str, Any]
@@ -42,12 +43,13 @@ class Printer:
         *,
         ids: Callable[[Answer], Iterable[object]] | None = None,
         lines: Callable[[Answer], Iterable[str]] | None = None,
+        view: Callable[[Answer, View], Iterable[str]] | None = None,
     ) -> None:
         """Print one finished answer.
 
         rows: the key of the list that is what was asked for; `jsonl` and `csv` print its elements one a line.
         columns: which of the rows' keys a table shows (all). ids: what `-o ids` prints (`id` of each row).
-        lines: what a person reads instead of the tables.
+        lines: what a person reads instead of the tables.  view: the same as finished lines, inert and in colour.
         """
         listed = [_as_row(item) for item in answer[rows]] if rows else [answer]
         if self.output == "json":
@@ -58,8 +60,15 @@ class Printer:
             self._lines(self._csv_lines(listed, columns_of(listed) or list(columns or ())))
         elif self.output == "ids":
             self._lines(visible(str(name)) for name in (ids(answer) if ids else (row["id"] for row in listed)))
+        elif view:
+            self._lines(view(answer, self.view))
         else:
             self._lines(map(visible, lines(answer)) if lines else self._tables(answer, rows, columns))
+
+    @property
+    def view(self) -> View:
+        """What a picture on stdout may use."""
+        return View(self.terminal.width, self.terminal.colour(self.terminal.stdout_is_tty))
 
     def stream(self, rows: Iterable[Row], columns: Mapping[str, int], key: str = "entries") -> None:
         """Print rows as they come, each at once: for what has no end, or is too long to hold.
@@ -233,9 +242,7 @@ class Printer:
                 yield f"no {label(key)}"
             if listed:
                 chosen = columns if columns and key == rows else columns_of(listed)
-                head, *body = table(listed, chosen, width, colour=self.terminal.colour(self.terminal.stdout_is_tty))
-                yield self._paint(head, _BOLD, stdout=True)
-                yield from body
+                yield from table(listed, chosen, width, colour=self.terminal.colour(self.terminal.stdout_is_tty))
 
 
 def not_confirmed(terminal: Terminal, flag: str) -> NotConfirmed:

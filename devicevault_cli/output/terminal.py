@@ -56,6 +56,11 @@ class Terminal(NamedTuple):
         """Is there a person who reads the question and can answer it?"""
         return self.stdin_is_tty and self.stderr_is_tty
 
+    @property
+    def can_draw(self) -> bool:
+        """Can a whole screen be drawn anew, and a key be pressed meanwhile?"""
+        return self.stdin_is_tty and self.stdout_is_tty and self.environ.get("TERM") != "dumb"
+
     def colour(self, is_tty: bool) -> bool:
         """Colour only on a terminal, and not where NO_COLOR or TERM=dumb asks for none."""
         return is_tty and not self.environ.get("NO_COLOR") and self.environ.get("TERM") != "dumb"

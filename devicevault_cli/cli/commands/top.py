@@ -41,7 +41,7 @@ def top(
     from devicevault_cli.operations.monitoring.top import DatabaseProbe, Top
 
     terminal = ctx.terminal
-    if not (terminal.stdin_is_tty and terminal.stdout_is_tty) or terminal.environ.get("TERM") == "dumb":
+    if not terminal.can_draw:
         raise Usage(
             "top needs a terminal to draw on",
             hint="`dvctl status` and `dvctl check` answer once, `consume` serves metrics",
