@@ -12,6 +12,7 @@ import typer
 
 from devicevault_cli.cli import complete
 from devicevault_cli.cli.context import Context
+from devicevault_cli.cli.help_style import head
 from devicevault_cli.cli.values import finite, parsed, whole
 from devicevault_cli.errors import Usage, WrongType
 from devicevault_cli.operations.entries.positions import parse_end, parse_start
@@ -91,7 +92,7 @@ ToStorage: TypeAlias = Annotated[
 
 # --- options of every command: settings and output -----------------------------------------------------------------
 
-_SETTINGS, _OUTPUT = "Settings", "Output"
+_SETTINGS, _OUTPUT = head("Settings"), head("Output")
 
 
 def _setting(flag: str, text: str, metavar: str | None = None, values: complete.Completer | None = None) -> Any:

@@ -68,7 +68,7 @@ class Printer:
     @property
     def view(self) -> View:
         """What a picture on stdout may use."""
-        return View(self.terminal.width, self.terminal.colour(self.terminal.stdout_is_tty))
+        return View(self.terminal.width, self.terminal.colour(self.terminal.stdout_is_tty), self._ascii)
 
     def stream(self, rows: Iterable[Row], columns: Mapping[str, int], key: str = "entries") -> None:
         """Print rows as they come, each at once: for what has no end, or is too long to hold.
@@ -94,6 +94,18 @@ class Printer:
         for line in lines:
             self.line(visible(line))
 
+    def plan(self, lines: Iterable[str]) -> None:
+        """Tell what would be changed; on a terminal folded between words."""
+        view = View(self.terminal.width_of(self.terminal.stderr), coloured=False)
+        for line in map(visible, lines):
+            indent = " " * (len(line) - len(line.lstrip()) + 2)
+            for part in view.folded(line, indent=indent) if self.terminal.stderr_is_tty else (line,):
+                self.line(part)
+
+    def strong(self, text: str) -> None:
+        """Tell what must not be overlooked."""
+        self.line(self._paint(visible(text), _BOLD))
+
     def table(self, rows: Sequence[Row], columns: Sequence[str] | None = None) -> None:
         """Show rows beside the answer, as part of a plan."""
         coloured = self.terminal.colour(self.terminal.stderr_is_tty)
@@ -112,6 +124,12 @@ class Printer:
     def hint(self, text: str) -> None:
         """What to type next."""
         self.line(f"{self._paint('hint:', _BOLD)} {visible(text)}")
+
+    def step(self, command: str, why: str) -> None:
+        """A command to type next and what it does; below it on a terminal on which both do not fit into a line."""
+        narrow = self.terminal.stderr_is_tty and len(f"hint: {command}  # {why}") > self.terminal.width
+        between = "\n      " if narrow else "  "
+        self.line(f"{self._paint('hint:', _BOLD)} {visible(command)}{between}# {visible(why)}")
 
     def error(self, text: str, hint: str | None = None) -> None:
         """Why dvctl stops; it may quote a URL that somebody typed in the wrong place."""

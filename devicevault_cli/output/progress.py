@@ -97,8 +97,14 @@ def _bar(stream: TextIO, width: int) -> Bar:
     from rich.console import Console
     from rich.progress import BarColumn, MofNCompleteColumn, TextColumn, TimeRemainingColumn
     from rich.progress import Progress as Bar
+    from rich.theme import Theme
 
-    console = Console(file=stream, width=width, force_terminal=True, highlight=False, markup=False, emoji=False)
+    # A bar is neither good nor bad: no colours, where Rich has red, green and cyan.
+    plain = Theme(dict.fromkeys(("bar.complete", "bar.finished", "bar.pulse", "progress.download"), "none"))
+    plain.styles |= Theme({"bar.back": "dim", "progress.remaining": "none"}).styles
+    console = Console(
+        file=stream, width=width, force_terminal=True, theme=plain, highlight=False, markup=False, emoji=False
+    )
     columns = (
         TextColumn("{task.description}", markup=False),
         BarColumn(20),

@@ -6,11 +6,10 @@ from collections.abc import Iterator, Mapping, Sequence
 from typing import Any, TypeAlias
 
 from devicevault_cli.output.escapes import visible
-from devicevault_cli.output.table import show, text
+from devicevault_cli.output.table import show, shown_time, text
 from devicevault_cli.output.view import Cell, View
 from devicevault_cli.plural import number
-from devicevault_cli.streams.model import EntryId
-from devicevault_cli.times import iso, show_duration
+from devicevault_cli.times import show_duration
 
 Answer: TypeAlias = Mapping[str, Any]
 
@@ -53,15 +52,11 @@ def _stream(stream: Answer | None) -> Iterator[tuple[str, str]]:
     entries = number(stream["length"], "entry", "entries")
     yield "Stream", f"{text(stream['key'])}: {entries}{_size(stream['bytes'])}"
     if stream["first_id"] and stream["last_id"]:
-        yield "", f"{_time(stream['first_id'])} to {_time(stream['last_id'])}"
+        yield "", f"{shown_time(stream['first_id'])} to {shown_time(stream['last_id'])}"
 
 
 def _size(amount: int | None) -> str:
     return f", {show('bytes', amount)}" if amount else ""
-
-
-def _time(entry_id: str) -> str:
-    return iso(EntryId.parse(entry_id).ms)[:19].replace("T", " ") + "Z"
 
 
 def _table(table: Answer) -> Cell:

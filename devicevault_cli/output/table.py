@@ -10,7 +10,7 @@ from typing import Any
 from devicevault_cli.output.escapes import to_json, visible
 from devicevault_cli.output.view import STATES, Cell, paint
 from devicevault_cli.streams.model import LAST, EntryId
-from devicevault_cli.times import show_duration
+from devicevault_cli.times import iso, show_duration
 
 GAP = 2
 LEAST = 6
@@ -51,6 +51,11 @@ def position(value: str) -> str:
     """A position at the end of a millisecond as its time; any other text as it is."""
     match = _END_OF_MILLISECOND.fullmatch(value)
     return EntryId(int(match[1]), LAST.seq).shown if match else value
+
+
+def shown_time(entry_id: str) -> str:
+    """The time of an entry id, to the second: `2026-01-12 04:47:00Z`."""
+    return f"{iso(EntryId.parse(entry_id).ms)[:19].replace('T', ' ')}Z"
 
 
 def text(value: object) -> str:

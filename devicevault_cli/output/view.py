@@ -32,6 +32,12 @@ class View:
 
     width: int
     coloured: bool
+    ascii_only: bool = False
+
+    @property
+    def bar(self) -> str:
+        """A character that bars are made of: blocks on a terminal that has them."""
+        return "\u2588" if self.coloured and not self.ascii_only else "#"
 
     def paint(self, text: str, style: str) -> str:
         """Inert text in a style."""
@@ -52,6 +58,10 @@ class View:
         return self.grid([[Cell(head, "bold") for head in heads], *rows], list(heads.values()))
 
     def folded(self, text: str, style: str = "", indent: str = "") -> Iterator[str]:
-        """A sentence as lines of this width."""
-        for line in textwrap.wrap(text, self.width, subsequent_indent=indent, break_on_hyphens=False) or [""]:
+        """A sentence as lines of this width; a longer word, which may be a path to copy, stays whole."""
+        wrapper = textwrap.TextWrapper(
+            self.width, subsequent_indent=indent, break_on_hyphens=False, break_long_words=False
+        )
+        lines = wrapper.wrap(text) or [""]
+        for line in lines:
             yield self.paint(line, style)

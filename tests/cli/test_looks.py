@@ -23,7 +23,7 @@ from devicevault_cli.output.view import View
 from devicevault_cli.streams.model import EntryId
 from tests.cli.conftest import CLOSED_DATABASE, Answer, Cli
 from tests.support.incidents import STAGED
-from tests.support.looks import assert_looks
+from tests.support.looks import assert_looks, still, tagged
 from tests.support.process import Dvctl
 from tests.support.recovering import group_on, table_at
 from tests.support.screen import on_a_terminal
@@ -33,13 +33,14 @@ COLOUR = re.compile(r"\x1b\[[\d;]+m")
 
 @pytest.fixture
 def seen(at: Cli) -> Callable[..., Answer]:
-    """Run a command on a terminal and in a pipe; both show the same but for colours. -> that of the terminal"""
+    """Run a command in a pipe, without colours, and on a terminal. -> stdout of the latter, stderr of the former"""
 
-    def run(*words: str, at: Cli = at) -> Answer:
+    def run(*words: str, at: Cli = at, typed: str = "") -> Answer:
         piped = at(*words)
         assert "\x1b" not in piped.out + piped.err
         assert max(map(len, piped.out.splitlines()), default=0) <= 80
-        return replace(at.typing(""), environ=at.environ | {"TERM": "xterm-256color"})(*words)
+        coloured = replace(at.typing(typed), environ=at.environ | {"TERM": "xterm-256color"})(*words)
+        return replace(coloured, err=piped.err)  # without a moving line of progress
 
     return run
 
@@ -65,6 +66,80 @@ def test_status_without_database(seen: Callable[..., Answer], staged: Callable[[
     answer = seen("status", "--no-dispatch", at=at.at(database_url=CLOSED_DATABASE))
     assert answer.code == 69
     assert_looks("status-no-database", answer.out)
+
+
+@pytest.mark.parametrize("incident", ["stuck-system", "lost-results", "duplicates", "redis-flushed", "dead-letters"])
+def test_verify(seen: Callable[..., Answer], staged: Callable[[str], None], incident: str) -> None:
+    staged(incident)
+    answer = seen("verify")
+    assert_looks(f"verify-{incident}", answer.out + answer.err)
+
+
+@pytest.mark.parametrize("incident", ["stuck-system", "duplicates"])
+def test_doctor(seen: Callable[..., Answer], staged: Callable[[str], None], incident: str) -> None:
+    staged(incident)
+    answer = seen("doctor")
+    # The checks of the servers themselves differ from server to server.
+    pages = re.split(r"(?m)^(?=\S)", answer.out)
+    assert_looks(
+        f"doctor-{incident}", "".join(page for page in pages if not re.search(r" (redis-\w+|database) ", page))
+    )
+
+
+@pytest.mark.parametrize(
+    "words",
+    [["pending"], ["pending", "--summary"], ["pending", "-n", "2"], ["dlq", "list"], ["dlq", "stats"]],
+    ids=" ".join,
+)
+@pytest.mark.parametrize("incident", ["stuck-pending", "dead-letters"])
+def test_lists(seen: Callable[..., Answer], staged: Callable[[str], None], words: list[str], incident: str) -> None:
+    staged(incident)
+    answer = seen(*words)
+    assert_looks(f"{'-'.join(words)}-{incident}", answer.out + answer.err)
+
+
+@pytest.mark.parametrize("words", [["--help"], ["dlq", "--help"], ["help", "dlq", "retry"]], ids=" ".join)
+def test_help(words: list[str], dvctl: Dvctl) -> None:
+    with on_a_terminal(words, dvctl.environment, rows=80) as screen:
+        assert screen.code() == 0
+        screen.watch(0.2)
+        lines = [line.rstrip() for line in still(tagged(screen.raw.decode().replace("\r\n", "\n"))).splitlines()]
+    assert_looks("-".join(["help", *(word for word in words if word.isalpha() and word != "help")]), "\n".join(lines))
+
+
+CHANGES = [
+    ("dead-letters", "dlq drop --all"),
+    ("dead-letters", "dlq drop --reason malformed-log"),
+    ("dead-letters", "dlq retry --all"),
+    ("dead-letters", "dlq retry --reason unknown-device --set device_id=12"),
+    ("dead-letters", "replay --from start"),
+    ("dead-consumer", "consumers retire backup-1-0 --to backup-2-0"),
+    ("stuck-pending", "claim --idle 0 --to backup-2-0"),
+    ("stuck-pending", "claim --idle 10m"),
+    ("stuck-pending", "ack 1767225600000-0"),
+    ("rebuild-group", "reset-group --to 2026-01-01T00:00:10Z"),
+    ("rebuild-group", "destroy-group"),
+    ("rebuild-group", "trim --max-length 12"),
+    ("duplicates", "db dedupe"),
+    ("duplicates", "db index"),
+    ("lost-results", "verify --repair"),
+    ("lost-results", "replay --missing"),
+    ("redis-flushed", "incidents acknowledge"),
+]
+
+
+@pytest.mark.parametrize(("incident", "words"), CHANGES)
+def test_plans_and_results(
+    seen: Callable[..., Answer], staged: Callable[[str], None], at: Cli, incident: str, words: str
+) -> None:
+    """The plan of a dry run, then the change itself."""
+    staged(incident)
+    dry = seen(*words.split(), "--dry-run")
+    consent = ["--confirm", "devicevault"] if words == "destroy-group" else ["--yes"]
+    coloured = replace(at.typing(""), environ=at.environ | {"TERM": "xterm-256color"})
+    done = coloured(*words.split(), *consent)
+    name = re.sub(r"\W+", "-", words)
+    assert_looks(f"change-{name}-{incident}", f"{dry.err}{dry.out}----\n{done.out}")
 
 
 HEALTHY = StatusAnswer(

@@ -36,7 +36,7 @@ def test_findings_end_with_3_in_every_format(seeded: Seeded, at: Cli) -> None:
     table = at("verify")
     assert table.code == 3
     assert "11 of 66 entries are lost" in table.out
-    assert "1    4711 unknown" in table.out
+    assert "1    4711  unknown" in table.out
     assert "dvctl verify --repair" in table.err
 
 

@@ -11,6 +11,8 @@ LOOKS = Path(__file__).parents[1] / "data" / "looks"
 _CODES = {"1": "bold", "2": "dim", "31": "red", "32": "green", "33": "yellow"}
 _VARIES = (
     (re.compile(r"sqlite:///\S+"), "DATABASE"),
+    (re.compile(r"SQLite file \S+"), "DATABASE"),
+    (re.compile(r"/\S+\.jsonl"), "FILE"),
     (re.compile(r"redis://[\w.:/]+"), "REDIS"),
     (re.compile(r"(?<=\()\d+\.\d s"), "TIME"),
     (re.compile(r"\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d\.\d{3}Z"), "YYYY-MM-DDThh:mm:ss.sssZ"),
@@ -25,7 +27,10 @@ def tagged(text: str) -> str:
     """Escape codes as readable tags. Fails on a colour without a meaning."""
     text = re.sub(r"\x1b\[([\d;]+)m", lambda code: _tag(code[1]), text)
     assert "\x1b" not in text, text
-    return text
+    joined = ""
+    while joined != text:  # neighbours in one style are one, and spaces have none
+        joined, text = text, re.sub(r"<([a-z ]+)>([^<]*)</>( *)<\1>", r"<\1>\2\3", text)
+    return re.sub(r"<[a-z ]+>( +)</>", r"\1", text)
 
 
 def _tag(codes: str) -> str:

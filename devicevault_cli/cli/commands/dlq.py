@@ -21,7 +21,8 @@ if TYPE_CHECKING:
     from devicevault_cli.operations.dead_letters.select import LetterFilter
     from devicevault_cli.operations.named import Named
 
-COLUMNS = ("id", "reason", "device_id", "attempts", "detail")
+KEYS = ("id", "at", "reason", "detail", "device_id", "task_identifier", "attempts", "deliveries", "consumer", "group",
+        "letter_id")  # fmt: skip
 
 Ids: TypeAlias = Annotated[
     list[EntryId] | None,
@@ -103,6 +104,7 @@ def list_(
 
     from devicevault_cli.operations.dead_letters.list import list_letters
     from devicevault_cli.operations.dead_letters.select import LetterFilter
+    from devicevault_cli.output.lists_page import letters_lines
 
     chosen = _chosen(ctx, ids, ids_from, reason, device, since, older_than)
     limit = None if everything or ctx.settings.output == "ids" else count
@@ -110,7 +112,7 @@ def list_(
     named = chosen.named(ctx.dead_letters, answer.unknown or ())
     if not answer.total and not named.unknown:
         named = _typed(ctx, chosen)
-    answered(ctx, answer.to_dict(), named, "entries", columns=COLUMNS)
+    answered(ctx, answer.to_dict(), named, "entries", columns=KEYS, view=letters_lines)
     if not answer.total:
         if chosen != LetterFilter():
             ctx.printer.note("nothing matched")
@@ -154,9 +156,10 @@ def stats(ctx: Context) -> None:
 
     from devicevault_cli.operations.dead_letters.stats import letter_stats
     from devicevault_cli.operations.named import NO_NAMES
+    from devicevault_cli.output.lists_page import letter_stats_lines
 
     answer = letter_stats(ctx.dead_letters)
-    answered(ctx, answer.to_dict(), NO_NAMES if answer.total else typed_group(ctx))
+    answered(ctx, answer.to_dict(), NO_NAMES if answer.total else typed_group(ctx), view=letter_stats_lines)
     if not answer.total:
         say_if_missing(ctx)
 
