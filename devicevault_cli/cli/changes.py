@@ -86,7 +86,8 @@ def carried_out(ctx: Context, make: Callable[[], Change[A]], question: str) -> t
 
 def _show(ctx: Context, change: Change[Any]) -> None:
     """The plan, and at its end the servers that it is about."""
-    if not change.named.nothing:
+    agreed = ctx.yes or ctx.confirm_name is not None
+    if not change.named.nothing and not (ctx.printer.quiet and agreed):
         ctx.printer.plan(change.lines())
         if change.size:
             ctx.printer.strong(f"target: {ctx.target}")

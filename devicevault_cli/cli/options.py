@@ -134,13 +134,25 @@ SHARED: dict[str, object] = {
         Literal["table", "json", "jsonl", "csv", "ids"] | None,
         typer.Option("--output", "-o", help="Output format.", rich_help_panel=_OUTPUT),
     ],
+    "color": Annotated[
+        Literal["auto", "always", "never"] | None,
+        typer.Option("--color", help="Colours: auto is on a terminal without NO_COLOR.", rich_help_panel=_OUTPUT),
+    ],
+    "errors": Annotated[
+        Literal["text", "json"] | None,
+        typer.Option("--errors", help="Format of errors, warnings and hints on stderr.", rich_help_panel=_OUTPUT),
+    ],
+    "quiet": Annotated[
+        bool,
+        typer.Option("--quiet", "-q", help="No notes, hints or progress on stderr.", rich_help_panel=_OUTPUT),
+    ],
     "verbose": Annotated[
         bool, typer.Option("--verbose", "-v", help="Log more; show tracebacks of errors.", rich_help_panel=_OUTPUT)
     ],
 }
 """Name -> annotation of the options that every command has, and that may also stand before the command."""
 
-DEFAULTS: dict[str, object] = dict.fromkeys(SHARED) | {"no_dispatch": False, "verbose": False}
+DEFAULTS: dict[str, object] = dict.fromkeys(SHARED) | {"no_dispatch": False, "quiet": False, "verbose": False}
 
 CHANGING: dict[str, object] = {
     "dry_run": Annotated[bool, typer.Option("--dry-run", help="Show the plan and change nothing.")],

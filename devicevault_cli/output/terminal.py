@@ -23,6 +23,7 @@ class Terminal(NamedTuple):
     stdin_is_tty: bool = False
     stdout_is_tty: bool = False
     stderr_is_tty: bool = False
+    color: str = "auto"
 
     @classmethod
     def real(cls) -> Terminal:
@@ -62,7 +63,9 @@ class Terminal(NamedTuple):
         return self.stdin_is_tty and self.stdout_is_tty and self.environ.get("TERM") != "dumb"
 
     def colour(self, is_tty: bool) -> bool:
-        """Colour only on a terminal, and not where NO_COLOR or TERM=dumb asks for none."""
+        """By `color`; where that is auto, only on a terminal, and not where NO_COLOR or TERM=dumb asks for none."""
+        if self.color != "auto":
+            return self.color == "always"
         return is_tty and not self.environ.get("NO_COLOR") and self.environ.get("TERM") != "dumb"
 
 

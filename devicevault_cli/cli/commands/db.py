@@ -14,7 +14,8 @@ def index(ctx: Context) -> int:
     The database itself then refuses a second row. On PostgreSQL without blocking writers. Refused while duplicates
     exist, which are listed, and on MySQL/MariaDB.
     """
-    from devicevault_cli.operations.database.index import IndexAnswer, create_index, index_plan
+    from devicevault_cli.operations.answer import keys_of
+    from devicevault_cli.operations.database.index import IdentityRows, IndexAnswer, create_index, index_plan
     from devicevault_cli.output.change_page import index_lines
 
     plan = index_plan(ctx.repository)
@@ -28,7 +29,7 @@ def index(ctx: Context) -> int:
         if plan.possible:
             ctx.confirm("Create the index?")
         answer = create_index(ctx.repository)
-    ctx.printer.answer(answer.to_dict(), "duplicates", view=index_lines)
+    ctx.printer.answer(answer.to_dict(), "duplicates", view=index_lines, keys=keys_of(IdentityRows))
     if answer.duplicates:
         ctx.printer.hint("`dvctl db dedupe` removes duplicate rows that are equal")
         return 0 if ctx.dry_run else 1

@@ -21,8 +21,6 @@ if TYPE_CHECKING:
     from devicevault_cli.operations.dead_letters.select import LetterFilter
     from devicevault_cli.operations.named import Named
 
-KEYS = ("id", "at", "reason", "detail", "device_id", "task_identifier", "attempts", "deliveries", "consumer", "group",
-        "letter_id")  # fmt: skip
 
 Ids: TypeAlias = Annotated[
     list[EntryId] | None,
@@ -102,7 +100,8 @@ def list_(
     The totals count every letter that matches. With -o ids all letters are listed, not only one page.
     """
 
-    from devicevault_cli.operations.dead_letters.list import list_letters
+    from devicevault_cli.operations.answer import keys_of
+    from devicevault_cli.operations.dead_letters.list import LetterRow, list_letters
     from devicevault_cli.operations.dead_letters.select import LetterFilter
     from devicevault_cli.output.lists_page import letters_lines
 
@@ -112,7 +111,7 @@ def list_(
     named = chosen.named(ctx.dead_letters, answer.unknown or ())
     if not answer.total and not named.unknown:
         named = _typed(ctx, chosen)
-    answered(ctx, answer.to_dict(), named, "entries", columns=KEYS, view=letters_lines)
+    answered(ctx, answer.to_dict(), named, "entries", view=letters_lines, keys=keys_of(LetterRow))
     if not answer.total:
         if chosen != LetterFilter():
             ctx.printer.note("nothing matched")

@@ -33,7 +33,7 @@ def doctor(ctx: Context) -> int:
         raise redis_error  # nothing else is known either
     ctx.printer.answer(answer.to_dict(), "checks", view=doctor_lines)
     if redis_error is not None:
-        ctx.printer.error(str(redis_error), redis_error.hint)
+        ctx.printer.error(str(redis_error), redis_error.hint, int(redis_error.exit_code))
         return redis_error.exit_code
     return ExitCode.FOUND if answer.has_problem else 0
 

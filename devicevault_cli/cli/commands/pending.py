@@ -16,7 +16,6 @@ from devicevault_cli.streams.model import EntryId
 from devicevault_cli.times import exact_duration
 
 DEFAULT_COUNT = 100
-KEYS = ("id", "consumer", "idle_ms", "age_ms", "deliveries", "state", "device_id", "task_identifier")
 
 
 @command("dvctl pending --summary", "dvctl pending --min-idle 5m -o ids | dvctl claim --ids - --yes", ids=True)
@@ -45,6 +44,7 @@ def pending(
     one. With -o ids all entries are listed, for another command.
     """
 
+    from devicevault_cli.operations.answer import keys_of
     from devicevault_cli.operations.entries import pending as operation
     from devicevault_cli.output.lists_page import pending_lines
 
@@ -65,7 +65,7 @@ def pending(
         del answer["entries"], answer["next_from"]
         answered(ctx, answer, names, view=pending_lines)
         return
-    answered(ctx, answer, names, "entries", columns=KEYS, view=pending_lines)
+    answered(ctx, answer, names, "entries", view=pending_lines, keys=keys_of(operation.PendingRow))
     if page.next_from:
         filters = {
             "--consumer": owner,

@@ -1,6 +1,7 @@
 """dvctl status: one look at everything."""
 
 from collections.abc import Iterator
+from functools import partial
 from typing import TYPE_CHECKING, Annotated
 
 import typer
@@ -38,6 +39,9 @@ def status(
     Also says whether storage dispatch is on, by the settings: `dvctl doctor` asks the broker.
     Where the database is away the rest is shown, and the exit code is that of the error: 69, 77 or 78.
     """
+    from devicevault_cli.operations.answer import keys_of
+    from devicevault_cli.operations.monitoring.status import GroupStatus
+
     terminal = ctx.terminal
     forbid(
         (every is not None and not watch, "--every needs --watch"),
@@ -47,11 +51,12 @@ def status(
     answer = _read(ctx)
     if watch:
         return _watch(ctx, answer, (every or EVERY_MS) / 1000)
-    ctx.printer.answer(answer.to_dict(), "groups", view=lambda _, view: _picture(ctx, answer, view))
+    picture = partial(_picture, ctx, answer)
+    ctx.printer.answer(answer.to_dict(), "groups", view=picture, keys=keys_of(GroupStatus))
     _advise(ctx, answer)
     if answer.table is None or answer.table.error is None:
         return 0
-    ctx.printer.error(str(answer.table.error), answer.table.error.hint)
+    ctx.printer.error(str(answer.table.error), answer.table.error.hint, int(answer.table.error.exit_code))
     return answer.table.error.exit_code
 
 
@@ -65,7 +70,7 @@ def _read(ctx: Context) -> "StatusAnswer":
     return read_status(ctx.stream, ctx.dead_letters, table, repository=known, dispatch=ctx.dispatch)
 
 
-def _picture(ctx: Context, answer: "StatusAnswer", view: "View") -> Iterator[str]:
+def _picture(ctx: Context, answer: "StatusAnswer", _: object, view: "View") -> Iterator[str]:
     from devicevault_cli.operations.monitoring.verdict import verdict
     from devicevault_cli.output.status_page import status_lines
 
@@ -103,7 +108,7 @@ def _watch(ctx: Context, answer: "StatusAnswer", pause_s: float) -> int:
             if isinstance(found, DvctlError):
                 lines = [view.state("problem", visible(str(found))), "retrying"]
             else:
-                lines = list(_picture(ctx, found, view))
+                lines = list(_picture(ctx, found, None, view))
             page.show(lines[: height - 1])
             pressed = page.key(pause_s)
             if pressed == "\x03":
