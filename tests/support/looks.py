@@ -14,6 +14,7 @@ _VARIES = (
     (re.compile(r"SQLite file \S+"), "DATABASE"),
     (re.compile(r"/\S+\.jsonl"), "FILE"),
     (re.compile(r"redis://[\w.:/]+"), "REDIS"),
+    (re.compile(r"\d\d:\d\d:\d\d UTC"), "hh:mm:ss UTC"),
     (re.compile(r"(?<=\()\d+\.\d s"), "TIME"),
     (re.compile(r"\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d\.\d{3}Z"), "YYYY-MM-DDThh:mm:ss.sssZ"),
     (re.compile(r"(?<= ) +(?=\d+(?:\.\d+)?(?:ms|[dhms])\b)"), ""),
