@@ -95,9 +95,9 @@ def _report(error: DvctlError, words: Sequence[str], terminal: Terminal) -> int:
 def _typed(words: Sequence[str], option: str) -> str:
     """The last value of an option on a command line that may be wrong elsewhere; empty without any."""
     value = ""
-    for word, following in zip(words, [*words[1:], ""], strict=True):
+    for at, word in enumerate(words):
         if word == option:
-            value = following
+            value = words[at + 1] if at + 1 < len(words) else ""
         elif word.startswith(f"{option}="):
             value = word.partition("=")[2]
     return value

@@ -151,7 +151,8 @@ def _courses(courses: Courses, view: View) -> Iterator[str]:
         shown = values[-width:]
         most = max((value for value in shown if value is not None), default=0)
         bars = sparkline(shown, width, ascii_only=view.ascii_only)
-        yield f"{view.paint(f'{name:<{NAME}}', 'bold')}{bars:<{width}}  max {f'{most:,.1f}{unit}' if unit else f'{most:,.0f}'}"
+        largest = f"{most:,.1f}{unit}" if unit else f"{most:,.0f}"
+        yield f"{view.paint(f'{name:<{NAME}}', 'bold')}{bars:<{width}}  max {largest}"
 
 
 def _tables(page: Page, view: View, height: int) -> Iterator[str]:
