@@ -100,8 +100,8 @@ def _bar(stream: TextIO, width: int) -> Bar:
     from rich.theme import Theme
 
     # A bar is neither good nor bad: no colours, where Rich has red, green and cyan.
-    plain = Theme(dict.fromkeys(("bar.complete", "bar.finished", "bar.pulse", "progress.download"), "none"))
-    plain.styles |= Theme({"bar.back": "dim", "progress.remaining": "none"}).styles
+    none = dict.fromkeys(("bar.pulse", "progress.download", "progress.remaining"), "none")
+    plain = Theme({"bar.back": "dim", "bar.complete": "bold", "bar.finished": "bold"} | none)
     console = Console(
         file=stream, width=width, force_terminal=True, theme=plain, highlight=False, markup=False, emoji=False
     )

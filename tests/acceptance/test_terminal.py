@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 import signal
 from collections.abc import Callable
 
@@ -89,6 +90,8 @@ def test_a_drain_shows_how_far_it_is(dvctl: Dvctl, redis_server: RedisServer, sq
         screen.wait_for("stopped by")
         assert screen.code() == 0
         assert "consuming ━" not in screen.text, "the bar is gone at the end"
+        assert "━".encode() in screen.raw
+        assert not re.search("\x1b\\[(?:[39][1-7]|38[;\\d]+)m[━╸╺\\d]".encode(), screen.raw), "a bar has no colour"
 
 
 def test_a_daemon_has_no_bar(dvctl: Dvctl, redis_server: RedisServer, sqlite_url: str) -> None:
