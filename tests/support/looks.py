@@ -47,10 +47,15 @@ def still(text: str) -> str:
 
 
 def assert_looks(name: str, shown: str) -> None:
-    """Compare with the file of this name; DVCTL_TEST_WRITE_LOOKS=1 writes it."""
+    """Compare with the file of this name; DVCTL_TEST_WRITE_LOOKS=1 writes it.
+
+    Before 7.0 Redis does not record how many entries were added: where that shows there is a second file.
+    """
     path = LOOKS / f"{name}.txt"
     shown = still(tagged(shown))
     if WRITE:
         path.parent.mkdir(exist_ok=True)
         path.write_text(shown, "utf-8")
-    assert shown == path.read_text("utf-8")
+    earlier = LOOKS / f"{name}-before-redis-7.txt"
+    if not (earlier.exists() and shown == earlier.read_text("utf-8")):
+        assert shown == path.read_text("utf-8")
