@@ -53,7 +53,7 @@ def test_a_lost_answer_to_commit_doubles_nothing(dvctl: Dvctl, redis_server: Red
     add(client, range(500))
     with DatabaseProxy(postgres_url) as proxy:
         dvctl.use(redis_server.url, proxy.url)
-        loss = proxy.lose_reply(b"COMMIT", nth=8)
+        loss = proxy.lose_reply(b"COMMIT", nth=12)
         daemon = dvctl.start("consume", "--claim-idle", "10m", "--batch-size", "50", "-o", "json")
         loss.wait()
         wait_until(settled(client), timeout=END_S, what="the batch to be tried again")

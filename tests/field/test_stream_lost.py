@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import re
 import sqlite3
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from contextlib import closing, contextmanager
 from pathlib import Path
 from typing import Any
@@ -247,12 +247,13 @@ def test_a_key_of_another_type_is_waited_out(dvctl: Dvctl, each_redis_server: Re
         add(client, range(3))
         daemon = dvctl.start("consume")
         wait_until(lambda: len(identifiers(sqlite_url)) == 3, what="the first to be saved")
-        spoils: list[Callable[[], object]] = [lambda: client.set(STREAM, "x")]
+        spoils: list[tuple[object, ...]] = [("SET", STREAM, "x")]
         if each_redis_server.kind == redis_kinds()[0]:
-            spoils += [lambda: client.hset(STREAM, "a", "b"), lambda: client.rpush(STREAM, "x")]
+            spoils += [("HSET", STREAM, "a", "b"), ("RPUSH", STREAM, "x")]
         for number, spoil in enumerate(spoils, 1):
-            client.delete(STREAM)
-            spoil()
+            with client.pipeline() as both:  # in between the daemon would create the stream again
+                both.delete(STREAM).execute_command(*spoil)
+                both.execute()
             daemon.wait_for("key device:results is no stream", times=number)
             client.delete(STREAM)
             add(client, range(10 * number, 10 * number + 3))
