@@ -10,6 +10,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from devicevault_cli.broker.envelope import Envelope, plain_message
+from devicevault_cli.broker.json_ascii import SHORT
 from devicevault_cli.broker.store_task import StoreTask, task_uuid
 
 TASK = StoreTask(
@@ -67,8 +68,17 @@ AWKWARD = st.one_of(
 )
 
 
-@given(text=AWKWARD, config=st.dictionaries(st.text(), st.text()), encrypt=st.sampled_from([None, True, False]))
-def test_the_body_is_what_json_dumps_writes(text: bytes, config: dict[str, str], encrypt: bool | None) -> None:
+@given(
+    text=AWKWARD,
+    config=st.dictionaries(st.text(), st.text()),
+    encrypt=st.sampled_from([None, True, False]),
+    long=st.booleans(),
+)
+def test_the_body_is_what_json_dumps_writes(
+    text: bytes, config: dict[str, str], encrypt: bool | None, long: bool
+) -> None:
+    if long and text:
+        text *= SHORT // len(text) + 1
     config["trap"] = '"device_config": ""'
     task = replace(TASK, device_config=text, config=config, encrypt=encrypt)
     payload = {
