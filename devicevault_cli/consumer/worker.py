@@ -46,6 +46,7 @@ from devicevault_cli.operations.save import Outcome
 from devicevault_cli.pipelines import Pipeline
 from devicevault_cli.streams.consumer import GroupConsumer
 from devicevault_cli.streams.model import EntryId
+from devicevault_cli.times import now_ms
 
 if TYPE_CHECKING:
     from devicevault_cli.broker.publisher import Delivery, Publisher
@@ -256,7 +257,7 @@ class Worker:
         self._saved = None
         self._acknowledger.finish(submitted.batch, outcomes)
         messages = len(submitted.batch.counts)
-        self.progress.succeeded_timestamp = time.time()
+        self.progress.succeeded_timestamp = now_ms() / 1000
         self.progress.on_batch(messages, time.monotonic() - submitted.at)
         if self._rate is not None:
             self._waiting.rest(self._rate.after(messages))
