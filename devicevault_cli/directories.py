@@ -97,7 +97,7 @@ def temporary_file(*, named: bool = False) -> IO[bytes]:
 
     make = tempfile.NamedTemporaryFile if named else tempfile.TemporaryFile
     with needing_tmpdir():
-        file: IO[bytes] = make(prefix="dvctl-")
+        file: IO[bytes] = make(prefix="dvctl-", dir=_cache_directory())
         return file
 
 
@@ -115,7 +115,12 @@ def temporary_directory() -> TemporaryDirectory[str]:
     from tempfile import TemporaryDirectory
 
     with needing_tmpdir():
-        return TemporaryDirectory(prefix="dvctl-")
+        return TemporaryDirectory(prefix="dvctl-", dir=_cache_directory())
+
+
+def _cache_directory(environ: Mapping[str, str] = os.environ) -> str | None:
+    """`$CACHE_DIRECTORY`, which systemd sets for one service, unless TMPDIR says something else."""
+    return None if environ.get("TMPDIR") else environ.get("CACHE_DIRECTORY", "").partition(":")[0] or None
 
 
 def lock_directory() -> Path:

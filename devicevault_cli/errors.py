@@ -24,6 +24,8 @@ class DvctlError(Exception):
     """dvctl failed."""
 
     exit_code: int = ExitCode.FAILED
+    server: str = ""
+    """Which server an outage is of, where the error says so: `redis` or `broker`; a database's errors say nothing."""
 
     def __init__(self, message: str | None = None, *, hint: str | None = None) -> None:
         super().__init__(message or self.__doc__ or "dvctl failed.")

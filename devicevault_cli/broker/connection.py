@@ -17,6 +17,7 @@ from kombu.entity import Exchange, Queue
 from devicevault_cli.broker.errors import grant, reply, translate
 from devicevault_cli.broker.url import BrokerAddress
 from devicevault_cli.errors import DvctlError, Refused
+from devicevault_cli.log_fields import fields
 
 log = logging.getLogger("dvctl.broker")
 
@@ -79,7 +80,7 @@ class BrokerConnection:
                     connection.release()
                 if not left:
                     raise
-                log.warning("%s", translate(error, self.address))
+                log.warning("%s", translate(error, self.address), extra=fields(server="broker"))
                 self._turn += 1
             else:
                 self._connection, self.blocked = connection, ""

@@ -42,6 +42,7 @@ from devicevault_cli.cli.commands import (
     trim,
     verify,
 )
+from devicevault_cli.cli.help_style import StyledCommand, head, style_help
 from devicevault_cli.cli.options import DEFAULTS, SHARED
 from devicevault_cli.cli.reporting import reported
 from devicevault_cli.output.terminal import Terminal
@@ -102,6 +103,10 @@ _PLACES = "Settings and output options may also stand before the command."
 
 class _Group(TyperGroup):
     """A group of commands that shows its help when none is typed."""
+
+    def format_help(self, ctx: Any, formatter: Any) -> None:
+        style_help()
+        super().format_help(ctx, formatter)
 
     alone = "--help"
     """What stands for no words at all, and before options where it is a command."""
@@ -207,7 +212,7 @@ def _app() -> typer.Typer:
             first, _, second = words.partition(" ")
             if second and first not in subs:
                 subs[first] = _sub_app(first, f"{first} list" in COMMANDS)
-                root.add_typer(subs[first], rich_help_panel=panel)
+                root.add_typer(subs[first], rich_help_panel=head(panel))
             _add(subs.get(first, root), second or first, command, None if second else panel)
     return root
 
@@ -230,7 +235,8 @@ def _add(to: typer.Typer, word: str, command: Command, panel: str | None) -> Non
         help=command.help,
         short_help=f"{command.summary}{' *' if command.needs.changes else ''}",
         epilog=command.epilog,
-        rich_help_panel=panel,
+        cls=StyledCommand,
+        rich_help_panel=head(panel) if panel else None,
         context_settings=_CONTEXT,
     )(command.callback)
 

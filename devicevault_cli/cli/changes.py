@@ -15,8 +15,6 @@ if TYPE_CHECKING:
     from devicevault_cli.repository.repository import Repository
 
 PLANNED = 1000
-FOLDED = 58
-"""Characters of a line beside its name."""
 
 
 def change(
@@ -44,10 +42,12 @@ def _print(
     ctx: Context, done: ChangeAnswer, ids: Callable[[Any], Iterable[object]] | None, *, quiet: bool = False
 ) -> None:
     """Print the answer, unless `quiet`, and the command that undoes the change."""
+    from devicevault_cli.output.change_page import result_lines
+
     answer = done.to_dict()
     try:
         if not quiet:
-            ctx.printer.answer(answer, ids=ids, lines=_lines)
+            ctx.printer.answer(answer, ids=ids, view=lambda found, view: result_lines(ctx.command, found, view))
         ctx.terminal.stdout.flush()
     except BrokenPipeError:
         raise
@@ -85,8 +85,12 @@ def carried_out(ctx: Context, make: Callable[[], Change[A]], question: str) -> t
 
 
 def _show(ctx: Context, change: Change[Any]) -> None:
-    if not change.named.nothing:
-        ctx.printer.note(*change.lines())
+    """The plan, and at its end the servers that it is about."""
+    agreed = ctx.yes or ctx.confirm_name is not None
+    if not change.named.nothing and not (ctx.printer.quiet and agreed):
+        ctx.printer.plan(change.lines())
+        if change.size:
+            ctx.printer.strong(f"target: {ctx.target}")
 
 
 def check_success(change: Change[A], done: A, hint: str | None = None) -> None:
@@ -98,39 +102,6 @@ def check_success(change: Change[A], done: A, hint: str | None = None) -> None:
 def planned(ctx: Context) -> int | None:
     """At most how many items a plan counts: all where somebody decides by it, with `--yes` only a few."""
     return None if ctx.dry_run or not ctx.yes else PLANNED
-
-
-def _lines(answer: Any) -> Iterable[str]:
-    """Long lists as their lengths: a person does not read a million ids."""
-    for name, value in answer.items():
-        if name != "undo" and (name != "unknown" or value):
-            yield from _folded(name.replace("_", " "), value)
-
-
-def _folded(name: str, value: Any) -> Iterable[str]:
-    """A line; of a short list of mappings each begins a line, and is folded for a narrow terminal."""
-    import textwrap
-
-    if isinstance(value, list) and 0 < len(value) <= 10 and isinstance(value[0], dict):
-        folded = [line for item in value for line in textwrap.wrap(_brief(item), FOLDED, subsequent_indent="  ")]
-    else:
-        folded = [_brief(value)]
-    for label, line in zip([name, *[""] * (len(folded) - 1)], folded, strict=True):
-        yield f"{label:18}  {line}"
-
-
-def _brief(value: Any) -> str:
-    from devicevault_cli.output.table import position
-
-    if isinstance(value, list) and len(value) > 10:
-        return f"{len(value):,}"
-    if isinstance(value, list):
-        return ", ".join(map(_brief, value)) or "none"
-    if isinstance(value, dict):
-        return ", ".join(f"{name}: {_brief(item)}" for name, item in value.items()) or "none"
-    if isinstance(value, bool):
-        return "yes" if value else "no"
-    return "-" if value is None else f"{value:,}" if isinstance(value, int) else position(str(value))
 
 
 def ready_database(ctx: Context) -> Repository:

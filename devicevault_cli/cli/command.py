@@ -143,14 +143,15 @@ def _run(command: Command, ctx: typer.Context, values: dict[str, Any], own: list
     from devicevault_cli.output.printer import Printer
     from devicevault_cli.settings import NAMES, load, load_each
 
-    needs, terminal, typed = command.needs, ctx.obj, typed_options(ctx)
+    needs, typed = command.needs, typed_options(ctx)
+    terminal = ctx.obj._replace(color=typed.get("color") or "auto")
     given = {name: _text(typed.get(name)) for name in NAMES}
     each = load_each(given, terminal.environ) if needs.pipelines else (load(given, terminal.environ),)
     settings = each[0]
     _check_output(needs, settings)
     _check_configuration(needs, settings)
     _check_consent(needs, values, terminal)
-    printer = Printer(terminal, settings.output)
+    printer = Printer(terminal, settings.output, errors=typed.get("errors") or "text", quiet=bool(typed.get("quiet")))
     verbose = bool(typed.get("verbose"))
     warn_to(printer, verbose=verbose)
     _warn_of_secrets(settings, printer)

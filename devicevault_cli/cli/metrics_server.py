@@ -8,9 +8,13 @@ from functools import partial
 from typing import get_type_hints
 
 from devicevault_cli.consumer.counters import BOUNDS_S, Durations
+from devicevault_cli.consumer.outages import DATABASE, REDIS
 from devicevault_cli.consumer.progress import ConsumerProgress
 from devicevault_cli.output.metrics import Buckets, Health, Labels, Metrics, Sample, served
 
+SUCCEEDED = "When entries reached their outcome last: a row, a dead letter or another one."
+UP = "1 while {} can be used, 0 while not; from the first attempt on."
+AWAY = "Seconds during which a server could not be used, an outage that lasts included."
 DROPPED = "Log lines that stderr did not take, because of a full disk or a reader that is gone."
 
 
@@ -52,3 +56,8 @@ def samples_of(progress: ConsumerProgress) -> Iterator[Sample]:
     yield Sample("gauge", "loop_moved_timestamp_seconds", moved, progress.moved_timestamp)
     ready = "1 while the consumer does its work, 0 while it waits for a server."
     yield Sample("gauge", "ready", ready, float(progress.ready))
+    outages = progress.outages
+    for server, name in ((REDIS, "Redis"), (DATABASE, "the database")):
+        yield Sample("gauge", f"{server}_up", UP.format(name), outages.up.get(server))
+    yield Sample("counter", "outage_seconds", AWAY, outages.seconds(), "server")
+    yield Sample("gauge", "last_success_timestamp_seconds", SUCCEEDED, progress.succeeded_timestamp)

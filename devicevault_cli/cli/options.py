@@ -12,6 +12,7 @@ import typer
 
 from devicevault_cli.cli import complete
 from devicevault_cli.cli.context import Context
+from devicevault_cli.cli.help_style import head
 from devicevault_cli.cli.values import finite, parsed, whole
 from devicevault_cli.errors import Usage, WrongType
 from devicevault_cli.operations.entries.positions import parse_end, parse_start
@@ -91,7 +92,7 @@ ToStorage: TypeAlias = Annotated[
 
 # --- options of every command: settings and output -----------------------------------------------------------------
 
-_SETTINGS, _OUTPUT = "Settings", "Output"
+_SETTINGS, _OUTPUT = head("Settings"), head("Output")
 
 
 def _setting(flag: str, text: str, metavar: str | None = None, values: complete.Completer | None = None) -> Any:
@@ -133,13 +134,25 @@ SHARED: dict[str, object] = {
         Literal["table", "json", "jsonl", "csv", "ids"] | None,
         typer.Option("--output", "-o", help="Output format.", rich_help_panel=_OUTPUT),
     ],
+    "color": Annotated[
+        Literal["auto", "always", "never"] | None,
+        typer.Option("--color", help="Colours: auto is on a terminal without NO_COLOR.", rich_help_panel=_OUTPUT),
+    ],
+    "errors": Annotated[
+        Literal["text", "json"] | None,
+        typer.Option("--errors", help="Format of errors, warnings and hints on stderr.", rich_help_panel=_OUTPUT),
+    ],
+    "quiet": Annotated[
+        bool,
+        typer.Option("--quiet", "-q", help="No notes, hints or progress on stderr.", rich_help_panel=_OUTPUT),
+    ],
     "verbose": Annotated[
         bool, typer.Option("--verbose", "-v", help="Log more; show tracebacks of errors.", rich_help_panel=_OUTPUT)
     ],
 }
 """Name -> annotation of the options that every command has, and that may also stand before the command."""
 
-DEFAULTS: dict[str, object] = dict.fromkeys(SHARED) | {"no_dispatch": False, "verbose": False}
+DEFAULTS: dict[str, object] = dict.fromkeys(SHARED) | {"no_dispatch": False, "quiet": False, "verbose": False}
 
 CHANGING: dict[str, object] = {
     "dry_run": Annotated[bool, typer.Option("--dry-run", help="Show the plan and change nothing.")],

@@ -75,7 +75,9 @@ def _report(error: DvctlError, words: Sequence[str], terminal: Terminal) -> int:
     from devicevault_cli.output.printer import Printer
     from devicevault_cli.output.traces import chain
 
-    printer = Printer(terminal)
+    color = _typed(words, "--color")
+    terminal = terminal._replace(color=color if color in ("always", "never") else "auto")
+    printer = Printer(terminal, errors=_typed(words, "--errors"))
     try:
         _flush(terminal)
         if isinstance(error, Cancelled):
@@ -84,10 +86,21 @@ def _report(error: DvctlError, words: Sequence[str], terminal: Terminal) -> int:
         # Whoever mistyped a command line is not helped by where dvctl noticed.
         if {"--verbose", "-v"}.intersection(words) and not isinstance(error, Usage):
             printer.note(*chain(error))
-        printer.error(str(error), error.hint)
+        printer.error(str(error), error.hint, int(error.exit_code))
     except BrokenPipeError:
         return _reader_gone(terminal)
     return error.exit_code
+
+
+def _typed(words: Sequence[str], option: str) -> str:
+    """The last value of an option on a command line that may be wrong elsewhere; empty without any."""
+    value = ""
+    for at, word in enumerate(words):
+        if word == option:
+            value = words[at + 1] if at + 1 < len(words) else ""
+        elif word.startswith(f"{option}="):
+            value = word.partition("=")[2]
+    return value
 
 
 def _interrupted(terminal: Terminal) -> int:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import logging
 import time
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 
 from devicevault_cli.consumer.batch import Batch, RejectedEntry
 from devicevault_cli.consumer.counters import Counters
@@ -13,6 +13,7 @@ from devicevault_cli.consumer.options import OnReject
 from devicevault_cli.consumer.retry import Retry, is_outage
 from devicevault_cli.consumer.stream_watch import StreamWatch
 from devicevault_cli.errors import MemoryFull, MissingGroup, Refused, WrongType
+from devicevault_cli.log_fields import fields
 from devicevault_cli.messages import Rejected
 from devicevault_cli.operations.save import Outcome, conflicting, decided
 from devicevault_cli.records import Record
@@ -74,9 +75,8 @@ class Acknowledger:
             if batch.generation == self._in_hand.generation:
                 self.reject(entry)
             else:
-                log.error(
-                    "entry %s left the stream before its dead letter was written: %s (%s)", entry.id, *entry.rejected
-                )
+                text = "entry %s left the stream before its dead letter was written: %s (%s)"
+                log.error(text, entry.id, *entry.rejected, extra=_about(entry))
                 self._counters.gone += 1
 
     def _acknowledge(self, batch: Batch, done: list[EntryId]) -> None:
@@ -90,6 +90,7 @@ class Acknowledger:
                 "%d of %d entries were no longer pending when this consumer tried to acknowledge them",
                 missing,
                 len(done),
+                extra=fields(count=missing, of=len(done)),
             )
         self._in_hand.remove(done)
 
@@ -103,12 +104,14 @@ class Acknowledger:
         except CANNOT_WRITE as error:
             self._forget_older_generations()
             if entry.id not in self.unwritten:
-                log.error("entry %s stays pending, its dead letter cannot be written: %s", entry.id, error)
+                text = "entry %s stays pending, its dead letter cannot be written: %s"
+                log.error(text, entry.id, error, extra=_about(entry))
             self.unwritten[entry.id] = entry
             return
         except MissingGroup:
             # Nothing is pending any more; once the group is created again, at 0, the message is delivered again.
-            log.info("entry %s: the group went away before its dead letter was written", entry.id)
+            text = "entry %s: the group went away before its dead letter was written"
+            log.info(text, entry.id, extra=_about(entry))
         self.unwritten.pop(entry.id, None)
         self._in_hand.remove([entry.id])
 
@@ -128,25 +131,35 @@ class Acknowledger:
     def _count_existing(self, saved: Saved, record: Record, key: EntryId) -> None:
         if saved.outcome == "replaced" and saved.existing:
             self._counters.replaced += 1
-            log.info("entry %s replaced row %d, whose status was %s", key, saved.existing.id, saved.existing.status)
+            about = fields(entry=str(key), row=saved.existing.id, device=record.device_id)
+            text = "entry %s replaced row %d, whose status was %s"
+            log.info(text, key, saved.existing.id, saved.existing.status, extra=about)
             return
         self._counters.duplicates += 1
         if saved.existing and conflicting(saved.existing, record):
             self._counters.conflicting += 1
-            log.warning("entry %s: its row %d has another device or status; the row stays", key, saved.existing.id)
+            about = fields(entry=str(key), row=saved.existing.id, device=record.device_id, reason="conflicting")
+            text = "entry %s: its row %d has another device or status; the row stays"
+            log.warning(text, key, saved.existing.id, extra=about)
 
     def _write(self, entry: RejectedEntry) -> None:
         key, first, (reason, detail) = entry
         if self._on_reject == "drop":
             self._consumer.discard(key, reason)
             self._counters.dropped += 1
-            log.warning("entry %s dropped: %s (%s)", key, reason, detail)
+            log.warning("entry %s dropped: %s (%s)", key, reason, detail, extra=_about(entry))
         elif self._consumer.dead_letter(key, first, reason, detail):
             self._counters.dead_lettered += 1
             seen = self._counters.reasons[reason] = self._counters.reasons.get(reason, 0) + 1
-            level = logging.INFO if seen <= LOGGED_PER_REASON else logging.DEBUG
-            log.log(level, "entry %s dead-lettered: %s (%s)", key, reason, detail)
+            level = logging.WARNING if seen <= LOGGED_PER_REASON else logging.DEBUG
+            log.log(level, "entry %s dead-lettered: %s (%s)", key, reason, detail, extra=_about(entry))
             if seen == LOGGED_PER_REASON:
-                log.info("suppressing further dead letters for %s; run `dvctl dlq list` to see them", reason)
+                text = "suppressing further dead letters for %s; run `dvctl dlq list` to see them"
+                log.warning(text, reason, extra=fields(reason=reason, count=seen))
         else:
             self._counters.gone += 1
+
+
+def _about(entry: RejectedEntry) -> dict[str, Mapping[str, object]]:
+    reason, detail = entry.rejected
+    return fields(entry=str(entry.id), first_id=str(entry.first), reason=reason, detail=detail)

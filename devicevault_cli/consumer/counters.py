@@ -142,10 +142,14 @@ class Counters:
             "stopped_by": stopped_by,
         }
 
+    def counts(self) -> dict[str, object]:
+        """The counts of the summary, for the log."""
+        return {"read": self.read} | {name: getattr(self, name) for name in SUMMARY if name not in ("reasons", "notes")}
+
     def line(self) -> str:
         """The counts for people, without those that are 0."""
         parts = [f"read {self.read}", f"persisted {self.persisted}"]
         parts += [f"{name.replace('_', ' ')} {count}" for name in IF_ANY if (count := getattr(self, name))]
-        if missed := sum(self.not_dispatched.values()):
+        if missed := sum(list(self.not_dispatched.values())):  # which the loop may add to
             parts.append(f"not dispatched {missed}")
         return ", ".join(parts)

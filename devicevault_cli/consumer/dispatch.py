@@ -11,9 +11,11 @@ from typing import TYPE_CHECKING, Protocol
 from devicevault_cli.broker.store_task import BACKENDS
 from devicevault_cli.consumer.batch import Batch
 from devicevault_cli.consumer.counters import Counters
+from devicevault_cli.consumer.outages import BROKER
 from devicevault_cli.consumer.retry import Retry
 from devicevault_cli.consumer.waiting import Waiting
 from devicevault_cli.errors import DvctlError, ExitCode
+from devicevault_cli.log_fields import fields
 from devicevault_cli.operations.dispatch.tasks import (
     BAD_LOCATION,
     NO_LOCATION,
@@ -175,7 +177,11 @@ class StorageDispatch:
         if self._repository.storage.any_device_at(BACKENDS):
             self._repository.storage.backups([], ["none"])
             self._counters.broker_up = False
-            self._publisher.check()
+            try:
+                self._publisher.check()
+            except DvctlError as error:
+                error.server = BROKER
+                raise
             self._counters.broker_up = True
 
     def look_up(self, batch: Batch) -> None:
@@ -204,7 +210,8 @@ class StorageDispatch:
             self._counters.dispatched += len(delivery.confirmed)
             self._counters.confirm_seconds.add(delivery.confirm_s)
         for key, why in delivery.too_large.items():
-            log.warning("entry %s: the broker refuses its configuration for good, it is not stored: %s", key, why)
+            text = "entry %s: the broker refuses its configuration for good, it is not stored: %s"
+            log.warning(text, key, why, extra=fields(entry=str(key), reason=TOO_LARGE))
             self._count(TOO_LARGE)
 
     def _make_tasks(self, batch: Batch, configurations: dict[EntryId, Configuration]) -> Tasks[EntryId]:
@@ -254,8 +261,9 @@ class StorageDispatch:
     def _broker_seen(self) -> Iterator[None]:
         try:
             yield
-        except DvctlError:
+        except DvctlError as error:
             self._counters.broker_up = False
+            error.server = BROKER
             raise
         self._counters.broker_up = True
 
@@ -264,10 +272,11 @@ class StorageDispatch:
             self._count(reason)
             device = configurations[key].record.device_id
             if reason == UNDECODABLE:
-                log.warning("entry %s: its configuration is not UTF-8, it is not stored", key)
+                about = fields(entry=str(key), device=device, reason=reason)
+                log.warning("entry %s: its configuration is not UTF-8, it is not stored", key, extra=about)
             elif (device, reason) not in self._warned:
                 self._warned.add((device, reason))
-                log.warning(_WHY[reason], device)
+                log.warning(_WHY[reason], device, extra=fields(device=device, reason=reason))
 
     def _count(self, reason: str) -> None:
         self._counters.not_dispatched[reason] = self._counters.not_dispatched.get(reason, 0) + 1

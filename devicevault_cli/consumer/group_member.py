@@ -8,6 +8,7 @@ from devicevault_cli.consumer.options import OnMissingGroup
 from devicevault_cli.consumer.shutdown import Stopped
 from devicevault_cli.consumer.stream_watch import StreamWatch
 from devicevault_cli.errors import DvctlError, MissingGroup
+from devicevault_cli.log_fields import fields
 from devicevault_cli.operations.monitoring.liveness import (
     Liveness,
     devicevault_consumers,
@@ -44,13 +45,14 @@ class GroupMember:
         info = self._consumer.stream.info()
         names = self._group.name, self._consumer.stream.key
         if info is None or not info.length:
-            log.warning('created consumer group "%s" on stream "%s", which is empty', *names)
+            log.warning('created consumer group "%s" on stream "%s", which is empty', *names, extra=fields(count=0))
         else:
             log.warning(
                 'created consumer group "%s" at the start of stream "%s": %s will be delivered;'
                 " messages that already have a row are skipped",
                 *names,
                 entries(info.length),
+                extra=fields(count=info.length),
             )
 
     def take_part(self) -> None:
@@ -65,7 +67,8 @@ class GroupMember:
     def warn_of_others(self, *, unique_index: bool) -> None:
         """Of what is dangerous beside this consumer: DeviceVault's own, and a Redis that forgets."""
         if self._consumer.stream.eviction_policy().startswith("allkeys"):
-            log.warning("Redis may evict the whole stream (maxmemory-policy allkeys-*); set it to noeviction")
+            text = "Redis may evict the whole stream (maxmemory-policy allkeys-*); set it to noeviction"
+            log.warning(text, extra=fields(reason="eviction-policy"))
         if unique_index:
             return
         liveness, own = liveness_of(self._group), self._consumer.consumer

@@ -9,7 +9,9 @@ from dataclasses import dataclass
 from typing import Annotated
 
 from devicevault_cli.consumer.counters import Counters, Metric
+from devicevault_cli.consumer.outages import Outages
 from devicevault_cli.errors import DvctlError
+from devicevault_cli.log_fields import fields
 from devicevault_cli.operations.monitoring.lag import lag_of
 from devicevault_cli.streams.group import Group
 from devicevault_cli.times import now_ms
@@ -54,7 +56,8 @@ class Backlog:
 
 
 class ConsumerProgress:
-    """The loop writes it, other threads read plain numbers. `moved` and `last_read` are by the monotonic clock.
+    """The loop writes it, other threads read plain numbers. `moved` and `last_read` are by the monotonic clock,
+    `succeeded_timestamp` (entries reached their outcome) in seconds since 1970.
 
     Without a group nothing is looked up. `wanted`: how many messages the run is for. `on_batch(messages, seconds)` is
     called after each batch. `ended`: the run is over, so that nothing moves any more.
@@ -62,7 +65,9 @@ class ConsumerProgress:
 
     def __init__(self, group: Group | None = None, show: ShowProgress | None = None, wanted: int | None = None) -> None:
         self.counters = Counters()
+        self.outages = Outages()
         self.backlog = Backlog()
+        self.succeeded_timestamp: float | None = None
         self.moved = self.last_read = time.monotonic()
         self.ended = False
         self.on_batch: Callable[[int, float], None] = lambda messages, seconds: None
@@ -84,7 +89,9 @@ class ConsumerProgress:
             self._count()
         if now - self._wrote > SUMMARY_S:
             if counters.read != self._read:
-                log.info("%s, lag %s", counters.line(), "unknown" if self.backlog.left is None else self.backlog.left)
+                left = self.backlog.left
+                counts = fields(**counters.counts(), lag=left)
+                log.info("%s, lag %s", counters.line(), "unknown" if left is None else left, extra=counts)
             self._wrote, self._read = now, counters.read
         if self._show is not None:
             note = "" if self._total is None else f"lag {max(0, self._total - counters.read):,}"

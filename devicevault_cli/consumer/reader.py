@@ -13,6 +13,7 @@ from devicevault_cli.consumer.batch import Batch, Quarantined, decode, joined
 from devicevault_cli.consumer.in_hand import InHand
 from devicevault_cli.consumer.options import ConsumeOptions
 from devicevault_cli.errors import MissingGroup, WrongType
+from devicevault_cli.log_fields import fields
 from devicevault_cli.messages import Decoder
 from devicevault_cli.streams.consumer import GroupConsumer
 from devicevault_cli.streams.model import ZERO, Entry, EntryId, PendingEntry
@@ -166,7 +167,8 @@ class EntryReader:
         try:
             attempts = self._consumer.begin_alone(key)
         except WrongType as error:
-            log.error("entry %s stays pending, its attempts cannot be counted: %s", key, error)
+            text = "entry %s stays pending, its attempts cannot be counted: %s"
+            log.error(text, key, error, extra=fields(entry=str(key)))
             return None
         mine = self._consumer.group.pending(key, key, 1, consumer=self._consumer.consumer)
         taken = self._consumer.claim([key], own=bool(mine), min_idle_ms=0 if mine else self._claim_idle_ms)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable
+from functools import partial
 from typing import TypeVar
 
 from tenacity import RetryCallState, Retrying, retry_if_exception, wait_random_exponential
@@ -26,17 +27,24 @@ def is_outage(error: BaseException) -> bool:
 
 
 class Retry:
-    """Calls functions until they succeed. `on_failure(error, seconds)` is called before each wait of so many seconds.
+    """Calls functions until they succeed. `on_failure(error, seconds)` is called before each wait of so many seconds,
+    `on_recovery(errors)` once a function has succeeded that failed with these errors before.
 
     Raises Stopped when it is time to end, and at once every error for which `retry_if` is false.
     """
 
-    def __init__(self, stop: Stop, waiting: Waiting, on_failure: Callable[[DvctlError, float], None]) -> None:
+    def __init__(
+        self,
+        stop: Stop,
+        waiting: Waiting,
+        on_failure: Callable[[DvctlError, float], None],
+        on_recovery: Callable[[list[DvctlError]], None] = lambda errors: None,
+    ) -> None:
         self._stop = stop
         self._on_failure = on_failure
+        self._on_recovery = on_recovery
         self._retrying = Retrying(
             wait=wait_random_exponential(multiplier=FIRST_WAIT_S, max=LONGEST_WAIT_S),
-            before_sleep=self._failed,
             sleep=waiting.before_retry,
             reraise=True,
         )
@@ -46,9 +54,15 @@ class Retry:
         requested_at = self._stop.requested_at
         if requested_at is not None and time.monotonic() - requested_at > GRACE_S:
             raise Stopped
-        return self._retrying.copy(retry=retry_if_exception(retry_if))(action)
+        errors: list[DvctlError] = []
+        failed = partial(self._failed, errors)
+        result = self._retrying.copy(retry=retry_if_exception(retry_if), before_sleep=failed)(action)
+        if errors:
+            self._on_recovery(errors)
+        return result
 
-    def _failed(self, state: RetryCallState) -> None:
+    def _failed(self, errors: list[DvctlError], state: RetryCallState) -> None:
         error = state.outcome.exception() if state.outcome else None
         if isinstance(error, DvctlError):
+            errors[:] = [*(kept for kept in errors if kept.server != error.server), error]
             self._on_failure(error, state.next_action.sleep if state.next_action else 0.0)

@@ -8,10 +8,12 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from devicevault_cli.consumer.options import ConsumeOptions
+from devicevault_cli.consumer.outages import DATABASE
 from devicevault_cli.consumer.progress import ConsumerProgress
 from devicevault_cli.consumer.shutdown import Stop, Stopped
 from devicevault_cli.consumer.worker import Worker
 from devicevault_cli.errors import MissingGroup, TableAtFault, Unavailable, WrongType
+from devicevault_cli.log_fields import fields, logged_as
 from devicevault_cli.operations.groups.consumer_name import Lock, lock_name, lowest_free
 from devicevault_cli.pipelines import Pipeline
 from devicevault_cli.streams.clients import name_consumer
@@ -48,15 +50,18 @@ def consume_as(
     group, repository = servers.group, servers.repository
     name, lock = _lock_name(group, name, instance)
     name_consumer(group.stream.client, name)
-    with nullcontext() if lock is None else closing(lock):
+    own_fields = logged_as(stream=group.stream.key, group=group.name, consumer=name)
+    with nullcontext() if lock is None else closing(lock), own_fields:
         worker = Worker(GroupConsumer(group, name), repository, pipeline, options, stop, progress, servers.publisher)
         _check_start(worker, must_answer=options.drain or options.max_messages is not None)
         names = group.stream.key, name, group.name, pipeline.table, worker.dispatch.shown
-        log.info("consuming %s as %s in group %s into %s; storage dispatch is %s", *names)
+        about = fields(table=pipeline.table, dispatch=worker.dispatch.shown)
+        log.info("consuming %s as %s in group %s into %s; storage dispatch is %s", *names, extra=about)
         reason = worker.run()
         progress.ended = True
         stopped_by = stop.reason if reason == "signal" else reason
-        log.info("%s: %s", stopped_by, worker.counters.line())
+        counts = fields(stopped_by=stopped_by, **worker.counters.counts())
+        log.info("%s: %s", stopped_by, worker.counters.line(), extra=counts)
         return worker.counters.summary(stopped_by)
 
 
@@ -65,7 +70,8 @@ def _lock_name(group: Group, fixed: str | None, instance: int | None) -> tuple[s
         return lowest_free(group.stream.key, group.name, instance)
     lock = lock_name(group.stream.key, group.name, fixed)
     if lock is None:
-        log.warning("another process on this host consumes as %s already: each reads what the other holds", fixed)
+        text = "another process on this host consumes as %s already: each reads what the other holds"
+        log.warning(text, fixed, extra=fields(consumer=fixed))
     return fixed, lock
 
 
@@ -87,4 +93,6 @@ def _check_start(worker: Worker, *, must_answer: bool) -> None:
             if must_answer:
                 raise
             level = logging.ERROR if isinstance(error, (WrongType, TableAtFault)) else logging.WARNING
-            log.log(level, "%s; waiting for it", error)
+            outage = worker.progress.outages.failed(error)
+            about = fields(server=error.server or DATABASE, attempts=outage.attempts)
+            log.log(level, "%s; waiting for it", error, extra=about)

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING
 from devicevault_cli.consumer.counters import Counters
 from devicevault_cli.consumer.in_hand import InHand
 from devicevault_cli.errors import DvctlError, MemoryFull, Refused, WrongType
+from devicevault_cli.log_fields import fields
 from devicevault_cli.operations.monitoring.continuity import RESTARTS, StreamChange, compare
 from devicevault_cli.operations.monitoring.incidents import (
     Incident,
@@ -78,7 +79,8 @@ class StreamWatch:
         stream = self._group.stream
         try:
             for incident in table_ahead(stream.key, stream.info(), repository, parse_records(self._look().incidents)):
-                log.warning("%s; see it with `dvctl incidents`", incident.detail)
+                about = fields(incident=incident.kind)
+                log.warning("%s; see it with `dvctl incidents`", incident.detail, extra=about)
                 record_incident(stream, incident)
             self._table_compared = True
         except (Refused, WrongType, MemoryFull) as error:
@@ -180,13 +182,15 @@ class StreamWatch:
                 "group %s was at %s, beyond the end: moved to the start; messages that already have a row are skipped",
                 self._group.name,
                 now.position,
+                extra=fields(position=str(now.position)),
             )
 
     def _report(self, change: StreamChange) -> None:
         last = self._reported.get(change.kind)
         if change.kind != "entries-removed" or last is None or time.monotonic() - last > REPORT_S:
             self._reported[change.kind] = time.monotonic()
-            log.error("%s; see it with `dvctl incidents`", change.detail)
+            about = fields(incident=change.kind, count=change.unread)
+            log.error("%s; see it with `dvctl incidents`", change.detail, extra=about)
 
     def _alarm(self, now: Observation) -> None:
         wrong = now.kind == "other"

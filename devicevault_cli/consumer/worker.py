@@ -22,6 +22,7 @@ from devicevault_cli.consumer.group_member import GroupMember
 from devicevault_cli.consumer.heartbeat import Heartbeat
 from devicevault_cli.consumer.in_hand import InHand
 from devicevault_cli.consumer.options import ConsumeOptions
+from devicevault_cli.consumer.outages import BROKER, DATABASE, REDIS
 from devicevault_cli.consumer.progress import ConsumerProgress
 from devicevault_cli.consumer.reader import MAX_ATTEMPTS_ALONE, EntryReader
 from devicevault_cli.consumer.retry import Retry
@@ -38,12 +39,14 @@ from devicevault_cli.errors import (
     Unavailable,
     WrongType,
 )
+from devicevault_cli.log_fields import fields
 from devicevault_cli.messages import Rejected
 from devicevault_cli.operations.rate_limit import RateLimiter
 from devicevault_cli.operations.save import Outcome
 from devicevault_cli.pipelines import Pipeline
 from devicevault_cli.streams.consumer import GroupConsumer
 from devicevault_cli.streams.model import EntryId
+from devicevault_cli.times import now_ms
 
 if TYPE_CHECKING:
     from devicevault_cli.broker.publisher import Delivery, Publisher
@@ -92,7 +95,8 @@ class Worker:
         self._in_hand = in_hand = InHand()
         self._rate = None if options.rate is None else RateLimiter(options.rate)
         self._waiting = Waiting(stop, self.counters, options.max_wait_s, self._observe)
-        self._retry = Retry(stop, self._waiting, self._failed)
+        self._outages = self.progress.outages
+        self._retry = Retry(stop, self._waiting, self._failed, self._outages.recovered)
         self._watch = StreamWatch(consumer.group, self.counters, in_hand)
         self.dispatch = self._dispatch(pipeline, publisher)
         self._heartbeat = Heartbeat(consumer, in_hand, self.progress, options.claim_idle_s)
@@ -125,7 +129,7 @@ class Worker:
         except Stopped:
             reason = "signal" if self._stop.is_set() else "max-wait"
         except MissingGroup as error:
-            log.error("%s", error)
+            log.error("%s", error, extra=fields(reason="missing-group"))
             reason = "missing-group"
         with suppress(Stopped):
             if self.member.leave():
@@ -135,8 +139,12 @@ class Worker:
     def _prepare(self) -> None:
         """Nothing is read or claimed before the database and the broker have answered."""
         self.repository.check(writing=not self.database_is_writable)
+        self._outages.answered(DATABASE)
         self.dispatch.check()
+        if self.dispatch.keeps_configurations:
+            self._outages.answered(BROKER)
         self.member.join()
+        self._outages.answered(REDIS)
         self.look_at_table()
         with suppress(MissingGroup):  # deleted in this moment: the first read deals with it
             self.member.warn_of_others(unique_index=self.repository.unique_index)
@@ -197,6 +205,7 @@ class Worker:
             self.member.join()
             return Batch()
         self._counts_restored = self.counters.waiting = False
+        self._outages.answered(REDIS)
         self.progress.last_read = time.monotonic()
         counts = {batch.id: batch.count} if isinstance(batch, Quarantined) else batch.counts
         self._in_hand.add(counts)
@@ -212,12 +221,14 @@ class Worker:
         """Count and log what is remarkable about a batch."""
         if batch.gone:
             self.counters.gone += len(batch.gone)
-            log.warning("%d pending entries are gone from the stream; cleared", len(batch.gone))
+            gone = fields(count=len(batch.gone), reason="gone")
+            log.warning("%d pending entries are gone from the stream; cleared", len(batch.gone), extra=gone)
         for key, name in batch.notes:
             seen = self.counters.notes.get(name, 0)
             self.counters.notes[name] = seen + 1
             level = logging.WARNING if seen < NOTES_LOGGED else logging.DEBUG
-            log.log(level, "entry %s: %s is unusable or implausible", key, name)
+            about = fields(entry=str(key), field=name)
+            log.log(level, "entry %s: %s is unusable or implausible", key, name, extra=about)
 
     def _finish(self, submitted: Submitted | None) -> None:
         """Wait for the database, then acknowledge, or leave that to `_settle` if the broker has to confirm first.
@@ -228,6 +239,8 @@ class Worker:
             return
         outcomes = self._writer.outcomes(submitted)
         self.counters.table_refuses_rows = False
+        if submitted.batch.records:
+            self._outages.answered(DATABASE)
         delivery = self.dispatch.begin(submitted.batch, outcomes.each, repeated=outcomes.repeated)
         self._settle()
         self._saved = Saved(submitted, outcomes.each, delivery)
@@ -244,6 +257,7 @@ class Worker:
         self._saved = None
         self._acknowledger.finish(submitted.batch, outcomes)
         messages = len(submitted.batch.counts)
+        self.progress.succeeded_timestamp = now_ms() / 1000
         self.progress.on_batch(messages, time.monotonic() - submitted.at)
         if self._rate is not None:
             self._waiting.rest(self._rate.after(messages))
@@ -255,7 +269,8 @@ class Worker:
             detail = f"delivered {entry.count} times, of these {entry.attempts} alone; no attempt came to an end"
             self._acknowledger.reject(RejectedEntry(entry.id, entry.id, Rejected("max-deliveries", detail)))
         else:
-            log.warning("entry %s was delivered %d times already: processed alone", entry.id, entry.count)
+            about = fields(entry=str(entry.id), deliveries=entry.count)
+            log.warning("entry %s was delivered %d times already: processed alone", entry.id, entry.count, extra=about)
             batch = self._retry(lambda: self._reader.read(entry))
             if batch is not None:
                 self._report(batch)
@@ -279,7 +294,10 @@ class Worker:
         self.counters.table_refuses_rows = isinstance(error, TableAtFault)
         needs_repair = isinstance(error, (Refused, BadConfig, TableAtFault, WrongType))
         level = logging.ERROR if needs_repair else logging.WARNING
-        log.log(level, "%s; next try in %.1f s%s", error, seconds, f" ({error.hint})" if error.hint else "")
+        outage = self._outages.failed(error)
+        about = fields(server=error.server or DATABASE, attempts=outage.attempts, retry_in_s=round(seconds, 3))
+        hint = f" ({error.hint})" if error.hint else ""
+        log.log(level, "%s; next try in %.1f s%s", error, seconds, hint, extra=about)
         self._reader.recover()
         if not self._counts_restored and len(self._in_hand):
             try:

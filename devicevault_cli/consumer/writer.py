@@ -14,6 +14,7 @@ from devicevault_cli.consumer.breaker import Breaker
 from devicevault_cli.consumer.retry import Retry
 from devicevault_cli.consumer.waiting import Waiting
 from devicevault_cli.errors import BadConfig, LocksExhausted, RecordRejected, Refused, Unavailable
+from devicevault_cli.log_fields import fields
 from devicevault_cli.operations.save import Bisection, Outcome, any_stored, is_stored
 from devicevault_cli.records import Record
 from devicevault_cli.repository.model import PendingSave, Saved
@@ -94,7 +95,8 @@ class BatchWriter:
             try:
                 return Outcomes(list(self._result(submitted.save)), repeated=False)
             except RecordRejected:
-                log.info("the database refuses a batch of %d; isolating the message", len(records))
+                count = fields(count=len(records))
+                log.info("the database refuses a batch of %d; isolating the message", len(records), extra=count)
             except FAILED as error:
                 log.debug("a batch failed, trying again: %s", error)
         each = self._retry(Bisection(self._repository, records, self._save).run) if records else []

@@ -50,6 +50,12 @@ def _keys(answer: Any) -> tuple[tuple[str, str, Mapping[str, bool]], ...]:
     return tuple((name, name.removesuffix("_"), declared[name].metadata) for name in ordered)
 
 
+def keys_of(answer: type[Answer]) -> tuple[str, ...]:
+    """The keys that every answer of a class has."""
+    hashable: Any = answer
+    return tuple(key for _, key, options in _keys(hashable) if "optional" not in options)
+
+
 @dataclass(frozen=True, slots=True)
 class ChangeAnswer(Answer):
     """Base of the answers of commands that change something. `applied`: False after a dry run."""

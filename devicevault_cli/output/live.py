@@ -8,13 +8,28 @@ from dataclasses import dataclass
 from typing import Any
 
 from devicevault_cli.output.escapes import visible
-from devicevault_cli.output.table import show, table
-from devicevault_cli.times import show_duration
+from devicevault_cli.output.sparkline import sparkline
+from devicevault_cli.output.status_page import STATES
+from devicevault_cli.output.table import cell_of, cell_width, heading, show, text
+from devicevault_cli.output.view import Cell, View
+from devicevault_cli.times import now_iso, show_duration
 
-CONSUMERS = 12
-"""Consumers shown at most."""
 CONSUMER_COLUMNS = ("name", "pending", "idle_ms", "alive")
-FAILURE_COLUMNS = ("id", "reason", "device_id", "detail")
+FAILURE_COLUMNS = ("at", "id", "reason", "device_id", "detail")
+LEAST_ROWS = 3
+"""Rows that each table has at least, however low the terminal is."""
+HEADS = {"alive": "STATE", "at": "TIME"}
+BESIDE = 65
+"""Columns that stand beside the detail of a dead letter."""
+NAME = 10
+"""Columns of the names on the left."""
+KEYS = {
+    "q": ("quit", "quit"),
+    "p": ("pause", "pause, or go on"),
+    "g": ("group", "next group of the stream"),
+    "?": ("help", "these keys, or back"),
+}
+"""What each key does, in a word and in more."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -31,8 +46,21 @@ class GroupFigures:
 
 
 @dataclass(frozen=True, slots=True)
+class Courses:
+    """What the looks of the last minutes found, the oldest first: entries, messages a second, dead letters."""
+
+    lag: Sequence[float | None] = ()
+    arriving: Sequence[float | None] = ()
+    processed: Sequence[float | None] = ()
+    failed: Sequence[float | None] = ()
+
+
+@dataclass(frozen=True, slots=True)
 class Page:
-    """What is drawn. `length` is None without a stream, `group` without a group; `database`: why it is unusable."""
+    """What is drawn. `length` is None without a stream, `group` without a group; `database`: why it is unusable.
+
+    state, verdict: what is said of all in one sentence.
+    """
 
     length: int | None
     group: GroupFigures | None
@@ -42,61 +70,127 @@ class Page:
     failures: Sequence[Mapping[str, Any]]
     incidents: Sequence[str] = ()
     database: str | None = None
+    state: str = "ok"
+    verdict: str = ""
+    courses: Courses = Courses()
 
 
-def lines(stream: str, group: str, page: Page, width: int, coloured: bool) -> Iterator[str]:
-    """The whole page."""
-    yield _title(stream, group, coloured)
-    if page.database:
-        yield _red(f"database: {visible(page.database)}", coloured)
-    yield ""
-    for incident in page.incidents:
-        yield _red(f"INCIDENT  {visible(incident)}", coloured)
-    figures = page.group
-    if figures is None:
-        yield f"there is no {'stream' if page.length is None else 'group'} yet"
-        return
-    yield f"lag       {_amount(figures.lag)} of {_amount(page.length)} entries, {_behind(figures.lag_s)}"
-    yield f"pending   {_amount(figures.pending)}{_oldest(figures.oldest_pending_age_ms)}"
-    yield f"rates     {_rates(figures)}"
-    yield f"failed    {_amount(page.dead)} dead letters, {_amount(page.discarded)} discarded"
-    yield from _section("consumers", page.consumers, CONSUMER_COLUMNS, CONSUMERS, width, coloured)
-    yield from _section("newest dead letters", page.failures, FAILURE_COLUMNS, len(page.failures), width, coloured)
+def lines(
+    stream: str, group: str, page: Page, view: View, height: int, *, paused: bool = False, keys: bool = False
+) -> list[str]:
+    """The whole page, at most `height` lines; the last one names the keys."""
+    found = [_title(stream, group, view, paused=paused), *_state(page, view), ""]
+    if keys:
+        found += [f"{view.paint(key, 'bold')}  {what}" for key, (_, what) in KEYS.items()]
+    elif page.group is None:
+        found.append(f"there is no {'stream' if page.length is None else 'group'} yet")
+    else:
+        found += _figures(page, page.group, view)
+        found += _courses(page.courses, view)
+        found += _tables(page, view, height - len(found) - 1)
+    found = found[: height - 1]
+    return [*found, *[""] * (height - 1 - len(found)), _footer(view)]
 
 
-def trouble(stream: str, group: str, error: str, coloured: bool) -> Iterator[str]:
+def trouble(stream: str, group: str, error: str, view: View) -> list[str]:
     """The page while Redis cannot be used."""
-    yield _title(stream, group, coloured)
-    yield ""
-    yield visible(error)
-    yield "retrying"
+    return [
+        _title(stream, group, view),
+        *(view.state("problem", line) for line in view.folded(f"PROBLEM: {visible(error)}", indent="  ")),
+        "",
+        "retrying",
+    ]
 
 
-def _title(stream: str, group: str, coloured: bool) -> str:
+def _title(stream: str, group: str, view: View, *, paused: bool = False) -> str:
     now = time.strftime("%H:%M:%S", time.gmtime())
-    return _bold(f"{visible(group)} of {visible(stream)}, {now} UTC (q ends)", coloured)
+    left, right = f"{visible(group)} of {visible(stream)}", f"{'paused, ' if paused else ''}{now} UTC"
+    gap = max(2, view.width - cell_width(left) - cell_width(right))
+    return view.paint(left, "bold") + " " * gap + (view.paint(right, "yellow") if paused else right)
 
 
-def _red(line: str, coloured: bool) -> str:
-    return f"\x1b[31m{line}\x1b[0m" if coloured else line
+def _footer(view: View) -> str:
+    return "  ".join(f"{view.paint(key, 'bold')} {word}" for key, (word, _) in KEYS.items())
 
 
-def _bold(line: str, coloured: bool) -> str:
-    return f"\x1b[1m{line}\x1b[0m" if coloured else line
+def _state(page: Page, view: View) -> Iterator[str]:
+    """The verdict, and what is away or was lost."""
+    if page.verdict:
+        for line in view.folded(f"{page.state.upper()}: {visible(page.verdict)}", indent="  "):
+            yield view.state(page.state, line)
+    if page.database:
+        yield view.paint(f"database: {visible(page.database)}", "red")
+    for incident in page.incidents:
+        yield view.paint(f"INCIDENT  {visible(incident)}", "red")
+
+
+def _figures(page: Page, group: GroupFigures, view: View) -> Iterator[str]:
+    facts = {
+        "lag": f"{_amount(group.lag)} of {_amount(page.length)} entries, {_behind(group.lag_s)}",
+        "pending": f"{_amount(group.pending)}{_oldest(group.oldest_pending_age_ms)}",
+        "rates": _rates(group),
+        "failed": f"{page.dead:,} dead letter{'' if page.dead == 1 else 's'}, {page.discarded:,} discarded",
+    }
+    for name, fact in facts.items():
+        yield view.paint(f"{name:<{NAME}}", "bold") + fact
+
+
+def _courses(courses: Courses, view: View) -> Iterator[str]:
+    """A line of bars for each number, with its largest value."""
+    named = {
+        "lag": (courses.lag, ""),
+        "arriving": (courses.arriving, "/s"),
+        "processed": (courses.processed, "/s"),
+        "failures": (courses.failed, ""),
+    }
+    if not any(values for values, _ in named.values()):
+        return
+    yield ""
+    width = max(10, view.width - NAME - 16)
+    for name, (values, unit) in named.items():
+        shown = values[-width:]
+        most = max((value for value in shown if value is not None), default=0)
+        bars = sparkline(shown, width, ascii_only=view.ascii_only)
+        largest = f"{most:,.1f}{unit}" if unit else f"{most:,.0f}"
+        yield f"{view.paint(f'{name:<{NAME}}', 'bold')}{bars:<{width}}  max {largest}"
+
+
+def _tables(page: Page, view: View, height: int) -> Iterator[str]:
+    """Consumers and dead letters share the rows that are left; what one does not need the other has."""
+    rows = max(2 * LEAST_ROWS, height - 4)
+    half = max(LEAST_ROWS, rows // 2)
+    consumers = min(len(page.consumers), max(half, rows - len(page.failures)))
+    yield from _section("consumers", page.consumers, CONSUMER_COLUMNS, consumers, view)
+    yield from _section("dead letters", page.failures, FAILURE_COLUMNS, max(LEAST_ROWS, rows - consumers), view)
 
 
 def _section(
-    name: str, rows: Sequence[Mapping[str, Any]], columns: Sequence[str], most: int, width: int, coloured: bool
+    name: str, rows: Sequence[Mapping[str, Any]], columns: Sequence[str], most: int, view: View
 ) -> Iterator[str]:
     yield ""
     if not rows:
         yield f"no {name}"
         return
-    head, *body = table(rows[:most], columns, width, colour=coloured)
-    yield _bold(head, coloured)
-    yield from body
-    if len(rows) > most:
-        yield f"... and {len(rows) - most} more"
+    shown = rows[: most - 1] if len(rows) > most else rows
+    room = max(12, view.width - BESIDE)
+    cells = [[_cell(key, row.get(key), room) for key in columns] for row in shown]
+    right = {HEADS.get(key) or heading(key): key in ("pending", "idle_ms") for key in columns}
+    yield from view.table(right, cells)
+    if len(rows) > len(shown):
+        yield f"... and {len(rows) - len(shown):,} more"
+
+
+def _cell(key: str, value: Any, room: int) -> Cell:
+    """A time of today, or of another day; a detail is cut, since a row that folds would push others off the screen."""
+    if key == "alive":
+        return STATES[value]
+    if key == "at":
+        at = text(value)
+        return Cell(at[11:19] if at[:10] == now_iso()[:10] else at[5:16].replace("T", " "))
+    if key == "detail":
+        shown = text(value)
+        return Cell(shown if len(shown) <= room else f"{shown[: room - 3]}...")
+    return cell_of(key, value)
 
 
 def _amount(count: int | None) -> str:

@@ -6,9 +6,13 @@ import logging
 from collections.abc import Callable, Collection
 from datetime import UTC, datetime
 
+from devicevault_cli.log_fields import fields_of
 from devicevault_cli.output.escapes import to_json, visible
 from devicevault_cli.output.printer import Printer
+from devicevault_cli.output.systemd import is_journal
 from devicevault_cli.redact import scrub
+
+_PRIORITIES = ((logging.CRITICAL, 2), (logging.ERROR, 3), (logging.WARNING, 4), (logging.INFO, 6), (0, 7))
 
 
 class _Handler(logging.Handler):
@@ -38,12 +42,16 @@ class _Handler(logging.Handler):
 def log_to(printer: Printer, *, as_json: bool = False, verbose: bool = False, pipelines: Collection[str] = ()) -> None:
     """A daemon's log: with the time, from info on, with `verbose` from debug on.
 
+    The journal keeps the time and the level of each line itself: it reads the level from a number at the beginning.
     pipelines: those that run in threads of these names; their lines say which of them wrote it.
     """
+    journal = is_journal(printer.terminal.stderr)
+    form = _json if as_json else _unstamped if journal else _stamped
 
     def shape(record: logging.LogRecord, message: str) -> str:
         name = (record.threadName or "").partition("/")[0]
-        return (_json if as_json else _stamped)(record, message, name if name in pipelines else "")
+        line = form(record, message, name if name in pipelines else "")
+        return f"<{_priority(record)}>{line}" if journal else line
 
     _send(_Handler(printer, shape), logging.DEBUG if verbose else logging.INFO)
 
@@ -72,9 +80,19 @@ def _stamped(record: logging.LogRecord, message: str, pipeline: str) -> str:
     return f"{_time(record)} {record.levelname.lower():7} {prefix}{visible(message)}"
 
 
+def _unstamped(record: logging.LogRecord, message: str, pipeline: str) -> str:
+    return f"{pipeline}: {visible(message)}" if pipeline else visible(message)
+
+
 def _json(record: logging.LogRecord, message: str, pipeline: str) -> str:
-    fields = {"time": _time(record), "level": record.levelname.lower(), "logger": record.name}
-    return to_json(fields | ({"pipeline": pipeline} if pipeline else {}) | {"message": message})
+    head = {"time": _time(record), "level": record.levelname.lower(), "logger": record.name}
+    about = {name: scrub(value) if isinstance(value, str) else value for name, value in fields_of(record).items()}
+    return to_json(head | ({"pipeline": pipeline} if pipeline else {}) | about | head | {"message": message})
+
+
+def _priority(record: logging.LogRecord) -> int:
+    """The level as syslog(3) and sd-daemon(3) number it."""
+    return next(number for level, number in _PRIORITIES if record.levelno >= level)
 
 
 def _time(record: logging.LogRecord) -> str:

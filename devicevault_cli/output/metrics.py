@@ -11,12 +11,13 @@ from socketserver import TCPServer, ThreadingMixIn
 from typing import Any, Literal, NamedTuple, TypeAlias
 
 import prometheus_client
-from prometheus_client import CollectorRegistry, Histogram
+from prometheus_client import CollectorRegistry, Histogram, Info, ProcessCollector
 from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, HistogramMetricFamily, Metric
 from prometheus_client.exposition import choose_encoder
 from prometheus_client.registry import Collector
 from prometheus_client.utils import floatToGoString
 
+from devicevault_cli import __version__
 from devicevault_cli.errors import BadConfig
 from devicevault_cli.output.escapes import visible
 
@@ -42,7 +43,7 @@ class Sample(NamedTuple):
     kind: Literal["counter", "gauge", "histogram"]
     name: str
     help: str
-    value: float | Mapping[str, int] | Buckets | None
+    value: float | Mapping[str, float] | Buckets | None
     label: str = ""
 
 
@@ -74,6 +75,8 @@ class Metrics(Collector):
             "dvctl_batch_seconds", "From handing a batch to the database to its last acknowledgement.", LABELS,
             registry=self.registry,
         )  # fmt: skip
+        Info("dvctl_build", "The version of dvctl.", registry=self.registry).info({"version": __version__})
+        ProcessCollector(registry=self.registry)
         self.registry.register(self)
 
     def add(self, samples: Samples, labels: Labels) -> None:

@@ -11,8 +11,10 @@ from devicevault_cli.errors import Cancelled, DvctlError, NotConfirmed
 from devicevault_cli.output.best_effort import BestEffort
 from devicevault_cli.output.escapes import csv_cell, to_json, visible
 from devicevault_cli.output.progress import Progress
+from devicevault_cli.output.systemd import is_journal
 from devicevault_cli.output.table import columns_of, fit, heading, is_count, label, lines_of, show, table, text
 from devicevault_cli.output.terminal import Terminal
+from devicevault_cli.output.view import View
 from devicevault_cli.redact import scrub
 
 Row: TypeAlias = Mapping[str, Any]
@@ -21,12 +23,22 @@ Answer: TypeAlias = Mapping[str, Any]
 _BOLD, _YELLOW, _RED = "1", "33", "31"
 
 
+COUNTED = (
+    "columns_differing", "consumers", "devices", "given_up", "lost_reasons", "not_dispatched", "reasons", "rejected",
+    "times_differing", "would_reject",
+)  # fmt: skip
+"""Keys of mappings whose names are data: in `csv` one cell, so that the head is always the same."""
+
+
 class Printer:
     """Prints answers as `table`, `json`, `jsonl`, `csv` or `ids`. Untrusted text is inert in all of them."""
 
-    def __init__(self, terminal: Terminal, output: str = "table") -> None:
+    def __init__(self, terminal: Terminal, output: str = "table", *, errors: str = "text", quiet: bool = False) -> None:
+        """errors: `json` writes each message as an object.  quiet: no notes, hints or progress."""
         self.terminal = terminal
         self.output = output
+        self.quiet = quiet
+        self._as_json = errors == "json"
         self._ascii = "utf" not in (getattr(terminal.stdout, "encoding", None) or "utf-8").lower()
         self._progress: Progress | None = None
         self._lock = RLock()
@@ -42,12 +54,15 @@ class Printer:
         *,
         ids: Callable[[Answer], Iterable[object]] | None = None,
         lines: Callable[[Answer], Iterable[str]] | None = None,
+        view: Callable[[Answer, View], Iterable[str]] | None = None,
+        keys: Sequence[str] = (),
     ) -> None:
         """Print one finished answer.
 
         rows: the key of the list that is what was asked for; `jsonl` and `csv` print its elements one a line.
         columns: which of the rows' keys a table shows (all). ids: what `-o ids` prints (`id` of each row).
-        lines: what a person reads instead of the tables.
+        lines: what a person reads instead of the tables.  view: the same as finished lines, inert and in colour.
+        keys: the head of a `csv` without rows (columns).
         """
         listed = [_as_row(item) for item in answer[rows]] if rows else [answer]
         if self.output == "json":
@@ -55,11 +70,19 @@ class Printer:
         elif self.output == "jsonl":
             self._lines(to_json(row, ascii_only=self._ascii) for row in listed)
         elif self.output == "csv":
-            self._lines(self._csv_lines(listed, columns_of(listed) or list(columns or ())))
+            flat = [_flat(row) for row in listed]
+            self._lines(self._csv_lines(flat, columns_of(flat) or list(keys or columns or ())))
         elif self.output == "ids":
             self._lines(visible(str(name)) for name in (ids(answer) if ids else (row["id"] for row in listed)))
+        elif view:
+            self._lines(view(answer, self.view))
         else:
             self._lines(map(visible, lines(answer)) if lines else self._tables(answer, rows, columns))
+
+    @property
+    def view(self) -> View:
+        """What a picture on stdout may use."""
+        return View(self.terminal.width, self.terminal.colour(self.terminal.stdout_is_tty), self._ascii)
 
     def stream(self, rows: Iterable[Row], columns: Mapping[str, int], key: str = "entries") -> None:
         """Print rows as they come, each at once: for what has no end, or is too long to hold.
@@ -82,8 +105,20 @@ class Printer:
 
     def note(self, *lines: str) -> None:
         """Tell something: plans, results of changes, where a file was written."""
+        for line in () if self.quiet else lines:
+            self._tell("note", line, visible(line))
+
+    def plan(self, lines: Iterable[str]) -> None:
+        """Tell what would be changed; on a terminal folded between words."""
+        view = View(self.terminal.width_of(self.terminal.stderr), coloured=False)
         for line in lines:
-            self.line(visible(line))
+            indent = " " * (len(line) - len(line.lstrip()) + 2)
+            folded = view.folded(visible(line), indent=indent) if self.terminal.stderr_is_tty else (visible(line),)
+            self._tell("plan", line, *folded)
+
+    def strong(self, text: str) -> None:
+        """Tell what must not be overlooked."""
+        self._tell("plan", text, self._paint(visible(text), _BOLD))
 
     def table(self, rows: Sequence[Row], columns: Sequence[str] | None = None) -> None:
         """Show rows beside the answer, as part of a plan."""
@@ -98,17 +133,39 @@ class Printer:
 
     def warn(self, text: str) -> None:
         """Something is not as it should be, and dvctl goes on."""
-        self.line(f"{self._paint('warning:', _YELLOW)} {visible(text)}")
+        self._tell("warning", text, f"{self._priority(4)}{self._paint('warning:', _YELLOW)} {visible(text)}")
 
     def hint(self, text: str) -> None:
         """What to type next."""
-        self.line(f"{self._paint('hint:', _BOLD)} {visible(text)}")
+        if not self.quiet:
+            self._tell("hint", text, f"{self._paint('hint:', _BOLD)} {visible(text)}")
 
-    def error(self, text: str, hint: str | None = None) -> None:
-        """Why dvctl stops; it may quote a URL that somebody typed in the wrong place."""
-        self.line(f"{self._paint('error:', _RED)} {visible(scrub(text))}")
+    def step(self, command: str, why: str) -> None:
+        """A command to type next and what it does; below it on a terminal on which both do not fit into a line."""
+        narrow = self.terminal.stderr_is_tty and len(f"hint: {command}  # {why}") > self.terminal.width
+        between = "\n      " if narrow else "  "
+        if not self.quiet:
+            line = f"{self._paint('hint:', _BOLD)} {visible(command)}{between}# {visible(why)}"
+            self._tell("hint", f"{command}  # {why}", line)
+
+    def error(self, text: str, hint: str | None = None, code: int | None = None) -> None:
+        """Why dvctl stops, with its exit code; the text may quote a URL that somebody typed in the wrong place."""
+        text = scrub(text)
+        if self._as_json:
+            self.line(to_json({"error": text, "hint": hint, "exit_code": code}))
+            return
+        self.line(f"{self._priority(3)}{self._paint('error:', _RED)} {visible(text)}")
         if hint:
-            self.hint(hint)
+            self.line(f"{self._paint('hint:', _BOLD)} {visible(hint)}")
+
+    def _tell(self, kind: str, text: str, *lines: str) -> None:
+        """Write finished lines, or their text as one object."""
+        for line in [to_json({kind: text})] if self._as_json else lines:
+            self.line(line)
+
+    def _priority(self, number: int) -> str:
+        """What the journal reads as the priority of a line; it takes every other line for information."""
+        return f"<{number}>" if is_journal(self.terminal.stderr) else ""
 
     def line(self, line: str) -> None:
         """Write a finished line to stderr, as it is; one that stderr does not take is dropped."""
@@ -131,7 +188,7 @@ class Printer:
     @contextmanager
     def progress(self, label: str, total: int | None = None) -> Iterator[Progress]:
         """A moving line on a terminal, nothing elsewhere: `with printer.progress("reading", n) as at: at(done)`."""
-        stream = self.terminal.stderr if self.terminal.stderr_is_tty else None
+        stream = self.terminal.stderr if self.terminal.stderr_is_tty and not self.quiet else None
         progress = Progress(stream, label, total, self.terminal.width_of(self.terminal.stderr), self._lock)
         outer, self._progress = self._progress, progress
         try:
@@ -233,9 +290,7 @@ class Printer:
                 yield f"no {label(key)}"
             if listed:
                 chosen = columns if columns and key == rows else columns_of(listed)
-                head, *body = table(listed, chosen, width, colour=self.terminal.colour(self.terminal.stdout_is_tty))
-                yield self._paint(head, _BOLD, stdout=True)
-                yield from body
+                yield from table(listed, chosen, width, colour=self.terminal.colour(self.terminal.stdout_is_tty))
 
 
 def not_confirmed(terminal: Terminal, flag: str) -> NotConfirmed:
@@ -258,6 +313,21 @@ class _Line:
 
 def _as_row(value: Any) -> Row:
     return value if isinstance(value, Mapping) else {"id": value}
+
+
+def _flat(row: Row) -> dict[str, Any]:
+    """A row of single values: `a.b` for a mapping, the length of a list of mappings, other lists in one cell."""
+    flat: dict[str, Any] = {}
+    for key, value in row.items():
+        if isinstance(value, Mapping) and key in COUNTED:
+            flat[key] = " ".join(f"{name}={number}" for name, number in value.items())
+        elif isinstance(value, Mapping):
+            flat |= {f"{key}.{name}": item for name, item in _flat(value).items()}
+        elif isinstance(value, list | tuple):
+            flat[key] = len(value) if _is_table(value) else " ".join(map(str, value))
+        else:
+            flat[key] = value
+    return flat
 
 
 def _single(key: str, value: Any) -> Iterator[list[str]]:

@@ -97,8 +97,14 @@ def _bar(stream: TextIO, width: int) -> Bar:
     from rich.console import Console
     from rich.progress import BarColumn, MofNCompleteColumn, TextColumn, TimeRemainingColumn
     from rich.progress import Progress as Bar
+    from rich.theme import Theme
 
-    console = Console(file=stream, width=width, force_terminal=True, highlight=False, markup=False, emoji=False)
+    # A bar is neither good nor bad: no colours, where Rich has red, green and cyan.
+    none = dict.fromkeys(("bar.pulse", "progress.download", "progress.remaining"), "none")
+    plain = Theme({"bar.back": "dim", "bar.complete": "bold", "bar.finished": "bold"} | none)
+    console = Console(
+        file=stream, width=width, force_terminal=True, theme=plain, highlight=False, markup=False, emoji=False
+    )
     columns = (
         TextColumn("{task.description}", markup=False),
         BarColumn(20),

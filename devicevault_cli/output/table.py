@@ -5,21 +5,24 @@ from __future__ import annotations
 import re
 from collections.abc import Iterable, Mapping, Sequence
 from io import StringIO
-from typing import Any, Literal
+from typing import Any
 
 from devicevault_cli.output.escapes import to_json, visible
+from devicevault_cli.output.view import STATES, Cell, paint
 from devicevault_cli.streams.model import LAST, EntryId
-from devicevault_cli.times import show_duration
+from devicevault_cli.times import iso, show_duration
 
 GAP = 2
 LEAST = 6
 """The least width of a column, unless its content is narrower."""
 COLOURS = {
-    "status": {"ok": "green", "warning": "yellow", "unknown": "yellow", "problem": "red", "critical": "red"},
+    "status": STATES,
     "state": {"stuck": "yellow", "gone": "red", "lost": "red", "lost_invalid": "red"},
     "alive": {"yes": "green", "no": "yellow"},
 }
 """Colours of values by column, on a terminal."""
+NUMBERED = ("id", "ids", "row", "pid", "port")
+"""Last words of keys whose numbers count nothing: shown without separators of thousands."""
 BESIDE = {"lag_s": "behind"}
 """Headings of columns that would have their neighbour's heading without the unit."""
 _END_OF_MILLISECOND = re.compile(rf"([0-9]{{1,20}})-{LAST.seq}", re.ASCII)
@@ -36,7 +39,7 @@ def show(key: str, value: Any) -> str:
     if isinstance(value, (int, float)):
         return _number(key, value)
     if is_count(value):
-        return "  ".join(f"{text(name)}={number}" for name, number in value.items())
+        return "  ".join(f"{text(name)}={number:,}" for name, number in value.items())
     if isinstance(value, Mapping):
         return "  ".join(f"{visible(str(name))}={show(str(name), item)}" for name, item in value.items()) or "-"
     if isinstance(value, (list, tuple)):
@@ -48,6 +51,11 @@ def position(value: str) -> str:
     """A position at the end of a millisecond as its time; any other text as it is."""
     match = _END_OF_MILLISECOND.fullmatch(value)
     return EntryId(int(match[1]), LAST.seq).shown if match else value
+
+
+def shown_time(entry_id: str) -> str:
+    """The time of an entry id, to the second: `2026-01-12 04:47:00Z`."""
+    return f"{iso(EntryId.parse(entry_id).ms)[:19].replace('T', ' ')}Z"
 
 
 def text(value: object) -> str:
@@ -68,7 +76,9 @@ def _number(key: str, value: float) -> str:
         return show_duration(value * 1000)
     if key == "bytes" or key.endswith("_bytes"):
         return _size(value)
-    return f"{value:.1f}" if isinstance(value, float) else str(value)
+    if key.rsplit("_", maxsplit=1)[-1] in NUMBERED:
+        return str(value)
+    return f"{value:,.1f}" if isinstance(value, float) else f"{value:,}"
 
 
 def _size(amount: float) -> str:
@@ -99,66 +109,65 @@ def columns_of(rows: Iterable[Mapping[str, Any]]) -> list[str]:
 
 def table(rows: Sequence[Mapping[str, Any]], columns: Sequence[str], width: int, *, colour: bool = False) -> list[str]:
     """The lines of a table with a heading; numbers are aligned to the right."""
-    cells = [[show(key, row.get(key)) for key in columns] for row in rows]
+    cells = [[cell_of(key, row.get(key)) for key in columns] for row in rows]
     right = [all(isinstance(row.get(key), (int, float, type(None))) for row in rows) for key in columns]
-    colours = [COLOURS.get(key, {}) for key in columns] if colour else None
-    return lines_of([[heading(key) for key in columns], *cells], width, right, colours=colours)
+    return lines_of([[Cell(heading(key), "bold") for key in columns], *cells], width, right, coloured=colour)
+
+
+def cell_of(key: str, value: Any) -> Cell:
+    """A value for people, in the colour that it has by its key."""
+    shown = show(key, value)
+    return Cell(shown, COLOURS.get(key, {}).get(shown, ""))
 
 
 def lines_of(
-    cells: Sequence[Sequence[str]],
+    cells: Sequence[Sequence[str | Cell]],
     width: int,
     right: Sequence[bool] | None = None,
     sizes: Sequence[int] | None = None,
-    colours: Sequence[Mapping[str, str]] | None = None,
+    *,
+    coloured: bool = False,
 ) -> list[str]:
-    """Lay inert text out in columns of these sizes, or of what they need; what does not fit is folded.
-
-    colours: for each column, the values that have a colour.
-    """
-    columns = list(zip(*cells, strict=True))
+    """Lay inert text out in columns of these sizes, or of what they need; what does not fit is folded."""
+    rows = [[cell if isinstance(cell, Cell) else Cell(cell) for cell in row] for row in cells]
+    columns = [[cell.text for cell in column] for column in zip(*rows, strict=True)]
     widths = sizes or fit(
         [max(1, *map(cell_width, column)) for column in columns], width, list(map(_longest_word, columns))
     )
     to_right = right or [False] * len(widths)
-    if not colours and all(cell_width(cell) <= size for row in cells for cell, size in zip(row, widths, strict=True)):
+    if all(cell_width(cell.text) <= size for row in rows for cell, size in zip(row, widths, strict=True)):
         # Without Rich: its import costs a command about 30 ms.
-        padded = (map(_pad, row, widths, to_right) for row in cells)
+        padded = ([_pad(*each, coloured) for each in zip(row, widths, to_right, strict=True)] for row in rows)
         return [(" " * GAP).join(row).rstrip() for row in padded]
-    return _fold(cells, widths, to_right, colours)
+    return folded(rows, widths, to_right, coloured=coloured)
 
 
-def _pad(cell: str, size: int, to_right: bool) -> str:
-    padding = " " * (size - cell_width(cell))
-    return padding + cell if to_right else cell + padding
+def _pad(cell: Cell, size: int, to_right: bool, coloured: bool) -> str:
+    padding = " " * (size - cell_width(cell.text))
+    painted = paint(cell.text, cell.style) if coloured else cell.text
+    return padding + painted if to_right else painted + padding
 
 
-def _fold(
-    cells: Sequence[Sequence[str]],
-    widths: Sequence[int],
-    to_right: Sequence[bool],
-    colours: Sequence[Mapping[str, str]] | None,
+def folded(
+    rows: Sequence[Sequence[Cell]], widths: Sequence[int], to_right: Sequence[bool], *, coloured: bool = False
 ) -> list[str]:
+    """Columns of these widths; what does not fit goes on in the next line of its column."""
+    from itertools import zip_longest
+
     from rich.console import Console
-    from rich.table import Table
     from rich.text import Text
 
-    grid = Table.grid(padding=(0, GAP, 0, 0))
-    for size, is_right in zip(widths, to_right, strict=True):
-        grid.add_column(width=max(1, size), justify="right" if is_right else "left", overflow="fold")
-    for row in cells:
-        grid.add_row(
-            *(Text(cell, styles.get(cell, "")) for cell, styles in zip(row, colours or [{}] * len(row), strict=True))
-        )
-    page = StringIO()
-    # Lines of very many columns are longer than the terminal: Rich would cut them at the width of its console.
-    total = sum(widths) + GAP * len(widths) + 1
-    system: Literal["standard"] | None = "standard" if colours else None
-    console = Console(
-        file=page, width=total, color_system=system, force_terminal=True, highlight=False, markup=False, emoji=False
-    )
-    console.print(grid)
-    return [line.rstrip() for line in page.getvalue().splitlines()]
+    console = Console(file=StringIO(), width=max(1, *widths))
+    lines = []
+    for row in rows:
+        parts = [
+            [Cell(part.plain.rstrip(), cell.style) for part in Text(cell.text).wrap(console, size, overflow="fold")]
+            for cell, size in zip(row, widths, strict=True)
+        ]
+        for line in zip_longest(*parts, fillvalue=Cell("")):
+            cells = [_pad(*each, coloured) for each in zip(line, widths, to_right, strict=True)]
+            lines.append((" " * GAP).join(cells).rstrip())
+    return lines
 
 
 def fit(widths: Sequence[int], width: int, least: Sequence[int] | None = None) -> list[int]:

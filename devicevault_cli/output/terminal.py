@@ -23,6 +23,7 @@ class Terminal(NamedTuple):
     stdin_is_tty: bool = False
     stdout_is_tty: bool = False
     stderr_is_tty: bool = False
+    color: str = "auto"
 
     @classmethod
     def real(cls) -> Terminal:
@@ -56,8 +57,15 @@ class Terminal(NamedTuple):
         """Is there a person who reads the question and can answer it?"""
         return self.stdin_is_tty and self.stderr_is_tty
 
+    @property
+    def can_draw(self) -> bool:
+        """Can a whole screen be drawn anew, and a key be pressed meanwhile?"""
+        return self.stdin_is_tty and self.stdout_is_tty and self.environ.get("TERM") != "dumb"
+
     def colour(self, is_tty: bool) -> bool:
-        """Colour only on a terminal, and not where NO_COLOR or TERM=dumb asks for none."""
+        """By `color`; where that is auto, only on a terminal, and not where NO_COLOR or TERM=dumb asks for none."""
+        if self.color != "auto":
+            return self.color == "always"
         return is_tty and not self.environ.get("NO_COLOR") and self.environ.get("TERM") != "dumb"
 
 

@@ -13,7 +13,7 @@ from redis.retry import Retry
 
 from devicevault_cli.errors import BadConfig, Unavailable
 from devicevault_cli.redis_url import check_redis_url
-from devicevault_cli.streams.errors import Client, answered, place, translate
+from devicevault_cli.streams.errors import Client, answered, of_redis, place, translate
 from devicevault_cli.streams.naming import OURS, ConnectionName
 
 __all__ = ["Client", "connect", "place", "separate", "translated"]
@@ -104,9 +104,10 @@ def translated(client: Client) -> Iterator[None]:
         raise translate(error, client) from error
     except OSError as error:
         why = error.strerror or type(error).__name__
-        raise Unavailable(f"Redis at {place(client)} cannot be reached: {why}") from error
+        raise of_redis(Unavailable(f"Redis at {place(client)} cannot be reached: {why}")) from error
     except _UNREADABLE as error:
-        raise Unavailable(
+        unreadable = Unavailable(
             f"Redis at {place(client)} gave an answer that cannot be read ({type(error).__name__})",
             hint="check that the port is a Redis server, 6.2 or newer, and that no proxy rewrites replies",
-        ) from error
+        )
+        raise of_redis(unreadable) from error

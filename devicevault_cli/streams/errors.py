@@ -132,12 +132,18 @@ def translate(error: redis.RedisError, client: Client) -> DvctlError:
     # Of an error that it has a class for, redis-py takes the code off the text.
     text = " ".join(filter(None, (getattr(error, "status_code", None), str(error))))
     where = f"Redis at {place(client)}"
-    return (
+    return of_redis(
         _unsuitable_server(text, where, client)
         or _by_rule(error, text, where, client)
         or _unreachable(error, where, client)
         or Unavailable(_BUSY.format(where=where, reason=_first_line(error)))
     )
+
+
+def of_redis(error: DvctlError) -> DvctlError:
+    """Mark an error as one of Redis."""
+    error.server = "redis"
+    return error
 
 
 def _by_rule(error: redis.RedisError, text: str, where: str, client: Client) -> DvctlError | None:

@@ -8,6 +8,7 @@ from typing import Any, TypeVar
 from devicevault_cli.errors import DvctlError, Refused, Unavailable, WrongType
 from devicevault_cli.streams import replies, scripts
 from devicevault_cli.streams.connect import Client, translated
+from devicevault_cli.streams.errors import of_redis
 from devicevault_cli.streams.model import (
     LAST,
     ZERO,
@@ -49,7 +50,8 @@ class Stream:
             names = command[3 : 3 + command[2]] if command[0] == "EVAL" else [self.key]
             if command[0] != "EVAL" and self.key not in command:
                 names = command[1:2]
-            raise WrongType(f"{error} ({' or '.join(map(str, names))})", hint=error.hint) from error
+            named = WrongType(f"{error} ({' or '.join(map(str, names))})", hint=error.hint)
+            raise of_redis(named) from error
 
     def read(self, parse: Callable[[Any], T], *command: Any, **options: Any) -> T:
         """Send one command and parse its reply. Raises Unavailable if the reply cannot be parsed."""

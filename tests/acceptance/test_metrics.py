@@ -13,6 +13,7 @@ from contextlib import ExitStack, closing
 import pytest
 from prometheus_client.parser import text_string_to_metric_families
 
+from devicevault_cli import __version__
 from devicevault_cli.consumer.progress import STANDSTILL_S, ConsumerProgress
 from devicevault_cli.output import metrics
 from devicevault_cli.streams.connect import connect
@@ -26,14 +27,16 @@ from tests.support.records import execute
 from tests.support.redis_server import RedisServer
 from tests.support.schema import ASSIGN_LOCATIONS
 from tests.support.server import WAIT_S, wait_until
+from tests.support.tools import checked
 
+OF_THE_PROCESS = ("process_", "dvctl_build_info")
 Read = Callable[[str], tuple[int, str]]
 
 
 def port_of(daemon: Running) -> int:
     """The port that its log names."""
-    daemon.wait_for("metrics are on port")
-    return int(re.findall(r"metrics are on port (\d+)", daemon.stderr)[0])
+    daemon.wait_for("metrics are served on")
+    return int(re.findall(r"metrics are served on http://[\d.]+:(\d+)/metrics", daemon.stderr)[0])
 
 
 def reader(daemon: Running) -> Read:
@@ -55,6 +58,9 @@ def numbers(text: str) -> dict[str, float]:
     found = {}
     for family in text_string_to_metric_families(text):
         for sample in family.samples:
+            if sample.name.startswith(OF_THE_PROCESS):
+                found[sample.name] = sample.value
+                continue
             assert sample.labels["stream"], sample
             assert sample.labels["pipeline"] == "results", sample
             own = [value for name, value in sample.labels.items() if name not in ("pipeline", "stream", "group")]
@@ -87,7 +93,13 @@ def test_every_outcome_is_counted(dvctl: Dvctl, each_redis_server: RedisServer, 
     assert seen["dvctl_batch_seconds_count"] >= 2
     assert seen["dvctl_stream_group_messages_pending"] == seen["dvctl_in_hand"] == 0
     assert time.time() - seen["dvctl_loop_moved_timestamp_seconds"] < STANDSTILL_S
-    assert seen["dvctl_ready"] == 1
+    assert seen["dvctl_ready"] == seen["dvctl_redis_up"] == seen["dvctl_database_up"] == 1
+    assert seen["dvctl_outage_seconds_total{redis}"] == seen["dvctl_outage_seconds_total{database}"] == 0
+    assert time.time() - seen["dvctl_last_success_timestamp_seconds"] < STANDSTILL_S
+    assert seen["dvctl_build_info"] == 1
+    assert f'dvctl_build_info{{version="{__version__}"}}' in read("/metrics")[1]
+    assert seen["process_resident_memory_bytes"] > 1_000_000
+    assert time.time() - seen["process_start_time_seconds"] < END_S
     assert [read(path)[0] for path in ("/healthz", "/readyz", "/other")] == [200, 200, 404]
     taken = dvctl.run("consume", "--metrics-port", f"127.0.0.1:{port_of(daemon)}")
     assert (taken.code, "Traceback" in taken.stderr) == (78, False)
@@ -121,10 +133,24 @@ def test_storage_dispatch_is_measured(
         node.start()
         wait_until(lambda: metric("dispatched_total") == 8, timeout=END_S, what="the last is dispatched")
         assert metric("broker_up") == 1
+        assert (metric("outage_seconds_total{broker}") or 0) > 0
+        assert metric("outage_seconds_total{redis}") == metric("outage_seconds_total{database}") == 0
+        assert "the broker is reachable again after" in daemon.stderr
     assert daemon.sigterm().code == 0
     off = dvctl.start("consume", "--metrics-port", "127.0.0.1:0", "--no-dispatch")
     assert "dvctl_broker_up" not in reader(off)("/metrics")[1]
     assert off.sigterm().code == 0
+
+
+def test_promtool_has_nothing_to_say_about_them(dvctl: Dvctl, redis_server: RedisServer, sqlite_url: str) -> None:
+    messages.publish(redis_server.client(), messages.mixed(40))
+    daemon = dvctl.use(redis_server.url, sqlite_url).start("consume", "--metrics-port", "127.0.0.1:0")
+    read = reader(daemon)
+    wait_until(
+        lambda: "dvctl_stream_group_lag 0" in re.sub(r"{.*?}", "", read("/metrics")[1]), what="a look at the end"
+    )
+    assert checked("promtool", "check", "metrics", stdin=read("/metrics")[1]) == ""
+    assert daemon.sigterm().code == 0
 
 
 def test_alive_but_not_ready_while_redis_is_away(
@@ -139,8 +165,16 @@ def test_alive_but_not_ready_while_redis_is_away(
     wait_until(lambda: read("/readyz")[0] == 503, what="the outage is seen")
     assert read("/healthz")[0] == 200
     wait_until(lambda: numbers(read("/metrics")[1])["dvctl_deferred_retries_total"] > 1, what="retries are counted")
+    during = numbers(read("/metrics")[1])
+    assert (during["dvctl_redis_up"], during["dvctl_database_up"]) == (0, 1)
+    assert during["dvctl_outage_seconds_total{redis}"] > 0
     server.start()
     wait_until(lambda: read("/readyz")[0] == 200, timeout=END_S, what="it is ready again")
+    after = numbers(read("/metrics")[1])
+    assert after["dvctl_redis_up"] == 1
+    (seconds,) = re.findall(r"Redis is reachable again after ([\d.]+) s, \d+ attempts?\n", daemon.stderr)
+    assert after["dvctl_outage_seconds_total{redis}"] == pytest.approx(float(seconds), abs=0.06)
+    assert after["dvctl_outage_seconds_total{database}"] == 0
     assert daemon.sigterm().code == 0
 
 

@@ -27,6 +27,7 @@ def tour() -> list[tuple[str, list[str]]]:
 def in_general(line: str) -> str:
     """Without what differs from run to run: times and durations, entry ids and the name of the host."""
     line = re.sub(r"\d{4}-\d\d-\d\dT[\d:.]+Z", "TIME", line)
+    line = re.sub(r"\d{4}-\d\d-\d\d \d\d:\d\d:\d\dZ", "TIME", line)
     line = re.sub(r"\d{13}-\d+ *", "ID ", line)
     line = re.sub(r"\(\d+\.\d s\)", "(0.0 s)", line)
     return re.sub(r"\bas \S+ in group", "as HOST-0 in group", line)

@@ -37,7 +37,7 @@ def test_a_full_disk_under_the_output_is_told(dvctl: Dvctl, redis_url: str, sqli
     dvctl.use(redis_url, sqlite_url)
     answer = shell(dvctl, "dvctl status -o json >/dev/full")
     assert answer.returncode == 1
-    assert "\nerror: this cannot be written: No space left on device\nhint: " in answer.stderr
+    assert "\nerror: this cannot be written: No space left on device\nhint: " in f"\n{answer.stderr}"
     assert "Traceback" not in answer.stderr
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 import signal
 from collections.abc import Callable
 
@@ -41,6 +42,25 @@ def test_top_follows_the_group_through_an_outage(
         assert NORMAL_SCREEN in screen.raw.rpartition(ALTERNATE_SCREEN)[2]
 
 
+def test_the_keys_of_top(dvctl: Dvctl, redis_url: str) -> None:
+    dvctl.use(redis_url)
+    with redis.Redis.from_url(redis_url) as client:
+        messages.publish(client, messages.good(3, seed=5))
+        for name in ("devicevault", "other"):
+            client.xgroup_create("device:results", name, "0")
+    with on_a_terminal(["top", "--interval", "200ms"], dvctl.environment) as screen:
+        screen.wait_for("PROBLEM: no consumer is running, 3 entries behind")
+        screen.wait_for("q quit  p pause  g group  ? help")
+        screen.type("g")
+        screen.wait_for("other of device:results")
+        screen.type("p")
+        screen.wait_for("paused, ")
+        screen.type("?")
+        screen.wait_for("next group of the stream")
+        screen.type("q")
+        assert screen.code() == 0
+
+
 def test_top_ends_by_a_signal_as_by_its_key(dvctl: Dvctl, redis_url: str) -> None:
     dvctl.use(redis_url)
     with on_a_terminal(["top"], dvctl.environment) as screen:
@@ -70,6 +90,8 @@ def test_a_drain_shows_how_far_it_is(dvctl: Dvctl, redis_server: RedisServer, sq
         screen.wait_for("stopped by")
         assert screen.code() == 0
         assert "consuming ━" not in screen.text, "the bar is gone at the end"
+        assert "━".encode() in screen.raw
+        assert not re.search("\x1b\\[(?:[39][1-7]|38[;\\d]+)m[━╸╺\\d]".encode(), screen.raw), "a bar has no colour"
 
 
 def test_a_daemon_has_no_bar(dvctl: Dvctl, redis_server: RedisServer, sqlite_url: str) -> None:

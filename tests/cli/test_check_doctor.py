@@ -20,8 +20,9 @@ from tests.support.redis_server import ExternalRedis, RedisServer
 
 
 def test_no_stream_and_no_group_are_told_by_those_that_only_look(at: Cli, stream: Stream) -> None:
-    for words in (["tail", "--no-follow"], ["show", "1-0"], ["status"]):
-        assert "there is no stream device:results yet\n" in at(*words).err
+    for words in (["tail", "--no-follow"], ["show", "1-0"], ["status"], ["status", "-o", "jsonl"]):
+        answer = at(*words)
+        assert "there is no stream device:results yet\n" in answer.out + answer.err
     stream.add(good(3))
     answer = at("check")
     assert answer.code == 2

@@ -64,6 +64,13 @@ def test_one_that_waits_is_named_by_all(ready: Dvctl, each_redis_server: RedisSe
         assert running.sigterm().code == 0
 
 
+def settled(client: Any) -> bool:
+    """Whether the group has read everything and nothing is pending."""
+    [group] = client.xinfo_groups(STREAM)
+    stream = client.xinfo_stream(STREAM)
+    return not group["pending"] and bool(group["last-delivered-id"] == stream["last-generated-id"])
+
+
 def test_dvctls_own_are_none_of_them(ready: Dvctl, each_redis_server: RedisServer, client: Any) -> None:
     """One of another host, one that was killed a moment ago, and DeviceVault's consumer of the other stream."""
     client.xgroup_create("storage:results", "devicevault-storage", "0", mkstream=True)
@@ -71,6 +78,7 @@ def test_dvctls_own_are_none_of_them(ready: Dvctl, each_redis_server: RedisServe
     for running in (host, killed):
         running.wait_for("consuming")
     wait_until(lambda: len(client.xinfo_consumers(STREAM, GROUP)) == 2, what="both to read")
+    wait_until(lambda: settled(client), what="neither to hold an entry")
     with looping(each_redis_server, "storage-reader", stream="storage:results", group="devicevault-storage"):
         publish(client, storage(1), stream="storage:results")
         killed.kill9()

@@ -71,9 +71,9 @@ def test_verify_repair_leaves_nothing_of_its_bar(dvctl: Dvctl, lost: list[str]) 
 def test_changes_leave_nothing_of_their_bars(dvctl: Dvctl, lost: list[str]) -> None:
     """One after the other, each on a terminal of its own; the question and the answer begin on lines of their own."""
     for words, label, question, first in (
-        (["replay", "--missing"], "replaying", "Replay these entries?", "selected"),
-        (["dlq", "retry", "--all", "--set", "device_id=2"], "retrying", "Retry these dead letters?", "retried"),
-        (["reset-group", "--to", "start"], "looking at entries", f"Move group {GROUP}?", "group"),
+        (["replay", "--missing"], "replaying", "Replay these entries?", "Replayed"),
+        (["dlq", "retry", "--all", "--set", "device_id=2"], "retrying", "Retry these dead letters?", "Retried"),
+        (["reset-group", "--to", "start"], "looking at entries", f"Move group {GROUP}?", "Moved"),
     ):
         if words[0] == "dlq":
             dvctl.ok("verify", "--repair", "--yes")
@@ -93,7 +93,7 @@ def test_export_and_drain_leave_nothing_of_their_bars(
     with on_a_terminal(["export", str(tmp_path / "x.jsonl")], dvctl.environment) as screen:
         assert screen.code(60) == 0
         no_bar(screen, "exporting")
-        assert screen.lines[0].split() == ["exported", "3000"]
+        assert screen.lines[0].split() == ["exported", "3,000"]
     client.xgroup_setid(STREAM, GROUP, "0")
     with on_a_terminal(["consume", "--drain", "--rate", "3000"], dvctl.environment) as screen:
         assert screen.code(60) == 0

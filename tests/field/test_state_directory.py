@@ -6,6 +6,7 @@ import json
 import os
 import resource
 import subprocess
+import tempfile
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
@@ -13,7 +14,7 @@ from typing import Any
 import pytest
 import redis
 
-from devicevault_cli.directories import NoStateDirectory, state_directory
+from devicevault_cli.directories import NoStateDirectory, state_directory, temporary_directory, temporary_file
 from tests.support import messages
 from tests.support.entries import read_new
 from tests.support.oracle import GROUP, STREAM
@@ -238,3 +239,18 @@ def test_without_a_temporary_directory(homeless: Run) -> None:
         assert answer.code == 1, answer
         assert "error: a temporary file cannot be written: No usable temporary directory" in answer.stderr
         assert "\nhint: set TMPDIR" in answer.stderr
+
+
+def test_temporary_files_go_to_the_cache_directory_of_a_service(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """systemd's CacheDirectory= may be the only large place that a service can write to."""
+    monkeypatch.delenv("TMPDIR", raising=False)
+    monkeypatch.setenv("CACHE_DIRECTORY", f"{tmp_path}:/elsewhere")
+    with temporary_file(named=True) as file, temporary_directory() as directory:
+        assert (Path(file.name).parent, Path(directory).parent) == (tmp_path, tmp_path)
+    (tmp_path / "tmp").mkdir()
+    monkeypatch.setenv("TMPDIR", str(tmp_path / "tmp"))
+    monkeypatch.setattr(tempfile, "tempdir", None)  # what it found before
+    with temporary_file(named=True) as file:
+        assert Path(file.name).parent == tmp_path / "tmp"

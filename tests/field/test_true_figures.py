@@ -351,7 +351,7 @@ def test_a_position_is_shown_to_people_as_a_time(dvctl: Dvctl, redis_url: str, s
         shown = "2026-01-12T04:47:00.441Z, end of that millisecond"
         people = dvctl.ok(*to)
         snapshot = dvctl.json(*to[:2], "start", "--yes")["snapshot"]
-        told = [people.stdout, people.stderr, dvctl.run("restore-group", snapshot, "--yes").stderr]
+        told = [" ".join(people.stdout.split()), people.stderr, dvctl.run("restore-group", snapshot, "--yes").stderr]
         told.append(dvctl.run("destroy-group", "--dry-run").stderr)
         told.append(" ".join(dvctl.run("doctor").stdout.split()))
         for text in told:

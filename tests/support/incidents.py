@@ -125,7 +125,7 @@ def redis_flushed(group: Group, table: Repository) -> None:
     drain(group.stream, table, drain=False, max_messages=20)
     client: Any = group.stream.client
     with closing(connect(servers_database(client, 9))) as other:
-        other.restore(group.stream.key, 0, client.dump(group.stream.key))
+        other.restore(group.stream.key, 0, client.dump(group.stream.key), replace=True)
     client.delete(group.stream.key)
     for number in range(30, 33):
         parts = [part for pair in message(number).items() for part in pair]

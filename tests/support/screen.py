@@ -26,10 +26,10 @@ COLUMNS, ROWS = 80, 30
 class Screen:
     """A pseudo-terminal of 80 columns and what was drawn on it."""
 
-    def __init__(self, popen: subprocess.Popen[bytes], end: int, columns: int = COLUMNS) -> None:
+    def __init__(self, popen: subprocess.Popen[bytes], end: int, columns: int = COLUMNS, rows: int = ROWS) -> None:
         self.popen = popen
         self._end = end
-        self._screen = pyte.Screen(columns, ROWS)
+        self._screen = pyte.Screen(columns, rows)
         self._input = pyte.ByteStream(self._screen)
         self.raw = b""
 
@@ -89,11 +89,12 @@ def on_a_terminal(
     *,
     stdout: IO[bytes] | None = None,
     columns: int = COLUMNS,
+    rows: int = ROWS,
 ) -> Iterator[Screen]:
     """Start `dvctl WORDS` there, `stdout` elsewhere if given; killed at the end if it still runs."""
     end, other = pty.openpty()
-    fcntl.ioctl(end, termios.TIOCSWINSZ, struct.pack("HHHH", ROWS, columns, 0, 0))
-    environment = {**environment, "TERM": "xterm-256color", "COLUMNS": str(columns), "LINES": str(ROWS)}
+    fcntl.ioctl(end, termios.TIOCSWINSZ, struct.pack("HHHH", rows, columns, 0, 0))
+    environment = {**environment, "TERM": "xterm-256color", "COLUMNS": str(columns), "LINES": str(rows)}
     popen = subprocess.Popen(
         [DVCTL, *words],
         stdin=other,
@@ -105,7 +106,7 @@ def on_a_terminal(
     )
     os.close(other)
     try:
-        yield Screen(popen, end, columns)
+        yield Screen(popen, end, columns, rows)
     finally:
         popen.kill()
         popen.wait()

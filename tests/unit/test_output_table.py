@@ -5,10 +5,11 @@ from __future__ import annotations
 import subprocess
 import sys
 
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from devicevault_cli.output.table import LONGEST, cell_width, heading, lines_of, show, table
+from devicevault_cli.output.table import LONGEST, cell_width, folded, heading, lines_of, show, table
+from devicevault_cli.output.view import Cell
 
 WORDS = st.text(st.characters(categories=["Ll", "Lo", "Nd"]) | st.just(" "), max_size=60).map(
     lambda each: " ".join(each.split())
@@ -33,9 +34,11 @@ def test_what_fits_is_laid_out_without_rich() -> None:
     assert done.stdout == "['ID   STATE', '1-0  held'] False\n"
 
 
+@settings(deadline=None)  # the first call imports Rich
 @given(st.lists(st.tuples(WORDS, WORDS), min_size=1, max_size=5))
 def test_what_fits_looks_the_same_with_and_without_rich(cells: list[tuple[str, str]]) -> None:
-    assert lines_of(cells, 200) == lines_of(cells, 200, colours=[{}, {}])
+    widths = [max(1, *(cell_width(row[n]) for row in cells)) for n in (0, 1)]
+    assert lines_of(cells, 200) == folded([[Cell(cell) for cell in row] for row in cells], widths, [False, False])
 
 
 def test_wide_characters_take_two_columns() -> None:
@@ -80,7 +83,7 @@ def test_values_are_shown_by_their_unit() -> None:
 
 
 def test_names_of_data_tell_no_unit() -> None:
-    assert show("consumers", {"worker_1_ms": 65_000}) == "worker_1_ms=65000"
+    assert show("consumers", {"worker_1_ms": 65_000}) == "worker_1_ms=65,000"
 
 
 def test_what_is_absurdly_long_is_cut_and_says_so() -> None:

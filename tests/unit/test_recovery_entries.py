@@ -68,7 +68,10 @@ def test_more_than_a_plan_works_out_comes_to_the_same(group: Group, table: Repos
     ids = group.stream.add([*(message(number) for number in range(2500)), message(0), message(1, device_id="abc")])
     source = from_stream(group.stream, Selection(ids=ids))
     plan = plan_replay(source, RESULTS, table, ReplayOptions(), most=10)
-    assert plan.says == ("more than 10 entries are replayed; each is looked up in the transaction that saves it",)
+    assert plan.says == (
+        "more than 10 entries are replayed; each is looked up in the transaction that saves it",
+        "this cannot be undone: dvctl does not delete rows",
+    )
     done = apply(lambda: plan)
     assert (done["selected"], done["inserted"], done["duplicates"]) == (2502, 2500, 1)
     assert (done["rejected"], done["applied"]) == ({"invalid-device-id": 1}, True)

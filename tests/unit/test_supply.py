@@ -5,6 +5,7 @@ from __future__ import annotations
 import re
 import subprocess
 import sys
+import tarfile
 import tomllib
 import zipfile
 from email.message import Message
@@ -104,6 +105,21 @@ def test_the_wheel_holds_what_it_should(wheel: Path) -> None:
     assert {name.partition("/")[0] for name in names} == {
         "devicevault_cli", f"{wheel.name.split('-py3')[0]}.dist-info", f"{wheel.name.split('-py3')[0]}.data"
     }  # fmt: skip
+
+
+def test_the_source_distribution_holds_all_that_is_tracked(tmp_path: Path) -> None:
+    """But the machinery of version control: tests and deploy can be used from it."""
+    code = "import sys, hatchling.build; print(hatchling.build.build_sdist(sys.argv[1]))"
+    answer = subprocess.run(
+        [sys.executable, "-c", code, tmp_path], cwd=ROOT, capture_output=True, text=True, check=False
+    )
+    assert answer.returncode == 0, answer.stderr
+    with tarfile.open(next(tmp_path.glob("*.tar.gz"))) as archive:
+        names = {name.partition("/")[2] for name in archive.getnames()}
+    tracked = subprocess.run(["git", "ls-files"], cwd=ROOT, capture_output=True, text=True, check=True)
+    wanted = {name for name in tracked.stdout.splitlines() if not name.startswith(".")}
+    assert any(name.startswith("deploy/") for name in wanted)
+    assert wanted <= names
 
 
 def test_the_wheel_says_what_it_is(wheel: Path) -> None:

@@ -5,10 +5,16 @@ from __future__ import annotations
 from dataclasses import replace
 from typing import Any
 
+import pytest
+
 from devicevault_cli.operations.monitoring.status import ConsumerStatus
 from devicevault_cli.operations.monitoring.top import Rates, RecentDeadLetter, Sample, most_active_first, rates
-from devicevault_cli.output.live import GroupFigures, Page, lines, trouble
+from devicevault_cli.output.live import Courses, GroupFigures, Page, lines, trouble
+from devicevault_cli.output.sparkline import sparkline
+from devicevault_cli.output.table import cell_width
+from devicevault_cli.output.view import View
 from devicevault_cli.streams.model import EntryId
+from tests.support.looks import assert_looks
 
 GROUP = GroupFigures(
     lag=80, lag_s=1.5, pending=20, oldest_pending_age_ms=450, arriving=100.0, processed=150.0, caught_up_s=2.0
@@ -24,7 +30,7 @@ PAGE = Page(3032, GROUP, 31, 0, [consumer.to_dict() for consumer in CONSUMERS], 
 
 
 def page(**changes: Any) -> str:
-    return "\n".join(lines("device:results", "devicevault", replace(PAGE, **changes), 80, coloured=False))
+    return "\n".join(lines("device:results", "devicevault", replace(PAGE, **changes), View(80, coloured=False), 40))
 
 
 def test_rates_are_what_changed_between_two_looks() -> None:
@@ -61,4 +67,47 @@ def test_the_page_says_what_is_not_known() -> None:
 
 
 def test_trouble_is_told_in_place() -> None:
-    assert list(trouble("s", "g", "Redis is away\x07", coloured=False))[2:] == ["Redis is away\\x07", "retrying"]
+    shown = trouble("s", "g", "Redis is away\x07", View(80, coloured=False))
+    assert shown[1:] == ["PROBLEM: Redis is away\\x07", "", "retrying"]
+
+
+BUSY = replace(
+    PAGE,
+    consumers=[
+        ConsumerStatus("devicevault", f"backup-{n}-0", 100 - n, n * 700_000, None, n == 0).to_dict() for n in range(9)
+    ],
+    failures=[
+        RecentDeadLetter(
+            EntryId(1_767_225_600_000 + n, 0), "unknown-device", "4711", "2026-01-01T00:00:09.000Z", "no device " * n
+        ).to_dict()
+        for n in range(30)
+    ],
+    state="problem",
+    verdict="8 of 9 consumers are dead, 80 entries behind (34m), 20 pending",
+    courses=Courses([*range(200)], [n % 7 for n in range(200)], [None, *[0.0] * 40], [31.0] * 3),
+    database="unreachable (Connection refused)",
+)
+
+
+@pytest.mark.parametrize(("width", "height"), [(80, 24), (140, 50)])
+def test_the_whole_page_fits_the_screen(width: int, height: int) -> None:
+    shown = lines("device:results", "devicevault", BUSY, View(width, coloured=True), height)
+    plain = lines("device:results", "devicevault", BUSY, View(width, coloured=False), height)
+    assert len(shown) == height
+    assert max(map(cell_width, plain)) <= width
+    assert_looks(f"top-{width}x{height}", "\n".join(shown) + "\n")
+
+
+def test_the_keys_are_listed_and_a_pause_is_told() -> None:
+    shown = lines("s", "g", PAGE, View(80, coloured=False), 24, paused=True, keys=True)
+    assert "p  pause, or go on" in shown
+    assert "paused, " in shown[0]
+    assert "lag" not in "\n".join(shown)
+
+
+def test_bars_begin_at_0_and_tell_nothing_from_little() -> None:
+    assert sparkline([0, 1, 50, 100], 10) == "▁▂▅█"
+    assert sparkline([0, 1, 50, 100], 2) == "▅█"
+    assert sparkline([None, 0.0], 10) == " ▁"
+    assert sparkline([0, 100], 10, ascii_only=True) == "_#"
+    assert sparkline([], 10) == sparkline([1], 0) == ""

@@ -17,6 +17,7 @@ from devicevault_cli.cli.signals import stopped_by_signals
 from devicevault_cli.cli.values import duration, parsed, whole_number
 from devicevault_cli.directories import expanded
 from devicevault_cli.errors import DvctlError, Usage
+from devicevault_cli.log_fields import fields
 from devicevault_cli.operations.monitoring.limits import CLAIM_IDLE_MS
 
 if TYPE_CHECKING:
@@ -158,6 +159,7 @@ def _run(
     ctx: Context, options: "ConsumeOptions", instance: int | None, metrics_port: Address | None, pid_path: Path | None
 ) -> dict[str, dict[str, Any]]:
     """Consume each pipeline until it ends. -> the summaries, by pipeline"""
+    from devicevault_cli.cli.service_manager import notified
     from devicevault_cli.consumer.progress import ConsumerProgress
     from devicevault_cli.consumer.service import Servers, consume_as
     from devicevault_cli.consumer.together import consume_together
@@ -180,6 +182,7 @@ def _run(
         }
         if metrics_port is not None:
             during.enter_context(_monitored(ctx, metrics_port, progress))
+        during.enter_context(notified(progress, stop))
         consumers: dict[str, Callable[[], dict[str, Any]]] = {
             name: partial(
                 consume_as, Servers(one.group, one.repository, _publisher(one)), one.pipeline, options, stop,
@@ -218,7 +221,9 @@ def _monitored(ctx: Context, address: Address, progress: "Mapping[str, ConsumerP
     consumers = [(labels(name), one) for name, one in progress.items()]
     stderr = ctx.printer.stderr
     with monitored(*address, consumers, lambda: stderr.dropped) as port:
-        log.info("metrics are on port %d: /metrics, /healthz, /readyz", port)
+        url = f"http://{address.host or '0.0.0.0'}:{port}"  # noqa: S104 - as asked for, and shown
+        text = "metrics are served on %s/metrics, probes on %s/healthz and %s/readyz"
+        log.info(text, url, url, url, extra=fields(address=f"{address.host or '0.0.0.0'}:{port}"))  # noqa: S104
         yield
 
 

@@ -19,10 +19,12 @@ def list_(ctx: Context) -> None:
 
     Shows how many entries each holds, and which are active (idle for less than 10 s).
     """
+    from devicevault_cli.operations.answer import keys_of
     from devicevault_cli.operations.groups.consumers import list_consumers
+    from devicevault_cli.operations.monitoring.status import ConsumerStatus
 
     answer = list_consumers(ctx.group)
-    answered(ctx, answer.to_dict(), typed_group(ctx), "consumers")
+    answered(ctx, answer.to_dict(), typed_group(ctx), "consumers", keys=keys_of(ConsumerStatus))
     if not answer.consumers:
         ctx.printer.note(f"no consumers: group {ctx.group.name} of {ctx.stream.key} has none, or is not there yet")
 

@@ -21,7 +21,6 @@ if TYPE_CHECKING:
     from devicevault_cli.operations.dead_letters.select import LetterFilter
     from devicevault_cli.operations.named import Named
 
-COLUMNS = ("id", "reason", "device_id", "attempts", "detail")
 
 Ids: TypeAlias = Annotated[
     list[EntryId] | None,
@@ -101,8 +100,10 @@ def list_(
     The totals count every letter that matches. With -o ids all letters are listed, not only one page.
     """
 
-    from devicevault_cli.operations.dead_letters.list import list_letters
+    from devicevault_cli.operations.answer import keys_of
+    from devicevault_cli.operations.dead_letters.list import LetterRow, list_letters
     from devicevault_cli.operations.dead_letters.select import LetterFilter
+    from devicevault_cli.output.lists_page import letters_lines
 
     chosen = _chosen(ctx, ids, ids_from, reason, device, since, older_than)
     limit = None if everything or ctx.settings.output == "ids" else count
@@ -110,7 +111,7 @@ def list_(
     named = chosen.named(ctx.dead_letters, answer.unknown or ())
     if not answer.total and not named.unknown:
         named = _typed(ctx, chosen)
-    answered(ctx, answer.to_dict(), named, "entries", columns=COLUMNS)
+    answered(ctx, answer.to_dict(), named, "entries", view=letters_lines, keys=keys_of(LetterRow))
     if not answer.total:
         if chosen != LetterFilter():
             ctx.printer.note("nothing matched")
@@ -154,9 +155,10 @@ def stats(ctx: Context) -> None:
 
     from devicevault_cli.operations.dead_letters.stats import letter_stats
     from devicevault_cli.operations.named import NO_NAMES
+    from devicevault_cli.output.lists_page import letter_stats_lines
 
     answer = letter_stats(ctx.dead_letters)
-    answered(ctx, answer.to_dict(), NO_NAMES if answer.total else typed_group(ctx))
+    answered(ctx, answer.to_dict(), NO_NAMES if answer.total else typed_group(ctx), view=letter_stats_lines)
     if not answer.total:
         say_if_missing(ctx)
 

@@ -1,7 +1,6 @@
 """dvctl doctor: is everything around the consumer as it should be?"""
 
 from collections.abc import Callable
-from typing import Any
 
 from devicevault_cli.cli.command import command
 from devicevault_cli.cli.context import Context
@@ -17,6 +16,7 @@ def doctor(ctx: Context) -> int:
     something needs repair, and with 69 if Redis is unreachable; the rest is checked even then.
     """
     from devicevault_cli.operations.monitoring.doctor import diagnose
+    from devicevault_cli.output.doctor_page import doctor_lines
 
     redis_error = _error(ctx.stream.ping)
     database_error = _error(lambda: ctx.repository) if ctx.settings.has_database else None
@@ -31,12 +31,9 @@ def doctor(ctx: Context) -> int:
     )
     if redis_error is not None and answer.status_of("database") != "ok":
         raise redis_error  # nothing else is known either
-    shown = answer.to_dict()
-    if ctx.printer.output == "table":
-        shown["checks"] = _with_fixes_below(shown["checks"])
-    ctx.printer.answer(shown, "checks", ("status", "name", "detail"))
+    ctx.printer.answer(answer.to_dict(), "checks", view=doctor_lines)
     if redis_error is not None:
-        ctx.printer.error(str(redis_error), redis_error.hint)
+        ctx.printer.error(str(redis_error), redis_error.hint, int(redis_error.exit_code))
         return redis_error.exit_code
     return ExitCode.FOUND if answer.has_problem else 0
 
@@ -47,16 +44,6 @@ def _error(look: Callable[[], object]) -> DvctlError | None:
     except DvctlError as error:
         return error
     return None
-
-
-def _with_fixes_below(checks: list[dict[str, Any]]) -> list[dict[str, Any]]:
-    """For people: a command to type stands in one piece, in a line of its own."""
-    rows = []
-    for check in checks:
-        rows.append(check)
-        if check["fix"]:
-            rows.append({"status": "", "name": "", "detail": f"fix: {check['fix']}"})
-    return rows
 
 
 def _compared(ctx: Context) -> tuple[list[str], list[str]]:

@@ -28,13 +28,15 @@ def list_(
     An incident is reported by status, check, doctor and top until it is acknowledged. An incident without an id was
     found by this command, and is not recorded yet.
     """
-    from devicevault_cli.operations.monitoring.incidents import list_incidents
+    from devicevault_cli.operations.answer import keys_of
+    from devicevault_cli.operations.monitoring.incidents import Incident, list_incidents
 
     answer = list_incidents(ctx.stream, ctx.repository if ctx.settings.has_database else None, everything=everything)
     ctx.printer.answer(
         answer.to_dict(),
         "incidents",
         ("id", "at", "group", "detail", *(("acknowledged_at",) if everything else ())),
+        keys=keys_of(Incident),
         ids=lambda _: (incident.id for incident in answer.incidents if incident.id is not None),
     )
     if answer.incidents and not everything:

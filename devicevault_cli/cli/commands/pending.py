@@ -16,7 +16,6 @@ from devicevault_cli.streams.model import EntryId
 from devicevault_cli.times import exact_duration
 
 DEFAULT_COUNT = 100
-COLUMNS = ("id", "consumer", "idle_ms", "age_ms", "deliveries", "state", "device_id")
 
 
 @command("dvctl pending --summary", "dvctl pending --min-idle 5m -o ids | dvctl claim --ids - --yes", ids=True)
@@ -45,7 +44,9 @@ def pending(
     one. With -o ids all entries are listed, for another command.
     """
 
+    from devicevault_cli.operations.answer import keys_of
     from devicevault_cli.operations.entries import pending as operation
+    from devicevault_cli.output.lists_page import pending_lines
 
     require_order(start, end)
     chosen = operation.PendingFilter(owner, min_idle, start, end)
@@ -62,11 +63,9 @@ def pending(
         ctx.printer.note(f"there is no group {ctx.group.name} on {ctx.stream.key} yet")
     if summary and ctx.settings.output != "json":
         del answer["entries"], answer["next_from"]
-        answered(ctx, answer, names)
+        answered(ctx, answer, names, view=pending_lines)
         return
-    if ctx.printer.output == "table":
-        del answer["next_from"]
-    answered(ctx, answer, names, "entries", columns=COLUMNS)
+    answered(ctx, answer, names, "entries", view=pending_lines, keys=keys_of(operation.PendingRow))
     if page.next_from:
         filters = {
             "--consumer": owner,
@@ -79,7 +78,7 @@ def pending(
         shown = f"{len(page.entries):,} of {page.total:,} shown"
         ctx.printer.hint(f"{shown}; for the next page: {again(ctx, filters)}")
     if any(entry.state == "stuck" for entry in page.entries):
-        ctx.printer.hint("any running `dvctl consume` takes stuck entries over; `dvctl claim` lets it do so at once")
+        ctx.printer.hint("`dvctl consume` takes stuck entries over; `dvctl claim` releases them now")
 
 
 def _last(end: EntryId) -> str:

@@ -1,6 +1,7 @@
 """dvctl top: the group, live."""
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Sequence
+from dataclasses import replace
 from typing import TYPE_CHECKING, Annotated
 
 import typer
@@ -12,11 +13,12 @@ from devicevault_cli.errors import DvctlError, Usage
 from devicevault_cli.times import parse_pause
 
 if TYPE_CHECKING:
-    from devicevault_cli.operations.monitoring.top import TopAnswer
+    from devicevault_cli.operations.monitoring.top import Top, TopAnswer
     from devicevault_cli.output.live import Page
+    from devicevault_cli.output.screen import Screen
     from devicevault_cli.repository.repository import Repository
 
-FAILURES = 10
+FAILURES = 30
 SHORTEST_MS = 200
 
 
@@ -36,12 +38,12 @@ def top(
 ) -> None:
     """Watch lag, rates, consumers and new dead letters live.
 
-    The key q ends it. An outage of Redis or of the database is shown and waited for.
+    Keys: q quits, p pauses, g shows the next group of the stream, ? lists the keys. An outage of Redis or of the
+    database is shown and waited for.
     """
     from devicevault_cli.operations.monitoring.top import DatabaseProbe, Top
 
-    terminal = ctx.terminal
-    if not (terminal.stdin_is_tty and terminal.stdout_is_tty) or terminal.environ.get("TERM") == "dumb":
+    if not ctx.terminal.can_draw:
         raise Usage(
             "top needs a terminal to draw on",
             hint="`dvctl status` and `dvctl check` answer once, `consume` serves metrics",
@@ -51,19 +53,39 @@ def top(
     found: TopAnswer | DvctlError = state.read(FAILURES)
     from devicevault_cli.output.screen import screen
 
-    with screen(terminal) as page, DatabaseProbe(_opener(ctx)) as database:
+    with screen(ctx.terminal) as page, DatabaseProbe(_opener(ctx)) as database:
+        paused = keys = False
         while True:
-            width, height = page.size
-            page.show(list(_lines(ctx, found, database.error, width))[: height - 1])
-            pressed = page.key(interval / 1000)
+            _draw(ctx, page, state, found, database.error, paused=paused, keys=keys)
+            pressed = page.key(interval / 1000).lower()
             if pressed == "\x03":
                 raise KeyboardInterrupt
-            if pressed in ("q", "Q"):
+            if pressed == "q":
                 return
-            try:
-                found = state.read(FAILURES)
-            except DvctlError as error:  # also a key that holds something else for now
-                found = error
+            paused ^= pressed == "p"
+            keys ^= pressed in ("?", "h")
+            if pressed == "g":
+                state = _next(ctx, state, found)
+            if not paused or pressed == "g":
+                found = _read(state)
+
+
+def _read(state: "Top") -> "TopAnswer | DvctlError":
+    try:
+        return state.read(FAILURES)
+    except DvctlError as error:  # also a key that holds something else for now
+        return error
+
+
+def _next(ctx: Context, state: "Top", found: "TopAnswer | DvctlError") -> "Top":
+    """The group after this one, of those that the stream had when it was read."""
+    from devicevault_cli.operations.monitoring.top import Top
+    from devicevault_cli.streams.group import Group
+
+    names = [] if isinstance(found, DvctlError) else [group.name for group in found.status.groups]
+    if state.group.name in names:
+        names = names[names.index(state.group.name) + 1 :] + names[: names.index(state.group.name)]
+    return Top(Group(ctx.stream, names[0])) if names else state
 
 
 def _opener(ctx: Context) -> "Callable[[], Repository] | None":
@@ -80,22 +102,38 @@ def _opener(ctx: Context) -> "Callable[[], Repository] | None":
     return opened
 
 
-def _lines(ctx: Context, found: "TopAnswer | DvctlError", database: DvctlError | None, width: int) -> Iterator[str]:
-    """The page as lines."""
+def _draw(
+    ctx: Context,
+    page: "Screen",
+    state: "Top",
+    found: "TopAnswer | DvctlError",
+    database: DvctlError | None,
+    *,
+    paused: bool,
+    keys: bool,
+) -> None:
     from devicevault_cli.output.live import lines, trouble
 
-    about = (ctx.settings.stream, ctx.settings.group)
-    coloured = ctx.terminal.colour(ctx.terminal.stdout_is_tty)
+    width, height = page.size
+    view = replace(ctx.printer.view, width=width)
+    about = (ctx.settings.stream, state.group.name)
+    drawn: Sequence[str]
     if isinstance(found, DvctlError):
-        return trouble(*about, str(found), coloured)
-    return lines(*about, _page(found, database), width, coloured)
+        drawn = trouble(*about, str(found), view)
+    else:
+        drawn = lines(*about, _page(ctx, state, found, database), view, height, paused=paused, keys=keys)
+    page.show(drawn)
 
 
-def _page(found: "TopAnswer", database: DvctlError | None) -> "Page":
-    from devicevault_cli.operations.monitoring.status import database_state
-    from devicevault_cli.output.live import GroupFigures, Page
+def _page(ctx: Context, state: "Top", found: "TopAnswer", database: DvctlError | None) -> "Page":
+    from devicevault_cli.operations.monitoring.status import TableStatus, database_state
+    from devicevault_cli.operations.monitoring.verdict import verdict
+    from devicevault_cli.output.live import Courses, GroupFigures, Page
 
     group = found.group
+    status = replace(found.status, table=TableStatus(ctx.pipeline.table, error=database)) if database else found.status
+    said = verdict(status, ctx.settings.stream, state.group.name)
+    looks = found.looks
     return Page(
         found.status.stream.length if found.status.stream else None,
         GroupFigures(group.lag, group.lag_s, group.pending, group.oldest_pending_age_ms, *found.rates)
@@ -107,4 +145,7 @@ def _page(found: "TopAnswer", database: DvctlError | None) -> "Page":
         [letter.to_dict() for letter in found.failures],
         found.incidents,
         f"{database_state(database)} ({database})" if database else None,
+        said.state,
+        said.text,
+        Courses(*([getattr(look, name) for look in looks] for name in ("lag", "arriving", "processed", "dead"))),
     )

@@ -161,19 +161,20 @@ def _told(ctx: Context, answer: dict[str, Any], scope: Any, report: Path | None)
     from devicevault_cli.output.report.text import text_lines
 
     if answer["problem"]:
-        ctx.printer.warn(answer["problem"])
+        if ctx.printer.output != "table":  # where the last line says it
+            ctx.printer.warn(answer["problem"])
     elif answer["stream"]["entries"] == 0:
         ctx.printer.note(f"nothing to verify: {ctx.stream.key} has no entries here")
     for incident in answer["incidents"]:
         if incident["detail"] not in (answer["problem"] or ""):
             ctx.printer.warn(incident["detail"])
-    ctx.printer.answer(answer, lines=text_lines)
+    ctx.printer.answer(answer, view=text_lines)
     steps = next_steps(answer, _settings(ctx), _scope(scope))
     if report is not None:
         _write_report(ctx, report, answer, _about(ctx, scope), steps)
     if not answer["ok"]:
         for step in steps:
-            ctx.printer.hint(f"{step.command}  # {step.why}")
+            ctx.printer.step(step.command, step.why)
     return 0 if answer["ok"] else ExitCode.FOUND
 
 

@@ -82,7 +82,7 @@ def _says(repository: Repository, found: _DuplicateRows) -> Iterator[str]:
     if found.identities == MOST:
         yield f"only the first {MOST:,} identities are looked at; run the command again for the others"
     if found.ids:
-        yield "a file with these rows is written first"
+        yield "a file with these rows is written first; no command puts them back"
 
 
 def _duplicate_rows(repository: Repository, progress: Progress) -> _DuplicateRows:

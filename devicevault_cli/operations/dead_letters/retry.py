@@ -244,6 +244,8 @@ def _says(answer: RetryAnswer, more_than: int | None, repairs: Repairs) -> Itera
             f"{answer.duplicates:,} have their row already, {answer.still_dead:,} stay dead"
         )
         yield from (f"  {reason}: {count:,}" for reason, count in Counter(answer.reasons).most_common())
+    if answer.persisted or more_than is not None:
+        yield "this cannot be undone; to keep a copy first: dvctl export FILE --dead --reveal"
     yield from (f"with {name} = {value!r}" for name, value in shown_fields(repairs).items())
 
 

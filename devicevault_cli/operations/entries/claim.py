@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shlex
 from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass, field, replace
@@ -147,6 +148,8 @@ def _says(group: Group, owners: Counter[str], to: str | None, liveness: Liveness
     else:
         yield f"{selected} would move to {to}, delivery counts kept"
         yield from new_consumer(group, to, liveness.names) if owners else []
+        if owners:
+            yield f"to move them back: dvctl claim --from {shlex.quote(to)} --to OWNER"
     for name, held in owners.most_common(10):
         yield f"  from {name}: {entries(held)}"
     alive = {consumer.name for consumer in liveness.consumers if liveness.alive(consumer)}

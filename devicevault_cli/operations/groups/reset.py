@@ -118,6 +118,7 @@ def _says(answer: ResetAnswer, pending: int, generated: EntryId, first_skipped: 
     if answer.to > generated:
         yield f"{answer.to.shown} is beyond the end: entries that arrive below it would never be delivered"
     yield f"{entries(pending - answer.pending)} pending would stay as they are"
+    yield "a snapshot is written first; restore-group puts all of this back"
 
 
 def _replaced(preview: ReplayPreview) -> Iterator[str]:

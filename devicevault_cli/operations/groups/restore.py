@@ -69,6 +69,10 @@ def _says(stored: Snapshot, info: GroupInfo | None, lost: tuple[EntryId, ...]) -
     if lost:
         yield f"{entries(len(lost))} cannot be restored, deleted from the stream since: {some([*map(str, lost)])}"
     yield "the idle times of consumers cannot be restored"
+    if info is None:
+        yield f"to undo this: dvctl destroy-group --stream {state.stream} --group {state.group}"
+    else:
+        yield "this cannot be undone: no snapshot of the present state is written"
 
 
 def _each_page(

@@ -134,5 +134,6 @@ def _says(chosen: Sequence[ConsumerInfo], held: int, receiver: str) -> Iterator[
         yield "nothing matched: no consumer would be retired"
     if held:
         yield f"{entries(held)} would move to {receiver}, delivery counts and idle times kept"
+        yield "this cannot be undone: who held which entry is not kept"
     if active := [info.name for info in chosen if info.idle_ms < ALIVE_MS]:
         yield f"warning: active in the last {ALIVE_MS // 1000} s; may rejoin the group: {some(active)}"

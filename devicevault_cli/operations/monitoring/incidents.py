@@ -215,6 +215,7 @@ def plan_acknowledge(stream: Stream, ids: Sequence[int], repository: Repository 
     known = [incident.id for incident in chosen if incident.id is not None]
     says = [f"{number(len(chosen), 'incident')} of stream {stream.key} would be acknowledged:"] if chosen else []
     says += [f"  {incident.at} {incident.kind}: {incident.detail}" for incident in chosen]
+    says += ["this cannot be undone; `dvctl incidents --all` still lists them"] if chosen else []
     answer = AcknowledgeAnswer(known, unknown, len(chosen) - len(known))
     return Change(
         command="incidents acknowledge", says=tuple(says or [f"no unacknowledged incident of stream {stream.key}"]),

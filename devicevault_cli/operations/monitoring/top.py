@@ -27,6 +27,7 @@ WINDOW_S = 15.0
 LETTERS_READ = 30
 """Newest dead letters that are read to find those of the group: each contains a whole message."""
 LAG_LIMIT = 10_000
+LOOKS_KEPT = 600
 RESTARTS_SHOWN = 3
 PROBE_S = 5.0
 """How often the database is checked."""
@@ -38,6 +39,15 @@ class Sample(NamedTuple):
     at: float
     added: int | None
     processed: int | None
+
+
+class Look(NamedTuple):
+    """What one look found: entries, messages a second since the look before, dead letters. None is unknown."""
+
+    lag: int | None
+    arriving: float | None
+    processed: float | None
+    dead: int
 
 
 class Rates(NamedTuple):
@@ -68,6 +78,7 @@ class TopAnswer(NamedTuple):
     rates: Rates
     failures: Sequence[RecentDeadLetter]
     incidents: Sequence[str]
+    looks: Sequence[Look] = ()
 
 
 class Top:
@@ -77,6 +88,7 @@ class Top:
         self.group = group
         self._letters = DeadLetters(group.stream, group.name)
         self._samples: deque[Sample] = deque()
+        self._looks: deque[Look] = deque(maxlen=LOOKS_KEPT)
         self._newest: tuple[tuple[EntryId, int] | None, list[RecentDeadLetter]] = (None, [])
         self._followed: Followed | None = None
         self._restarts: deque[str] = deque(maxlen=RESTARTS_SHOWN)
@@ -86,14 +98,22 @@ class Top:
         found = status(self.group.stream, self._letters, lag_limit=LAG_LIMIT)
         self._detect_restart()
         group = next((group for group in found.groups if group.name == self.group.name), None)
+        averages = self._rates(found.stream, group)
+        self._looks.append(self._look(group, found.dead.length))
         return TopAnswer(
             found,
             group,
             most_active_first(consumer for consumer in found.consumers if consumer.group == self.group.name),
-            self._rates(found.stream, group),
+            averages,
             self._failures(failures),
             [incident.detail for incident in found.incidents or ()] or [*self._restarts],
+            [*self._looks],
         )
+
+    def _look(self, group: GroupStatus | None, dead: int) -> Look:
+        before, now = self._samples[-2 if len(self._samples) > 1 else -1], self._samples[-1]
+        present = rates(before, now, None)
+        return Look(group.lag if group else None, present.arriving, present.processed, dead)
 
     def _detect_restart(self) -> None:
         """After a restart, earlier samples say nothing about the present stream."""

@@ -33,6 +33,7 @@ from devicevault_cli.streams.model import Entry
 
 log = logging.getLogger("dvctl.replay")
 
+CANNOT = "this cannot be undone: dvctl does not delete rows"
 BATCH, BATCH_BYTES = 1000, 16 * 1024 * 1024
 """Records in one transaction, and the bytes of their logs together."""
 
@@ -220,6 +221,7 @@ def plan_replay(
 def _says(answer: ReplayAnswer, options: ReplayOptions, more_than: int | None) -> Iterator[str]:
     if more_than is not None:
         yield f"more than {entries(more_than)} are replayed; each is looked up in the transaction that saves it"
+        yield CANNOT
         return
     yield (
         f"{chosen_number(answer.selected, 'entry', 'entries')} would be replayed: {answer.inserted:,} inserted, "
@@ -227,6 +229,8 @@ def _says(answer: ReplayAnswer, options: ReplayOptions, more_than: int | None) -
     )
     for reason, count in Counter(answer.rejected).most_common():
         yield f"  {reason}: {count:,}"
+    if answer.inserted or answer.overwritten:
+        yield CANNOT
     if answer.conflicting:
         fate = "would be OVERWRITTEN" if options.overwrite else "stay as they are (--overwrite replaces them)"
         yield f"{number(answer.conflicting, 'row')} of another device or status {fate}"

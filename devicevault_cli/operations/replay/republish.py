@@ -84,6 +84,8 @@ def _failure(done: RepublishAnswer) -> str:
 def _says(answer: RepublishAnswer, stream: Stream, most: int) -> Iterator[str]:
     copies = chosen_number(answer.republished, "entry", "entries")
     yield f"{copies} would be copied to the end of {stream.key}, where every group gets them"
+    if answer.republished:
+        yield "this cannot be undone: no command removes the copies"
     if answer.refused:
         yield f"{entries(answer.refused)} left out: republished {most} times already"
 

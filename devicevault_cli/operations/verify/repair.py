@@ -117,3 +117,5 @@ def _says(result: VerifyResult, pipeline: Pipeline) -> Iterator[str]:
     if invalid:
         why = ", ".join(f"{count} {name}" for name, count in result.reasons.most_common())
         yield f"{entries(invalid)} would become dead letters: {why}"
+    if lost:
+        yield "this cannot be undone: dvctl does not delete rows"

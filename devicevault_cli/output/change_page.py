@@ -1,0 +1,209 @@
+"""The result of a changing command as one sentence, green if all was done, yellow if something was left."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from typing import Any, NamedTuple, TypeAlias
+
+from devicevault_cli.output.table import position, text
+from devicevault_cli.output.view import View
+from devicevault_cli.plural import number
+
+Answer: TypeAlias = Mapping[str, Any]
+LISTED = 10
+"""Lines of details at most."""
+NAMED = 5
+"""Ids and names that a sentence lists at most."""
+
+
+class Result(NamedTuple):
+    """What was done, as a sentence; what was not, as parts of it."""
+
+    done: str
+    left: Sequence[str] = ()
+
+
+def result_lines(command: str, answer: Answer, view: View) -> Iterator[str]:
+    """The result of a command. A dry run has none: its plan stands above."""
+    if answer["applied"]:
+        result = RESULTS[command](answer)
+        left = [part for part in result.left if part]
+        yield from view.folded("; ".join([result.done, *left]) + ".", "yellow" if left else "green", "  ")
+    else:
+        yield "Dry run: no changes made."
+    yield from _details(answer, view)
+
+
+def _details(answer: Answer, view: View) -> Iterator[str]:
+    """What neither the plan nor the sentence says."""
+    found = answer.get("conflicting")
+    if isinstance(found, list):
+        for identity in found[:LISTED]:
+            rows = ", ".join(map(str, identity["rows"]))
+            name = text(identity["task_identifier"])
+            yield from view.folded(f"  task_identifier: {name}, rows: {rows}", indent="    ")
+        if len(found) > LISTED:
+            yield f"  and {len(found) - LISTED:,} more; -o json lists them"
+
+
+def index_lines(answer: Answer, view: View) -> Iterator[str]:
+    """The result of `db index`."""
+    if answer["created"]:
+        yield view.paint(f"Created the unique index {text(answer['index'])}.", "green")
+    else:
+        yield "No changes made."
+    if answer["duplicates"]:
+        heads = {"TASK IDENTIFIER": False, "ROWS": False}
+        rows = [(text(one["task_identifier"]), " ".join(map(str, one["rows"]))) for one in answer["duplicates"]]
+        yield from view.table(heads, rows)
+
+
+def init_lines(answer: Answer, view: View) -> Iterator[str]:
+    """The result of `db init`."""
+    if answer["applied"]:
+        created = f"{number(answer['tables'], 'table')} and {number(answer['devices'], 'device')}"
+        yield view.paint(f"Created {created}.", "green")
+    else:
+        yield "Dry run: no changes made."
+
+
+def _entries(count: int) -> str:
+    return number(count, "entry", "entries")
+
+
+def _some(names: Sequence[object]) -> str:
+    shown = ", ".join(text(name) for name in names[:NAMED])
+    return f"{shown} and {len(names) - NAMED:,} more" if len(names) > NAMED else shown
+
+
+def _reasons(counts: Mapping[str, int] | None) -> str:
+    """` (unknown-device 2, malformed-log 1)`; nothing without any."""
+    return f" ({', '.join(f'{text(name)} {count:,}' for name, count in counts.items())})" if counts else ""
+
+
+def _parts(*parts: tuple[int | None, str]) -> str:
+    """Counts that are not 0, in a list."""
+    return ", ".join(f"{count:,} {words}" for count, words in parts if count)
+
+
+def _unknown(answer: Answer) -> str:
+    unknown = answer["unknown"]
+    return f"not found: {_some(unknown)}" if unknown else ""
+
+
+def _drop(answer: Answer) -> Result:
+    return Result(f"Dropped {number(answer['dropped'], 'dead letter')}", [_unknown(answer)])
+
+
+def _dispatched(answer: Answer) -> str:
+    count = answer.get("dispatched")
+    return "" if count is None else f"; dispatched {number(count, 'configuration')}"
+
+
+def _not_dispatched(answer: Answer) -> str:
+    missing = answer.get("not_dispatched")
+    return f"not dispatched: {sum(missing.values()):,}{_reasons(missing)}" if missing else ""
+
+
+def _retry(answer: Answer) -> Result:
+    parts = _parts((answer["persisted"], "persisted"), (answer["duplicates"], "had their row already"),
+                   (answer["skipped"], "skipped"))  # fmt: skip
+    dead = f"{answer['still_dead']:,} stay dead{_reasons(answer['reasons'])}" if answer["still_dead"] else ""
+    done = f"Retried {number(answer['retried'], 'dead letter')}{': ' * bool(parts)}{parts}{_dispatched(answer)}"
+    return Result(done, [dead, _not_dispatched(answer), _unknown(answer)])
+
+
+def _claim(answer: Answer) -> Result:
+    moved, released, gone = (len(answer[name]) for name in ("claimed", "released", "gone"))
+    done = f"Moved {_entries(moved)}" if moved else f"Released {_entries(released)}"
+    cleared = f" and cleared {_entries(gone)} no longer on the stream" if gone else ""
+    left = answer["selected"] - moved - released - gone
+    return Result(done + cleared, [f"{left:,} no longer pending" if left > 0 else "", _unknown(answer)])
+
+
+def _ack(answer: Answer) -> Result:
+    return Result(f"Acknowledged {_entries(len(answer['acked']))}", [_unknown(answer)])
+
+
+def _retire(answer: Answer) -> Result:
+    retired = answer["retired"]
+    names = f" ({_some(retired)})" if retired else ""
+    moved = f"moved {_entries(answer['moved'])} to {text(answer['to'])}"
+    done = f"Retired {number(len(retired), 'consumer')}{names} and {moved}"
+    spared = answer.get("spared")
+    gone = f", cleared {_entries(answer['gone'])} no longer on the stream" if answer.get("gone") else ""
+    return Result(done + gone, [f"active again, not retired: {_some(spared)}" if spared else "", _unknown(answer)])
+
+
+def _reset(answer: Answer) -> Result:
+    moved = f"Moved group {text(answer['group'])} from {position(answer['from'])} to {position(answer['to'])}"
+    return Result(f"{moved}: {_entries(answer['redelivered'])} come again")
+
+
+def _destroy(answer: Answer) -> Result:
+    deleted = f"Deleted group {text(answer['group'])}"
+    if not answer.get("gone", True):
+        return Result(deleted, ["a consumer has created it again"])
+    return Result(f"{deleted} with {number(answer['pending_lost'], 'pending entry', 'pending entries')}")
+
+
+def _restore(answer: Answer) -> Result:
+    lost = answer["unrestorable"]
+    restored = f"Restored group {text(answer['group'])} at {position(answer['to'])}"
+    return Result(
+        f"{restored} with {_entries(answer['restored'])} pending",
+        [f"{_entries(len(lost))} no longer on the stream: {_some(lost)}" if lost else ""],
+    )
+
+
+def _replay(answer: Answer) -> Result:
+    if "republished" in answer:
+        refused = answer["refused"]
+        left = f"{refused:,} not copied: republished too often" if refused else ""
+        return Result(f"Published {number(answer['republished'], 'copy', 'copies')}", [left, _unknown(answer)])
+    parts = _parts((answer["inserted"], "inserted"), (answer["duplicates"], "have their row already"),
+                   (answer["overwritten"], "of these overwritten"), (answer["skipped"], "skipped"))  # fmt: skip
+    rejected = sum(answer["rejected"].values())
+    why = f"{rejected:,} rejected{_reasons(answer['rejected'])}" if rejected else ""
+    done = f"Replayed {_entries(answer['selected'])}{': ' * bool(parts)}{parts}{_dispatched(answer)}"
+    return Result(done, [why, _not_dispatched(answer), _unknown(answer)])
+
+
+def _trim(answer: Answer) -> Result:
+    return Result(f"Removed {_entries(answer['removed'])}")
+
+
+def _acknowledge(answer: Answer) -> Result:
+    return Result(f"Acknowledged {number(len(answer['acknowledged']), 'incident')}", [_unknown(answer)])
+
+
+def _dispatch(answer: Answer) -> Result:
+    stored = f", {answer['already_stored']:,} already stored" if answer["already_stored"] else ""
+    done = f"Dispatched {answer['dispatched']:,} of {number(answer['selected'], 'configuration')}{stored}"
+    return Result(done, [_not_dispatched(answer), _unknown(answer)])
+
+
+def _dedupe(answer: Answer) -> Result:
+    saved = f", saved in {text(answer['snapshot'])}" if answer["snapshot"] else ""
+    count = len(answer["conflicting"])
+    have = number(count, "identity has", "identities have")
+    conflicting = f"{have} rows that contradict each other" if count else ""
+    return Result(f"Removed {number(answer['removed'], 'duplicate row')}{saved}", [conflicting])
+
+
+RESULTS: dict[str, Callable[[Answer], Result]] = {
+    "dlq drop": _drop,
+    "dlq retry": _retry,
+    "claim": _claim,
+    "ack": _ack,
+    "consumers retire": _retire,
+    "reset-group": _reset,
+    "destroy-group": _destroy,
+    "restore-group": _restore,
+    "replay": _replay,
+    "trim": _trim,
+    "incidents acknowledge": _acknowledge,
+    "dispatch": _dispatch,
+    "db dedupe": _dedupe,
+}
+"""By the words of each command."""
