@@ -118,7 +118,7 @@ def _queue(connection: BrokerConnection, name: str) -> QueueState:
 
 
 def _redis_settings(connection: BrokerConnection) -> RedisSettings:
-    def told(command: str, name: str) -> Any:
+    def asked(command: str, name: str) -> Any:
         try:
             return connection.ask_redis(command, name)
         except Unavailable:
@@ -126,7 +126,7 @@ def _redis_settings(connection: BrokerConnection) -> RedisSettings:
         except DvctlError:
             return None
 
-    memory, persistence, save = told("INFO", "memory"), told("INFO", "persistence"), told("CONFIG GET", "save")
+    memory, persistence, save = asked("INFO", "memory"), asked("INFO", "persistence"), asked("CONFIG GET", "save")
     return RedisSettings(
         None if memory is None else memory.get("maxmemory_policy"),
         None if persistence is None else bool(persistence.get("aof_enabled")),

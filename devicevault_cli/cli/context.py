@@ -113,7 +113,7 @@ class Context:
         return dispatch_state(self.settings)
 
     def required_publisher(self) -> Publisher:
-        """The way to the broker, for a command that was told to dispatch. Raises BadConfig where there is none."""
+        """The way to the broker, for a command that has to dispatch. Raises BadConfig where there is none."""
         if self.settings.no_dispatch:
             setting = self.settings["no_dispatch"]
             raise BadConfig(f"storage dispatch is switched off ({setting.detail})", hint="leave it out, or unset it")

@@ -17,7 +17,7 @@ _SHOWN = {REDIS: "Redis", DATABASE: "the database", BROKER: "the broker"}
 _ANSWERED = (BadConfig, MemoryFull, Refused, TableAtFault, WrongType)
 """The server was reached, but did not do what was asked."""
 _USABLE = (TableAtFault, WrongType)
-"""The server itself is well: one table or key of it is at fault."""
+"""The server itself works: one table or key of it is at fault."""
 
 
 @dataclass(slots=True)

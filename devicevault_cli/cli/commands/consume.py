@@ -206,7 +206,7 @@ def _publisher(ctx: Context) -> "Publisher | DispatchOff | None":
 def _interrupt(ctx: Context) -> None:
     """End the calls that wait for a server."""
     ctx.repository.interrupt()
-    if ctx.pipeline.dispatches and ctx.publisher is not None:
+    if ctx.pipeline.dispatches and not ctx.settings.no_dispatch and ctx.publisher is not None:
         ctx.publisher.interrupt()
 
 

@@ -1,4 +1,4 @@
-"""The state of a group in one sentence: what is wrong, or that all is well."""
+"""The state of a group in one sentence: what is wrong, or that nothing is."""
 
 from __future__ import annotations
 
