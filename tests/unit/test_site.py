@@ -26,7 +26,7 @@ class Site:
 
     def build(self, builder: str = "html") -> subprocess.CompletedProcess[str]:
         """As `make site` does."""
-        strict = ["--quiet", "--fail-on-warning", "--keep-going", "-c", ROOT / "tools" / "site"]
+        strict: list[str | Path] = ["--quiet", "--fail-on-warning", "--keep-going", "-c", ROOT / "tools" / "site"]
         doctrees = self.html.parent / "doctrees"
         command = [sys.executable, "-m", "sphinx", "-b", builder, *strict, "-d", doctrees, self.checkout, self.html]
         return subprocess.run(command, capture_output=True, text=True, check=False)
