@@ -55,10 +55,14 @@ def help_words(ctx: typer.Context, incomplete: str) -> list[str]:
 
     typed = ctx.params.get("words") or []
     if typed:
-        words = [second for first, _, second in (command.partition(" ") for command in COMMANDS) if first == typed[0]]
+        words = [second for first, _, second in map(_parted, COMMANDS) if second and first == typed[0]]
     else:
         words = [*names(), *(command for command in COMMANDS if " " not in command), *SUB_APPS]
     return [word for word in words if word.startswith(incomplete)]
+
+
+def _parted(command: str) -> tuple[str, str, str]:
+    return command.partition(" ")
 
 
 @_completer
