@@ -64,7 +64,7 @@ def crash(place: Place, group: Group, tell: Tell) -> Iterator[Worker]:
     held = _held(group)
     tell.say(
         f"`dvctl consume` (process {process.pid}) read {held} of {MESSAGES} new messages.",
-        f"`kill -9` ended it before it could write them: {held} entries are pending, without rows.",
+        f"`kill -9` ended it before they were written: {held} entries are pending, 0 rows.",
     )
     with closing(open_repository(place.database_url, TABLE)) as repository:
         stop = Stop()

@@ -11,6 +11,9 @@ from devicevault_cli.output.view import View
 WIDEST = 100
 """Columns of prose: longer lines are hard to read."""
 _FENCE = re.compile(r"^```\w*\n(.*?)^```\n", re.DOTALL | re.MULTILINE)
+_CODE = re.compile(r"`[^`\n]+`")
+_SPACE = "\ue000"
+"""Stands for a space at which no line ends; of a private area, so that no page has it."""
 _BOLD = ("h1", "h2", "h3", "code", "strong", "table.header")
 _PLAIN = ("item.bullet", "item.number", "link", "link_url", "table.border", "paragraph", "text", "hr")
 
@@ -54,6 +57,7 @@ def _prose(text: str, view: View) -> Iterator[str]:
         legacy_windows=False,
         highlight=False,
     )
-    console.print(Page(text, hyperlinks=False))
-    for line in drawn.getvalue().splitlines():
+    # Commands are not folded at their spaces.
+    console.print(Page(_CODE.sub(lambda code: code[0].replace(" ", _SPACE), text), hyperlinks=False))
+    for line in drawn.getvalue().replace(_SPACE, " ").splitlines():
         yield line.rstrip()
