@@ -92,9 +92,10 @@ def outage(place: Place, group: Group, worker: Worker, tell: Tell) -> None:
     with _away(place.database):
         _publish(place.stream, device=2)
         _until(lambda: worker.counters.deferred_retries >= failed + ATTEMPTS, "the consumer to try")
+        held = _held(group)
         tell.say(
             f"{MESSAGES} messages came meanwhile. The consumer tried {ATTEMPTS} times to write them,",
-            f"and acknowledged nothing: {_held(group)} entries are pending.",
+            f"and acknowledged nothing: {held} entries are pending, {MESSAGES - held} not read yet.",
         )
     back_s = time.monotonic() - began
     _until(lambda: worker.counters.persisted == before + MESSAGES, "the consumer to continue")

@@ -46,7 +46,7 @@ def embedded_redis() -> Iterator[Embedded]:
         )
         try:
             url = f"unix://{socket}"
-            yield Embedded(_await(connect(url), server), url, f"a private {Path(binary).name} on a socket")
+            yield Embedded(_await(connect(url), server), url, f"a private {Path(binary).name}")
         finally:
             server.terminate()
             server.wait(timeout=10)

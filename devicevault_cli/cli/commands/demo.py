@@ -42,8 +42,7 @@ def demo(
         repository = open_repository(place.database_url, RESULTS, create=True)
         repository.create_tables()
         repository.add_devices(DEVICES)
-        until = "until Ctrl-C" if keep else "gone afterwards"
-        ctx.printer.note(f"Redis: {redis.what}. Database: an SQLite file. ({until})")
+        ctx.printer.note(f"Redis: {redis.what}; database: an SQLite file; both are temporary.")
         try:
             with nullcontext() if ctx.verbose else muted():
                 answer = run_demo(place, repository, _Story(ctx.printer))
@@ -55,7 +54,7 @@ def demo(
         if keep:
             _keep(ctx, place)
     if not keep:
-        ctx.printer.hint("`dvctl demo --keep` leaves Redis and the database for trying other commands")
+        ctx.printer.hint("`dvctl demo --keep` keeps Redis and the database to try other commands")
     return 0
 
 
