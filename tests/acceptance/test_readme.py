@@ -20,7 +20,7 @@ def tour() -> list[tuple[str, str]]:
 
 
 def in_general(output: str) -> str:
-    """Without what differs from run to run: times and durations, entry ids, the name of the host, the place of Redis."""
+    """Without what differs from run to run: times, durations, entry ids, the name of the host, the address of Redis."""
     for pattern, name in (
         (r"\d{4}-\d\d-\d\d[T ]\d\d:\d\d:\d\d(\.\d+)?Z", "TIME"),
         (r"\b\d{13}-\d+ *", "ID "),
