@@ -48,6 +48,23 @@ def pipelines(ctx: typer.Context, incomplete: str) -> list[str]:
     return [value for value in values if value.startswith(incomplete)]
 
 
+def help_words(ctx: typer.Context, incomplete: str) -> list[str]:
+    """Topics and commands; after the first word of two, the second."""
+    from devicevault_cli.cli.app import COMMANDS, SUB_APPS
+    from devicevault_cli.operations.topics import names
+
+    typed = ctx.params.get("words") or []
+    if typed:
+        words = [second for first, _, second in map(_parted, COMMANDS) if second and first == typed[0]]
+    else:
+        words = [*names(), *(command for command in COMMANDS if " " not in command), *SUB_APPS]
+    return [word for word in words if word.startswith(incomplete)]
+
+
+def _parted(command: str) -> tuple[str, str, str]:
+    return command.partition(" ")
+
+
 @_completer
 def groups(settings: "Settings") -> Iterable[str]:
     """Names of the stream's consumer groups."""

@@ -108,6 +108,11 @@ class Printer:
         for line in () if self.quiet else lines:
             self._tell("note", line, visible(line))
 
+    def head(self, line: str) -> None:
+        """Tell what the notes below are about."""
+        if not self.quiet:
+            self._tell("note", line, self._paint(visible(line), _BOLD))
+
     def plan(self, lines: Iterable[str]) -> None:
         """Tell what would be changed; on a terminal folded between words."""
         view = View(self.terminal.width_of(self.terminal.stderr), coloured=False)

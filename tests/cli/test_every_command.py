@@ -50,7 +50,7 @@ KEYS = {
     "dlq drop": "",
     "check": "status checks",
     "doctor": "checks",
-    "help": "",
+    "help": "topics",
     "incidents list": "incidents",
     "incidents acknowledge": "acknowledged unknown applied",
     "verify": "stream classes lost_reasons rows ok elapsed_s examples",
@@ -62,7 +62,7 @@ KEYS = {
 }
 """The keys of `-o json`, from the contract."""
 
-SCREENS = ("demo", "top", "completion", "help")
+SCREENS = ("demo", "top", "completion")
 """Commands that answer with text in every format, or with none."""
 
 
