@@ -123,6 +123,7 @@ def to_storage(ctx: Context, *, wanted: bool) -> HandOver | None:
         return None
     if not ctx.pipeline.dispatches:
         raise Usage("only messages of the results pipeline have configurations: leave --dispatch out")
+    _ = ctx.broker  # from now on the plan names it
     if ctx.dry_run:
         return None
     from devicevault_cli.operations.dispatch.hand_over import HandOver

@@ -120,6 +120,24 @@ def _state(consumer: Answer) -> Cell:
     return Cell("dead", "yellow") if consumer["alive"] is False and not consumer["pending"] else state
 
 
+def consumers_lines(answer: Answer, view: View) -> Iterator[str]:
+    """The picture of `dvctl consumers`: how many live and hold what, then each."""
+    consumers = answer["consumers"]
+    if not consumers:
+        return
+    dead = [one for one in consumers if one["alive"] is False]
+    held, stuck = (sum(one["pending"] for one in those) for those in (consumers, dead))
+    state = "problem" if stuck else "warning" if dead else "ok"
+    found = [f"{number(len(consumers) - len(dead), 'consumer')} of group {text(answer['group'])}"]
+    found = [f"{len(dead):,} of {number(len(consumers), 'consumer')} dead"] if dead else [f"{found[0]}, none dead"]
+    found += [f"{held:,} pending"] + [f"{stuck:,} of these held by the dead"] * bool(stuck)
+    for line in view.folded(f"{state.upper()}: {', '.join(found)}", indent="  "):
+        yield view.state(state, line)
+    heads, rows = _consumers([{**one, "group": answer["group"]} for one in consumers], 1) or ({}, [])
+    yield ""
+    yield from view.table(heads, rows)
+
+
 def _late(seconds: float | None) -> Cell:
     if not seconds:
         return Cell("-")

@@ -22,9 +22,11 @@ def list_(ctx: Context) -> None:
     from devicevault_cli.operations.answer import keys_of
     from devicevault_cli.operations.groups.consumers import list_consumers
     from devicevault_cli.operations.monitoring.status import ConsumerStatus
+    from devicevault_cli.output.status_page import consumers_lines
 
     answer = list_consumers(ctx.group)
-    answered(ctx, answer.to_dict(), typed_group(ctx), "consumers", keys=keys_of(ConsumerStatus))
+    keys = keys_of(ConsumerStatus)
+    answered(ctx, answer.to_dict(), typed_group(ctx), "consumers", view=consumers_lines, keys=keys)
     if not answer.consumers:
         ctx.printer.note(f"no consumers: group {ctx.group.name} of {ctx.stream.key} has none, or is not there yet")
 
