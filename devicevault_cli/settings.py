@@ -176,6 +176,21 @@ def load_each(
     return each
 
 
+def of_other_pipeline(settings: Settings, environ: Mapping[str, str]) -> Settings:
+    """The settings for the pipeline that `settings` is not for.
+
+    A stream, group or consumer of a flag or profile is meant for the first one: the other has its own variables and
+    defaults. Raises BadConfig.
+    """
+    other = next(name for name in PIPELINES if name != settings.pipeline.name)
+    flags = {setting.name: setting.value for setting in settings.all if setting.source == "flag"}
+    kept = {name: value for name, value in flags.items() if name not in _OF_PIPELINE}
+    found = load({**kept, "pipeline": other}, environ)
+    own = load({"pipeline": other, "config": found["config"].value}, environ, profiles=False)
+    names = {setting.name for setting in found.all if setting.source == "profile" and setting.name in _OF_PIPELINE}
+    return Settings(tuple(own[setting.name] if setting.name in names else setting for setting in found.all))
+
+
 def _settings(sources: _Sources, pipeline: Setting) -> Settings:
     sources.pipeline = str(pipeline.value)
     config = sources.read_config()

@@ -137,8 +137,8 @@ def _field_lines(fields: Mapping[str, str | list[str]]) -> Iterator[tuple[str, s
         if isinstance(value, str):
             yield name, value
             continue
-        for number, text in enumerate(value, 1):
-            yield name, f"{text}  ({number} of {len(value)} values{', used' if number == len(value) else ''})"
+        for at, one in enumerate(value, 1):
+            yield name, f"{one}  ({at} of {len(value)} values{', used' if at == len(value) else ''})"
 
 
 def _words(state: str) -> str:
