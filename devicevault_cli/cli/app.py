@@ -97,7 +97,7 @@ SUB_APPS = {
     "dlq": "List, repair, retry and drop dead letters",
     "db": "Unique index, duplicate rows, tables of a trial database",
     "incidents": "List what Redis lost, and acknowledge it",
-    "config": "Show the settings; write, check and choose profiles",
+    "config": "Show settings; write and choose profiles",
 }
 """The first words of two, and what their commands have in common."""
 

@@ -80,11 +80,12 @@ def published_lines(stream: str, answer: Answer, view: View) -> Iterator[str]:
 def exported_lines(size: int | None, revealed: bool, answer: Answer, view: View) -> Iterator[str]:
     """The result of `export`. size: of the file, in bytes."""
     if answer["file"] is None:
+        yield "Nothing was exported."
         return
     about = f" ({show('bytes', size)}, mode 0600)" if size is not None else ""
     sentence = f"Exported {_entries(answer['exported'])} to {text(answer['file'])}{about}."
-    yield from view.folded(sentence, "green", "  ")
-    if not revealed:
+    yield from view.folded(sentence, "green" if answer["exported"] else "", "  ")
+    if answer["exported"] and not revealed:
         yield from view.folded("Without device_config; --reveal includes it.", "", "  ")
     if unknown := _unknown(answer) if answer.get("unknown") else "":
         yield from view.folded(unknown, "yellow", "  ")

@@ -52,8 +52,8 @@ def _dispatch(dispatch: Answer, view: View) -> Iterator[str]:
 def written_lines(answer: Answer, view: View) -> Iterator[str]:
     """The result of `config init`."""
     done = "Replaced" if answer["replaced"] else "Wrote"
-    default = ", the default" if answer["default"] else ""
-    sentence = f"{done} profile {text(answer['profile'])}{default}, in {text(answer['file'])} (mode 0600)."
+    default = ", now the default" if answer["default"] else ""
+    sentence = f"{done} profile {text(answer['profile'])}{default}: {text(answer['file'])} (mode 0600)."
     yield from view.folded(sentence, "green", "  ")
     if answer["secrets"]:
         yield from view.folded("The file holds passwords: only its owner can read it.", "", "  ")

@@ -22,6 +22,8 @@ STATES = {
 """Colours of the classes of `verify`."""
 WIDE = 120
 """Columns from which there is room for the whole time, the size and the log."""
+STATUSES_NAMED = 5
+"""Statuses that the summary names at most: any text may stand there."""
 GAP = 2
 NAME = 22
 """Columns of the names of fields."""
@@ -37,18 +39,25 @@ class Column(NamedTuple):
 
 
 def tail_lines(entries: Iterable[Entry], view: View) -> Iterator[str]:
-    """A line for each entry, under a heading that waits for the first; what does not fit is cut, never folded."""
+    """A line for each entry, under a heading that waits for the first; what does not fit is cut, never folded.
+
+    At the end, which comes only where nothing is waited for, stands how many there were, by status.
+    """
     columns = _columns(view.width)
     right = [column.right for column in columns]
     widths = [column.width for column in columns]
-    began = False
+    statuses: Counter[str] = Counter()
     for entry in entries:
-        if not began:
-            began = True
+        if not statuses:
             heads = [Cell(column.head, "bold") for column in columns]
             yield from lines_of([heads], 0, right, widths, coloured=view.coloured)
+        statuses[_status(entry).text] += 1
         cells = [_cut(column.cell(entry), column.width) for column in columns]
         yield from lines_of([cells], 0, right, widths, coloured=view.coloured)
+    counts = ", ".join(f"{count:,} {text(status)}" for status, count in statuses.most_common(STATUSES_NAMED))
+    yield ""
+    total = sum(statuses.values())
+    yield from view.folded(f"{number(total, 'entry', 'entries')}{': ' * bool(counts)}{counts}", "bold", "  ")
 
 
 def _columns(width: int) -> list[Column]:
@@ -118,7 +127,7 @@ def show_letters_lines(answer: Answer, view: View) -> Iterator[str]:
     for at, letter in enumerate(answer["entries"]):
         if at:
             yield ""
-        reason = view.paint(f"{text(letter['reason'])}: {text(letter['detail'])}", "yellow")
+        reason = view.paint(text(letter["reason"]), "bold yellow")
         yield from _whole(letter, reason, _history(letter), view)
 
 
@@ -158,6 +167,7 @@ def _facts(entry: Entry) -> Iterator[tuple[str, str]]:
 
 def _history(letter: Entry) -> Iterator[tuple[str, str]]:
     at = text(letter["at"])
+    yield "detail", text(letter["detail"])
     yield "dead since", f"{at[:19].replace('T', ' ')}Z, after {number(letter['deliveries'], 'delivery', 'deliveries')}"
     yield "given up by", text(letter["consumer"])
     yield "retried", number(letter["attempts"], "time")

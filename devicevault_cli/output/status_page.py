@@ -122,15 +122,17 @@ def _state(consumer: Answer) -> Cell:
 
 def consumers_lines(answer: Answer, view: View) -> Iterator[str]:
     """The picture of `dvctl consumers`: how many live and hold what, then each."""
-    consumers = answer["consumers"]
+    consumers, group = answer["consumers"], text(answer["group"])
     if not consumers:
+        yield f"no consumers in group {group}"
         return
     dead = [one for one in consumers if one["alive"] is False]
     held, stuck = (sum(one["pending"] for one in those) for those in (consumers, dead))
     state = "problem" if stuck else "warning" if dead else "ok"
-    found = [f"{number(len(consumers) - len(dead), 'consumer')} of group {text(answer['group'])}"]
-    found = [f"{len(dead):,} of {number(len(consumers), 'consumer')} dead"] if dead else [f"{found[0]}, none dead"]
-    found += [f"{held:,} pending"] + [f"{stuck:,} of these held by the dead"] * bool(stuck)
+    count, verb = number(len(consumers), "consumer"), "is" if len(dead) == 1 else "are"
+    found = [f"{len(dead):,} of {count} in group {group} {verb} dead" if dead else f"{count} in group {group}"]
+    found += [f"{number(held, 'entry', 'entries')} pending"]
+    found += [f"{stuck:,} of them held by dead consumers"] if stuck else []
     for line in view.folded(f"{state.upper()}: {', '.join(found)}", indent="  "):
         yield view.state(state, line)
     heads, rows = _consumers([{**one, "group": answer["group"]} for one in consumers], 1) or ({}, [])

@@ -25,7 +25,10 @@ KEYS = {
     "consume": "read persisted duplicates conflicting replaced dead_lettered skipped dropped gone reclaimed dispatched "
     "not_dispatched deferred_retries elapsed_s rate_per_s stopped_by",
     "completion": "",
-    "config": "settings dispatch",
+    "config show": "settings dispatch",
+    "config init": "profile file settings checks replaced default",
+    "config validate": "file default connected ok checks",
+    "config use": "profile before file",
     "publish": "published first_id last_id",
     "demo": "persisted dead_lettered verify",
     "status": "stream groups consumers table dead discarded incidents dispatch",
@@ -105,6 +108,11 @@ class World:
         if words == "restore-group":
             snapshot = self._ok("destroy-group", "--force", "--confirm", self.group, "-o", "json").json["snapshot"]
             return ["restore-group", snapshot]
+        if words in ("config validate", "config use"):
+            self._ok("config", "init", "p", "--redis-url", self.url, "--force")
+            return [*words.split(), "p"]
+        if words == "config init":
+            return ["config", "init", "p", "--redis-url", self.url, "--force"]
         if words == "export":
             return ["export", str(self.folder / "export.jsonl")]
         if words == "db init":
@@ -215,7 +223,7 @@ def test_every_command_explains_itself(cli: Cli, words: str) -> None:
     assert command.examples, "it has examples"
     for example in command.examples:
         assert example in shown
-        assert f"dvctl {words}" in example or words.partition(" ")[2] == "list" or words == "completion"
+        assert f"dvctl {words}" in example or words.partition(" ")[2] in ("list", "show") or words == "completion"
     for parameter in taken(words):
         assert parameter.help, parameter.names
         for name in parameter.names:

@@ -1,6 +1,6 @@
 """dvctl config: every setting and where it came from; profiles are written, checked and chosen."""
 
-from collections.abc import Iterator
+from collections.abc import Container, Iterator, Mapping
 from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, TypeAlias
@@ -12,6 +12,7 @@ from devicevault_cli.cli.command import command
 from devicevault_cli.cli.context import Context
 from devicevault_cli.cli.options import forbid
 from devicevault_cli.errors import BadConfig, Cancelled, DvctlError, ExitCode, Usage
+from devicevault_cli.pipelines import PIPELINES
 
 if TYPE_CHECKING:
     from devicevault_cli.operations.configuration.checks import ProfileCheck, ServerChecks
@@ -70,8 +71,8 @@ def init(
     """Write a profile, from flags or answers to questions.
 
     The flags are --redis-url, --database-url, --stream, --group, --pipeline, --broker-url and --no-dispatch; without
-    any of them the values are asked for on a terminal. Nothing is written before Redis, the database and the broker
-    have answered, and no profile is replaced without --force or a yes. The file is ~/.config/dvctl/config.toml, with
+    any of them the values are asked for on a terminal. Nothing is written before the servers of the profile have
+    answered, and no profile is replaced without --force or a yes. The file is ~/.config/dvctl/config.toml, with
     mode 0600; its comments and other profiles stay. Without --use the default profile stays too.
     """
     from devicevault_cli.config_files import profiles_path
@@ -100,9 +101,11 @@ def init(
     default = use or (asking and there.default != name and ctx.printer.agreed("Make it the default profile?"))
     answer = profiles.write_profile(path, name, ordered, checks, default=default)
     ctx.printer.answer(answer.to_dict(), view=written_lines)
-    ctx.printer.hint(f"look with `dvctl status{'' if answer.default else f' --profile {name}'}`")
+    ctx.printer.hint(
+        f"run `dvctl status{'' if answer.default else f' --profile {name}'}` to see the stream and the rows"
+    )
     if not answer.default:
-        ctx.printer.hint(f"make it the default with `dvctl config use {name}`")
+        ctx.printer.hint(f"run `dvctl config use {name}` to make the profile the default")
 
 
 @command(
@@ -125,7 +128,12 @@ def validate(
     """
     from devicevault_cli.config_files import profiles_path, read_profiles
     from devicevault_cli.operations.answer import keys_of
-    from devicevault_cli.operations.configuration.checks import ProfileCheck, ValidateAnswer, file_checks
+    from devicevault_cli.operations.configuration.checks import (
+        ProfileCheck,
+        ValidateAnswer,
+        file_checks,
+        profile_checks,
+    )
     from devicevault_cli.output.config_page import checks_lines
 
     path = profiles_path(ctx.terminal.environ)
@@ -136,11 +144,17 @@ def validate(
     if wanted is not None:
         _ = file.profile(wanted) if wanted not in file.names else None
     names = file.names if wanted is None else [wanted]
-    checks = [*file_checks(file, names)]
-    wrong = {check.profile for check in checks if check.status == "problem"}
-    asked = list(_servers(ctx, [name for name in names if name not in wrong])) if connect else []
-    checks += [check for servers in asked for check in servers.run()]
-    errors = [servers.error for servers in asked if servers.error is not None]
+    checks = [*file_checks(file)]
+    wrong = any(check.status == "problem" for check in checks)
+    errors: list[DvctlError] = []
+    for name in names:
+        found = [*profile_checks(file, name)]
+        usable = all(check.status == "ok" for check in found)
+        wrong = wrong or not usable
+        for servers in _servers(ctx, name) if connect and usable else ():
+            found += servers.run()
+            errors += [servers.error] if servers.error is not None else []
+        checks += found
     default = file.default if file.default in file.names else None
     answer = ValidateAnswer(str(path), default, connect, not wrong and not errors, checks)
     ctx.printer.answer(answer.to_dict(), "checks", view=checks_lines, keys=keys_of(ProfileCheck))
@@ -164,7 +178,7 @@ def use(
     It then applies where neither --profile nor DVCTL_PROFILE names another, with the rank of DVCTL_PROFILE: environment
     variables take precedence over it. Written to config.toml as `default-profile`; comments stay.
     """
-    from devicevault_cli.config_files import profiles_path
+    from devicevault_cli.config_files import profiles_path, read_profiles
     from devicevault_cli.operations.configuration.profiles import use_profile
     from devicevault_cli.output.config_page import used_lines
 
@@ -172,7 +186,8 @@ def use(
     forbid((none and named is not None, "--none and PROFILE exclude each other"))
     if wanted is None and not none:
         raise Usage("missing argument PROFILE", hint="`dvctl config validate` lists the profiles")
-    answer = use_profile(profiles_path(ctx.terminal.environ), None if none else wanted)
+    path = profiles_path(ctx.terminal.environ)
+    answer = use_profile(path, None if none else wanted)
     ctx.printer.answer(answer.to_dict(), view=used_lines)
     if answer.profile != answer.before:
         undo = "--none" if answer.before is None else answer.before
@@ -180,6 +195,11 @@ def use(
     named = ctx.terminal.environ.get("DVCTL_PROFILE")
     if named and named != answer.profile:
         ctx.printer.warn(f"DVCTL_PROFILE names profile {named}, which takes precedence while it is set")
+    elif answer.profile and (
+        variables := _overriding(ctx.terminal.environ, read_profiles(path).profile(answer.profile))
+    ):
+        takes = "takes" if len(variables) == 1 else "take"
+        ctx.printer.note(f"{', '.join(variables)} {takes} precedence over it; with --profile the profile does")
 
 
 def _chosen(ctx: Context, named: str | None) -> str | None:
@@ -237,7 +257,7 @@ def _checked(ctx: Context, values: dict[str, str]) -> "list[ProfileCheck]":
 
     environ = {name: value for name, value in ctx.terminal.environ.items() if name != "DVCTL_PROFILE"}
     each = load_each(values, environ, profiles=False)
-    asked = [_server_checks(ctx, None, settings) for settings in each]
+    asked = [_server_checks(ctx, None, settings, values) for settings in each]
     with ctx.printer.progress("asking the servers"):
         checks = [check for servers in asked for check in servers.run()]
     error = next((servers.error for servers in asked if servers.error is not None), None)
@@ -255,16 +275,28 @@ def _checked(ctx: Context, values: dict[str, str]) -> "list[ProfileCheck]":
     return checks
 
 
-def _servers(ctx: Context, names: list[str]) -> "Iterator[ServerChecks]":
+def _servers(ctx: Context, name: str) -> "Iterator[ServerChecks]":
+    """For each pipeline of a profile."""
     from devicevault_cli.settings import load_each
 
-    for name in names:
-        for settings in load_each({"profile": name}, ctx.terminal.environ):
-            yield _server_checks(ctx, name, settings)
+    for settings in load_each({"profile": name}, ctx.terminal.environ):
+        yield _server_checks(ctx, name, settings)
 
 
-def _server_checks(ctx: Context, profile: str | None, settings: "Settings") -> "ServerChecks":
+def _overriding(environ: Mapping[str, str], profile: Mapping[str, str]) -> list[str]:
+    """The variables that are set and take precedence over settings of a default profile."""
+    from devicevault_cli.settings import environment_variables
+
+    pipeline = profile.get("pipeline", "results")
+    pipeline = pipeline if pipeline in PIPELINES else "results"
+    variables = [variable for name in profile for variable in environment_variables(name, pipeline)]
+    return [variable for variable in variables if environ.get(variable)]
+
+
+def _server_checks(
+    ctx: Context, profile: str | None, settings: "Settings", only: Container[str] | None = None
+) -> "ServerChecks":
     from devicevault_cli.operations.configuration.checks import ServerChecks
 
     own = replace(ctx, settings=settings, further=())
-    return ServerChecks(profile, (settings, own.dispatch, lambda: own.group, lambda: own.repository))
+    return ServerChecks(profile, (settings, own.dispatch, lambda: own.group, lambda: own.repository), only)

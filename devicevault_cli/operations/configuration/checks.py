@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import stat
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Container, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Literal, TypeAlias
 
@@ -51,17 +51,7 @@ Opened: TypeAlias = tuple[Settings, DispatchState, Callable[[], Group], Callable
 """The settings of a pipeline, and what opens its group and its table."""
 
 
-def file_checks(file: ProfilesFile, names: Sequence[str]) -> Iterator[ProfileCheck]:
-    """What is wrong in the file, and then each of these profiles: unknown keys, values that cannot be used."""
-    yield from _top(file)
-    for name in names:
-        problems = list(_profile(file, name))
-        yield from problems
-        if not problems:
-            yield ProfileCheck(name, "settings", "ok", f"{number(len(file.content[name]), 'setting')}, all usable")
-
-
-def _top(file: ProfilesFile) -> Iterator[ProfileCheck]:
+def file_checks(file: ProfilesFile) -> Iterator[ProfileCheck]:
     """Keys above the tables, the default profile, and who else can read passwords."""
     for key, value in file.content.items():
         if not isinstance(value, dict) and key.replace("-", "_") != DEFAULT_PROFILE:
@@ -91,7 +81,15 @@ def _secrets(file: ProfilesFile) -> Iterator[bool]:
             yield setting.shown != setting.value
 
 
-def _profile(file: ProfilesFile, name: str) -> Iterator[ProfileCheck]:
+def profile_checks(file: ProfilesFile, name: str) -> Iterator[ProfileCheck]:
+    """Unknown keys of a profile and values that cannot be used; one check that is ok where there are none."""
+    problems = list(_problems(file, name))
+    yield from problems
+    if not problems:
+        yield ProfileCheck(name, "settings", "ok", f"{number(len(file.content[name]), 'setting')}, all usable")
+
+
+def _problems(file: ProfilesFile, name: str) -> Iterator[ProfileCheck]:
     table: Mapping[str, object] = file.content[name]
     seen = set()
     for key in table:
@@ -117,19 +115,20 @@ def _problem(profile: str | None, setting: str, error: DvctlError) -> ProfileChe
 class ServerChecks:
     """Asks the servers of one pipeline's settings. `error`: the first that a server or the database answered with."""
 
-    def __init__(self, profile: str | None, opened: Opened) -> None:
+    def __init__(self, profile: str | None, opened: Opened, only: Container[str] | None = None) -> None:
+        """only: the settings whose servers are asked (all); Redis is asked in any case."""
         self.profile = profile
+        self._only: Container[str] = OF_PROFILES if only is None else only
         self.settings, self.dispatch, self._group, self._repository = opened
         self.error: DvctlError | None = None
 
     def run(self) -> Iterator[ProfileCheck]:
         """Redis, stream and group, the database, the broker."""
         yield from self._asked("redis", self._redis)
-        if self.settings.has_database:
+        if "database_url" in self._only:
             yield from self._asked("database", self._database)
-        else:
-            yield self._said("database", "warning", "no database is configured", "add database-url")
-        yield from self._asked("broker", self._broker)
+        if "broker_url" in self._only:
+            yield from self._asked("broker", self._broker)
 
     def _asked(self, name: str, ask: Callable[[], Iterator[ProfileCheck]]) -> Iterator[ProfileCheck]:
         try:
@@ -156,6 +155,9 @@ class ServerChecks:
             yield self._said("group", "ok", f"{group.name}: {number(info.consumers, 'consumer')}")
 
     def _database(self) -> Iterator[ProfileCheck]:
+        if not self.settings.has_database:
+            yield self._said("database", "warning", "no database is configured", "add database-url")
+            return
         repository = self._repository()
         repository.check(writing=False)
         yield self._said("database", "ok", f"{repository.where}: {repository.spec.name} has its columns")
