@@ -137,7 +137,7 @@ class Context:
         """The servers that the command uses; no password is shown."""
         redis = self.settings["redis_url"].shown if "client" in self.__dict__ else None
         database = self.repository.where if "repository" in self.__dict__ else None
-        broker = f"broker {self.broker}" if "broker" in self.__dict__ and self.broker else None
+        broker = self.broker if "broker" in self.__dict__ else None
         return ", ".join(filter(None, (redis, database, broker)))
 
     def confirm(self, question: str, name: str | None = None) -> bool:

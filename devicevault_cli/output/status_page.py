@@ -120,11 +120,11 @@ def _state(consumer: Answer) -> Cell:
     return Cell("dead", "yellow") if consumer["alive"] is False and not consumer["pending"] else state
 
 
-def consumers_lines(answer: Answer, view: View) -> Iterator[str]:
+def consumers_lines(stream: str, answer: Answer, view: View) -> Iterator[str]:
     """The picture of `dvctl consumers`: how many live and hold what, then each."""
     consumers, group = answer["consumers"], text(answer["group"])
     if not consumers:
-        yield f"no consumers in group {group}"
+        yield from view.folded(f"no consumers: group {group} of {text(stream)} has none, or is not there yet", "", "  ")
         return
     dead = [one for one in consumers if one["alive"] is False]
     held, stuck = (sum(one["pending"] for one in those) for those in (consumers, dead))

@@ -1,5 +1,6 @@
 """dvctl consumers: who consumes, and retiring those that will not come back."""
 
+from functools import partial
 from typing import Annotated
 
 import typer
@@ -26,8 +27,9 @@ def list_(ctx: Context) -> None:
 
     answer = list_consumers(ctx.group)
     keys = keys_of(ConsumerStatus)
-    answered(ctx, answer.to_dict(), typed_group(ctx), "consumers", view=consumers_lines, keys=keys)
-    if not answer.consumers:
+    view = partial(consumers_lines, ctx.stream.key)
+    answered(ctx, answer.to_dict(), typed_group(ctx), "consumers", view=view, keys=keys)
+    if not answer.consumers and ctx.printer.output != "table":
         ctx.printer.note(f"no consumers: group {ctx.group.name} of {ctx.stream.key} has none, or is not there yet")
 
 
