@@ -118,15 +118,19 @@ class Printer:
 
     def plan(self, lines: Iterable[str]) -> None:
         """Tell what would be changed; on a terminal folded between words."""
-        view = View(self.terminal.width_of(self.terminal.stderr), coloured=False)
         for line in lines:
-            indent = " " * (len(line) - len(line.lstrip()) + 2)
-            folded = view.folded(visible(line), indent=indent) if self.terminal.stderr_is_tty else (visible(line),)
-            self._tell("plan", line, *folded)
+            self._tell("plan", line, *self._folded(line))
 
     def strong(self, text: str) -> None:
-        """Tell what must not be overlooked."""
-        self._tell("plan", text, self._paint(visible(text), _BOLD))
+        """Tell what must not be overlooked, as part of a plan."""
+        self._tell("plan", text, *(self._paint(line, _BOLD) for line in self._folded(text)))
+
+    def _folded(self, line: str) -> Iterable[str]:
+        """A line for stderr, inert; on a terminal folded between words."""
+        if not self.terminal.stderr_is_tty:
+            return (visible(line),)
+        view = View(self.terminal.width_of(self.terminal.stderr), coloured=False)
+        return view.folded(visible(line), indent=" " * (len(line) - len(line.lstrip()) + 2))
 
     def table(self, rows: Sequence[Row], columns: Sequence[str] | None = None) -> None:
         """Show rows beside the answer, as part of a plan."""

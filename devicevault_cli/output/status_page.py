@@ -132,7 +132,7 @@ def consumers_lines(stream: str, answer: Answer, view: View) -> Iterator[str]:
     count, verb = number(len(consumers), "consumer"), "is" if len(dead) == 1 else "are"
     found = [f"{len(dead):,} of {count} in group {group} {verb} dead" if dead else f"{count} in group {group}"]
     found += [f"{number(held, 'entry', 'entries')} pending"]
-    found += [f"{stuck:,} of them held by dead consumers"] if stuck else []
+    found += [f"{'all' if stuck == held else f'{stuck:,} of them'} held by dead consumers"] if stuck else []
     for line in view.folded(f"{state.upper()}: {', '.join(found)}", indent="  "):
         yield view.state(state, line)
     heads, rows = _consumers([{**one, "group": answer["group"]} for one in consumers], 1) or ({}, [])
