@@ -11,7 +11,7 @@ PYTEST_ARGS ?=
 WORKERS ?= 3
 
 .DEFAULT_GOAL := help
-.PHONY: help setup demo test lint unit coverage generate bench million chaos fuzz audit lock clean
+.PHONY: help setup demo test lint unit coverage generate site bench million chaos fuzz audit lock clean
 
 help: ## show this list
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-10s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -21,7 +21,7 @@ setup: $(STAMP) ## create .venv with dvctl (editable) and everything the tests n
 $(STAMP): pyproject.toml requirements/constraints.txt
 	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11) and "dvctl needs Python 3.11 or newer: make PYTHON=python3.12")'
 	$(PYTHON) -m venv $(VENV)
-	$(BIN)/python -m pip install --quiet --disable-pip-version-check -c requirements/constraints.txt -e '.[demo,dispatch,mysql,test]'
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check -c requirements/constraints.txt -e '.[demo,dispatch,docs,mysql,test]'
 	@touch $@
 
 demo: setup ## the story in half a minute, without any server: dvctl demo
@@ -50,8 +50,11 @@ coverage: setup ## all tests with branch coverage of the package, processes incl
 generate: setup ## write docs/cli.md and the completions from the app
 	$(BIN)/python -m tools.generate
 
+site: setup ## README and docs as a web site in build/site; a broken link fails
+	$(BIN)/sphinx-build --quiet --fail-on-warning --keep-going --fresh-env -c tools/site -d build/doctrees . build/site
+
 bench: setup ## measure against the yardsticks side by side (10 minutes): docs/performance.md
-	$(BIN)/python -m pip install --quiet --disable-pip-version-check -c requirements/constraints.txt -e '.[demo,dispatch,mysql,test,bench]'
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check -c requirements/constraints.txt -e '.[demo,dispatch,docs,mysql,test,bench]'
 	$(BIN)/python -m tests.bench
 
 million: setup ## a million pending entries: time and memory of the repairs, on each Redis (4 minutes)
@@ -63,7 +66,7 @@ chaos: setup ## consumers that die, a producer, faults from a seed: make chaos S
 	  $(if $(DISPATCH),--dispatch)
 
 fuzz: setup ## coverage-guided fuzzing of all that reads foreign bytes: make fuzz SECONDS=300
-	$(BIN)/python -m pip install --quiet --disable-pip-version-check -c requirements/constraints.txt -e '.[demo,dispatch,mysql,test,fuzz]'
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check -c requirements/constraints.txt -e '.[demo,dispatch,docs,mysql,test,fuzz]'
 	$(BIN)/python -m tests.fuzz --seconds $(SECONDS)
 
 audit: setup ## look the locked versions up among the known vulnerabilities (asks the network)
@@ -73,7 +76,7 @@ audit: setup ## look the locked versions up among the known vulnerabilities (ask
 
 lock: ## write requirements/constraints.txt anew with the newest versions that pyproject.toml allows
 	rm -rf $(VENV)/lock && $(PYTHON) -m venv $(VENV)/lock
-	$(VENV)/lock/bin/pip install --quiet --disable-pip-version-check -e '.[demo,dispatch,mysql,test,bench,fuzz]'
+	$(VENV)/lock/bin/pip install --quiet --disable-pip-version-check -e '.[demo,dispatch,docs,mysql,test,bench,fuzz]'
 	$(VENV)/lock/bin/pip freeze --all --exclude pip --exclude-editable > requirements/constraints.txt
 	rm -rf $(VENV)/lock
 

@@ -71,7 +71,7 @@ def _redis_refusal(error: BaseException, address: BrokerAddress) -> DvctlError |
 
 def _translate_other(error: BaseException, address: BrokerAddress) -> DvctlError:
     where, kind, text = address.shown, type(error).__name__, scrub(str(error)) or type(error).__name__
-    if isinstance(error, TimeoutError) or kind == "TimeoutError":
+    if isinstance(error, (TimeoutError, BlockingIOError)) or kind == "TimeoutError":  # SO_SNDTIMEO ends in EAGAIN
         return Unavailable(f"{where} did not answer in time: {text}", hint=_REACH)
     if isinstance(error, ssl.SSLError):
         return Unavailable(f"{where}: TLS failed: {text}", hint=_NO_TLS if "WRONG_VERSION" in text else _TLS)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import subprocess
 import sys
 from collections import Counter
+from contextlib import suppress
 
 import pytest
 
@@ -31,11 +32,12 @@ def write(url: str, writers: int, *, batch: int = 50, mutant: str = "") -> int:
     ]
     for process in running:
         assert process.stdout is not None
-        assert process.stdout.readline() == "ready\n"
+        process.stdout.readline()  # "ready", or nothing from one that failed: its errors are read below
     for process in running:
         assert process.stdin is not None
-        process.stdin.write("go\n")
-        process.stdin.flush()
+        with suppress(BrokenPipeError):
+            process.stdin.write("go\n")
+            process.stdin.flush()
     told = [process.communicate(timeout=250) for process in running]
     assert [errors for _, errors in told] == [""] * writers
     return sum(int(answer) for answer, _ in told)

@@ -13,6 +13,7 @@ import pytest
 import redis
 
 from tests.field.waiting import quiet_consumer, wait_quiet, waiting
+from tests.support import servers
 from tests.support.messages import good, publish
 from tests.support.oracle import GROUP, STREAM
 from tests.support.process import Dvctl
@@ -119,6 +120,7 @@ def lag(dvctl: Dvctl) -> tuple[int, str]:
     return group["lag"], group["lag_source"]
 
 
+@servers.two_redis(1)
 def test_no_entries_read_makes_the_lag_wrong(dvctl: Dvctl, each_redis_server: RedisServer, client: Any) -> None:
     """ENTRIESREAD is whatever somebody says; Redis takes it at its word."""
     publish(client, good(10))
@@ -157,6 +159,7 @@ def check_of(dvctl: Dvctl, name: str) -> dict[str, Any]:
     return next(check for check in checks if check["name"] == name)
 
 
+@servers.two_redis(1)
 def test_devicevaults_waiting_consumer_is_alive(
     dvctl: Dvctl, each_redis_server: RedisServer, client: Any, sqlite_url: str
 ) -> None:
@@ -206,6 +209,7 @@ def not_permitted_to_look(dvctl: Dvctl, server: RedisServer, client: Any) -> Non
         client.execute_command("ACL", "DELUSER", "blind")
 
 
+@servers.two_redis(2)
 def test_one_client_that_waits_may_be_one_of_several(
     dvctl: Dvctl, each_redis_server: RedisServer, sqlite_url: str
 ) -> None:
@@ -233,6 +237,7 @@ def test_one_client_that_waits_may_be_one_of_several(
             assert "other-app" in found["detail"]
 
 
+@servers.two_redis(0)
 def test_who_waits_elsewhere_is_not_counted(
     dvctl: Dvctl, each_redis_server: RedisServer, client: Any, sqlite_url: str
 ) -> None:

@@ -5,6 +5,8 @@ from __future__ import annotations
 import subprocess
 import time
 
+from tests.support.warm import WarmProcess
+
 AT_MOST_S = 0.5
 """What counts at most between two looks."""
 
@@ -24,7 +26,7 @@ class Allowance:
         return self._left <= 0
 
 
-def wait_for_end(popen: subprocess.Popen[bytes], seconds: float) -> int:
+def wait_for_end(popen: subprocess.Popen[bytes] | WarmProcess, seconds: float) -> int:
     """Wait for a process. -> its exit code. Raises TimeoutError."""
     allowance = Allowance(seconds)
     while True:

@@ -16,9 +16,9 @@ from typing import Any
 from tests.support.allowance import wait_for_end
 from tests.support.guard import end_with_this_process
 from tests.support.server import WAIT_S, wait_until
+from tests.support.warm import OWN_HOST, WarmProcess, parent_for
 
 DVCTL = Path(sys.executable).parent / "dvctl"
-OWN_HOST = Path(__file__).parent / "own_host"
 _hosts = itertools.count()
 END_S = 120.0
 """How long a command may take that works something off: long beside the 30 s that it may wait between two attempts."""
@@ -45,7 +45,7 @@ class Answer:
 class Running:
     """A `dvctl` that runs: its output goes to files, so that it never waits for a reader."""
 
-    def __init__(self, popen: subprocess.Popen[bytes], stdout: Path, stderr: Path) -> None:
+    def __init__(self, popen: subprocess.Popen[bytes] | WarmProcess, stdout: Path, stderr: Path) -> None:
         self.popen = popen
         self._stdout, self._stderr = stdout, stderr
 
@@ -103,7 +103,10 @@ class Running:
 
 
 class Dvctl:
-    """The installed command with its own home, state and configuration below a directory."""
+    """The installed command with its own home, state and configuration below a directory.
+
+    Most of its processes are forked from one that has imported everything (`tests.support.warm`).
+    """
 
     def __init__(self, directory: Path, **settings: str) -> None:
         self.directory = directory
@@ -151,14 +154,13 @@ class Dvctl:
         source.write_text(stdin)
         stdout, stderr = self.directory / f"dvctl-{number}.out", self.directory / f"dvctl-{number}.err"
         with source.open("rb") as given, stdout.open("wb") as out, stderr.open("wb") as err:
-            popen = subprocess.Popen(
-                [DVCTL, *args],
-                stdin=given,
-                stdout=out,
-                stderr=err,
-                cwd=self.directory,
-                env=self.environment | dict(env or {}),
-            )
+            environment = self.environment | dict(env or {})
+            if parent := parent_for(environment):
+                popen = parent.start([str(DVCTL), *args], self.directory, environment, [given, out, err])
+            else:
+                popen = subprocess.Popen(
+                    [DVCTL, *args], stdin=given, stdout=out, stderr=err, cwd=self.directory, env=environment
+                )
         self._started.append(Running(popen, stdout, stderr))
         return self._started[-1]
 

@@ -22,6 +22,7 @@ from tests.support.redis_server import (
     redis_kinds,
     redis_speaks_tls,
 )
+from tests.support.server import ServerProcess
 
 Server = TypeVar("Server")
 Kind = TypeVar("Kind", RedisKind, PostgresKind, MariaDbKind, RabbitKind)
@@ -70,6 +71,10 @@ class Servers:
         return self._once(found.name, lambda: shared_rabbitmq(found, directory))
 
     def _once(self, name: str, start: Callable[[], Server]) -> Server:
+        """The server, started now if it is not; one that died by itself is named in the report and started anew."""
+        if name in self._started and (died := _last_words(self._started[name])):
+            missed.add(f"{name} died by itself and was started anew; the end of its log: {died}")
+            del self._started[name]
         if name not in self._started:
             self._started[name] = start()
         server: Server = self._started[name]
@@ -79,6 +84,12 @@ class Servers:
         for server in self._started.values():
             if not isinstance(server, Control):  # other processes may need that one; it ends with the test run
                 server.remove()
+
+
+def _last_words(server: Any) -> str:
+    """The end of the log of a server that has ended; nothing of one that runs."""
+    process: ServerProcess | None = getattr(server, "process", None)
+    return "" if process is None or process.alive() else f"exit code {process.popen.returncode}: {process.tail()}"
 
 
 def available(kind: Kind | None, otherwise: str, *, required: bool = True) -> Kind:

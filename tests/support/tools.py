@@ -10,8 +10,10 @@ from pathlib import Path
 from tests.support import servers
 
 NEEDS = {
+    "groff": "no groff on this machine (it formats the manual pages)",
     "hadolint": "no hadolint on this machine (it checks the container file)",
     "kubectl": "no kubectl on this machine (it builds the Kubernetes objects with kustomize)",
+    "mandoc": "no mandoc on this machine (it checks the manual pages)",
     "promtool": "no promtool on this machine (Debian: prometheus)",
     "systemd-analyze": "no systemd-analyze on this machine (Debian: systemd)",
 }

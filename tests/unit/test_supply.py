@@ -15,8 +15,11 @@ from typing import Any, cast
 
 import pytest
 
+from devicevault_cli.cli.app import COMMANDS
+
 ROOT = Path(__file__).parents[2]
-PROJECT: dict[str, Any] = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
+PYPROJECT: dict[str, Any] = tomllib.loads((ROOT / "pyproject.toml").read_text())
+PROJECT: dict[str, Any] = PYPROJECT["project"]
 EXTRAS = PROJECT["optional-dependencies"]
 PINNED = re.compile(r"([A-Za-z0-9._-]+)==([A-Za-z0-9._!+-]+)")
 PERMITTED = re.compile(r"\b(MIT|BSD|Apache|PSF|ISC|LGPL|Python Software Foundation|Zlib|MPL)", re.IGNORECASE)
@@ -55,11 +58,18 @@ def needed_by(names: list[str]) -> set[str]:
 
 
 def test_the_lock_holds_every_requirement_and_what_it_brings() -> None:
-    wanted = [*PROJECT["dependencies"], *EXTRAS["mysql"], *EXTRAS["test"]]
+    wanted = [*PROJECT["dependencies"], *EXTRAS["docs"], *EXTRAS["mysql"], *EXTRAS["test"]]
     pins = locked()
     assert not needed_by(wanted) - pins.keys(), "make lock"
     direct = {normal(re.split(r"[\[<>=~!; ]", each)[0]) for extra in EXTRAS.values() for each in extra}
     assert not direct - pins.keys(), "make lock"
+
+
+def test_the_wheel_is_built_with_the_typer_that_dvctl_runs_with() -> None:
+    """The manual pages are made from the app while the wheel is built."""
+    assert [need for need in PYPROJECT["build-system"]["requires"] if need.startswith("typer")] == [
+        need for need in PROJECT["dependencies"] if need.startswith("typer")
+    ]
 
 
 def test_what_is_tested_is_what_is_locked() -> None:
@@ -96,7 +106,10 @@ def test_the_wheel_holds_what_it_should(wheel: Path) -> None:
     assert package == set(tracked.stdout.splitlines())
     assert "devicevault_cli/py.typed" in package
     shared = {name.partition(".data/data/")[2] for name in names if ".data/data/" in name}
-    assert shared == {
+    pages = {name for name in shared if name.startswith("share/man/man1/")}
+    wanted = {"dvctl", *(f"dvctl-{words.replace(' ', '-')}" for words in COMMANDS)}
+    assert wanted <= {Path(page).stem for page in pages}
+    assert shared - pages == {
         "share/bash-completion/completions/dvctl",
         "share/zsh/site-functions/_dvctl",
         "share/fish/vendor_completions.d/dvctl.fish",
