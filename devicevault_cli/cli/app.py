@@ -60,7 +60,10 @@ PANELS: dict[str, dict[str, Command]] = {
         "doctor": doctor.doctor,
         "incidents list": incidents.list_,
         "incidents acknowledge": incidents.acknowledge,
-        "config": config.config,
+        "config show": config.show,
+        "config init": config.init,
+        "config validate": config.validate,
+        "config use": config.use,
     },
     "Repair": {
         "claim": claim.claim,
@@ -94,6 +97,7 @@ SUB_APPS = {
     "dlq": "List, repair, retry and drop dead letters",
     "db": "Unique index, duplicate rows, tables of a trial database",
     "incidents": "List what Redis lost, and acknowledge it",
+    "config": "Show settings; write and choose profiles",
 }
 """The first words of two, and what their commands have in common."""
 
@@ -123,6 +127,16 @@ class _Listing(_Group):
     """A group of commands that lists when none is typed."""
 
     alone = "list"
+
+
+class _Showing(_Group):
+    """A group of commands that shows when none is typed."""
+
+    alone = "show"
+
+
+ALONE: dict[str, type[_Group]] = {"list": _Listing, "show": _Showing}
+"""The second words that stand for themselves when only the first is typed."""
 
 
 class _Root(_Group):
@@ -211,22 +225,29 @@ def _app() -> typer.Typer:
         for words, command in commands.items():
             first, _, second = words.partition(" ")
             if second and first not in subs:
-                subs[first] = _sub_app(first, f"{first} list" in COMMANDS)
+                subs[first] = _sub_app(first)
                 root.add_typer(subs[first], rich_help_panel=head(panel))
             _add(subs.get(first, root), second or first, command, None if second else panel)
     return root
 
 
-def _sub_app(name: str, lists: bool) -> typer.Typer:
-    alone = f"`dvctl {name}` alone is `dvctl {name} list`." if lists else None
+def _sub_app(name: str) -> typer.Typer:
+    alone = second_alone(name)
+    changes = any(command.needs.changes for words, command in COMMANDS.items() if words.partition(" ")[0] == name)
+    means = [_CHANGES] * changes + [f"`dvctl {name}` alone is `dvctl {name} {alone}`."] * bool(alone)
     return typer.Typer(
         name=name,
-        cls=_Listing if lists else _Group,
+        cls=ALONE.get(alone, _Group),
         help=SUB_APPS[name],
-        epilog=f"{_CHANGES}\n{alone}" if alone else _CHANGES,
+        epilog="\n".join(means),
         context_settings=_CONTEXT,
         rich_markup_mode="rich",
     )
+
+
+def second_alone(name: str) -> str:
+    """The second word of the command that the first one alone means; '' where that shows the help."""
+    return next((word for word in ALONE if f"{name} {word}" in COMMANDS), "")
 
 
 def _add(to: typer.Typer, word: str, command: Command, panel: str | None) -> None:

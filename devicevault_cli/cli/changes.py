@@ -89,8 +89,7 @@ def _show(ctx: Context, change: Change[Any]) -> None:
     agreed = ctx.yes or ctx.confirm_name is not None
     if not change.named.nothing and not (ctx.printer.quiet and agreed):
         ctx.printer.plan(change.lines())
-        if change.size:
-            ctx.printer.strong(f"target: {ctx.target}")
+        ctx.printer.strong(f"target: {ctx.target}")
 
 
 def check_success(change: Change[A], done: A, hint: str | None = None) -> None:
@@ -123,6 +122,7 @@ def to_storage(ctx: Context, *, wanted: bool) -> HandOver | None:
         return None
     if not ctx.pipeline.dispatches:
         raise Usage("only messages of the results pipeline have configurations: leave --dispatch out")
+    _ = ctx.broker  # from now on the plan names it
     if ctx.dry_run:
         return None
     from devicevault_cli.operations.dispatch.hand_over import HandOver

@@ -118,15 +118,16 @@ def devices(settings: "Settings") -> Iterable[str]:
     return (entry.fields.get(b"device_id", b"").decode("ascii", "replace") for entry in newest)
 
 
-@_completer
-def profiles(settings: "Settings") -> Iterable[str]:
-    """Names of the profiles in dvctl's config.toml."""
-    import tomllib
+def profiles(ctx: typer.Context, incomplete: str) -> list[str]:
+    """Names of the profiles in dvctl's config.toml, also where the one in force is missing or damaged."""
+    from devicevault_cli.config_files import profiles_path, read_profiles
+    from devicevault_cli.errors import DvctlError
 
-    from devicevault_cli.config_files import profiles_path
-
-    tables = tomllib.loads(profiles_path(os.environ).read_text("utf-8"))
-    return [name for name, table in tables.items() if isinstance(table, dict)]
+    try:
+        names = read_profiles(profiles_path(os.environ)).names
+    except DvctlError:
+        return []
+    return [name for name in names if name.startswith(incomplete) and _HARMLESS.fullmatch(name)][:MOST]
 
 
 @_completer

@@ -5,8 +5,8 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Any, NamedTuple, TypeAlias
 
-from devicevault_cli.output.table import position, text
-from devicevault_cli.output.view import View
+from devicevault_cli.output.table import position, show, shown_time, text
+from devicevault_cli.output.view import Cell, View
 from devicevault_cli.plural import number
 
 Answer: TypeAlias = Mapping[str, Any]
@@ -65,6 +65,30 @@ def init_lines(answer: Answer, view: View) -> Iterator[str]:
         yield view.paint(f"Created {created}.", "green")
     else:
         yield "Dry run: no changes made."
+
+
+def published_lines(stream: str, answer: Answer, view: View) -> Iterator[str]:
+    """The result of `publish`."""
+    count = number(answer["published"], "message")
+    yield from view.folded(f"Published {count} to {text(stream)}.", "green" if answer["published"] else "", "  ")
+    first, last = answer["first_id"], answer["last_id"]
+    if first is not None:
+        ids = {"first": first, "last": last} if first != last else {"id": first}
+        yield from view.grid([(Cell(name, "bold"), key, shown_time(key)) for name, key in ids.items()])
+
+
+def exported_lines(size: int | None, revealed: bool, answer: Answer, view: View) -> Iterator[str]:
+    """The result of `export`. size: of the file, in bytes."""
+    if answer["file"] is None:
+        yield "Nothing was exported."
+        return
+    about = f" ({show('bytes', size)}, mode 0600)" if size is not None else ""
+    sentence = f"Exported {_entries(answer['exported'])} to {text(answer['file'])}{about}."
+    yield from view.folded(sentence, "green" if answer["exported"] else "", "  ")
+    if answer["exported"] and not revealed:
+        yield from view.folded("Without device_config; --reveal includes it.", "", "  ")
+    if unknown := _unknown(answer) if answer.get("unknown") else "":
+        yield from view.folded(unknown, "yellow", "  ")
 
 
 def _entries(count: int) -> str:

@@ -51,9 +51,10 @@ def init(
     from devicevault_cli.output.change_page import init_lines
     from devicevault_cli.repository import open_repository
     from devicevault_cli.repository.tables import TABLES
+    from devicevault_cli.repository.url import parse_url
 
     ctx.printer.note("creates DeviceVault's four tables in an empty database; a real one belongs to its migrations")
-    ctx.printer.strong(f"target: {ctx.settings['database_url'].shown}")
+    ctx.printer.strong(f"target: {parse_url(ctx.settings.database_url).shown}")
     answer = InitAnswer()
     if ctx.confirm("Create them?"):
         repository = open_repository(ctx.settings.database_url, TABLES[ctx.pipeline.table], create=True)
