@@ -13,6 +13,7 @@ from devicevault_cli.errors import Damaged, Usage
 from devicevault_cli.operations.answer import ChangeAnswer
 from devicevault_cli.operations.changes import journal
 from devicevault_cli.operations.changes.change import Change
+from devicevault_cli.operations.changes.undo import impossible
 from devicevault_cli.operations.database.dedupe import plan_dedupe
 from devicevault_cli.operations.entries import checksummed
 from devicevault_cli.operations.groups.reset import target
@@ -42,7 +43,8 @@ def test_dedupe_removes_equal_rows_and_lists_the_others(database_url: str) -> No
         assert [each["task_identifier"] for each in done["conflicting"]] == ["b"]
         kept = [row["timestamp"] for row in table.fetch(range(20)).values() if row["task_identifier"] == "a"]
         assert kept == [1_767_225_600_000_000]
-        lines = list(checksummed.read(Path(done["snapshot"])))
+        head, *lines = checksummed.read(Path(done["snapshot"]))
+        assert (head["table"], head["command"]) == (table.spec.name, "db dedupe")
         assert [line["row"]["task_identifier"] for line in lines] == ["a", "a"]
         assert apply(lambda: plan_dedupe(table))["removed"] == 0
 
@@ -66,7 +68,7 @@ class Count(ChangeAnswer):
 
 
 def counting(result: Callable[[], Count] = lambda: Count(1), size: int = 1) -> Change[Count]:
-    return Change(command="test", says=(), answer=Count(0), size=size, apply=result)
+    return Change(command="test", says=(), undo=impossible("a test"), answer=Count(0), size=size, apply=result)
 
 
 def test_the_journal_tells_who_did_what_and_shortens_lists() -> None:

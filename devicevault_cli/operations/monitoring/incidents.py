@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Literal
 from devicevault_cli.errors import DvctlError, Usage, WrongType
 from devicevault_cli.operations.answer import Answer, ChangeAnswer
 from devicevault_cli.operations.changes.change import Change
+from devicevault_cli.operations.changes.undo import impossible
 from devicevault_cli.operations.monitoring.continuity import RESTARTS, Kind, StreamChange, compare
 from devicevault_cli.plural import number
 from devicevault_cli.streams import marker
@@ -215,11 +216,11 @@ def plan_acknowledge(stream: Stream, ids: Sequence[int], repository: Repository 
     known = [incident.id for incident in chosen if incident.id is not None]
     says = [f"{number(len(chosen), 'incident')} of stream {stream.key} would be acknowledged:"] if chosen else []
     says += [f"  {incident.at} {incident.kind}: {incident.detail}" for incident in chosen]
-    says += ["this cannot be undone; `dvctl incidents --all` still lists them"] if chosen else []
     answer = AcknowledgeAnswer(known, unknown, len(chosen) - len(known))
     return Change(
         command="incidents acknowledge", says=tuple(says or [f"no unacknowledged incident of stream {stream.key}"]),
-        answer=answer, size=len(chosen), apply=lambda: replace(answer, acknowledged=_acknowledge(stream, chosen)),
+        undo=impossible("`dvctl incidents --all` still lists them"), answer=answer, size=len(chosen),
+        apply=lambda: replace(answer, acknowledged=_acknowledge(stream, chosen)),
         still_true=lambda: {incident.id for incident in parse_records(marker.recorded(stream))}.issuperset(known),
     )  # fmt: skip
 
