@@ -9,6 +9,7 @@ from devicevault_cli.cli.context import Context
 from devicevault_cli.errors import NothingSucceeded, StalePlan, Usage
 
 if TYPE_CHECKING:
+    from devicevault_cli.operations.answer import ChangeAnswer
     from devicevault_cli.operations.changes.change import A, Change
     from devicevault_cli.operations.changes.journal import About
     from devicevault_cli.operations.dispatch.hand_over import HandOver
@@ -49,9 +50,7 @@ def _print(
     """Print the answer, unless `quiet`, and how the change is undone."""
     from devicevault_cli.output.change_page import result_lines
 
-    answer = done.to_dict()
-    if done.applied:
-        answer.setdefault("undo", None)
+    answer = facts_of(done)
     try:
         if not quiet:
             ctx.printer.answer(answer, ids=ids, view=lambda found, view: result_lines(ctx.command, found, view))
@@ -64,6 +63,12 @@ def _print(
         raise
     finally:
         tell_undo(ctx, planned, done)
+
+
+def facts_of(done: ChangeAnswer) -> dict[str, Any]:
+    """The answer as JSON types; of a change that was made also where no command undoes it."""
+    answer = done.to_dict()
+    return {"undo": None} | answer if done.applied else answer
 
 
 def tell_undo(ctx: Context, planned: Change[A], done: A) -> None:

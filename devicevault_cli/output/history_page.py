@@ -28,7 +28,8 @@ def _change(entry: Answer, view: View) -> Iterator[str]:
     outcome = text(entry["outcome"])
     shown = view.state(OUTCOMES[outcome], outcome) if outcome in OUTCOMES else outcome
     yield f"{_time(entry['at'])}  {text(entry['user'])}@{text(entry['host'])}  {shown}"
-    yield from _indented(view, text(entry["line"] or f"dvctl {entry['command']}"), "bold")
+    typed = text(entry["line"] or f"dvctl {entry['command']}")
+    yield f"  {view.paint(typed, 'bold')}"
     where = ", group ".join(text(entry[name]) for name in ("stream", "group") if entry[name])
     places = [where, *(text(entry[name]) for name in ("redis", "database") if entry[name])]
     if any(places):
@@ -36,7 +37,7 @@ def _change(entry: Answer, view: View) -> Iterator[str]:
     if entry["says"]:
         yield from _indented(view, text(entry["says"]))
     if entry["undo"]:
-        yield from _indented(view, f"undo: {text(entry['undo'])}")
+        yield f"  undo: {text(entry['undo'])}"
 
 
 def snapshots_lines(answer: Answer, view: View) -> Iterator[str]:
@@ -67,11 +68,12 @@ def _file(file: Answer, view: View) -> Iterator[str]:
     of = text(file["table"]) if file["table"] else group
     before = f"before {text(file['command'])}: " if file["command"] else ""
     yield from view.folded(f"{_time(file['at'])}  {before}{holds}, {of} ({show('bytes', file['size'])})", indent="  ")
-    yield from _indented(view, text(file["restore"]))
+    yield f"  {text(file['restore'])}"
 
 
-def _indented(view: View, sentence: str, style: str = "") -> Iterator[str]:
-    yield from (f"  {line}" for line in View(view.width - 2, view.coloured).folded(sentence, style, "  "))
+def _indented(view: View, sentence: str) -> Iterator[str]:
+    """A sentence below its heading. Commands are not folded: they are there to be copied."""
+    yield from (f"  {line}" for line in View(view.width - 2, view.coloured).folded(sentence, indent="  "))
 
 
 def _time(at: str) -> str:

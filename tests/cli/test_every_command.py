@@ -122,6 +122,11 @@ class World:
 
     def removed(self) -> Path:
         """A file with a row that db dedupe removed."""
+        self.duplicate()
+        return Path(self._ok("db", "dedupe", "--yes", "-o", "json").json["snapshot"])
+
+    def duplicate(self) -> None:
+        """Insert a row a second time."""
         with (
             closing(
                 sqlite3.connect(self.cli.environ["DEVICEVAULT_DATABASE_URL"].removeprefix("sqlite:///"))
@@ -133,7 +138,6 @@ class World:
             )
             table = "devices_devicebackupresult"
             database.execute(f"INSERT INTO {table} ({columns}) SELECT {columns} FROM {table} WHERE id = 1")
-        return Path(self._ok("db", "dedupe", "--yes", "-o", "json").json["snapshot"])
 
     def _ok(self, *words: str) -> Answer:
         answer = self.cli(*words)

@@ -2,7 +2,7 @@
 
 from typing import Annotated
 
-from devicevault_cli.cli.changes import about
+from devicevault_cli.cli.changes import about, facts_of
 from devicevault_cli.cli.command import command
 from devicevault_cli.cli.context import Context
 from devicevault_cli.cli.values import whole_number
@@ -38,7 +38,7 @@ def index(ctx: Context) -> int:
             ctx.confirm("Create the index?")
         with opened(about(ctx)) as journal:
             answer = create_index(ctx.repository, journal)
-    ctx.printer.answer(answer.to_dict(), "duplicates", view=index_lines, keys=keys_of(IdentityRows))
+    ctx.printer.answer(facts_of(answer), "duplicates", view=index_lines, keys=keys_of(IdentityRows))
     if answer.undo:
         ctx.printer.hint(undo.prefix + answer.undo)
     if answer.duplicates:
@@ -75,6 +75,6 @@ def init(
                 answer = init_tables(repository, devices, journal)
         finally:
             repository.close()
-    ctx.printer.answer(answer.to_dict(), view=init_lines)
+    ctx.printer.answer(facts_of(answer), view=init_lines)
     if answer.applied:
         ctx.printer.hint(UNDO.result)

@@ -141,7 +141,7 @@ def _once(ctx: Context, scope: Any, *, deep: bool = False) -> dict[str, Any]:
 
 
 def _repair(ctx: Context, scope: Any, report: Path | None, *, deep: bool) -> int:
-    from devicevault_cli.cli.changes import carried_out, check_success, tell_undo
+    from devicevault_cli.cli.changes import carried_out, check_success, facts_of, tell_undo
     from devicevault_cli.operations.verify.repair import plan_repair
 
     with ctx.printer.progress("verifying") as progress:
@@ -150,7 +150,7 @@ def _repair(ctx: Context, scope: Any, report: Path | None, *, deep: bool) -> int
             lambda: plan_repair(ctx.group, ctx.pipeline, ctx.repository, scope, deep=deep, progress=progress),
             "Repair?",
         )
-    code = _told(ctx, done.to_dict(), scope, report)
+    code = _told(ctx, facts_of(done), scope, report)
     tell_undo(ctx, planned, done)
     check_success(planned, done)
     return code

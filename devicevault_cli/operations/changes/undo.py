@@ -37,7 +37,7 @@ def one_by_one(sentence: str, prefix: str = TO_UNDO) -> Undo:
     return Undo(sentence, sentence, prefix=prefix)
 
 
-def impossible(why: str, first: str | None = None) -> Undo:
-    """Nothing undoes the change. `first`: the command that keeps a copy, to be run before."""
-    said = f"{CANNOT}: {why}"
+def impossible(why: str = "", first: str | None = None) -> Undo:
+    """Nothing undoes the change. `first`: what keeps a copy, to be done before."""
+    said = f"{CANNOT}: {why}" if why else CANNOT
     return Undo(f"{said}; to keep a copy first: {first}" if first else said, said)

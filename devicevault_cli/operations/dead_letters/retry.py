@@ -36,7 +36,7 @@ ORIGINAL = b"_dvctl.original."
 Repairs = Mapping[bytes, bytes]
 
 
-UNDO = impossible("dvctl does not delete rows", EXPORT)
+UNDO = impossible(first=EXPORT)
 
 
 @dataclass(frozen=True, slots=True)

@@ -126,7 +126,7 @@ def _export(stream: Stream, floor: EntryId, file: Path, progress: Progress) -> i
 def _undo(export: Path | None) -> Undo:
     """Copies of exported entries go to the end of the stream, where a group finds that they have their rows."""
     if export is None:
-        return impossible("removed entries exist nowhere else", "add --export FILE")
+        return impossible(first="add --export FILE")
     return by_command(f"dvctl publish --file {shlex.quote(str(export))}", "to put copies back on the stream: ")
 
 
