@@ -59,15 +59,14 @@ def _file(file: Answer, view: View) -> Iterator[str]:
         for line in view.folded(f"{_time(file['at'])}  DAMAGED: {text(file['problem'])}", indent="  "):
             yield view.state("problem", line)
         return
-    group = f"group {text(file['group'])} of {text(file['stream'])}"
-    holds = (
-        number(file["rows"] or 0, "row")
-        if file["table"]
-        else number(file["entries"] or 0, "pending entry", "pending entries")
-    )
-    of = text(file["table"]) if file["table"] else group
-    before = f"before {text(file['command'])}: " if file["command"] else ""
-    yield from view.folded(f"{_time(file['at'])}  {before}{holds}, {of} ({show('bytes', file['size'])})", indent="  ")
+    if file["table"]:
+        of, holds = text(file["table"]), number(file["rows"] or 0, "row")
+    else:
+        of = f"{text(file['stream'])}, group {text(file['group'])}"
+        holds = number(file["entries"] or 0, "pending entry", "pending entries")
+    words = [f"before {text(file['command'])}"] if file["command"] else []
+    yield f"{_time(file['at'])}  {', '.join([*words, holds, show('bytes', file['size'])])}"
+    yield from _indented(view, of)
     yield f"  {text(file['restore'])}"
 
 
