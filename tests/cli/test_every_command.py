@@ -127,16 +127,11 @@ class World:
 
     def duplicate(self) -> None:
         """Insert a row a second time."""
-        with (
-            closing(
-                sqlite3.connect(self.cli.environ["DEVICEVAULT_DATABASE_URL"].removeprefix("sqlite:///"))
-            ) as database,
-            database,
-        ):
-            columns = (
-                "task_id, task_identifier, device_id, status, timestamp, log, initiated_at, collection_duration_ms"
-            )
-            table = "devices_devicebackupresult"
+        columns = "task_id, task_identifier, device_id, status, timestamp, log, initiated_at, collection_duration_ms"
+        table = "devices_devicebackupresult"
+        path = self.cli.environ["DEVICEVAULT_DATABASE_URL"].removeprefix("sqlite:///")
+        with closing(sqlite3.connect(path)) as database, database:
+            database.execute(f"DROP INDEX IF EXISTS {table}_task_identifier_dvctl")
             database.execute(f"INSERT INTO {table} ({columns}) SELECT {columns} FROM {table} WHERE id = 1")
 
     def _ok(self, *words: str) -> Answer:
