@@ -13,7 +13,7 @@ from typer.core import TyperGroup
 
 from devicevault_cli import __version__
 from devicevault_cli.cli.check_guard import guarded, is_check
-from devicevault_cli.cli.command import Command, flags_of
+from devicevault_cli.cli.command import WORDS, Command, flags_of
 from devicevault_cli.cli.commands import (
     ack,
     check,
@@ -23,6 +23,7 @@ from devicevault_cli.cli.commands import (
     consume,
     consumers,
     db,
+    db_restore,
     dedupe,
     demo,
     dispatch,
@@ -32,10 +33,12 @@ from devicevault_cli.cli.commands import (
     groups,
     help_,
     incidents,
+    journal,
     pending,
     publish,
     replay,
     show,
+    snapshots,
     status,
     tail,
     top,
@@ -64,6 +67,9 @@ PANELS: dict[str, dict[str, Command]] = {
         "config init": config.init,
         "config validate": config.validate,
         "config use": config.use,
+        "journal": journal.journal,
+        "snapshots list": snapshots.list_,
+        "snapshots prune": snapshots.prune,
     },
     "Repair": {
         "claim": claim.claim,
@@ -84,6 +90,7 @@ PANELS: dict[str, dict[str, Command]] = {
         "export": export.export,
         "db index": db.index,
         "db dedupe": dedupe.dedupe,
+        "db restore": db_restore.restore,
         "db init": db.init,
     },
     "Help": {"completion": completion.completion, "help": help_.help_},
@@ -98,6 +105,7 @@ SUB_APPS = {
     "db": "Unique index, duplicate rows, tables of a trial database",
     "incidents": "List what Redis lost, and acknowledge it",
     "config": "Show settings; write and choose profiles",
+    "snapshots": "List and delete the files that undo changes",
 }
 """The first words of two, and what their commands have in common."""
 
@@ -170,8 +178,9 @@ class _Root(_Group):
             with (
                 redirect_stdout(terminal.stdout),
                 redirect_stderr(terminal.stderr),
-                self.make_context("dvctl", words, obj=terminal) as ctx,
+                self.make_context("dvctl", [*words], obj=terminal) as ctx,
             ):
+                ctx.meta[WORDS] = tuple(words)
                 return self.invoke(ctx) or 0
         except typer.Exit as done:
             return done.exit_code

@@ -17,6 +17,10 @@ if TYPE_CHECKING:
     from devicevault_cli.settings import Settings
 
 
+WORDS = "dvctl.words"
+"""Where Typer's context keeps the command line."""
+
+
 @dataclass(frozen=True, slots=True)
 class Needs:
     """What must be true before a command runs.
@@ -163,7 +167,8 @@ def _run(command: Command, ctx: typer.Context, values: dict[str, Any], own: list
     _warn_of_secrets(settings, printer)
     _warn_of_the_future(command, values, printer)
     flags = {name: values[name] for name in CHANGING if name in values}
-    context = Context(settings, terminal, printer, ctx.command_path.partition(" ")[2], verbose, each[1:], **flags)
+    path, words = ctx.command_path.partition(" ")[2], ctx.meta.get(WORDS, ())
+    context = Context(settings, terminal, printer, path, verbose, each[1:], words, **flags)
     try:
         return command.function(context, **{name: values[name] for name in own}) or 0
     finally:

@@ -138,6 +138,14 @@ def snapshots(settings: "Settings") -> Iterable[str]:
     return map(str, newest(MOST))
 
 
+@_completer
+def removed_rows(settings: "Settings") -> Iterable[str]:
+    """Paths of the files with rows that were removed, newest first."""
+    from devicevault_cli.operations.groups.snapshots import newest
+
+    return map(str, newest(MOST, rows=True))
+
+
 def _stream(settings: "Settings") -> "Stream":
     from devicevault_cli.streams.connect import connect
     from devicevault_cli.streams.stream import Stream

@@ -28,7 +28,7 @@ class Context:
     """What a command is handed: settings, printer, and what it may open.
 
     `dry_run`, `yes`, `force` and `confirm_name` are what was typed; they are False and None where the command does not
-    have the flag. `further`: the settings of more pipelines than one.
+    have the flag. `further`: the settings of more pipelines than one.  `words`: the command line.
     """
 
     settings: Settings
@@ -37,6 +37,7 @@ class Context:
     command: str = "dvctl"
     verbose: bool = False
     further: tuple[Settings, ...] = ()
+    words: tuple[str, ...] = ()
     dry_run: bool = False
     yes: bool = False
     force: bool = False

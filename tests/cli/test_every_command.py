@@ -7,7 +7,9 @@ import io
 import json
 import re
 import shlex
+import sqlite3
 import unicodedata
+from contextlib import closing
 from pathlib import Path
 
 import pytest
@@ -62,6 +64,10 @@ KEYS = {
     "db index": "created duplicates",
     "db dedupe": "removed conflicting",
     "db init": "",
+    "db restore": "table restored renumbered present applied",
+    "journal": "entries",
+    "snapshots list": "snapshots",
+    "snapshots prune": "deleted kept applied",
 }
 """The keys of `-o json`, from the contract."""
 
@@ -104,6 +110,7 @@ class World:
             "dlq retry": ["--all"],
             "dlq drop": ["--all"],
             "trim": ["--keep", "0"],
+            "snapshots prune": ["--keep", "0s"],
         }
         if words == "restore-group":
             snapshot = self._ok("destroy-group", "--force", "--confirm", self.group, "-o", "json").json["snapshot"]
@@ -113,11 +120,27 @@ class World:
             return [*words.split(), "p"]
         if words == "config init":
             return ["config", "init", "p", "--redis-url", self.url, "--force"]
+        if words == "db restore":
+            return ["db", "restore", str(self.removed())]
         if words == "export":
             return ["export", str(self.folder / "export.jsonl")]
         if words == "db init":
             return ["db", "init", "--database-url", f"sqlite:///{self.folder / 'new.sqlite3'}"]
         return [*words.split(), *needed.get(words, [])]
+
+    def removed(self) -> Path:
+        """A file with a row that db dedupe removed."""
+        self.duplicate()
+        return Path(self._ok("db", "dedupe", "--yes", "-o", "json").json["snapshot"])
+
+    def duplicate(self) -> None:
+        """Insert a row a second time."""
+        columns = "task_id, task_identifier, device_id, status, timestamp, log, initiated_at, collection_duration_ms"
+        table = "devices_devicebackupresult"
+        path = self.cli.environ["DEVICEVAULT_DATABASE_URL"].removeprefix("sqlite:///")
+        with closing(sqlite3.connect(path)) as database, database:
+            database.execute(f"DROP INDEX IF EXISTS {table}_task_identifier_dvctl")
+            database.execute(f"INSERT INTO {table} ({columns}) SELECT {columns} FROM {table} WHERE id = 1")
 
     def _ok(self, *words: str) -> Answer:
         answer = self.cli(*words)
