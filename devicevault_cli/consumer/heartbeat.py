@@ -17,7 +17,8 @@ from devicevault_cli.streams.stream import Stream
 log = logging.getLogger("dvctl.consume")
 
 SHOW_LIFE_S = 4.0
-"""How long after the loop's last read: each read of the loop shows life too."""
+"""How long after the loop's last read that brought entries: it shows life too. One that waits in vain does not, before
+Redis 7.2."""
 LONGEST_PAUSE_S, SHORTEST_PAUSE_S = 1.0, 0.1
 SOCKET_TIMEOUT_S = 2.0
 
@@ -26,8 +27,8 @@ class Heartbeat:
     """A thread with its own connection, at work within the `with` block.
 
     It renews the idle time of the entries in hand every third of `claim_idle_s`, and that of the consumer when the loop
-    has not read for SHOW_LIFE_S. It does neither once the loop stands still (`progress.alive`): then other consumers
-    are to take over what this one holds.
+    has read no entry for SHOW_LIFE_S. It does neither once the loop stands still (`progress.alive`): then other
+    consumers are to take over what this one holds.
     """
 
     def __init__(
@@ -66,6 +67,6 @@ class Heartbeat:
         if now - self._renewed > self._renew_every_s and (counts := self._in_hand.counts()):
             self._renewed = now
             self._consumer.renew(dict.fromkeys(counts))
-        if now - max(self._shown, self._progress.last_read) > SHOW_LIFE_S:
+        if now - max(self._shown, self._progress.last_delivery) > SHOW_LIFE_S:
             self._shown = now
             self._consumer.show_life()

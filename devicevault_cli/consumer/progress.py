@@ -56,8 +56,8 @@ class Backlog:
 
 
 class ConsumerProgress:
-    """The loop writes it, other threads read plain numbers. `moved` and `last_read` are by the monotonic clock,
-    `succeeded_timestamp` (entries reached their outcome) in seconds since 1970.
+    """The loop writes it, other threads read plain numbers. `moved` and `last_delivery` (a read that brought entries)
+    are by the monotonic clock, `succeeded_timestamp` (entries reached their outcome) in seconds since 1970.
 
     Without a group nothing is looked up. `wanted`: how many messages the run is for. `on_batch(messages, seconds)` is
     called after each batch. `ended`: the run is over, so that nothing moves any more.
@@ -68,7 +68,7 @@ class ConsumerProgress:
         self.outages = Outages()
         self.backlog = Backlog()
         self.succeeded_timestamp: float | None = None
-        self.moved = self.last_read = time.monotonic()
+        self.moved = self.last_delivery = time.monotonic()
         self.ended = False
         self.on_batch: Callable[[int, float], None] = lambda messages, seconds: None
         self._group = group

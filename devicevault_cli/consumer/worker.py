@@ -206,8 +206,9 @@ class Worker:
             return Batch()
         self._counts_restored = self.counters.waiting = False
         self._outages.answered(REDIS)
-        self.progress.last_read = time.monotonic()
         counts = {batch.id: batch.count} if isinstance(batch, Quarantined) else batch.counts
+        if counts:
+            self.progress.last_delivery = time.monotonic()
         self._in_hand.add(counts)
         self.counters.taken += len(counts)
         self.counters.reclaimed += batch.reclaimed

@@ -205,10 +205,10 @@ def test_the_keys_of_verify_with_storage(world: World) -> None:
     assert set(answer.json["storage"]) == {"stored", "store_failed", "not_stored", "in_progress", "not_dispatchable"}
 
 
-USES = {"db dedupe": "database", "db index": "database"}
+USES = {"db dedupe": "database", "db index": "database", "db restore": "database", "snapshots prune": ""}
 USES |= dict.fromkeys(("claim", "consumers retire", "destroy-group", "restore-group", "dlq drop"), "redis")
 """The servers of a changing command that does not use both."""
-NOTHING_TO_DO = ("dispatch", "db dedupe", "incidents acknowledge")
+NOTHING_TO_DO = ("dispatch", "db dedupe", "incidents acknowledge", "snapshots prune")
 """Changing commands that find nothing to do in this world, so that nobody is asked."""
 
 

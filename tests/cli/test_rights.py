@@ -228,7 +228,9 @@ def test_the_documented_operator_needs_and_has_what_repairing_takes(
 # --- PostgreSQL
 
 IN_THE_DATABASE = [
-    words for words in ALL if ALL[words].needs.database and words not in {"consume", "demo", "db init", "db index"}
+    words
+    for words in ALL
+    if ALL[words].needs.database and words not in {"consume", "demo", "db init", "db index", "db restore"}
 ]
 
 
@@ -280,6 +282,9 @@ def test_the_documented_grants_suffice_for_the_operator(
     run_all(admin, admin.at(database_url=role), redis_server, IN_THE_DATABASE, tmp_path)
     for line in awkward_rows(postgres_server, postgres_url, redis_server.url_for(db=1)):
         permitted(line, admin.at(database_url=role)(*line))
+    (removed, *_) = admin("snapshots", "-o", "json").json["snapshots"]
+    line = ["db", "restore", removed["file"], "--yes"]
+    permitted(line, admin.at(database_url=role)(*line))
 
 
 def awkward_rows(server: PostgresServer, url: str, redis_url: str) -> list[list[str]]:

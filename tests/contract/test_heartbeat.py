@@ -6,19 +6,26 @@ import subprocess
 import sys
 import time
 from collections.abc import Iterator
+from threading import Thread
 
 import pytest
 
 from devicevault_cli.consumer import heartbeat
 from devicevault_cli.consumer.heartbeat import Heartbeat
 from devicevault_cli.consumer.in_hand import InHand
+from devicevault_cli.consumer.options import ConsumeOptions
 from devicevault_cli.consumer.progress import STANDSTILL_S, ConsumerProgress
+from devicevault_cli.consumer.shutdown import Stop
+from devicevault_cli.consumer.worker import Worker
+from devicevault_cli.operations.monitoring.liveness import ALIVE_MS
+from devicevault_cli.pipelines import RESULTS
 from devicevault_cli.streams.connect import connect
 from devicevault_cli.streams.consumer import GroupConsumer
 from devicevault_cli.streams.group import Group
 from devicevault_cli.streams.model import EntryId
 from devicevault_cli.streams.stream import Stream
 from tests.support.consuming import GROUP, good
+from tests.support.recovering import table_at
 from tests.support.server import wait_until
 
 LONG_MS = 1_000_000
@@ -71,6 +78,32 @@ def test_a_loop_that_stands_still_is_not_kept_alive(group: Group, monkeypatch: p
         assert group.consumers()[0].idle_ms >= began + 900
         progress.update()
         wait_until(lambda: idle(group) == [False], what="a renewal")
+
+
+def test_a_consumer_that_waits_for_messages_is_alive(
+    group: Group, sqlite_url: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Before Redis 7.2 an XREADGROUP that brings nothing, each half second, leaves the idle time as it is."""
+    monkeypatch.setattr(heartbeat, "SHOW_LIFE_S", 0.8)
+    stop = Stop()
+    resets = 0
+    with table_at(sqlite_url) as table:
+        worker = Worker(GroupConsumer(group, "me"), table, RESULTS, ConsumeOptions(claim_idle_s=0.6), stop)
+        thread = Thread(target=worker.run)
+        thread.start()
+        try:
+            wait_until(group.consumers, what="the consumer to be listed")
+            before = 0
+            while resets < 2:
+                idle_ms = group.consumers()[0].idle_ms
+                assert idle_ms < ALIVE_MS, "nobody says that it is alive"
+                resets += idle_ms < before
+                before = idle_ms
+                time.sleep(0.05)
+        finally:
+            stop.set()
+            thread.join()
+    assert worker.counters.read == 0
 
 
 def test_a_loop_that_does_not_read_is_shown_to_be_alive(group: Group, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -136,7 +136,7 @@ def test_doctor_says_what_devicevault_left_behind(dvctl: Dvctl, redis_url: str, 
         assert "consumer-34 holds 1 entry" in found["detail"]
         assert "results-reader" not in found["detail"]
         assert "dvctl consumers retire consumer-12 consumer-34" in found["fix"]
-        retire = found["fix"].rpartition("`dvctl ")[2].rstrip("`").split()
-        assert dvctl.json(*retire, "--yes")["moved"] == 4
+        retire = found["fix"].partition("`dvctl consumers ")[2].partition("`")[0].split()
+        assert dvctl.json("consumers", *retire, "--yes")["moved"] == 4
         assert check_of(dvctl, "devicevault-pending")["status"] == "ok"
         assert dvctl.json("consume", "--drain", "--claim-idle", "100ms")["persisted"] == 6

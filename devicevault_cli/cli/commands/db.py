@@ -77,5 +77,3 @@ def init(
         finally:
             repository.close()
     ctx.printer.answer(facts_of(answer), view=init_lines)
-    if answer.applied:
-        ctx.printer.hint(UNDO.result)

@@ -10,7 +10,8 @@ TO_UNDO = "to undo this: "
 
 @dataclass(frozen=True, slots=True)
 class Undo:
-    """plan: a line of the plan.  result: what is said of the change once it is made, unless its answer has a command.
+    """plan: a line of the plan.  result: what is said of the change once it is made, unless its answer has a command;
+    empty where nothing can be done any more.
 
     command: the command that undoes it, where that is known before the change is made.  prefix: what stands before the
     command of the answer.
@@ -38,6 +39,6 @@ def one_by_one(sentence: str, prefix: str = TO_UNDO) -> Undo:
 
 
 def impossible(why: str = "", first: str | None = None) -> Undo:
-    """Nothing undoes the change. `first`: what keeps a copy, to be done before."""
+    """Nothing undoes the change, as the plan says. `first`: what keeps a copy, to be done before."""
     said = f"{CANNOT}: {why}" if why else CANNOT
-    return Undo(f"{said}; to keep a copy first: {first}" if first else said, said)
+    return Undo(f"{said}; to keep a copy first: {first}" if first else said)

@@ -26,6 +26,7 @@ if TYPE_CHECKING:
 
 NEWEST = 100
 """Rows that are compared with the end of the stream."""
+SOON_MS = 5_000
 WRITTEN_BY_DEVICEVAULT = frozenset({"missed_window"})
 """Statuses of rows that DeviceVault's scheduler writes itself: these rows never had an entry."""
 
@@ -131,7 +132,7 @@ def table_ahead(
     last = info.last_generated_id if info else ZERO
     rows = [moment for moment, status in repository.newest(NEWEST) if status not in WRITTEN_BY_DEVICEVAULT]
     ahead = [moment for moment in rows if moment // 1000 > last.ms]
-    if not ahead or (last != ZERO and not _times_of_entries(ahead)):
+    if not ahead or (last != ZERO and not _times_of_entries(ahead, last.ms)):
         return []
     newest = EntryId(max(ahead) // 1000, 0)
     if any(_explains(incident, newest) for incident in recorded):
@@ -145,11 +146,14 @@ def table_ahead(
     return [Incident(None, iso(now_ms()), "table-ahead", stream, "", detail, str(newest), last_id)]
 
 
-def _times_of_entries(moments: Sequence[int]) -> bool:
+def _times_of_entries(moments: Sequence[int], last_ms: int) -> bool:
     """Whether the times of rows are those of entries: milliseconds, with a small sequence number as microseconds.
 
-    DeviceVault's own consumer writes the time of consumption, which is always later than that of the entry.
+    DeviceVault's own consumer writes the time of consumption, which is always later than that of the entry. One in
+    fifty looks like the time of an entry, so a single row soon after the last entry shows nothing.
     """
+    if len(moments) == 1 and moments[0] // 1000 - last_ms < SOON_MS:
+        return False
     most = 20 if len(moments) < 3 else 250
     return sum(moment % 1000 < most for moment in moments) >= 0.9 * len(moments)
 
