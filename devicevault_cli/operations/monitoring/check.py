@@ -74,16 +74,36 @@ def check_group(
 ) -> CheckAnswer:
     """Check a group. Without a stream every value is 0; a value without a limit is ok.
 
-    The database is opened only if the stream is empty: rows in the table show that it was not always empty; or if no
-    broker is configured (broker_url None), to see whether one is needed.
+    open_database: gives None where none is configured; one that cannot be used is asked once. broker_url: where
+    dispatch is on.
     """
     values, note = _values(group)
     checks = [_check(name, value, limits.get(name)) for name, value in values.items()]
+    if database := _database(open_database):
+        checks.append(database)
+        if database.status != "ok":
+            open_database = _no_database
     checks += _checks_without_limits(group, open_database)
     if dispatch is not None and dispatch.why != "no-configurations":
         checks.append(_dispatch(dispatch, broker_url, open_database))
     status = max((check.status for check in checks), key=SEVERITY.index)
     return CheckAnswer(status, group.stream.key, group.name, checks, note=note)
+
+
+def _no_database() -> None:
+    """None can be asked."""
+
+
+def _database(open_database: OpenDatabase) -> Check | None:
+    """Whether the table can be read: 1 or 0. None where no database is configured."""
+    try:
+        repository = open_database()
+        if repository is None:
+            return None
+        repository.check(writing=False)
+    except DvctlError as error:
+        return Check("database", "unknown", 0, detail=str(error))
+    return Check("database", "ok", 1)
 
 
 def _check(name: str, value: float | None, limit: Limit | None) -> Check:
