@@ -114,9 +114,11 @@ class World:
             "trim": ["--keep", "0"],
             "snapshots prune": ["--keep", "0s"],
         }
-        if words in ("restore-group", "snapshots show"):
+        if words == "restore-group":
             snapshot = self._ok("destroy-group", "--force", "--confirm", self.group, "-o", "json").json["snapshot"]
-            return [*words.split(), snapshot]
+            return ["restore-group", snapshot]
+        if words == "snapshots show":
+            return ["snapshots", "show", self._ok("claim", "--idle", "0", "--yes", "-o", "json").json["snapshot"]]
         if words in ("config validate", "config use"):
             self._ok("config", "init", "p", "--redis-url", self.url, "--force")
             return [*words.split(), "p"]
