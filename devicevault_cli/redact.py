@@ -61,6 +61,11 @@ def without_command(text: str) -> str:
 def scrub(text: str) -> str:
     """Take secrets out of the text of a foreign error: commands, URLs, and the row that PostgreSQL quotes in DETAIL."""
     text = re.sub(r"\s*DETAIL: .*", "", without_command(text), flags=re.DOTALL)
+    return scrub_urls(text)
+
+
+def scrub_urls(text: str) -> str:
+    """The text with every URL in it shown without its password."""
     return _IN_TEXT.sub(lambda match: redact(f"{match[1]}://{match[2]}"), text)
 
 

@@ -69,6 +69,7 @@ PANELS: dict[str, dict[str, Command]] = {
         "config use": config.use,
         "journal": journal.journal,
         "snapshots list": snapshots.list_,
+        "snapshots show": snapshots.show,
         "snapshots prune": snapshots.prune,
     },
     "Repair": {
@@ -105,7 +106,7 @@ SUB_APPS = {
     "db": "Unique index, duplicate rows, tables of a trial database",
     "incidents": "List what Redis lost, and acknowledge it",
     "config": "Show settings; write and choose profiles",
-    "snapshots": "List and delete the files that undo changes",
+    "snapshots": "List, show and delete the files that undo changes",
 }
 """The first words of two, and what their commands have in common."""
 

@@ -146,6 +146,14 @@ def removed_rows(settings: "Settings") -> Iterable[str]:
     return map(str, newest(MOST, rows=True))
 
 
+@_completer
+def saved_files(settings: "Settings") -> Iterable[str]:
+    """Paths of the snapshots and of the files with rows, newest first."""
+    from devicevault_cli.operations.groups.snapshots import newest
+
+    return map(str, newest(MOST, rows=None))
+
+
 def _stream(settings: "Settings") -> "Stream":
     from devicevault_cli.streams.connect import connect
     from devicevault_cli.streams.stream import Stream

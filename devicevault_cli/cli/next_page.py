@@ -8,14 +8,14 @@ from collections.abc import Mapping
 from devicevault_cli.cli.context import Context
 
 
-def again(ctx: Context, options: Mapping[str, object]) -> str:
-    """The same command with these options (None: not given), and with the settings that were typed, to be pasted."""
+def again(ctx: Context, options: Mapping[str, object], *arguments: str) -> str:
+    """The command with arguments and options (None: not given), and the settings that were typed, to be pasted."""
     typed = {
         f"--{setting.name.replace('_', '-')}": setting.shown
         for setting in ctx.settings.all
         if setting.source == "flag" and setting.name != "output"
     }
-    words = ["dvctl", *ctx.command.split()]
+    words = ["dvctl", *ctx.command.split(), *arguments]
     for name, value in {**options, **typed}.items():
         if value is not None:
             text = str(value)

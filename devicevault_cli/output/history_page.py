@@ -27,15 +27,15 @@ def journal_lines(answer: Answer, view: View) -> Iterator[str]:
 def _change(entry: Answer, view: View) -> Iterator[str]:
     outcome = text(entry["outcome"])
     shown = view.state(OUTCOMES[outcome], outcome) if outcome in OUTCOMES else outcome
-    yield f"{_time(entry['at'])}  {text(entry['user'])}@{text(entry['host'])}  {shown}"
+    yield f"{shown_at(entry['at'])}  {text(entry['user'])}@{text(entry['host'])}  {shown}"
     typed = text(entry["line"] or f"dvctl {entry['command']}")
     yield f"  {view.paint(typed, 'bold')}"
     where = ", group ".join(text(entry[name]) for name in ("stream", "group") if entry[name])
     places = [where, *(text(entry[name]) for name in ("redis", "database") if entry[name])]
     if any(places):
-        yield from _indented(view, ", ".join(filter(None, places)))
+        yield from indented(view, ", ".join(filter(None, places)))
     if entry["says"]:
-        yield from _indented(view, text(entry["says"]))
+        yield from indented(view, text(entry["says"]))
     if entry["undo"]:
         yield f"  undo: {text(entry['undo'])}"
 
@@ -56,7 +56,7 @@ def snapshots_lines(answer: Answer, view: View) -> Iterator[str]:
 
 def _file(file: Answer, view: View) -> Iterator[str]:
     if not file["whole"]:
-        for line in view.folded(f"{_time(file['at'])}  DAMAGED: {text(file['problem'])}", indent="  "):
+        for line in view.folded(f"{shown_at(file['at'])}  DAMAGED: {text(file['problem'])}", indent="  "):
             yield view.state("problem", line)
         return
     if file["table"]:
@@ -65,16 +65,16 @@ def _file(file: Answer, view: View) -> Iterator[str]:
         of = f"{text(file['stream'])}, group {text(file['group'])}"
         holds = number(file["entries"] or 0, "pending entry", "pending entries")
     words = [f"before {text(file['command'])}"] if file["command"] else []
-    yield f"{_time(file['at'])}  {', '.join([*words, holds, show('bytes', file['size'])])}"
-    yield from _indented(view, of)
+    yield f"{shown_at(file['at'])}  {', '.join([*words, holds, show('bytes', file['size'])])}"
+    yield from indented(view, of)
     yield f"  {text(file['restore'])}"
 
 
-def _indented(view: View, sentence: str) -> Iterator[str]:
+def indented(view: View, sentence: str) -> Iterator[str]:
     """A sentence below its heading. Commands are not folded: they are there to be copied."""
     yield from (f"  {line}" for line in View(view.width - 2, view.coloured).folded(sentence, indent="  "))
 
 
-def _time(at: str) -> str:
+def shown_at(at: str) -> str:
     """To the second: `2026-01-12 04:47:00Z`."""
     return f"{text(at)[:19].replace('T', ' ')}Z"

@@ -215,6 +215,25 @@ def test_snapshots(redis_url: str, tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize(
+    ("words", "wanted"),
+    [
+        ("restore-group", ["new.jsonl", "old.jsonl"]),
+        ("db restore", ["table.rows.jsonl"]),
+        ("snapshots show", ["new.jsonl", "table.rows.jsonl", "old.jsonl"]),
+    ],
+)
+def test_each_command_is_offered_the_files_that_it_reads(tmp_path: Path, words: str, wanted: list[str]) -> None:
+    """The newest first; neither Redis nor a database is asked, nor need one be configured."""
+    folder = tmp_path / "dvctl" / "snapshots"
+    folder.mkdir(parents=True)
+    for age, name in enumerate(("new.jsonl", "table.rows.jsonl", "old.jsonl", "$(id).rows.jsonl", "other.txt")):
+        (folder / name).touch()
+        os.utime(folder / name, (1_800_000_000 - age,) * 2)
+    found = offered("redis://127.0.0.1:1", *words.split(), f"{folder}/", XDG_STATE_HOME=str(tmp_path))
+    assert found == [str(folder / name) for name in wanted]
+
+
+@pytest.mark.parametrize(
     ("words", "environ"),
     [
         (("pending", "--group", ""), {"DEVICEVAULT_REDIS_URL": "redis://127.0.0.1:1"}),

@@ -67,6 +67,8 @@ KEYS = {
     "db restore": "table restored renumbered present applied",
     "journal": "entries",
     "snapshots list": "snapshots",
+    "snapshots show": "at command user stream group table database position entries_read total size whole problem "
+    "restore file created newly_pending consumers entries rows next_from",
     "snapshots prune": "deleted kept applied",
 }
 """The keys of `-o json`, from the contract."""
@@ -115,6 +117,8 @@ class World:
         if words == "restore-group":
             snapshot = self._ok("destroy-group", "--force", "--confirm", self.group, "-o", "json").json["snapshot"]
             return ["restore-group", snapshot]
+        if words == "snapshots show":
+            return ["snapshots", "show", self._ok("claim", "--idle", "0", "--yes", "-o", "json").json["snapshot"]]
         if words in ("config validate", "config use"):
             self._ok("config", "init", "p", "--redis-url", self.url, "--force")
             return [*words.split(), "p"]

@@ -31,6 +31,7 @@ NEEDED = {
     "export": ["no-such-folder/export.jsonl"],
     "consume": ["--drain"],
     "db restore": ["no-such-file"],
+    "snapshots show": ["no-such-snapshot"],
     "snapshots prune": ["--keep", "30d"],
 }
 """Words without which the command line would not be whole."""

@@ -188,6 +188,26 @@ def test_history(seen: Callable[..., Answer], staged: Callable[[str], None], at:
     assert "DAMAGED" in seen("snapshots").out
 
 
+@pytest.mark.parametrize(
+    ("name", "incident", "words"),
+    [
+        ("group", "stuck-pending", "destroy-group --force --confirm devicevault"),
+        ("claim", "stuck-pending", "claim --idle 0 --to backup-2-0 --yes"),
+        ("rows", "duplicates", "db dedupe --yes"),
+    ],
+)
+def test_a_snapshot(
+    seen: Callable[..., Answer], staged: Callable[[str], None], at: Cli, name: str, incident: str, words: str
+) -> None:
+    staged(incident)
+    file = at(*words.split(), "-o", "json").json["snapshot"]
+    answer = seen("snapshots", "show", file, "-n", "3")
+    shown = re.sub(r"(?<=by user )\S+", "USER", answer.out)
+    shown = re.sub(r"(?m)^(\S*)\d{4}-\d\d-\d\d \d\d:\d\d:\d\dZ(?=  before)", r"\1YYYY-MM-DD hh:mm:ssZ", shown)
+    shown = re.sub(r"SQLite file\s+\S+(?=\s)", "DATABASE", shown)
+    assert_looks(f"snapshots-show-{name}", shown + answer.err)
+
+
 @pytest.mark.parametrize("words", [["--help"], ["dlq", "--help"], ["help", "dlq", "retry"]], ids=" ".join)
 def test_help(words: list[str], dvctl: Dvctl) -> None:
     with on_a_terminal(words, dvctl.environment, rows=80) as screen:

@@ -14,10 +14,16 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from devicevault_cli.errors import BadConfig, Damaged, DvctlError, Usage
+from devicevault_cli.operations.database import removed_rows
 from devicevault_cli.operations.entries import checksummed
 from devicevault_cli.operations.entries.export import export_entries
 from devicevault_cli.operations.entries.message_files import parse_line
 from devicevault_cli.operations.groups.snapshots import KIND, VERSION, read_snapshot
+from devicevault_cli.operations.snapshots.show import show_snapshot
+from devicevault_cli.output.escapes import to_json
+from devicevault_cli.output.snapshot_page import snapshot_lines
+from devicevault_cli.output.view import View
+from devicevault_cli.repository.tables import RESULTS
 from devicevault_cli.settings import load
 from devicevault_cli.streams.model import Entry, EntryId
 from tests.support.recovering import read_messages
@@ -65,6 +71,29 @@ def read_whole(path: Path) -> None:
 def test_a_sealed_snapshot_of_anything_is_read_or_refused(tmp_path: Path, lines: list[Any]) -> None:
     with suppress(Damaged, Usage):
         read_whole(with_checksum(tmp_path / "snapshot", encoded(lines)))
+
+
+ROWS_HEAD = {"dvctl": removed_rows.KIND, "version": removed_rows.VERSION, "table": RESULTS.name, "database": "d"}
+COLUMNS = ("id", *RESULTS.columns)
+cell = st.one_of(st.none(), st.integers(-(2**70), 2**70), st.text(max_size=4))
+row = st.dictionaries(st.sampled_from(COLUMNS), cell, max_size=3).map(
+    lambda cells: {"row": dict.fromkeys(COLUMNS, 1) | cells}
+)
+rows_of_anything = st.builds(
+    lambda changes, rows: [ROWS_HEAD | changes, *rows],
+    st.dictionaries(st.sampled_from([*ROWS_HEAD, "at", "command"]), value, max_size=2),
+    st.lists(row, max_size=2),
+)
+
+
+@SLOW
+@given(lines=st.one_of(one_changed, rows_of_anything))
+def test_a_sealed_file_of_anything_is_shown_or_refused(tmp_path: Path, lines: list[Any]) -> None:
+    path = with_checksum(tmp_path / "snapshot", encoded(lines))
+    with suppress(Damaged, Usage):
+        answer = show_snapshot(path, None, 2).to_dict()
+        assert json.loads(to_json(answer))["whole"] is True
+        assert list(snapshot_lines(answer, View(140, coloured=False)))
 
 
 @SLOW

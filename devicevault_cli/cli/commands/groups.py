@@ -9,6 +9,7 @@ from devicevault_cli.cli import complete
 from devicevault_cli.cli.changes import change, ready_database
 from devicevault_cli.cli.command import command
 from devicevault_cli.cli.context import Context
+from devicevault_cli.cli.snapshot_file import given, require_file
 from devicevault_cli.errors import Usage
 from devicevault_cli.times import now_ms
 
@@ -87,28 +88,6 @@ def destroy_group(ctx: Context) -> None:
         )
 
 
-def _given(file: Path | None) -> Path:
-    """Raises Usage, with the snapshots there are, where none is given."""
-    if file is None:
-        from devicevault_cli.operations.groups.snapshots import there
-
-        raise Usage(f"missing argument FILE; {there()}", hint="run `dvctl restore-group --help` to see every option")
-    return file
-
-
-def _require_file(file: Path) -> None:
-    """Raises Usage, with the nearest of the snapshots there are, for a file that does not exist."""
-    from devicevault_cli.nearest import nearest
-    from devicevault_cli.operations.groups.snapshots import newest, there
-
-    if file.exists():
-        return
-    paths = {path.name: path for path in newest(1000)}
-    close = [str(paths[name]) for name in nearest(file.name, paths)]
-    meant = f"did you mean {' or '.join(close)}?" if close else there()
-    raise Usage(f"there is no file {file}; {meant}")
-
-
 @command(
     "dvctl restore-group devicevault-20260112T044700.jsonl --dry-run",
     "dvctl restore-group FILE --yes",
@@ -123,7 +102,7 @@ def restore_group(
             help="A snapshot; `dvctl snapshots` lists them.",
             metavar="FILE",
             readable=False,
-            callback=_given,
+            callback=given("restore-group"),
             autocompletion=complete.snapshots,
         ),
     ] = None,
@@ -140,9 +119,9 @@ def restore_group(
     from devicevault_cli.streams.group import Group
     from devicevault_cli.streams.stream import Stream
 
-    assert file is not None  # noqa: S101 - see _given
+    assert file is not None  # noqa: S101 - see given
     path = file
-    _require_file(path)
+    require_file(path)
     with ctx.printer.progress("restoring") as progress:
         change(
             ctx,

@@ -1,13 +1,21 @@
 """dvctl snapshots: the files that undo changes."""
 
+from pathlib import Path
 from typing import Annotated
 
+import typer
+
+from devicevault_cli.cli import complete
 from devicevault_cli.cli.changes import change
 from devicevault_cli.cli.command import command
 from devicevault_cli.cli.context import Context
+from devicevault_cli.cli.next_page import again
 from devicevault_cli.cli.options import Count
-from devicevault_cli.cli.values import duration
+from devicevault_cli.cli.snapshot_file import found, given
+from devicevault_cli.cli.values import duration, whole_number
 from devicevault_cli.times import now_ms
+
+DEFAULT_COUNT = 100
 
 
 @command("dvctl snapshots", "dvctl snapshots list -o json", redis=False)
@@ -24,6 +32,60 @@ def list_(ctx: Context, count: Count = 20) -> None:
 
     answer = list_snapshots(count)
     ctx.printer.answer(answer.to_dict(), "snapshots", view=snapshots_lines, keys=keys_of(SavedState))
+
+
+@command(
+    "dvctl snapshots show devicevault-20260112T044700.jsonl",
+    "dvctl snapshots show FILE -n 20",
+    "dvctl snapshots show FILE -o ids",
+    redis=False,
+    ids=True,
+)
+def show(
+    ctx: Context,
+    file: Annotated[
+        Path | None,
+        typer.Argument(
+            help="A snapshot; a name without a directory is also looked up where snapshots are.",
+            metavar="FILE",
+            readable=False,
+            callback=given("snapshots show", rows=None),
+            autocompletion=complete.saved_files,
+        ),
+    ] = None,
+    count: Annotated[
+        int | None, whole_number("--count", "-n", text=f"At most this many ({DEFAULT_COUNT}; -o ids: all).", least=1)
+    ] = None,
+    start: Annotated[
+        str | None,
+        typer.Option(
+            "--from",
+            help="Start at this entry id or time; for rows at this row id.",
+            metavar="ID|TIME|-DURATION",
+        ),
+    ] = None,
+) -> None:
+    """Show what a snapshot holds.
+
+    Of a group: position, entries-read, consumers and pending entries, whose idle time is the one when the snapshot was
+    written. Of db dedupe: the rows, with passwords in URLs hidden. Also shown are the command and the user, as far as
+    the journal knows, and the command that restores the file. A damaged file is an error (exit code 1).
+    """
+    from devicevault_cli.operations.snapshots.show import ids_in, show_snapshot
+    from devicevault_cli.output.snapshot_page import snapshot_lines
+
+    assert file is not None  # noqa: S101 - see given
+    path = found(file)
+    with ctx.printer.progress("reading") as progress:
+        answer = show_snapshot(path, start, count or DEFAULT_COUNT, progress)
+    if ctx.settings.output == "ids" and count is None:
+        ctx.printer.stream(({"id": str(key)} for key in ids_in(path, start)), {"id": 24})
+        return
+    ctx.printer.answer(answer.to_dict(), answer.key, view=snapshot_lines, keys=answer.heads)
+    if answer.next_from is not None:
+        shown = f"{len(answer.entries) + len(answer.rows):,} of {answer.total:,} shown"
+        filters = {"--count": count, "--from": answer.next_from}
+        ctx.printer.hint(f"{shown}; for the next page: {again(ctx, filters, str(path))}")
 
 
 @command(

@@ -62,6 +62,17 @@ def read_journal(since_ms: int, most: int) -> JournalAnswer:
     return JournalAnswer(str(journal_path()), unreadable, [*found])
 
 
+def who_wrote(snapshot: Path) -> str | None:
+    """The user of the change that a snapshot was written before, by the name of the file; None: no line names it."""
+    name = snapshot.name
+    with suppress(DvctlError):
+        for line in _lines(older_path(), journal_path()):
+            entry = _entry(line) if name.encode() in line else None
+            if entry and Path(str(entry.result.get("snapshot"))).name == name:
+                return entry.user or None
+    return None
+
+
 def _lines(*paths: Path) -> Iterator[bytes]:
     for path in paths:
         try:

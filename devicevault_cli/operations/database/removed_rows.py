@@ -64,7 +64,7 @@ def read(path: Path) -> RemovedRows:
     """
     lines = checksummed.read(path)
     head = next(lines, {})
-    if head.get("dvctl") != KIND or head.get("table") not in TABLES:
+    if head.get("dvctl") != KIND or head.get("table") not in [*TABLES]:
         raise Damaged(f"{path} is not a file of rows that `dvctl db dedupe` removed")
     if head.get("version") != VERSION:
         raise Usage(f"{path} was written by another version of dvctl (format {head.get('version')})")

@@ -131,18 +131,18 @@ def undo_by_snapshot(restores: str) -> tuple[Undo, bool]:
     return impossible(f"no snapshot can be written: {why}; {why.hint}"), False
 
 
-def newest(most: int = 5, *, rows: bool = False) -> list[Path]:
-    """Snapshots of groups, or files with rows, the newest first; none where the directory cannot be read."""
+def newest(most: int = 5, *, rows: bool | None = False) -> list[Path]:
+    """Snapshots of groups, or files with rows, or (None) both, the newest first; none if there is no directory."""
     try:
-        files = [file for file in snapshot_directory().glob("*.jsonl") if file.name.endswith(ROWS) is rows]
+        files = [file for file in snapshot_directory().glob("*.jsonl") if rows in (None, file.name.endswith(ROWS))]
         return sorted(files, key=lambda file: -file.stat().st_mtime)[:most]
     except (OSError, DvctlError):
         return []
 
 
-def there() -> str:
+def there(*, rows: bool | None = False) -> str:
     """The newest snapshots, as part of an error message."""
-    return f"snapshots: {', '.join(map(str, newest())) or 'none'}"
+    return f"snapshots: {', '.join(map(str, newest(rows=rows))) or 'none'}"
 
 
 def new_path(name: str, suffix: str = "jsonl") -> Path:

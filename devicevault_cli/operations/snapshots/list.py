@@ -15,6 +15,7 @@ from devicevault_cli.operations.database import removed_rows
 from devicevault_cli.operations.entries import checksummed
 from devicevault_cli.operations.entries.checksummed import reading
 from devicevault_cli.operations.groups import snapshots
+from devicevault_cli.redact import scrub_urls
 from devicevault_cli.times import iso
 
 KINDS = {snapshots.KIND: b'{"entry"', removed_rows.KIND: b'{"row"'}
@@ -57,7 +58,7 @@ def list_snapshots(most: int) -> SnapshotsAnswer:
     directory = snapshot_directory()
     files = files_in(directory)
     size = sum(file.stat().st_size for file in files)
-    return SnapshotsAnswer(str(directory), len(files), size, [_state(file) for file in files[:most]])
+    return SnapshotsAnswer(str(directory), len(files), size, [saved_state(file) for file in files[:most]])
 
 
 def files_in(directory: Path) -> list[Path]:
@@ -68,7 +69,8 @@ def files_in(directory: Path) -> list[Path]:
         raise DvctlError(f"{directory} cannot be read: {error.strerror}") from error
 
 
-def _state(file: Path) -> SavedState:
+def saved_state(file: Path) -> SavedState:
+    """What a file says of itself; `problem` says why it cannot be used."""
     status = file.stat()
     head: dict[str, Any] = {}
     problem = None
@@ -91,12 +93,24 @@ def _state(file: Path) -> SavedState:
 def _read(file: Path) -> tuple[dict[str, Any], int]:
     """-> the first line, and how many entries or rows follow. Raises Damaged."""
     with reading(file), file.open("rb") as lines:
-        try:
-            head = json.loads(lines.readline())
-            beginning = KINDS[head["dvctl"]]
-        except (ValueError, LookupError, TypeError, RecursionError):
-            raise Damaged(f"{file} is no snapshot of dvctl") from None
+        head, beginning = _head(lines.readline(), file)
         return head, sum(line.startswith(beginning) for line in lines)
+
+
+def database_of(file: Path) -> str | None:
+    """The database that removed rows are from, without a password. Raises Damaged, Usage."""
+    with reading(file), file.open("rb") as lines:
+        name = _text(_head(lines.readline(), file)[0], "database")
+    return None if name is None else scrub_urls(name)
+
+
+def _head(line: bytes, file: Path) -> tuple[dict[str, Any], bytes]:
+    """-> the first line, and how the lines begin that are counted"""
+    try:
+        head = json.loads(line)
+        return head, KINDS[head["dvctl"]]
+    except (ValueError, LookupError, TypeError, RecursionError):
+        raise Damaged(f"{file} is no snapshot of dvctl") from None
 
 
 def _text(head: dict[str, Any], name: str) -> str | None:
