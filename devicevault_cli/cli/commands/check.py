@@ -46,8 +46,9 @@ def check(
     """Report in one line whether the group keeps up.
 
     Also checks that the table can be read, that storage dispatch is on where devices need it, and that the broker
-    answers. The exit code is 0 for ok, 1 for a warning, 2 for critical, 3 for unknown (also if a server is unreachable). Above N is critical, above
-    WARN a warning. Without any limit: lag and pending 1000:10000, age 5m:1h, dead 0:100.
+    answers. The exit code is 0 for ok, 1 for a warning, 2 for critical, 3 for unknown (also if a server is
+    unreachable). Above N is critical, above WARN a warning. Without any limit: lag and pending 1000:10000, age 5m:1h,
+    dead 0:100.
     """
 
     from devicevault_cli.operations.monitoring.check import (
