@@ -32,9 +32,9 @@ class Array(NamedTuple):
     oid: int
 
 
-def texts(values: Sequence[str]) -> Array:
-    """text[]"""
-    encoded = [value.encode() for value in values]
+def texts(values: Sequence[str] | Sequence[bytes]) -> Array:
+    """text[], of text or of its UTF-8."""
+    encoded = [value if isinstance(value, bytes) else value.encode() for value in values]
     lengths = map(_LENGTH.pack, map(len, encoded))
     return _array(chain.from_iterable(zip(lengths, encoded, strict=True)), len(values), _TEXT_OID, _TEXTS)
 

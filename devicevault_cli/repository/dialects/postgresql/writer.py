@@ -7,6 +7,7 @@ from itertools import compress
 from typing import TYPE_CHECKING, Any
 
 from devicevault_cli.paging import paged
+from devicevault_cli.record_columns import RecordColumns
 from devicevault_cli.records import Record, identity
 from devicevault_cli.repository import repertoire
 from devicevault_cli.repository.batches import split_distinct
@@ -188,7 +189,7 @@ class Batch:
         self.records, self.by_identifier = records, by_identifier
         self._spec = spec
         self._parts = split_distinct(records, by_identifier=by_identifier)
-        self._packed = [pack(spec, [records[position] for position in part.positions]) for part in self._parts]
+        self._packed = [pack(spec, _taken(records, part.positions)) for part in self._parts]
         self._diverts = False
 
     @property
@@ -230,7 +231,15 @@ class Batch:
 def pack(spec: TableSpec, records: Sequence[Record]) -> list[Array]:
     """An array for each column of the records."""
     packers = (_PACKERS[spec.kind(column)] for column in spec.columns)
-    return [pack_column(column) for pack_column, column in zip(packers, zip(*records, strict=True), strict=True)]
+    columns = records.columns if isinstance(records, RecordColumns) else zip(*records, strict=True)
+    return [pack_column(column) for pack_column, column in zip(packers, columns, strict=True)]
+
+
+def _taken(records: Sequence[Record], positions: Sequence[int]) -> Sequence[Record]:
+    """The records at these positions, in their order."""
+    if positions == list(range(len(records))):
+        return records
+    return records.take(positions) if isinstance(records, RecordColumns) else [records[number] for number in positions]
 
 
 def _look_up(spec: TableSpec, arrays: Sequence[Array], facts: PostgresFacts, *, named: bool) -> Statement:
