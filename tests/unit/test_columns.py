@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import time
 from dataclasses import fields as fields_of_class
+from datetime import UTC, datetime
 from typing import Any, TypeAlias
 
 import pytest
@@ -17,6 +18,7 @@ from devicevault_cli.messages import parse_time
 from devicevault_cli.pipelines import RESULTS, STORAGE, Pipeline
 from devicevault_cli.record_columns import RecordColumns
 from devicevault_cli.records import INT4_MAX, INT8_MAX
+from devicevault_cli.streams.model import pairs_of
 from devicevault_cli.streams.page import page
 from devicevault_cli.streams.replies import entries
 
@@ -200,15 +202,18 @@ def usual_reply(count: int, **changed: bytes) -> Reply:
 @settings(max_examples=60, deadline=None, suppress_health_check=[HealthCheck.too_slow, HealthCheck.data_too_large])
 @given(reply=replies(), most=st.sampled_from((INT4_MAX, INT8_MAX, 7)), keep=st.booleans())
 @example(usual_reply(20, initiated_at=b"2026-01-01\n2026-01-02"), INT4_MAX, True)
-@example(usual_reply(20, initiated_at=b"2026-01-01T01:02:03"), INT4_MAX, True)
+@example([[b"%d-0" % number, [b"a", b"1", b"a", b"2"]] for number in range(FEW)], INT4_MAX, True)
 def test_columns_give_what_the_messages_give(pipeline: Pipeline, reply: Reply, most: int, keep: bool) -> None:
     expected = one_by_one(reply, pipeline, most, keep=keep)
     assert_same(by_column(reply, pipeline, most, keep=keep), expected)
+    assert [(key, *pairs_of(fields)) for key, fields in page(reply)] == [
+        (key, *pairs_of(fields)) for key, fields in entries(reply)
+    ]
     alone = pipeline.decode_columns(page(reply), most) if reply else None
     assert alone is None or list(alone) == expected.records
 
 
-@pytest.mark.parametrize("field", [name for name in ODD if name in USUAL], ids=bytes.decode)
+@pytest.mark.parametrize("field", list(ODD), ids=bytes.decode)
 @pytest.mark.parametrize("pipeline", [RESULTS, STORAGE], ids=["results", "storage"])
 def test_each_odd_value_alone_and_in_all_messages(pipeline: Pipeline, field: bytes) -> None:
     for value in (b"", *ODD[field]):
@@ -218,6 +223,17 @@ def test_each_odd_value_alone_and_in_all_messages(pipeline: Pipeline, field: byt
             for most in (INT4_MAX, INT8_MAX):
                 expected = one_by_one(reply, pipeline, most, keep=True)
                 assert_same(by_column(reply, pipeline, most, keep=True), expected)
+
+
+@pytest.mark.parametrize("pipeline", [RESULTS, STORAGE], ids=["results", "storage"])
+def test_odd_ids_and_the_longest_duration(pipeline: Pipeline) -> None:
+    for ms, seq in IDS:
+        for begun in (MS, *(MS - INT4_MAX + more for more in (-2, -1, 0, 1))):
+            text = datetime.fromtimestamp(begun // 1000, UTC).replace(microsecond=begun % 1000 * 1000).isoformat()
+            reply = usual_reply(FEW, initiated_at=text.encode())
+            reply[3][0] = b"%d-%d" % (ms, seq)
+            expected = one_by_one(reply, pipeline, INT4_MAX, keep=False)
+            assert_same(by_column(reply, pipeline, INT4_MAX, keep=False), expected)
 
 
 def test_whatever_the_fast_json_parser_takes_is_json_for_the_reference() -> None:
