@@ -45,7 +45,7 @@ def split_distinct(records: Sequence[Record], *, by_identifier: bool = False) ->
 
 
 def _all_distinct(records: RecordColumns, *, by_identifier: bool) -> Distinct | None:
-    """The whole batch as one part, if every record has an identifier of its own: 0.1 us a record instead of 0.9."""
+    """The whole batch as one part, if every record has an identifier of its own: 0.03 us a record instead of 0.5."""
     identifiers: Sequence[bytes] = records.column("task_identifier")
     if not identifiers or b"" in identifiers or len(set(identifiers)) < len(identifiers):
         return None

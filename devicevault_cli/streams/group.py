@@ -23,7 +23,7 @@ from devicevault_cli.streams.replies import raw
 from devicevault_cli.streams.stream import ENTRIES_PER_READ, Stream
 
 _SHOWN = "%d-%d".__mod__
-"""str() of an id, in C: 0.2 us instead of 0.4."""
+"""str() of an id, in C: 0.25 us instead of 0.37."""
 
 
 class Group:

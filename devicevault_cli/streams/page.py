@@ -33,7 +33,7 @@ class Page(Sequence[Entry]):
             self.size, self.largest = sum(rows), max(rows, default=0)
         else:
             self._columns = content
-            # 0.2 us an entry instead of 0.6: what is exact is the size of the page, the largest one is a bound.
+            # 0.2 us an entry; the exact size of the largest one would cost 0.5.
             sizes = [list(map(len, column)) for column in content.values()]
             self.size, self.largest = sum(map(sum, sizes)), sum(map(max, sizes))
 
@@ -92,7 +92,7 @@ def page_of_one_stream(reply: Any) -> Page:
 def _columns(fields: Sequence[Any]) -> Columns | None:
     """The values of each field; None unless all entries have the same names in the same order, and each once.
 
-    The entries of one version of one program are so. 0.6 us for an entry and its columns; an Entry alone takes 2.2.
+    The entries of one version of one program are so. With its id 0.9 us an entry; making an Entry takes 1.5.
     """
     if set(map(type, fields)) != {list} or len(set(map(len, fields))) > 1:
         return None
@@ -105,6 +105,6 @@ def _columns(fields: Sequence[Any]) -> Columns | None:
 
 
 def _entry_ids(keys: Sequence[bytes]) -> list[EntryId]:
-    """The ids, well-formed by origin: 0.25 us each instead of 0.7."""
+    """The ids, well-formed by origin: 0.4 us each instead of 0.7."""
     numbers = list(map(int, b"-".join(keys).split(b"-")))
     return list(map(_make, repeat(EntryId), zip(numbers[::2], numbers[1::2], strict=True)))
