@@ -24,7 +24,7 @@ $(STAMP): pyproject.toml requirements/constraints.txt
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check -c requirements/constraints.txt -e '.[demo,dispatch,docs,mysql,test]'
 	@touch $@
 
-demo: setup ## the story in half a minute, without any server: dvctl demo
+demo: setup ## the story in five seconds, without any server: dvctl demo
 	$(BIN)/dvctl demo
 
 test: lint unit ## everything that must pass: lint, types, import rules, generated files, all tests

@@ -5,6 +5,7 @@ from __future__ import annotations
 import codecs
 import re
 from collections.abc import Mapping
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 from urllib.parse import quote
@@ -12,6 +13,9 @@ from urllib.parse import quote
 from devicevault_cli.directories import config_directory, expanded
 from devicevault_cli.errors import BadConfig
 from devicevault_cli.unusable import QUOTE, Unusable
+
+DEFAULT_PROFILE = "default_profile"
+"""The key above the tables of config.toml that names the profile in force where no other is named."""
 
 _DATABASE_KEYS = ("engine", "name", "user", "password", "host", "port")
 _SCHEMES = dict.fromkeys(("postgres", "postgresql"), "postgresql")
@@ -23,32 +27,92 @@ def profiles_path(environ: Mapping[str, str]) -> Path:
     return config_directory(environ) / "config.toml"
 
 
-def load_profile(name: str, environ: Mapping[str, str]) -> dict[str, str]:
-    """One table of the profiles file, its keys with underscores. Raises BadConfig."""
+@dataclass(frozen=True, slots=True)
+class ProfilesFile:
+    """dvctl's config.toml as it was read: where it is, its text, and what TOML makes of that."""
+
+    path: Path
+    text: str
+    content: Mapping[str, Any]
+
+    @property
+    def names(self) -> list[str]:
+        """The profiles, sorted."""
+        return sorted(key for key, value in self.content.items() if isinstance(value, dict))
+
+    @property
+    def default(self) -> str | None:
+        """The profile in force where no other is named. Raises BadConfig."""
+        key = next((key for key in self.content if key.replace("-", "_") == DEFAULT_PROFILE), None)
+        value = self.content.get(key) if key else None
+        if value is not None and not isinstance(value, str):
+            raise BadConfig(f"{key} in {self.path} is not the name of a profile", hint=QUOTE)
+        return value
+
+    def profile(self, name: str) -> dict[str, str]:
+        """The values of a profile by the names of settings. Raises BadConfig."""
+        table = self.content.get(name)
+        if not isinstance(table, dict):
+            there = ", ".join(self.names) or "none"
+            raise BadConfig(f"there is no profile {name!r} in {self.path}", hint=f"there are: {there}")
+        found = {key.replace("-", "_"): self.value(name, key) for key in table}
+        if len(found) < len(table):
+            raise BadConfig(f"profile {name!r} in {self.path} holds a setting twice, once with - and once with _")
+        return found
+
+    def value(self, name: str, key: str) -> str:
+        """The text of one value of a profile. Raises BadConfig."""
+        value = self.content[name][key]
+        if type(value) in {int, float}:
+            written = rf"=\s*{re.escape(str(value))}\s*(?:[#,}}]|$)"
+            if not re.search(written, self.text, re.M):
+                what = f"{key} of profile {name} in {self.path}"
+                raise BadConfig(f"{what}: TOML reads the value as another number than it looks like", hint=QUOTE)
+        return _scalar(value, f"{key} of profile {name}")
+
+
+def read_profiles(path: Path) -> ProfilesFile:
+    """Read dvctl's config.toml. Raises BadConfig, also where there is none."""
+    return _parsed(path, _read(path))
+
+
+def _parsed(path: Path, text: str) -> ProfilesFile:
     import tomllib
 
+    try:
+        return ProfilesFile(path, text, tomllib.loads(text))
+    except ValueError as error:
+        raise BadConfig(f"{path} is not valid TOML{_toml_problem(error)}") from None
+
+
+def load_profile(name: str, environ: Mapping[str, str]) -> dict[str, str]:
+    """One table of the profiles file, its keys with underscores. Raises BadConfig."""
     path = profiles_path(environ)
     try:
         text = _read(path)
     except BadConfig as error:
-        hint = error.hint or "leave --profile and DVCTL_PROFILE out, or write the file"
+        hint = error.hint or "leave --profile and DVCTL_PROFILE out, or write the file with `dvctl config init`"
         raise BadConfig(f"profile {name!r} is asked for, but {error}", hint=hint) from None
+    return _parsed(path, text).profile(name)
+
+
+def default_profile(environ: Mapping[str, str]) -> tuple[str, Path] | None:
+    """The default profile and the file that names it; None where there is no such file or it names none.
+
+    Raises BadConfig for a file that cannot be read as TOML.
+    """
     try:
-        tables = tomllib.loads(text)
-    except ValueError as error:
-        raise BadConfig(f"{path} is not valid TOML{_toml_problem(error)}") from None
-    table = tables.get(name)
-    if not isinstance(table, dict):
-        known = ", ".join(sorted(key for key, value in tables.items() if isinstance(value, dict)))
-        raise BadConfig(f"there is no profile {name!r} in {path}", hint=f"there are: {known or 'none'}")
-    for key, value in table.items():
-        if type(value) in {int, float} and not re.search(rf"=\s*{re.escape(str(value))}\s*(?:[#,}}]|$)", text, re.M):
-            what = f"{key} of profile {name} in {path}"
-            raise BadConfig(f"{what}: TOML reads the value as another number than it looks like", hint=QUOTE)
-    found = {key.replace("-", "_"): _scalar(value, f"{key} of profile {name}") for key, value in table.items()}
-    if len(found) < len(table):
-        raise BadConfig(f"profile {name!r} in {path} holds a setting twice, once with - and once with _")
-    return found
+        path = profiles_path(environ)
+        if not path.exists():
+            return None
+    except (BadConfig, OSError, ValueError):  # no home, or one that this user must not look into
+        return None
+    try:
+        name = read_profiles(path).default
+    except BadConfig as error:
+        hint = error.hint or "check it with `dvctl config validate`; XDG_CONFIG_HOME names the directory of another one"
+        raise BadConfig(str(error), hint=hint) from None
+    return None if name is None else (name, path)
 
 
 def _toml_problem(error: ValueError) -> str:

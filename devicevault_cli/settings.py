@@ -1,6 +1,7 @@
 """Frozen settings, each with its source.
 
-Highest first: flag, profile named by --profile, environment, profile named by DVCTL_PROFILE, config.yaml, default.
+Highest first: flag, profile named by --profile, environment, profile named by DVCTL_PROFILE or else the default
+profile of config.toml, config.yaml, default.
 """
 
 from __future__ import annotations
@@ -34,6 +35,8 @@ _ENVIRONMENT = {
     "output": "DVCTL_OUTPUT",
 }
 NAMES = tuple(_ENVIRONMENT)
+OF_PROFILES = tuple(name for name in NAMES if name != "profile")
+"""The settings that a profile may hold."""
 _OF_PIPELINE = ("stream", "group", "consumer")
 """Settings that each pipeline has of its own."""
 
@@ -49,7 +52,10 @@ def environment_variable(name: str, pipeline: str = "results") -> str:
 
 
 class Setting(NamedTuple):
-    """One value and its source: `flag`, `environment`, `profile`, `config.yaml` or `default`; `detail` says which."""
+    """One value and its source; `detail` says which.
+
+    `flag`, `environment`, `profile`, `config.yaml`, `default`, and of the profile `config.toml`.
+    """
 
     name: str
     value: str | None
@@ -141,13 +147,14 @@ class Settings:
         return value
 
 
-def load(flags: Mapping[str, str | None], environ: Mapping[str, str]) -> Settings:
-    """Find every setting, for one pipeline. `flags`: by name, None where not given.
+def load(flags: Mapping[str, str | None], environ: Mapping[str, str], *, profiles: bool = True) -> Settings:
+    """Find every setting, for one pipeline. `flags`: by name, None where not given. profiles: False reads none.
 
     Raises Usage for a flag, BadConfig for the rest.
     """
     sources = _Sources(flags, environ)
-    sources.read_profile()
+    if profiles:
+        sources.read_profile()
     chosen = sources.find("pipeline", default="results")
     first, *more = _pipelines(chosen)
     if more:
@@ -156,14 +163,32 @@ def load(flags: Mapping[str, str | None], environ: Mapping[str, str]) -> Setting
     return _settings(sources, first)
 
 
-def load_each(flags: Mapping[str, str | None], environ: Mapping[str, str]) -> tuple[Settings, ...]:
+def load_each(
+    flags: Mapping[str, str | None], environ: Mapping[str, str], *, profiles: bool = True
+) -> tuple[Settings, ...]:
     """As `load`, for each pipeline that is chosen: with `results,storage` each has settings of its own."""
     sources = _Sources(flags, environ)
-    sources.read_profile()
+    if profiles:
+        sources.read_profile()
     each = tuple(_settings(sources, one) for one in _pipelines(sources.find("pipeline", default="results")))
     if len(each) > 1:
         _refuse_ambiguous(each)
     return each
+
+
+def of_other_pipeline(settings: Settings, environ: Mapping[str, str]) -> Settings:
+    """The settings for the pipeline that `settings` is not for.
+
+    A stream, group or consumer of a flag or profile is meant for the first one: the other has its own variables and
+    defaults. Raises BadConfig.
+    """
+    other = next(name for name in PIPELINES if name != settings.pipeline.name)
+    flags = {setting.name: setting.value for setting in settings.all if setting.source == "flag"}
+    kept = {name: value for name, value in flags.items() if name not in _OF_PIPELINE}
+    found = load({**kept, "pipeline": other}, environ)
+    own = load({"pipeline": other, "config": found["config"].value}, environ, profiles=False)
+    names = {setting.name for setting in found.all if setting.source == "profile" and setting.name in _OF_PIPELINE}
+    return Settings(tuple(own[setting.name] if setting.name in names else setting for setting in found.all))
 
 
 def _settings(sources: _Sources, pipeline: Setting) -> Settings:
@@ -201,10 +226,12 @@ class _Sources:
 
     def read_profile(self) -> None:
         """Find out which profile is asked for; its settings are known from now on."""
-        profile = self.find("profile")
-        if profile.value is not None:
-            from devicevault_cli.config_files import load_profile
+        from devicevault_cli.config_files import default_profile, load_profile
 
+        profile = self.find("profile")
+        if profile.value is None and (default := default_profile(self.environ)):
+            profile = Setting("profile", default[0], "config.toml", f"default-profile in {default[1]}")
+        if profile.value is not None:
             self.profile = load_profile(profile.value, self.environ)
             _refuse_unknown(self.profile, profile.value)
             self.profile_from = profile
@@ -233,13 +260,35 @@ class _Sources:
         named = self.profile_from
         if name in self.profile and (named.source == "flag" or not value):
             overrides = f", overrides {variable}" if value else ""
-            detail = f'profile "{named.value}" ({named.detail}){overrides}'
+            by = named.source if named.source == "config.toml" else named.detail
+            detail = f'profile "{named.value}" ({by}){overrides}'
             return Setting(name, self.profile[name], "profile", detail)
         if value:
             return Setting(name, value, "environment", variable)
         if name in self.config:
             return Setting(name, self.config[name], "config.yaml", self.config_from)
         return Setting(name, default, "default")
+
+
+def check_value(setting: Setting) -> None:
+    """Raises BadConfig for a value that could not be used, whatever the other settings are."""
+    if setting.name.endswith("_url"):
+        getattr(Settings((setting,)), setting.name)
+    elif setting.name in _OF_PIPELINE:
+        _name(setting)
+    elif setting.name == "pipeline":
+        list(_pipelines(setting))
+    elif setting.name == "no_dispatch":
+        _yes_or_no(setting)
+    elif setting.name == "output":
+        _one_of(FORMATS, setting)
+    elif setting.name == "config":
+        from devicevault_cli.config_files import from_config_yaml, load_config_yaml
+
+        path = expanded(str(setting.value))
+        content = load_config_yaml(path)
+        for pipeline in PIPELINES:
+            from_config_yaml(content, path, pipeline)
 
 
 def _name(setting: Setting) -> Setting:
@@ -308,7 +357,7 @@ def _refuse_ambiguous(each: Sequence[Settings]) -> None:
 
 
 def _refuse_unknown(profile: Mapping[str, str], name: str) -> None:
-    unknown = [key for key in profile if key not in NAMES or key == "profile"]
+    unknown = [key for key in profile if key not in OF_PROFILES]
     if unknown:
-        known = ", ".join(key for key in NAMES if key != "profile")
+        known = ", ".join(OF_PROFILES)
         raise BadConfig(f"profile {name!r} holds an unknown setting: {unknown[0]!r}", hint=f"known are: {known}")

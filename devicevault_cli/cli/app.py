@@ -13,7 +13,7 @@ from typer.core import TyperGroup
 
 from devicevault_cli import __version__
 from devicevault_cli.cli.check_guard import guarded, is_check
-from devicevault_cli.cli.command import Command, flags_of
+from devicevault_cli.cli.command import WORDS, Command, flags_of
 from devicevault_cli.cli.commands import (
     ack,
     check,
@@ -23,6 +23,7 @@ from devicevault_cli.cli.commands import (
     consume,
     consumers,
     db,
+    db_restore,
     dedupe,
     demo,
     dispatch,
@@ -32,10 +33,12 @@ from devicevault_cli.cli.commands import (
     groups,
     help_,
     incidents,
+    journal,
     pending,
     publish,
     replay,
     show,
+    snapshots,
     status,
     tail,
     top,
@@ -60,7 +63,13 @@ PANELS: dict[str, dict[str, Command]] = {
         "doctor": doctor.doctor,
         "incidents list": incidents.list_,
         "incidents acknowledge": incidents.acknowledge,
-        "config": config.config,
+        "config show": config.show,
+        "config init": config.init,
+        "config validate": config.validate,
+        "config use": config.use,
+        "journal": journal.journal,
+        "snapshots list": snapshots.list_,
+        "snapshots prune": snapshots.prune,
     },
     "Repair": {
         "claim": claim.claim,
@@ -81,6 +90,7 @@ PANELS: dict[str, dict[str, Command]] = {
         "export": export.export,
         "db index": db.index,
         "db dedupe": dedupe.dedupe,
+        "db restore": db_restore.restore,
         "db init": db.init,
     },
     "Help": {"completion": completion.completion, "help": help_.help_},
@@ -94,6 +104,8 @@ SUB_APPS = {
     "dlq": "List, repair, retry and drop dead letters",
     "db": "Unique index, duplicate rows, tables of a trial database",
     "incidents": "List what Redis lost, and acknowledge it",
+    "config": "Show settings; write and choose profiles",
+    "snapshots": "List and delete the files that undo changes",
 }
 """The first words of two, and what their commands have in common."""
 
@@ -123,6 +135,16 @@ class _Listing(_Group):
     """A group of commands that lists when none is typed."""
 
     alone = "list"
+
+
+class _Showing(_Group):
+    """A group of commands that shows when none is typed."""
+
+    alone = "show"
+
+
+ALONE: dict[str, type[_Group]] = {"list": _Listing, "show": _Showing}
+"""The second words that stand for themselves when only the first is typed."""
 
 
 class _Root(_Group):
@@ -156,8 +178,9 @@ class _Root(_Group):
             with (
                 redirect_stdout(terminal.stdout),
                 redirect_stderr(terminal.stderr),
-                self.make_context("dvctl", words, obj=terminal) as ctx,
+                self.make_context("dvctl", [*words], obj=terminal) as ctx,
             ):
+                ctx.meta[WORDS] = tuple(words)
                 return self.invoke(ctx) or 0
         except typer.Exit as done:
             return done.exit_code
@@ -211,22 +234,29 @@ def _app() -> typer.Typer:
         for words, command in commands.items():
             first, _, second = words.partition(" ")
             if second and first not in subs:
-                subs[first] = _sub_app(first, f"{first} list" in COMMANDS)
+                subs[first] = _sub_app(first)
                 root.add_typer(subs[first], rich_help_panel=head(panel))
             _add(subs.get(first, root), second or first, command, None if second else panel)
     return root
 
 
-def _sub_app(name: str, lists: bool) -> typer.Typer:
-    alone = f"`dvctl {name}` alone is `dvctl {name} list`." if lists else None
+def _sub_app(name: str) -> typer.Typer:
+    alone = second_alone(name)
+    changes = any(command.needs.changes for words, command in COMMANDS.items() if words.partition(" ")[0] == name)
+    means = [_CHANGES] * changes + [f"`dvctl {name}` alone is `dvctl {name} {alone}`."] * bool(alone)
     return typer.Typer(
         name=name,
-        cls=_Listing if lists else _Group,
+        cls=ALONE.get(alone, _Group),
         help=SUB_APPS[name],
-        epilog=f"{_CHANGES}\n{alone}" if alone else _CHANGES,
+        epilog="\n".join(means),
         context_settings=_CONTEXT,
         rich_markup_mode="rich",
     )
+
+
+def second_alone(name: str) -> str:
+    """The second word of the command that the first one alone means; '' where that shows the help."""
+    return next((word for word in ALONE if f"{name} {word}" in COMMANDS), "")
 
 
 def _add(to: typer.Typer, word: str, command: Command, panel: str | None) -> None:

@@ -11,6 +11,7 @@ from devicevault_cli.errors import NothingSucceeded, StalePlan, Usage
 if TYPE_CHECKING:
     from devicevault_cli.operations.answer import ChangeAnswer
     from devicevault_cli.operations.changes.change import A, Change
+    from devicevault_cli.operations.changes.journal import About
     from devicevault_cli.operations.dispatch.hand_over import HandOver
     from devicevault_cli.repository.repository import Repository
 
@@ -32,19 +33,24 @@ def change(
     """
     planned, done = carried_out(ctx, make, question)
     nothing = planned.named.nothing
-    _print(ctx, done, ids, quiet=nothing and ctx.printer.output == "table")
+    _print(ctx, planned, done, ids, quiet=nothing and ctx.printer.output == "table")
     if nothing:
         raise planned.named.error()
     check_success(planned, done, hint)
 
 
 def _print(
-    ctx: Context, done: ChangeAnswer, ids: Callable[[Any], Iterable[object]] | None, *, quiet: bool = False
+    ctx: Context,
+    planned: Change[A],
+    done: A,
+    ids: Callable[[Any], Iterable[object]] | None,
+    *,
+    quiet: bool = False,
 ) -> None:
-    """Print the answer, unless `quiet`, and the command that undoes the change."""
+    """Print the answer, unless `quiet`, and how the change is undone."""
     from devicevault_cli.output.change_page import result_lines
 
-    answer = done.to_dict()
+    answer = facts_of(done)
     try:
         if not quiet:
             ctx.printer.answer(answer, ids=ids, view=lambda found, view: result_lines(ctx.command, found, view))
@@ -56,8 +62,40 @@ def _print(
             ctx.printer.warn("the change was made, only the answer could not be written")
         raise
     finally:
-        if undo := answer.get("undo"):
-            ctx.printer.hint(f"to undo this: {undo}")
+        tell_undo(ctx, planned, done)
+
+
+def facts_of(done: ChangeAnswer) -> dict[str, Any]:
+    """The answer as JSON types; of a change that was made also where no command undoes it."""
+    answer = done.to_dict()
+    return {"undo": None} | answer if done.applied else answer
+
+
+def tell_undo(ctx: Context, planned: Change[A], done: A) -> None:
+    """Say how a change that was made is undone, or that nothing undoes it."""
+    if not (done.applied and planned.size) or planned.failure(done):
+        return
+    if done.undo:
+        ctx.printer.hint(f"{planned.undo.prefix}{done.undo}")
+    elif planned.undo.result:
+        ctx.printer.hint(planned.undo.result)
+
+
+def about(ctx: Context, repository: Repository | None = None) -> About:
+    """What the journal says of the command; the servers are those that were opened, `repository` by the caller."""
+    from devicevault_cli.cli.repeated import completed, typed_line
+    from devicevault_cli.operations.changes.journal import About
+    from devicevault_cli.output.change_page import result_sentence
+
+    redis = "client" in ctx.__dict__
+    database = ctx.repository if "repository" in ctx.__dict__ else repository
+    facts = {
+        "stream": ctx.settings.stream if redis else None,
+        "group": ctx.settings.group if redis else None,
+        "redis": ctx.settings["redis_url"].shown if redis else None,
+        "database": database.where if database else None,
+    }
+    return About(typed_line(ctx), facts, result_sentence, lambda undo: completed(ctx, undo))
 
 
 def carried_out(ctx: Context, make: Callable[[], Change[A]], question: str) -> tuple[Change[A], A]:
@@ -75,7 +113,7 @@ def carried_out(ctx: Context, make: Callable[[], Change[A]], question: str) -> t
         answer = answer_without_applying(planned, dry_run=ctx.dry_run)
         if answer is not None:
             return planned, answer
-        with journal.opened() as opened:
+        with journal.opened(about(ctx)) as opened:
             ctx.confirm(question, planned.typed)
             try:
                 return planned, carry_out(planned, opened)
@@ -89,8 +127,7 @@ def _show(ctx: Context, change: Change[Any]) -> None:
     agreed = ctx.yes or ctx.confirm_name is not None
     if not change.named.nothing and not (ctx.printer.quiet and agreed):
         ctx.printer.plan(change.lines())
-        if change.size:
-            ctx.printer.strong(f"target: {ctx.target}")
+        ctx.printer.strong(f"target: {ctx.target}")
 
 
 def check_success(change: Change[A], done: A, hint: str | None = None) -> None:
@@ -123,6 +160,7 @@ def to_storage(ctx: Context, *, wanted: bool) -> HandOver | None:
         return None
     if not ctx.pipeline.dispatches:
         raise Usage("only messages of the results pipeline have configurations: leave --dispatch out")
+    _ = ctx.broker  # from now on the plan names it
     if ctx.dry_run:
         return None
     from devicevault_cli.operations.dispatch.hand_over import HandOver

@@ -17,6 +17,10 @@ if TYPE_CHECKING:
     from devicevault_cli.settings import Settings
 
 
+WORDS = "dvctl.words"
+"""Where Typer's context keeps the command line."""
+
+
 @dataclass(frozen=True, slots=True)
 class Needs:
     """What must be true before a command runs.
@@ -24,6 +28,7 @@ class Needs:
     redis, database: configured. changes: the command has --dry-run and --yes, and does not begin without consent.
     typed: --confirm NAME instead of --yes. force: it has --force. formats: possible values of `-o`.
     effect: what it does where neither "read-only" nor "changing" says it. pipelines: it may work on both at once.
+    profiles: False for a command that itself works on the profiles, which may be damaged.
     """
 
     redis: bool = True
@@ -34,6 +39,7 @@ class Needs:
     formats: tuple[str, ...] = ("table", "json", "jsonl", "csv")
     effect: str = ""
     pipelines: bool = False
+    profiles: bool = True
 
     @property
     def label(self) -> str:
@@ -105,10 +111,11 @@ def command(
     screen: bool = False,
     effect: str = "",
     pipelines: bool = False,
+    profiles: bool = True,
 ) -> Callable[[Callable[..., int | None]], Command]:
     """Make a function a Command; see Needs. ids: `-o ids` is possible. screen: it draws on a terminal, nothing else."""
     formats = ("table",) if screen else ("table", "json", "jsonl", "csv", *(("ids",) if ids else ()))
-    needs = Needs(redis, database, changes, force, typed, formats, effect, pipelines)
+    needs = Needs(redis, database, changes, force, typed, formats, effect, pipelines, profiles)
     return lambda function: Command(function, needs, examples)
 
 
@@ -146,7 +153,10 @@ def _run(command: Command, ctx: typer.Context, values: dict[str, Any], own: list
     needs, typed = command.needs, typed_options(ctx)
     terminal = ctx.obj._replace(color=typed.get("color") or "auto")
     given = {name: _text(typed.get(name)) for name in NAMES}
-    each = load_each(given, terminal.environ) if needs.pipelines else (load(given, terminal.environ),)
+    if needs.pipelines:
+        each = load_each(given, terminal.environ)
+    else:
+        each = (load(given, terminal.environ, profiles=needs.profiles),)
     settings = each[0]
     _check_output(needs, settings)
     _check_configuration(needs, settings)
@@ -157,7 +167,8 @@ def _run(command: Command, ctx: typer.Context, values: dict[str, Any], own: list
     _warn_of_secrets(settings, printer)
     _warn_of_the_future(command, values, printer)
     flags = {name: values[name] for name in CHANGING if name in values}
-    context = Context(settings, terminal, printer, ctx.command_path.partition(" ")[2], verbose, each[1:], **flags)
+    path, words = ctx.command_path.partition(" ")[2], ctx.meta.get(WORDS, ())
+    context = Context(settings, terminal, printer, path, verbose, each[1:], words, **flags)
     try:
         return command.function(context, **{name: values[name] for name in own}) or 0
     finally:

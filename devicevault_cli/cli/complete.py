@@ -48,6 +48,23 @@ def pipelines(ctx: typer.Context, incomplete: str) -> list[str]:
     return [value for value in values if value.startswith(incomplete)]
 
 
+def help_words(ctx: typer.Context, incomplete: str) -> list[str]:
+    """Topics and commands; after the first word of two, the second."""
+    from devicevault_cli.cli.app import COMMANDS, SUB_APPS
+    from devicevault_cli.operations.topics import names
+
+    typed = ctx.params.get("words") or []
+    if typed:
+        words = [second for first, _, second in map(_parted, COMMANDS) if second and first == typed[0]]
+    else:
+        words = [*names(), *(command for command in COMMANDS if " " not in command), *SUB_APPS]
+    return [word for word in words if word.startswith(incomplete)]
+
+
+def _parted(command: str) -> tuple[str, str, str]:
+    return command.partition(" ")
+
+
 @_completer
 def groups(settings: "Settings") -> Iterable[str]:
     """Names of the stream's consumer groups."""
@@ -101,15 +118,16 @@ def devices(settings: "Settings") -> Iterable[str]:
     return (entry.fields.get(b"device_id", b"").decode("ascii", "replace") for entry in newest)
 
 
-@_completer
-def profiles(settings: "Settings") -> Iterable[str]:
-    """Names of the profiles in dvctl's config.toml."""
-    import tomllib
+def profiles(ctx: typer.Context, incomplete: str) -> list[str]:
+    """Names of the profiles in dvctl's config.toml, also where the one in force is missing or damaged."""
+    from devicevault_cli.config_files import profiles_path, read_profiles
+    from devicevault_cli.errors import DvctlError
 
-    from devicevault_cli.config_files import profiles_path
-
-    tables = tomllib.loads(profiles_path(os.environ).read_text("utf-8"))
-    return [name for name, table in tables.items() if isinstance(table, dict)]
+    try:
+        names = read_profiles(profiles_path(os.environ)).names
+    except DvctlError:
+        return []
+    return [name for name in names if name.startswith(incomplete) and _HARMLESS.fullmatch(name)][:MOST]
 
 
 @_completer
@@ -118,6 +136,14 @@ def snapshots(settings: "Settings") -> Iterable[str]:
     from devicevault_cli.operations.groups.snapshots import newest
 
     return map(str, newest(MOST))
+
+
+@_completer
+def removed_rows(settings: "Settings") -> Iterable[str]:
+    """Paths of the files with rows that were removed, newest first."""
+    from devicevault_cli.operations.groups.snapshots import newest
+
+    return map(str, newest(MOST, rows=True))
 
 
 def _stream(settings: "Settings") -> "Stream":

@@ -28,7 +28,7 @@ class Context:
     """What a command is handed: settings, printer, and what it may open.
 
     `dry_run`, `yes`, `force` and `confirm_name` are what was typed; they are False and None where the command does not
-    have the flag. `further`: the settings of more pipelines than one.
+    have the flag. `further`: the settings of more pipelines than one.  `words`: the command line.
     """
 
     settings: Settings
@@ -37,6 +37,7 @@ class Context:
     command: str = "dvctl"
     verbose: bool = False
     further: tuple[Settings, ...] = ()
+    words: tuple[str, ...] = ()
     dry_run: bool = False
     yes: bool = False
     force: bool = False
@@ -127,12 +128,18 @@ class Context:
         on = self.pipeline.dispatches and not self.settings.no_dispatch
         return on and self.settings.broker_url is not None
 
+    @cached_property
+    def broker(self) -> str | None:
+        """What messages call the broker of a command that dispatches; None where it would not be used."""
+        return self.dispatch.broker
+
     @property
     def target(self) -> str:
-        """The servers that the command has opened; no password is shown."""
+        """The servers that the command uses; no password is shown."""
         redis = self.settings["redis_url"].shown if "client" in self.__dict__ else None
         database = self.repository.where if "repository" in self.__dict__ else None
-        return ", ".join(filter(None, (redis, database)))
+        broker = self.broker if "broker" in self.__dict__ else None
+        return ", ".join(filter(None, (redis, database, broker)))
 
     def confirm(self, question: str, name: str | None = None) -> bool:
         """Ask, unless `--yes` is given; with `name`, have that typed, unless `--confirm` gives it.

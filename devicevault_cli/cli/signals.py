@@ -1,4 +1,4 @@
-"""How signals end `dvctl consume`."""
+"""How signals end `dvctl consume`, and what else waits for them."""
 
 from __future__ import annotations
 
@@ -6,6 +6,7 @@ import os
 import signal
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import ExitStack, contextmanager
+from queue import SimpleQueue
 from types import FrameType
 from typing import TYPE_CHECKING
 
@@ -13,6 +14,20 @@ from devicevault_cli.errors import ExitCode
 
 if TYPE_CHECKING:
     from devicevault_cli.consumer.shutdown import Stop
+
+
+def interrupted() -> None:
+    """Wait for SIGTERM or SIGINT. The handlers are put back."""
+    received: SimpleQueue[int] = SimpleQueue()
+    handlers = {
+        number: signal.signal(number, lambda number, _: received.put(number))
+        for number in (signal.SIGTERM, signal.SIGINT)
+    }
+    try:
+        received.get()
+    finally:
+        for number, handler in handlers.items():
+            signal.signal(number, handler)
 
 
 @contextmanager

@@ -1,10 +1,11 @@
-"""The demo: a worker publishes, the consumer persists, and every message is accounted for."""
+"""The demo: a worker publishes, a consumer persists, one crashes, the database goes down, and nothing is lost."""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
-from typing import TYPE_CHECKING, Any
+from collections.abc import Iterator
+from typing import TYPE_CHECKING, Any, Protocol
 
+from devicevault_cli.consumer.demo_faults import Place, crash, outage
 from devicevault_cli.consumer.options import ConsumeOptions
 from devicevault_cli.consumer.shutdown import Stop
 from devicevault_cli.consumer.worker import Worker
@@ -16,7 +17,6 @@ from devicevault_cli.pipelines import RESULTS
 from devicevault_cli.streams.consumer import GroupConsumer
 from devicevault_cli.streams.dead_letters import DeadLetters
 from devicevault_cli.streams.group import Group
-from devicevault_cli.streams.stream import Stream
 
 if TYPE_CHECKING:
     from devicevault_cli.repository.repository import Repository
@@ -25,8 +25,13 @@ DEVICES = 5
 GOOD = 200
 REPEATED = 20
 
-Tell = Callable[[str, list[dict[str, Any]] | None], None]
-"""Shows one sentence of the story, with rows where it has some."""
+
+class Tell(Protocol):
+    """Shows the story as it happens."""
+
+    def step(self, title: str) -> None: ...
+    def say(self, *lines: str) -> None: ...
+    def rows(self, rows: list[dict[str, Any]]) -> None: ...
 
 
 def bad_messages() -> Iterator[tuple[str, Message]]:
@@ -46,39 +51,47 @@ def bad_messages() -> Iterator[tuple[str, Message]]:
     yield "unknown-device", but(device_id=b"4711", task_identifier=b"collect:4711:demo")
 
 
-def run_demo(stream: Stream, repository: Repository, tell: Tell) -> dict[str, Any]:
-    """The answer of `demo -o json`."""
+def run_demo(place: Place, repository: Repository, tell: Tell) -> dict[str, Any]:
+    """The answer of `demo -o json`. `repository`: of the same database, to count and verify with."""
+    group = Group(place.stream, RESULTS.group)
+    group.create()
+    _publish(place, tell)
+    dead_lettered = _consume(group, repository, tell)
+    with crash(place, group, tell) as consumer:
+        outage(place, group, consumer, tell)
+    tell.step("Nothing is lost")
+    verified = verify(group, RESULTS, repository).to_dict()
+    rows, classes = repository.count(), verified["classes"]
+    tell.say(
+        f"`verify` compared all {verified['stream']['entries']} entries with the {rows} rows, by identity",
+        f"({REPEATED} entries were published twice and have one row):",
+    )
+    tell.rows([{name: classes[name] for name in ("persisted", "dead", "pending", "undelivered", "lost")}])
+    return {"persisted": rows, "dead_lettered": dead_lettered, "verify": verified}
+
+
+def _publish(place: Place, tell: Tell) -> None:
     good = [
         message
         for device in range(1, DEVICES + 1)
         for message in sample_messages(GOOD // DEVICES, device, "success", "configuration collected")
     ]
     bad = list(bad_messages())
-    stream.add([*good, *good[:REPEATED], *(message for _, message in bad)])
-    tell(
-        f"A worker published {len(good)} results, {REPEATED} of them twice, and {len(bad)} messages that are bad, "
-        "each in its own way.",
-        None,
-    )
-    group = Group(stream, RESULTS.group)
-    group.create()
+    place.stream.add([*good, *good[:REPEATED], *(message for _, message in bad)])
+    tell.step("A worker publishes")
+    tell.say(f"{len(good)} results of {DEVICES} devices, {REPEATED} of them twice, and {len(bad)} invalid messages.")
+
+
+def _consume(group: Group, repository: Repository, tell: Tell) -> int:
+    """-> the number of dead letters"""
     worker = Worker(GroupConsumer(group, "demo-0"), repository, RESULTS, ConsumeOptions(drain=True), Stop())
-    stopped_by = worker.run()
+    worker.run()
     counters = worker.counters
-    tell(
-        f"The consumer read {counters.read} messages in {counters.elapsed_s:.1f} s and stopped ({stopped_by}): "
-        f"{counters.persisted} rows, {counters.duplicates} recognised as duplicates, "
-        f"{counters.dead_lettered} dead letters.",
-        None,
+    tell.step("A consumer processes them")
+    tell.say(
+        f"{counters.persisted} rows, {counters.duplicates} duplicates skipped, {pending(group).total} pending, and "
+        f"{counters.dead_lettered} dead letters with a reason:"
     )
-    tell(f"Pending: {pending(group).total} entries.", None)
-    letters = DeadLetters(stream, group.name)
-    rows = [
-        {"id": str(letter.id), "reason": letter.reason, "detail": letter.detail}
-        for page in letters.pages()
-        for letter in page
-    ]
-    tell("Dead letters: what could not become a row, and why.", rows)
-    verified = verify(group, RESULTS, repository).to_dict()
-    tell("Verified: every entry of the stream against every row.", [verified["classes"]])
-    return {"persisted": counters.persisted, "dead_lettered": counters.dead_lettered, "verify": verified}
+    letters = [letter for page in DeadLetters(group.stream, group.name).pages() for letter in page]
+    tell.rows([{"reason": letter.reason, "detail": letter.detail} for letter in letters])
+    return len(letters)

@@ -58,10 +58,14 @@ def keys_of(answer: type[Answer]) -> tuple[str, ...]:
 
 @dataclass(frozen=True, slots=True)
 class ChangeAnswer(Answer):
-    """Base of the answers of commands that change something. `applied`: False after a dry run."""
+    """Base of the answers of commands that change something. `applied`: False after a dry run.
 
-    LAST: ClassVar[tuple[str, ...]] = ("applied",)
+    `undo`: the command that undoes the change, once it is made.
+    """
 
+    LAST: ClassVar[tuple[str, ...]] = ("undo", "applied")
+
+    undo: str | None = field(default=None, kw_only=True, metadata=OPTIONAL)
     applied: bool = field(default=False, kw_only=True)
 
 
@@ -69,7 +73,7 @@ class ChangeAnswer(Answer):
 class ChosenAnswer(ChangeAnswer):
     """Base of the answers about chosen items. `unknown`: chosen ids and names that do not exist."""
 
-    LAST: ClassVar[tuple[str, ...]] = ("unknown", "applied")
+    LAST: ClassVar[tuple[str, ...]] = ("unknown", "undo", "applied")
 
     unknown: tuple[str, ...] = field(default=(), kw_only=True)
 

@@ -5,8 +5,8 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Any, NamedTuple, TypeAlias
 
-from devicevault_cli.output.table import position, text
-from devicevault_cli.output.view import View
+from devicevault_cli.output.table import position, show, shown_time, text
+from devicevault_cli.output.view import Cell, View
 from devicevault_cli.plural import number
 
 Answer: TypeAlias = Mapping[str, Any]
@@ -22,13 +22,17 @@ class Result(NamedTuple):
     done: str
     left: Sequence[str] = ()
 
+    @property
+    def sentence(self) -> str:
+        """Both together."""
+        return "; ".join([self.done, *filter(None, self.left)]) + "."
+
 
 def result_lines(command: str, answer: Answer, view: View) -> Iterator[str]:
     """The result of a command. A dry run has none: its plan stands above."""
     if answer["applied"]:
         result = RESULTS[command](answer)
-        left = [part for part in result.left if part]
-        yield from view.folded("; ".join([result.done, *left]) + ".", "yellow" if left else "green", "  ")
+        yield from view.folded(result.sentence, "yellow" if any(result.left) else "green", "  ")
     else:
         yield "Dry run: no changes made."
     yield from _details(answer, view)
@@ -44,6 +48,12 @@ def _details(answer: Answer, view: View) -> Iterator[str]:
             yield from view.folded(f"  task_identifier: {name}, rows: {rows}", indent="    ")
         if len(found) > LISTED:
             yield f"  and {len(found) - LISTED:,} more; -o json lists them"
+
+
+def result_sentence(command: str, answer: Answer) -> str:
+    """The result of a change, by the command as the journal names it, which may have options and names behind it."""
+    words = next((words for words in RESULTS if f"{command} ".startswith(f"{words} ")), None)
+    return RESULTS[words](answer).sentence if words else ""
 
 
 def index_lines(answer: Answer, view: View) -> Iterator[str]:
@@ -65,6 +75,30 @@ def init_lines(answer: Answer, view: View) -> Iterator[str]:
         yield view.paint(f"Created {created}.", "green")
     else:
         yield "Dry run: no changes made."
+
+
+def published_lines(stream: str, answer: Answer, view: View) -> Iterator[str]:
+    """The result of `publish`."""
+    count = number(answer["published"], "message")
+    yield from view.folded(f"Published {count} to {text(stream)}.", "green" if answer["published"] else "", "  ")
+    first, last = answer["first_id"], answer["last_id"]
+    if first is not None:
+        ids = {"first": first, "last": last} if first != last else {"id": first}
+        yield from view.grid([(Cell(name, "bold"), key, shown_time(key)) for name, key in ids.items()])
+
+
+def exported_lines(size: int | None, revealed: bool, answer: Answer, view: View) -> Iterator[str]:
+    """The result of `export`. size: of the file, in bytes."""
+    if answer["file"] is None:
+        yield "Nothing was exported."
+        return
+    about = f" ({show('bytes', size)}, mode 0600)" if size is not None else ""
+    sentence = f"Exported {_entries(answer['exported'])} to {text(answer['file'])}{about}."
+    yield from view.folded(sentence, "green" if answer["exported"] else "", "  ")
+    if answer["exported"] and not revealed:
+        yield from view.folded("Without device_config; --reveal includes it.", "", "  ")
+    if unknown := _unknown(answer) if answer.get("unknown") else "":
+        yield from view.folded(unknown, "yellow", "  ")
 
 
 def _entries(count: int) -> str:
@@ -149,10 +183,17 @@ def _destroy(answer: Answer) -> Result:
 
 def _restore(answer: Answer) -> Result:
     lost = answer["unrestorable"]
-    restored = f"Restored group {text(answer['group'])} at {position(answer['to'])}"
+    acknowledged = answer["acknowledged"]
+    restored = f"Gave {_entries(answer['restored'])} of group {text(answer['group'])} back"
+    if answer["whole"]:
+        at = f"Restored group {text(answer['group'])} at {position(answer['to'])}"
+        restored = f"{at} with {_entries(answer['restored'])} pending"
     return Result(
-        f"{restored} with {_entries(answer['restored'])} pending",
-        [f"{_entries(len(lost))} no longer on the stream: {_some(lost)}" if lost else ""],
+        restored,
+        [
+            f"{_entries(len(lost))} no longer on the stream: {_some(lost)}" if lost else "",
+            f"{_entries(acknowledged)} acknowledged since" if acknowledged else "",
+        ],
     )
 
 
@@ -170,7 +211,26 @@ def _replay(answer: Answer) -> Result:
 
 
 def _trim(answer: Answer) -> Result:
-    return Result(f"Removed {_entries(answer['removed'])}")
+    exported = f", exported to {text(answer['file'])} before" if answer.get("file") else ""
+    return Result(f"Removed {_entries(answer['removed'])}{exported}")
+
+
+def _restore_rows(answer: Answer) -> Result:
+    renumbered = f"{answer['renumbered']:,} with a new id" if answer["renumbered"] else ""
+    present = f", {answer['present']:,} were there already" if answer["present"] else ""
+    return Result(f"Put {number(answer['restored'], 'row')} back into {text(answer['table'])}{present}", [renumbered])
+
+
+def _prune(answer: Answer) -> Result:
+    return Result(f"Deleted {number(len(answer['deleted']), 'snapshot')}, kept {answer['kept']:,}")
+
+
+def _index(answer: Answer) -> Result:
+    return Result(f"Created the unique index {text(answer['index'])}" if answer["created"] else "No changes made")
+
+
+def _init(answer: Answer) -> Result:
+    return Result(f"Created {number(answer['tables'], 'table')} and {number(answer['devices'], 'device')}")
 
 
 def _acknowledge(answer: Answer) -> Result:
@@ -191,6 +251,13 @@ def _dedupe(answer: Answer) -> Result:
     return Result(f"Removed {number(answer['removed'], 'duplicate row')}{saved}", [conflicting])
 
 
+def _repair(answer: Answer) -> Result:
+    done = answer["repaired"]
+    parts = _parts((done["inserted"], "inserted"), (done["duplicates"], "had their row already"),
+                   (done["dead_lettered"], "dead-lettered"), (done["left"], "left to their consumers"))  # fmt: skip
+    return Result(f"Repaired lost entries{': ' * bool(parts)}{parts}")
+
+
 RESULTS: dict[str, Callable[[Answer], Result]] = {
     "dlq drop": _drop,
     "dlq retry": _retry,
@@ -205,5 +272,10 @@ RESULTS: dict[str, Callable[[Answer], Result]] = {
     "incidents acknowledge": _acknowledge,
     "dispatch": _dispatch,
     "db dedupe": _dedupe,
+    "db restore": _restore_rows,
+    "snapshots prune": _prune,
+    "db index": _index,
+    "db init": _init,
+    "verify --repair": _repair,
 }
 """By the words of each command."""

@@ -27,6 +27,7 @@ KEYS = {
     "q": ("quit", "quit"),
     "p": ("pause", "pause, or go on"),
     "g": ("group", "next group of the stream"),
+    "s": ("pipeline", "the other pipeline: results or storage"),
     "?": ("help", "these keys, or back"),
 }
 """What each key does, in a word and in more."""
@@ -59,7 +60,7 @@ class Courses:
 class Page:
     """What is drawn. `length` is None without a stream, `group` without a group; `database`: why it is unusable.
 
-    state, verdict: what is said of all in one sentence.
+    state, verdict: what is said of all in one sentence.  pipeline: its name.
     """
 
     length: int | None
@@ -73,13 +74,14 @@ class Page:
     state: str = "ok"
     verdict: str = ""
     courses: Courses = Courses()
+    pipeline: str = ""
 
 
 def lines(
     stream: str, group: str, page: Page, view: View, height: int, *, paused: bool = False, keys: bool = False
 ) -> list[str]:
     """The whole page, at most `height` lines; the last one names the keys."""
-    found = [_title(stream, group, view, paused=paused), *_state(page, view), ""]
+    found = [_title(stream, group, view, page.pipeline, paused=paused), *_state(page, view), ""]
     if keys:
         found += [f"{view.paint(key, 'bold')}  {what}" for key, (_, what) in KEYS.items()]
     elif page.group is None:
@@ -92,19 +94,22 @@ def lines(
     return [*found, *[""] * (height - 1 - len(found)), _footer(view)]
 
 
-def trouble(stream: str, group: str, error: str, view: View) -> list[str]:
+def trouble(stream: str, group: str, error: str, view: View, pipeline: str = "") -> list[str]:
     """The page while Redis cannot be used."""
     return [
-        _title(stream, group, view),
+        _title(stream, group, view, pipeline),
         *(view.state("problem", line) for line in view.folded(f"PROBLEM: {visible(error)}", indent="  ")),
         "",
         "retrying",
     ]
 
 
-def _title(stream: str, group: str, view: View, *, paused: bool = False) -> str:
+def _title(stream: str, group: str, view: View, pipeline: str, *, paused: bool = False) -> str:
     now = time.strftime("%H:%M:%S", time.gmtime())
-    left, right = f"{visible(group)} of {visible(stream)}", f"{'paused, ' if paused else ''}{now} UTC"
+    left, right = (
+        f"{visible(group)} of {visible(stream)}{f' ({pipeline})' if pipeline else ''}",
+        f"{'paused, ' if paused else ''}{now} UTC",
+    )
     gap = max(2, view.width - cell_width(left) - cell_width(right))
     return view.paint(left, "bold") + " " * gap + (view.paint(right, "yellow") if paused else right)
 

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Callable, Collection
+from collections.abc import Callable, Collection, Iterator
+from contextlib import contextmanager
 from datetime import UTC, datetime
 
 from devicevault_cli.log_fields import fields_of
@@ -59,6 +60,18 @@ def log_to(printer: Printer, *, as_json: bool = False, verbose: bool = False, pi
 def warn_to(printer: Printer, *, verbose: bool = False) -> None:
     """Any other command's log: warnings only, with `verbose` from debug on."""
     _send(_Handler(printer, _plain), logging.DEBUG if verbose else logging.WARNING)
+
+
+@contextmanager
+def muted() -> Iterator[None]:
+    """No log: what would stand there is said in another way."""
+    logger = logging.getLogger("dvctl")
+    level = logger.level
+    logger.setLevel(logging.CRITICAL + 1)
+    try:
+        yield
+    finally:
+        logger.setLevel(level)
 
 
 def _send(handler: logging.Handler, level: int) -> None:

@@ -84,11 +84,19 @@ class Printer:
         """What a picture on stdout may use."""
         return View(self.terminal.width, self.terminal.colour(self.terminal.stdout_is_tty), self._ascii)
 
-    def stream(self, rows: Iterable[Row], columns: Mapping[str, int], key: str = "entries") -> None:
+    def stream(
+        self,
+        rows: Iterable[Row],
+        columns: Mapping[str, int],
+        key: str = "entries",
+        *,
+        view: Callable[[Iterable[Row], View], Iterable[str]] | None = None,
+    ) -> None:
         """Print rows as they come, each at once: for what has no end, or is too long to hold.
 
         columns: which keys, and how wide a table shows each (the last one takes what it needs). As `json` it is one
         document too, `{key: [...]}`, closed also when the reader interrupts.
+        view: what a person reads instead, as finished lines, inert and in colour.
         """
         if self.output == "json":
             self._json_list(rows, key)
@@ -99,7 +107,7 @@ class Printer:
         elif self.output == "ids":
             self._flush(visible(str(row["id"])) for row in rows)
         else:
-            self._flush(self._fixed_lines(rows, columns))
+            self._flush(view(rows, self.view) if view else self._fixed_lines(rows, columns))
 
     # --- words --------------------------------------------------------------------------------------------------------
 
@@ -108,17 +116,26 @@ class Printer:
         for line in () if self.quiet else lines:
             self._tell("note", line, visible(line))
 
+    def head(self, line: str) -> None:
+        """Tell what the notes below are about."""
+        if not self.quiet:
+            self._tell("note", line, self._paint(visible(line), _BOLD))
+
     def plan(self, lines: Iterable[str]) -> None:
         """Tell what would be changed; on a terminal folded between words."""
-        view = View(self.terminal.width_of(self.terminal.stderr), coloured=False)
         for line in lines:
-            indent = " " * (len(line) - len(line.lstrip()) + 2)
-            folded = view.folded(visible(line), indent=indent) if self.terminal.stderr_is_tty else (visible(line),)
-            self._tell("plan", line, *folded)
+            self._tell("plan", line, *self._folded(line))
 
     def strong(self, text: str) -> None:
-        """Tell what must not be overlooked."""
-        self._tell("plan", text, self._paint(visible(text), _BOLD))
+        """Tell what must not be overlooked, as part of a plan."""
+        self._tell("plan", text, *(self._paint(line, _BOLD) for line in self._folded(text)))
+
+    def _folded(self, line: str) -> Iterable[str]:
+        """A line for stderr, inert; on a terminal folded between words."""
+        if not self.terminal.stderr_is_tty:
+            return (visible(line),)
+        view = View(self.terminal.width_of(self.terminal.stderr), coloured=False)
+        return view.folded(visible(line), indent=" " * (len(line) - len(line.lstrip()) + 2))
 
     def table(self, rows: Sequence[Row], columns: Sequence[str] | None = None) -> None:
         """Show rows beside the answer, as part of a plan."""
@@ -177,8 +194,16 @@ class Printer:
 
     def confirm(self, question: str) -> None:
         """Ask a yes/no question. Raises Cancelled unless the answer is yes, NotConfirmed where nobody can answer."""
-        if self._ask(f"{question} [y/N] ").lower() not in ("y", "yes"):
+        if not self.agreed(question):
             raise Cancelled
+
+    def agreed(self, question: str) -> bool:
+        """Whether the answer to a yes/no question is yes. Raises NotConfirmed where nobody can answer."""
+        return self._ask(f"{question} [y/N] ").lower() in ("y", "yes")
+
+    def ask(self, question: str, default: str = "") -> str:
+        """The answer to a question, '' where the default is taken. Raises Cancelled at the end of the input."""
+        return self._ask(f"{question}{f' [{default}]' if default else ''}: ", ends=True)
 
     def confirm_name(self, question: str, name: str) -> None:
         """Ask for a name to be typed. Raises Cancelled unless it is, NotConfirmed where nobody can answer."""
@@ -197,7 +222,7 @@ class Printer:
             progress.close()
             self._progress = outer
 
-    def _ask(self, question: str, flag: str = "--yes") -> str:
+    def _ask(self, question: str, flag: str = "--yes", *, ends: bool = False) -> str:
         if not self.terminal.can_ask:
             raise not_confirmed(self.terminal, flag)
         self._clear()
@@ -207,6 +232,8 @@ class Printer:
         if not answer.endswith("\n"):
             # Ctrl-D, which the terminal does not show: what follows begins on a line of its own.
             self.terminal.stderr.write("\n")
+            if ends and not answer:
+                raise Cancelled
         return answer.strip()
 
     def _clear(self) -> None:

@@ -120,6 +120,26 @@ def _state(consumer: Answer) -> Cell:
     return Cell("dead", "yellow") if consumer["alive"] is False and not consumer["pending"] else state
 
 
+def consumers_lines(stream: str, answer: Answer, view: View) -> Iterator[str]:
+    """The picture of `dvctl consumers`: how many live and hold what, then each."""
+    consumers, group = answer["consumers"], text(answer["group"])
+    if not consumers:
+        yield from view.folded(f"no consumers: group {group} of {text(stream)} has none, or is not there yet", "", "  ")
+        return
+    dead = [one for one in consumers if one["alive"] is False]
+    held, stuck = (sum(one["pending"] for one in those) for those in (consumers, dead))
+    state = "problem" if stuck else "warning" if dead else "ok"
+    count, verb = number(len(consumers), "consumer"), "is" if len(dead) == 1 else "are"
+    found = [f"{len(dead):,} of {count} in group {group} {verb} dead" if dead else f"{count} in group {group}"]
+    found += [f"{number(held, 'entry', 'entries')} pending"]
+    found += [f"{'all' if stuck == held else f'{stuck:,} of them'} held by dead consumers"] if stuck else []
+    for line in view.folded(f"{state.upper()}: {', '.join(found)}", indent="  "):
+        yield view.state(state, line)
+    heads, rows = _consumers([{**one, "group": answer["group"]} for one in consumers], 1) or ({}, [])
+    yield ""
+    yield from view.table(heads, rows)
+
+
 def _late(seconds: float | None) -> Cell:
     if not seconds:
         return Cell("-")

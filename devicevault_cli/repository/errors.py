@@ -14,7 +14,7 @@ from devicevault_cli.errors import (
     Unavailable,
 )
 
-_REACH = "check that it is running, and host and port in --database-url"
+_REACH = "check that it is running, and host and port in --database-url; see `dvctl help database-down`"
 _LATER = "nothing is lost; retry once the database is available"
 _SCHEMA = "check that this is DeviceVault's database and migrated; `dvctl doctor` compares the columns"
 
@@ -25,7 +25,10 @@ def from_sqlstate(code: str, text: str, where: str) -> DvctlError:
     if code[:2] in ("22", "23"):
         return RecordRejected(f"{where} rejects a record (SQLSTATE {code})", sqlstate=code)
     if code in ("28P01", "28000"):
-        return Refused(f"{where} refuses the login: {said}", hint="check user, password and pg_hba.conf")
+        return Refused(
+            f"{where} refuses the login: {said}",
+            hint="check user, password and pg_hba.conf; see `dvctl help credentials-rotated`",
+        )
     if code == "42501":
         return Refused(f"{where}: {said}", hint="ask the owner of the table for the right")
     if code == "3D000":

@@ -49,6 +49,14 @@ class IndexAnswer(NamedTuple):
     """The duplicates that prevent the index."""
 
 
+class PutBack(NamedTuple):
+    """Rows that were put back: with their ids, with new ids because theirs were taken, and those that were there."""
+
+    kept: int
+    renumbered: int
+    present: int
+
+
 class PendingSave(Protocol):
     """A submitted transaction."""
 

@@ -15,7 +15,16 @@ from devicevault_cli.records import Identity, Micros, Record
 from devicevault_cli.repository import probe, repertoire, schema
 from devicevault_cli.repository.dialects.base import Dialect
 from devicevault_cli.repository.faults import Fault
-from devicevault_cli.repository.model import CompletedSave, Duplicate, Existing, IndexAnswer, PendingSave, Row, Saved
+from devicevault_cli.repository.model import (
+    CompletedSave,
+    Duplicate,
+    Existing,
+    IndexAnswer,
+    PendingSave,
+    PutBack,
+    Row,
+    Saved,
+)
 from devicevault_cli.repository.replacement import row_to_replace
 from devicevault_cli.repository.storage import StorageTables
 from devicevault_cli.repository.tables import STORAGE
@@ -230,6 +239,30 @@ class Repository:
         with self._dialect.writing() as connection:
             for page in paged(ids):
                 connection.execute(statement, {"ids": page})
+
+    def put_back(self, rows: Sequence[Row]) -> PutBack:
+        """Insert whole rows that were removed, in one transaction: all or, on an error, none.
+
+        A row keeps its id where that is free, else the database draws one. A row that is there already, equal and with
+        its id, is left out. Raises RecordRejected for a row that the table refuses.
+        """
+        self._dialect.require_writable()
+        with self._dialect.writing() as connection:
+            ids = [row["id"] for row in rows]
+            columns = [self._table.c[name] for name in ("id", *self.spec.columns)]
+            found = connection.execute(select(*columns).where(columns[0].in_(ids)))
+            taken = {row.id: dict(row._mapping) for row in found}
+            kept = [row for row in rows if row["id"] not in taken]
+            new = [
+                {name: value for name, value in row.items() if name != "id"}
+                for row in rows
+                if row["id"] in taken and taken[row["id"]] != row
+            ]
+            if kept:
+                connection.execute(self._dialect.insert_with_id(self._table), kept)
+            if new:
+                connection.execute(insert(self._table), new)
+        return PutBack(len(kept), len(new), len(rows) - len(kept) - len(new))
 
     # --- the state of the table
 

@@ -9,6 +9,8 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from importlib.util import find_spec
 from pathlib import Path
+from threading import Thread
+from typing import Any, NamedTuple
 
 from devicevault_cli.directories import temporary_directory
 from devicevault_cli.errors import DvctlError, Unavailable
@@ -16,28 +18,42 @@ from devicevault_cli.streams.connect import Client, connect
 from devicevault_cli.streams.stream import Stream
 
 
+class Embedded(NamedTuple):
+    """A client of a private Redis, its URL for other processes, and a description."""
+
+    client: Client
+    url: str
+    what: str
+
+
 @contextmanager
-def embedded_redis() -> Iterator[tuple[Client, str]]:
-    """A client of a new, empty Redis that ends with the block, and a description of it.
+def embedded_redis() -> Iterator[Embedded]:
+    """A new, empty Redis that ends with the block.
 
     Raises DvctlError if the machine has none and the extra is not installed.
     """
     binary = shutil.which("redis-server")
     if binary is None:
-        yield _fake(), "fakeredis, in this process"
+        with _fake() as embedded:
+            yield embedded
         return
     with temporary_directory() as folder:
         socket = Path(folder) / "redis.sock"
         options = ("--port", "0", "--unixsocket", str(socket), "--save", "", "--appendonly", "no", "--dir", folder)
-        server = subprocess.Popen([binary, *options], stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
+        # In a session of its own: Ctrl-C is for dvctl alone, which ends it.
+        server = subprocess.Popen(
+            [binary, *options], stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL, start_new_session=True
+        )
         try:
-            yield _await(connect(f"unix://{socket}"), server), f"a private {Path(binary).name} on a socket"
+            url = f"unix://{socket}"
+            yield Embedded(_await(connect(url), server), url, f"a private {Path(binary).name}")
         finally:
             server.terminate()
             server.wait(timeout=10)
 
 
-def _fake() -> Client:
+@contextmanager
+def _fake() -> Iterator[Embedded]:
     if find_spec("fakeredis") is None or find_spec("lupa") is None:
         raise DvctlError(
             "the demo needs a Redis, and neither redis-server nor fakeredis with Lua is installed",
@@ -45,7 +61,20 @@ def _fake() -> Client:
         )
     import fakeredis
 
-    return fakeredis.FakeRedis(version=(7,))
+    class Server(fakeredis.TcpFakeServer):
+        def handle_error(self, request: Any, client_address: Any) -> None:
+            """A client that was killed is no error."""
+
+    server = Server(("127.0.0.1", 0), server_version=(7,))
+    thread = Thread(target=server.serve_forever, args=(0.05,), name="fakeredis")
+    thread.start()
+    try:
+        url = f"redis://127.0.0.1:{server.server_address[1]}/0"
+        yield Embedded(fakeredis.FakeRedis(server=server.fake_server), url, "fakeredis, in this process")
+    finally:
+        server.shutdown()
+        server.server_close()
+        thread.join()
 
 
 def _await(client: Client, server: subprocess.Popen[bytes]) -> Client:

@@ -79,7 +79,7 @@ _RULES = (
     ),
     _Rule(
         Refused, "{where} refuses the login: user name or password is wrong",
-        "check the user name and password in DEVICEVAULT_REDIS_URL",
+        "check the user name and password in DEVICEVAULT_REDIS_URL; see `dvctl help credentials-rotated`",
         ("WRONGPASS",), classes=(redis.AuthenticationError,),
     ),
     _Rule(

@@ -9,9 +9,10 @@ from pathlib import Path
 import pytest
 
 from tests.support import servers
+from tests.support.by_hand import Host
 from tests.support.consuming import letters
 from tests.support.incidents import STAGED
-from tests.support.pages import pattern, shell, steps
+from tests.support.pages import pattern, steps, typed
 from tests.support.process import Dvctl
 from tests.support.recovering import group_on, pending, table_at
 
@@ -28,9 +29,14 @@ def execute(name: str, dvctl: Dvctl, redis_url: str, database_url: str) -> None:
     dvctl.use(redis_url, database_url).on_its_own_host()
     text = (RUNBOOKS / f"{name}.md").read_text("utf-8")
     assert len(steps(text)) > 3
-    for command, shown in steps(text):
-        said = shell(dvctl, command)
-        assert re.fullmatch(pattern(shown), said), f"$ {command}\n--- printed\n{said}\n--- the page shows\n{shown}"
+    with group_on(redis_url) as group, Host(dvctl, group, redis_url, database_url) as host:
+        host.prepare(name)
+        for command, shown in steps(text):
+            said = host.do(command)
+            if said is None:
+                said = typed(dvctl, command)
+            fits = re.fullmatch(pattern(shown), said)
+            assert fits, f"$ {command}\n--- printed\n{said}\n--- the page shows\n{shown}"
 
 
 @pytest.mark.parametrize("name", [each for each in STAGED if each != "stuck-system"])

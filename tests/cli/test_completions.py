@@ -143,6 +143,7 @@ LINES = [
     ("dvctl pending --group dev", "dvctl pending --group devicevault"),
     ("dvctl pending --consumer coll", "dvctl pending --consumer collector-7"),
     ("dvctl show 17", "dvctl show 1767225600000-0"),
+    ("dvctl help stuck-pen", "dvctl help stuck-pending"),
     ("dvctl status --profile pro", "dvctl status --profile production"),
 ]
 

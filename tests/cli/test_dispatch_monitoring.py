@@ -99,7 +99,7 @@ def test_whether_dispatch_is_on_and_why(
     assert answer.code == 0
     assert answer.json["dispatch"] == dict(zip(("on", "broker", "why", "detail"), wanted, strict=True))
     shown = at.at(**environ)(command, *words)
-    (said,) = re.findall(r"^dispatch +(on, through|off)", shown.out, re.MULTILINE | re.IGNORECASE)
+    (said,) = re.findall(r"^(?:storage )?dispatch:? +(on, through|off)", shown.out, re.MULTILINE | re.IGNORECASE)
     assert said == ("on, through" if wanted[0] else "off")
     assert SECRET not in answer.out + shown.out + answer.err + shown.err
 

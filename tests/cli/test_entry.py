@@ -105,7 +105,7 @@ def cpu_seconds(*command: str) -> float:
 
 def against_the_yardstick(*command: str) -> float:
     """The least of several runs beside the least of as many imports of Typer, taken in turns."""
-    pairs = [(cpu_seconds(*command), cpu_seconds(sys.executable, "-c", "import typer")) for _ in range(9)]
+    pairs = [(cpu_seconds(*command), cpu_seconds(sys.executable, "-c", "import typer")) for _ in range(5)]
     return min(ours for ours, _ in pairs) / min(theirs for _, theirs in pairs)
 
 

@@ -7,7 +7,9 @@ import io
 import json
 import re
 import shlex
+import sqlite3
 import unicodedata
+from contextlib import closing
 from pathlib import Path
 
 import pytest
@@ -25,7 +27,10 @@ KEYS = {
     "consume": "read persisted duplicates conflicting replaced dead_lettered skipped dropped gone reclaimed dispatched "
     "not_dispatched deferred_retries elapsed_s rate_per_s stopped_by",
     "completion": "",
-    "config": "settings dispatch",
+    "config show": "settings dispatch",
+    "config init": "profile file settings checks replaced default",
+    "config validate": "file default connected ok checks",
+    "config use": "profile before file",
     "publish": "published first_id last_id",
     "demo": "persisted dead_lettered verify",
     "status": "stream groups consumers table dead discarded incidents dispatch",
@@ -50,7 +55,7 @@ KEYS = {
     "dlq drop": "",
     "check": "status checks",
     "doctor": "checks",
-    "help": "",
+    "help": "topics",
     "incidents list": "incidents",
     "incidents acknowledge": "acknowledged unknown applied",
     "verify": "stream classes lost_reasons rows ok elapsed_s examples",
@@ -59,10 +64,14 @@ KEYS = {
     "db index": "created duplicates",
     "db dedupe": "removed conflicting",
     "db init": "",
+    "db restore": "table restored renumbered present applied",
+    "journal": "entries",
+    "snapshots list": "snapshots",
+    "snapshots prune": "deleted kept applied",
 }
 """The keys of `-o json`, from the contract."""
 
-SCREENS = ("demo", "top", "completion", "help")
+SCREENS = ("demo", "top", "completion")
 """Commands that answer with text in every format, or with none."""
 
 
@@ -101,15 +110,37 @@ class World:
             "dlq retry": ["--all"],
             "dlq drop": ["--all"],
             "trim": ["--keep", "0"],
+            "snapshots prune": ["--keep", "0s"],
         }
         if words == "restore-group":
             snapshot = self._ok("destroy-group", "--force", "--confirm", self.group, "-o", "json").json["snapshot"]
             return ["restore-group", snapshot]
+        if words in ("config validate", "config use"):
+            self._ok("config", "init", "p", "--redis-url", self.url, "--force")
+            return [*words.split(), "p"]
+        if words == "config init":
+            return ["config", "init", "p", "--redis-url", self.url, "--force"]
+        if words == "db restore":
+            return ["db", "restore", str(self.removed())]
         if words == "export":
             return ["export", str(self.folder / "export.jsonl")]
         if words == "db init":
             return ["db", "init", "--database-url", f"sqlite:///{self.folder / 'new.sqlite3'}"]
         return [*words.split(), *needed.get(words, [])]
+
+    def removed(self) -> Path:
+        """A file with a row that db dedupe removed."""
+        self.duplicate()
+        return Path(self._ok("db", "dedupe", "--yes", "-o", "json").json["snapshot"])
+
+    def duplicate(self) -> None:
+        """Insert a row a second time."""
+        columns = "task_id, task_identifier, device_id, status, timestamp, log, initiated_at, collection_duration_ms"
+        table = "devices_devicebackupresult"
+        path = self.cli.environ["DEVICEVAULT_DATABASE_URL"].removeprefix("sqlite:///")
+        with closing(sqlite3.connect(path)) as database, database:
+            database.execute(f"DROP INDEX IF EXISTS {table}_task_identifier_dvctl")
+            database.execute(f"INSERT INTO {table} ({columns}) SELECT {columns} FROM {table} WHERE id = 1")
 
     def _ok(self, *words: str) -> Answer:
         answer = self.cli(*words)
@@ -174,8 +205,16 @@ def test_the_keys_of_verify_with_storage(world: World) -> None:
     assert set(answer.json["storage"]) == {"stored", "store_failed", "not_stored", "in_progress", "not_dispatchable"}
 
 
+USES = {"db dedupe": "database", "db index": "database"}
+USES |= dict.fromkeys(("claim", "consumers retire", "destroy-group", "restore-group", "dlq drop"), "redis")
+"""The servers of a changing command that does not use both."""
+NOTHING_TO_DO = ("dispatch", "db dedupe", "incidents acknowledge")
+"""Changing commands that find nothing to do in this world, so that nobody is asked."""
+
+
 @pytest.mark.parametrize("words", [each for each in ALL if ALL[each].needs.changes and each != "db init"])
-def test_a_dry_run_changes_nothing_and_answers_the_same_keys(world: World, words: str) -> None:
+def test_a_dry_run_changes_nothing_and_answers_the_same_keys(world: World, words: str, sqlite_url: str) -> None:
+    """It and the question name the servers that they are about."""
     line = world.line(words)
     before = {key: world.client.dump(key) for key in sorted(world.client.keys("*"))}
     rows = world.cli("status", "-o", "json").json["table"]
@@ -183,6 +222,14 @@ def test_a_dry_run_changes_nothing_and_answers_the_same_keys(world: World, words
     assert answer.code == 0, answer.err
     assert set(KEYS[words].split()) <= answer.json.keys()
     assert answer.json["applied"] is False
+    asked = world.cli.typing("n\n")(*line)
+    assert asked.code == (0 if words in NOTHING_TO_DO else 1), asked.err
+    wanted = {"redis": world.url, "database": f"SQLite file {sqlite_url.removeprefix('sqlite:///')}"}
+    for told in (answer.err, asked.err):
+        target = " ".join(told.rpartition("target: ")[2].split())  # on a terminal it is folded
+        named = [server for server, name in wanted.items() if name in target]
+        assert named == [server for server in wanted if USES.get(words, server) == server], told
+        assert ("Redis broker" in target) == (words == "dispatch"), target
     assert {key: world.client.dump(key) for key in sorted(world.client.keys("*"))} == before
     assert world.cli("status", "-o", "json").json["table"] == rows
 
@@ -215,7 +262,7 @@ def test_every_command_explains_itself(cli: Cli, words: str) -> None:
     assert command.examples, "it has examples"
     for example in command.examples:
         assert example in shown
-        assert f"dvctl {words}" in example or words.partition(" ")[2] == "list" or words == "completion"
+        assert f"dvctl {words}" in example or words.partition(" ")[2] in ("list", "show") or words == "completion"
     for parameter in taken(words):
         assert parameter.help, parameter.names
         for name in parameter.names:

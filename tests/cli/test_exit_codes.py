@@ -30,6 +30,8 @@ NEEDED = {
     "trim": ["--keep", "7d"],
     "export": ["no-such-folder/export.jsonl"],
     "consume": ["--drain"],
+    "db restore": ["no-such-file"],
+    "snapshots prune": ["--keep", "30d"],
 }
 """Words without which the command line would not be whole."""
 

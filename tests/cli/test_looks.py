@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import json
 import re
 from collections.abc import Callable, Iterator
 from dataclasses import replace
+from pathlib import Path
 
 import pytest
 
@@ -18,6 +20,7 @@ from devicevault_cli.operations.monitoring.status import (
     TableStatus,
 )
 from devicevault_cli.operations.monitoring.verdict import verdict
+from devicevault_cli.output.entries_page import tail_lines
 from devicevault_cli.output.status_page import status_lines
 from devicevault_cli.output.view import View
 from devicevault_cli.streams.model import EntryId
@@ -38,7 +41,8 @@ def seen(at: Cli) -> Callable[..., Answer]:
     def run(*words: str, at: Cli = at, typed: str = "") -> Answer:
         piped = at(*words)
         assert "\x1b" not in piped.out + piped.err
-        assert max(map(len, piped.out.splitlines()), default=0) <= 80
+        # A path to copy is not folded.
+        assert max((len(line) for line in piped.out.splitlines() if "/" not in line), default=0) <= 80
         coloured = replace(at.typing(typed), environ=at.environ | {"TERM": "xterm-256color"})(*words)
         return replace(coloured, err=piped.err)  # without a moving line of progress
 
@@ -96,6 +100,92 @@ def test_lists(seen: Callable[..., Answer], staged: Callable[[str], None], words
     staged(incident)
     answer = seen(*words)
     assert_looks(f"{'-'.join(words)}-{incident}", answer.out + answer.err)
+
+
+ENTRIES = [
+    ("stuck-pending", "tail --no-follow -n 4"),
+    ("stuck-pending", "consumers"),
+    ("dead-consumer", "consumers"),
+    ("none", "consumers"),
+    ("dead-letters", "tail --no-follow -n 12"),
+]
+
+
+@pytest.mark.parametrize(("incident", "words"), ENTRIES)
+def test_entries_and_consumers(
+    seen: Callable[..., Answer], staged: Callable[[str], None], incident: str, words: str
+) -> None:
+    if incident != "none":
+        staged(incident)
+    answer = seen(*words.split())
+    assert answer.code == 0
+    name = re.sub(r"\W+", "-", words)
+    assert_looks(f"{name}-{incident}", answer.out)
+
+
+def test_entries_whole(seen: Callable[..., Answer], staged: Callable[[str], None], at: Cli) -> None:
+    staged("stuck-pending")
+    ids = at("tail", "--no-follow", "-n", "1", "-o", "ids").out.split()
+    assert_looks("show-stuck-pending", seen("show", "1767225600000-0", *ids).out)
+
+
+def test_dead_letters_whole(seen: Callable[..., Answer], staged: Callable[[str], None], at: Cli) -> None:
+    staged("dead-letters")
+    first = at("dlq", "list", "-o", "ids").out.split()[:2]
+    shown = re.sub(r"(?<=  )\d{4}-\d\d-\d\d \d\d:\d\d:\d\dZ(?=, after)", "AT", seen("dlq", "show", *first).out)
+    assert_looks("dlq-show-dead-letters", shown)
+
+
+def test_wide_terminals_show_the_log(at: Cli, staged: Callable[[str], None]) -> None:
+    staged("stuck-pending")
+    entries = [json.loads(line) for line in at("tail", "--no-follow", "-n", "3", "-o", "jsonl").out.splitlines()]
+    shown = list(tail_lines(entries, View(140, coloured=True)))
+    assert_looks("tail-140", "\n".join(shown) + "\n")
+    for width in (40, 80, 119, 120, 200):
+        assert max(map(len, tail_lines(entries, View(width, coloured=False)))) <= max(width, 70)
+
+
+def test_what_was_exported_and_published(
+    seen: Callable[..., Answer], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    nothing = seen("export", "x.jsonl", "--replace")
+    published = seen("publish", "-n", "3", "--device", "7")
+    exported = seen("export", "x.jsonl", "--replace")
+    ids = re.compile(r"\d{13}-\d+ *\d{4}-\d\d-\d\d \d\d:\d\d:\d\dZ")
+    shown = ids.sub("ID AT", f"{nothing.out}----\n{published.out}----\n{exported.out}")
+    assert_looks("export-publish", shown)
+
+
+@pytest.mark.parametrize("words", ["config", "config --profile staging --no-dispatch"])
+def test_config(seen: Callable[..., Answer], cli: Cli, words: str) -> None:
+    path = Path(cli.environ["XDG_CONFIG_HOME"]) / "dvctl" / "config.toml"
+    path.parent.mkdir(parents=True)
+    path.write_text('[staging]\nredis-url = "redis://:secret@redis.example/1"\nstream = "staging:results"\n')
+    at = cli.at("redis://localhost:6379/1", "postgresql://dv@db.example/devicevault")
+    assert_looks(re.sub(r"\W+", "-", words), seen(*words.split(), at=at).out)
+
+
+def test_history(seen: Callable[..., Answer], staged: Callable[[str], None], at: Cli, tmp_path: Path) -> None:
+    """What was changed, and what can be restored."""
+    staged("stuck-pending")
+    for words in (
+        "claim --idle 0 --to backup-2-0",
+        "ack 1767225600000-0 --why retired",
+        "destroy-group --force --confirm devicevault",
+        "claim --idle 0 --yes",
+        "db init",
+    ):
+        at(*words.split(), *([] if "--confirm" in words else ["--yes"]))
+    (newest, *_) = at("snapshots", "-o", "json").json["snapshots"]
+    for name in ("journal", "snapshots"):
+        shown = re.sub(r"\S+@\S+", "USER@HOST", seen(name).out)
+        shown = re.sub(r"SQLite file\s+\S+(?=\s)", "DATABASE", shown)  # where it is folded depends on its length
+        shown = re.sub(re.escape(str(tmp_path)) + r"(?!\S*\.jsonl)", "FOLDER", shown)
+        assert_looks(name, re.sub(r"\d{4}-\d\d-\d\d \d\d:\d\d:\d\dZ", "YYYY-MM-DD hh:mm:ssZ", shown))
+    with Path(newest["file"]).open("a", encoding="utf-8") as file:
+        file.write("{}")
+    assert "DAMAGED" in seen("snapshots").out
 
 
 @pytest.mark.parametrize("words", [["--help"], ["dlq", "--help"], ["help", "dlq", "retry"]], ids=" ".join)

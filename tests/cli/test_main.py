@@ -21,7 +21,6 @@ from tests.cli.conftest import CLOSED, Cli
         ([], "dvctl [OPTIONS] COMMAND"),
         (["--help"], "dvctl [OPTIONS] COMMAND"),
         (["-h"], "dvctl [OPTIONS] COMMAND"),
-        (["help"], "dvctl [OPTIONS] COMMAND"),
         (["help", "pending"], "dvctl pending"),
         (["pending", "--count", "5", "--help"], "dvctl pending"),
         (["pending", "-o", "json", "-h"], "dvctl pending"),

@@ -105,9 +105,9 @@ def typed(broken: list[EntryId], dvctl_run: Run, group: Group, tmp_path: Path) -
     def words(name: str) -> list[str]:
         places = {"HELD": str(broken[4]), "SNAPSHOT": str(tmp_path / "snapshot")}
         if "SNAPSHOT" in CHANGING[name]:
-            from devicevault_cli.operations.groups.snapshots import existing_group, write_snapshot
+            from devicevault_cli.operations.groups.snapshots import Before, existing_group, write_snapshot
 
-            write_snapshot(group, existing_group(group)).rename(places["SNAPSHOT"])
+            write_snapshot(group, existing_group(group), Before("test")).rename(places["SNAPSHOT"])
         return [places.get(word, word) for word in CHANGING[name]]
 
     return words

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import stat
 from collections.abc import Callable
 from pathlib import Path
 
@@ -69,6 +70,9 @@ def test_no_command_tells_a_secret_in_any_format(
             at("dlq", "retry", "--all", "--set", f"device_config={SECRET}", "--yes"),
             at("dlq", "show", "1-1", "1-2", "1-3"),
         ]
+    profiles = Path(cli.environ["XDG_CONFIG_HOME"]) / "dvctl" / "config.toml"
+    assert stat.S_IMODE(profiles.stat().st_mode) == 0o600
+    profiles.unlink()  # `config init` wrote the URL with its password there, as it says
     hidden(answers, tmp_path)
     assert SECRET in at("dlq", "show", "1-3", "--reveal").out, "asked for by name it is shown"
 

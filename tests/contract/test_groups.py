@@ -413,6 +413,7 @@ def test_a_dry_run_of_claim_names_what_would_happen(each_redis_url: str, to: str
         group.stream.client.xdel(group.stream.key, str(ids[1]))
         planned = apply(lambda: plan_claim(group, ClaimFilter(), to), dry_run=True)
         done = apply(lambda: plan_claim(group, ClaimFilter(), to))
+        assert done.pop("undo") == f"dvctl restore-group {done.pop('snapshot')}"
         assert planned == {**done, "applied": False}
         assert planned["gone"] == [str(ids[1])]
 

@@ -195,16 +195,11 @@ def test_one_column_in_another_character_set(mariadb_url: str, opened: Callable[
     assert (repository.surplus(), repository.duplicates()) == (0, [])
 
 
-def test_every_character_set_that_the_server_has(
-    mariadb_server: MariaDbServer, mariadb_url: str, opened: Callable[..., Repository]
-) -> None:
+def test_character_sets_of_every_kind(mariadb_url: str, opened: Callable[..., Repository]) -> None:
     """What dvctl takes for representable is what the server stores, and reads back unchanged."""
     texts = ["ok-1", "x😀", "é", "e\u0301", "Ж", "漢", "ア", "[@\\~{", "\uff5e", "\u301c", "∥", "€", "\u0130"]
-    names = [
-        row[0] for row in mariadb_server.execute("SELECT character_set_name FROM information_schema.character_sets")
-    ]
-    assert "utf8mb3" in names
-    for name in names:
+    names = "ascii latin1 latin5 cp1251 swe7 sjis cp932 ujis gbk big5 binary ucs2 utf16le utf32 utf8mb3 utf8mb4"
+    for name in names.split():
         column = f"task_identifier varchar(128) CHARACTER SET {name.strip()} NOT NULL"
         execute(mariadb_url, f"DELETE FROM {TABLE}", f"ALTER TABLE {TABLE} MODIFY {column}")
         repository = opened(mariadb_url)

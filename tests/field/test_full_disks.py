@@ -141,7 +141,7 @@ def test_a_terminal_that_is_gone_stops_no_consumer(dvctl: Dvctl, redis_server: R
 COMMANDS = (
     "--version", "--help", "help pending", "pending --help", "completion bash", "config", "config -o json", "status",
     "pending -o csv", "tail -n 5 --no-follow", "tail -n 5 --no-follow -o json", "show {first}", "verify",
-    "doctor -o jsonl", "dlq list", "consumers", "export -", "publish", "consume --drain", "demo -o json", "nonsense",
+    "doctor -o jsonl", "dlq list", "consumers", "export -", "publish", "consume --drain", "nonsense",
 )  # fmt: skip
 
 

@@ -178,7 +178,7 @@ def test_a_trim_without_a_limit_says_what_it_would_do(at: Cli, client: redis.Red
     answer = at("trim", "--dry-run")
     assert answer.code == 0
     assert "neither --keep nor --max-length is given" in answer.err
-    assert "dvctl export FILE --reveal" in answer.err
+    assert "add --export FILE" in answer.err
     answer = at("trim", "--keep", "0", "--dry-run", "--ignore-group", "devicevalt")
     assert "neither" not in answer.err
     assert 'no group "devicevalt"; did you mean "devicevault"?' in answer.err

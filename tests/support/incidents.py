@@ -132,6 +132,73 @@ def redis_flushed(group: Group, table: Repository) -> None:
         group.stream.call("XADD", group.stream.key, f"{FIRST_MS + 60_000 + 1000 * number}-0", *parts)
 
 
+def redis_restored(group: Group, table: Repository) -> None:
+    """Redis came back as it was 12 processed messages before; what it was at last stands in database 9.
+
+    Two rows are newer than the last entry, six messages had not been read.
+    """
+    group.create()
+    publish(group, map(message, range(30)))
+    drain(group.stream, table, drain=False, max_messages=20)
+    dump = dumped(group)
+    publish(group, map(message, range(30, 38)))
+    drain(group.stream, table, drain=False, max_messages=12)
+    with closing(connect(servers_database(group.stream.client, 9))) as other:
+        load(other, dumped(group))
+    client: Any = group.stream.client
+    client.flushdb()
+    load(client, dump)
+
+
+def stream_trimmed(group: Group, table: Repository) -> None:
+    """Six messages were not read when somebody trimmed the stream; a dump of before stands in database 9."""
+    group.create()
+    publish(group, map(message, range(30)))
+    drain(group.stream, table, drain=False, max_messages=20)
+    with closing(connect(servers_database(group.stream.client, 9))) as other:
+        load(other, dumped(group))
+    group.stream.call("XTRIM", group.stream.key, "MAXLEN", 4)
+
+
+def group_destroyed(group: Group, table: Repository) -> None:
+    """Somebody destroyed the group, which had read 20 of 30 messages."""
+    group.create()
+    publish(group, map(message, range(30)))
+    drain(group.stream, table, drain=False, max_messages=20)
+    group.stream.call("XGROUP", "DESTROY", group.stream.key, group.name)
+
+
+def poison_messages(group: Group, table: Repository) -> None:
+    """A message ended eleven consumers, and then three that processed it alone; another was delivered with it."""
+    group.create()
+    ids = publish(group, map(message, range(12)))
+    GroupConsumer(group, "backup-1-0").read_new(5)
+    stranded(group, "backup-1-0", ids[:5], count=2)
+    stranded(group, "backup-1-0", [ids[2]], count=14)
+    stranded(group, "backup-1-0", [ids[3]], count=11)
+    consumer = GroupConsumer(group, "backup-1-0")
+    for _ in range(3):
+        consumer.begin_alone(ids[2])
+
+
+def messages_waiting(group: Group, table: Repository) -> None:
+    """Twelve messages wait."""
+    group.create()
+    publish(group, map(message, range(12)))
+
+
+def dumped(group: Group) -> dict[bytes, bytes]:
+    """Every key of the database, as Redis dumps it."""
+    client: Any = group.stream.client
+    return {key: client.dump(key) for key in client.keys("*")}
+
+
+def load(client: Any, dump: dict[bytes, bytes]) -> None:
+    """Restore every key."""
+    for key, value in dump.items():
+        client.restore(key, 0, value, replace=True)
+
+
 def servers_database(client: Any, number: int) -> str:
     """The URL of another database of the same server."""
     about = client.connection_pool.connection_kwargs
@@ -148,5 +215,13 @@ STAGED: dict[str, Callable[[Group, Repository], None]] = {
     "duplicates": duplicates,
     "stuck-system": stuck_system,
     "redis-flushed": redis_flushed,
+    "redis-restored": redis_restored,
+    "stream-trimmed": stream_trimmed,
+    "group-destroyed": group_destroyed,
+    "poison-messages": poison_messages,
+    "database-down": messages_waiting,
+    "credentials-rotated": messages_waiting,
+    "scale-out": messages_waiting,
+    "upgrade": messages_waiting,
 }
 """By the name of the runbook in docs/runbooks/."""

@@ -18,7 +18,7 @@ _VARIES = (
     (re.compile(r"(?<=\()\d+\.\d s"), "TIME"),
     (re.compile(r"\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d\.\d{3}Z"), "YYYY-MM-DDThh:mm:ss.sssZ"),
     (re.compile(r" {3,}(?=(?:IDLE|AGE|BEHIND|OLDEST)\b)"), "  "),
-    (re.compile(r"(?<= ) +(?=\d+(?:\.\d+)?(?:ms|[dhms])\b)"), ""),
+    (re.compile(r"(?<= ) +(?=(?:<[a-z ]+>)?\d+(?:\.\d+)?(?:ms|[dhms])\b)"), ""),
     (re.compile(r"\b\d+(?:\.\d+)?(?:ms|[dhms])(?: \d+[hms])?(?![\w-])"), "TIME"),
     (re.compile(r"\b[\d.]+ (?:B|KiB|MiB)(?!\w)"), "SIZE"),
 )

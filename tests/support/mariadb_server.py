@@ -80,6 +80,8 @@ class MariaDbServer:
         command += ["--bind-address=127.0.0.1", f"--port={self.port}", f"--socket={self.directory}/socket"]
         command += [f"--pid-file={self.directory}/pid", "--skip-name-resolve", "--max-allowed-packet=64M"]
         command += ["--innodb-flush-log-at-trx-commit=0", "--character-set-server=utf8mb4"]
+        # A server removes what earlier ones left in their common /tmp, and takes others' temporary tables for that.
+        command += [f"--tmpdir={self.directory}"]
         user = [f"--user={self.user}"] if self.user else []
         self._process = ServerProcess([*command, *user, *self._args], log=self.directory / "log")
         self._process.wait_ready(self._answers, timeout=120)

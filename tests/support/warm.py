@@ -81,7 +81,7 @@ class WarmParent:
             command = [sys.executable, "-P", __file__, str(theirs.fileno())]
             process = subprocess.Popen(
                 command, stdin=subprocess.DEVNULL, stdout=subprocess.DEVNULL, env=self.environment, cwd="/",
-                start_new_session=True, pass_fds=[theirs.fileno()],
+                pass_fds=[theirs.fileno()],
             )  # fmt: skip
         process.returncode = 0  # it ends with its socket, and this process does not wait for it
 
@@ -136,20 +136,29 @@ def _serve(number: int) -> Any:
         end.setblocking(False)
     signal.set_wakeup_fd(woken[1].fileno())
     signal.signal(signal.SIGCHLD, lambda *_: None)
+    at_interrupt = signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C is for pytest and the commands
     while True:
         ready, _, _ = select.select([asked, woken[0]], [], [])
         if asked in ready:
             request, files, _, _ = socket.recv_fds(asked, _MESSAGE_BYTES, 3)
+            begun, begins = os.pipe()
             child = bool(request) and os.fork()
             if not child:  # in the child, or at the end
                 signal.set_wakeup_fd(-1)
                 signal.signal(signal.SIGCHLD, signal.SIG_DFL)
+                signal.signal(signal.SIGINT, at_interrupt)
                 for end in ends:
                     end.close()
+                os.close(begun)
+                if request:
+                    _become(json.loads(request), files)
+                os.close(begins)
                 if not request:
                     sys.exit()
-                _become(json.loads(request), files)
                 return main
+            os.close(begins)
+            os.read(begun, 1)
+            os.close(begun)
             for file in files:
                 os.close(file)
             asked.send(str(child).encode())

@@ -136,7 +136,7 @@ def test_what_the_image_is_built_from_suffices(tmp_path: Path) -> None:
     """The build gets no other files than the ones that Dockerfile.dockerignore lets through."""
     ignore = (DOCKERFILE.parent / "Dockerfile.dockerignore").read_text().splitlines()
     for name in [line[1:] for line in ignore if line.startswith("!")]:
-        (tmp_path / name).parent.mkdir(exist_ok=True)
+        (tmp_path / name).parent.mkdir(parents=True, exist_ok=True)
         source = ROOT / name
         copy = shutil.copytree if source.is_dir() else shutil.copy
         copy(source, tmp_path / name)

@@ -9,14 +9,18 @@ from pathlib import Path
 
 import pytest
 
-from devicevault_cli.errors import Damaged, Usage
+from devicevault_cli.errors import Damaged, DvctlError, Usage
 from devicevault_cli.operations.answer import ChangeAnswer
 from devicevault_cli.operations.changes import journal
 from devicevault_cli.operations.changes.change import Change
+from devicevault_cli.operations.changes.undo import impossible
+from devicevault_cli.operations.database import removed_rows
 from devicevault_cli.operations.database.dedupe import plan_dedupe
+from devicevault_cli.operations.database.restore import plan_restore_rows
 from devicevault_cli.operations.entries import checksummed
 from devicevault_cli.operations.groups.reset import target
 from devicevault_cli.operations.wording import some
+from devicevault_cli.repository.tables import RESULTS
 from devicevault_cli.streams.model import ZERO, EntryId
 from tests.support.records import execute_through
 from tests.support.recovering import apply, table_at
@@ -42,7 +46,8 @@ def test_dedupe_removes_equal_rows_and_lists_the_others(database_url: str) -> No
         assert [each["task_identifier"] for each in done["conflicting"]] == ["b"]
         kept = [row["timestamp"] for row in table.fetch(range(20)).values() if row["task_identifier"] == "a"]
         assert kept == [1_767_225_600_000_000]
-        lines = list(checksummed.read(Path(done["snapshot"])))
+        head, *lines = checksummed.read(Path(done["snapshot"]))
+        assert (head["table"], head["command"]) == (table.spec.name, "db dedupe")
         assert [line["row"]["task_identifier"] for line in lines] == ["a", "a"]
         assert apply(lambda: plan_dedupe(table))["removed"] == 0
 
@@ -66,7 +71,7 @@ class Count(ChangeAnswer):
 
 
 def counting(result: Callable[[], Count] = lambda: Count(1), size: int = 1) -> Change[Count]:
-    return Change(command="test", says=(), answer=Count(0), size=size, apply=result)
+    return Change(command="test", says=(), undo=impossible("a test"), answer=Count(0), size=size, apply=result)
 
 
 def test_the_journal_tells_who_did_what_and_shortens_lists() -> None:
@@ -142,3 +147,56 @@ def test_some_of_many() -> None:
     assert some(["a", "b"]) == "a, b"
     assert some(["a"] * 7) == "a, a, a, a, a and 2 more"
     assert some(["a"], total=9) == "a and 8 more"
+
+
+def test_removed_rows_are_put_back_as_they_were(database_url: str) -> None:
+    """With their ids where these are free; a second run changes nothing."""
+    with table_at(database_url) as table:
+        rows = [f"{ROW} ('t', 'ä', 1, 'success', '2026-01-0{day} 00:00:00.000001', '[\"é\"]')" for day in (1, 2, 3, 4)]
+        execute_through(table, *rows)
+        before = table.fetch(range(20))
+        path = Path(apply(lambda: plan_dedupe(table))["snapshot"])
+        kept, *removed = before
+        assert list(table.fetch(range(20))) == [kept]
+        assert apply(lambda: plan_restore_rows(table, path), dry_run=True)["restored"] == 3
+        done = apply(lambda: plan_restore_rows(table, path))
+        assert (done["restored"], done["renumbered"], done["undo"]) == (3, 0, "dvctl db dedupe")
+        assert table.fetch(range(20)) == before
+        assert apply(lambda: plan_restore_rows(table, path))["present"] == 3
+        table.remove(removed[:2])
+        status = f"UPDATE {table.spec.name} SET status = 'failure' WHERE id = {removed[2]}"
+        execute_through(table, status)
+        done = apply(lambda: plan_restore_rows(table, path))
+        assert (done["restored"], done["renumbered"]) == (3, 1)
+        new = {key: row for key, row in table.fetch(range(40)).items() if key not in before}
+        assert [row | {"id": removed[2]} for row in new.values()] == [before[removed[2]]]
+
+
+def test_rows_of_a_device_that_was_deleted_are_refused(database_url: str) -> None:
+    with table_at(database_url) as table:
+        execute_through(
+            table,
+            f"{ROW} ('t', 'a', 7, 'success', '2026-01-01 00:00:00', '[]')",
+            f"{ROW} ('t', 'a', 7, 'success', '2026-01-02 00:00:00', '[]')",
+        )
+        path = Path(apply(lambda: plan_dedupe(table))["snapshot"])
+        table.remove(list(table.fetch(range(20))))
+        execute_through(table, "DELETE FROM devices_device WHERE id = 7")
+        with pytest.raises(DvctlError, match="0 restored"):
+            apply(lambda: plan_restore_rows(table, path))
+        assert table.count() == 0
+
+
+@pytest.mark.parametrize(
+    "lines",
+    [
+        [{"dvctl": "group-snapshot"}],
+        [{"dvctl": removed_rows.KIND, "version": 1, "table": "other"}],
+        [{"dvctl": removed_rows.KIND, "version": 1, "table": RESULTS.name}, {"row": {"id": 1}}],
+        [{"dvctl": removed_rows.KIND, "version": 1, "table": RESULTS.name}, {"other": 1}],
+    ],
+)
+def test_a_file_of_something_else_is_no_file_of_rows(tmp_path: Path, lines: list[dict[str, object]]) -> None:
+    checksummed.write(tmp_path / "x", lines)
+    with pytest.raises(Damaged):
+        removed_rows.read(tmp_path / "x")

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+import shutil
 import subprocess
 import sys
 import tarfile
@@ -103,7 +104,8 @@ def test_the_wheel_holds_what_it_should(wheel: Path) -> None:
     tracked = subprocess.run(
         ["git", "ls-files", "devicevault_cli"], cwd=ROOT, capture_output=True, text=True, check=True
     )
-    assert package == set(tracked.stdout.splitlines())
+    pages = {f"devicevault_cli/runbooks/{page.name}" for page in (ROOT / "docs" / "runbooks").glob("*.md")}
+    assert package == {*tracked.stdout.splitlines(), *pages}
     assert "devicevault_cli/py.typed" in package
     shared = {name.partition(".data/data/")[2] for name in names if ".data/data/" in name}
     pages = {name for name in shared if name.startswith("share/man/man1/")}
@@ -118,6 +120,16 @@ def test_the_wheel_holds_what_it_should(wheel: Path) -> None:
     assert {name.partition("/")[0] for name in names} == {
         "devicevault_cli", f"{wheel.name.split('-py3')[0]}.dist-info", f"{wheel.name.split('-py3')[0]}.data"
     }  # fmt: skip
+
+
+def test_the_topics_come_with_the_wheel(wheel: Path, tmp_path: Path) -> None:
+    """Where there is no checkout beside the package."""
+    shutil.unpack_archive(wheel, tmp_path, "zip")
+    code = "from devicevault_cli.operations import topics; print(topics.__file__, *topics.names())"
+    words = [sys.executable, "-c", code]
+    done = subprocess.run(words, cwd=tmp_path, capture_output=True, text=True, check=True)
+    assert done.stdout.startswith(str(tmp_path))
+    assert {page.stem for page in (ROOT / "docs" / "runbooks").glob("*.md")} - {"README"} <= set(done.stdout.split())
 
 
 def test_the_source_distribution_holds_all_that_is_tracked(tmp_path: Path) -> None:

@@ -86,6 +86,7 @@ BUSY = replace(
     verdict="8 of 9 consumers are dead, 80 entries behind (34m), 20 pending",
     courses=Courses([*range(200)], [n % 7 for n in range(200)], [None, *[0.0] * 40], [31.0] * 3),
     database="unreachable (Connection refused)",
+    pipeline="results",
 )
 
 

@@ -1,5 +1,6 @@
 """dvctl consumers: who consumes, and retiring those that will not come back."""
 
+from functools import partial
 from typing import Annotated
 
 import typer
@@ -22,10 +23,13 @@ def list_(ctx: Context) -> None:
     from devicevault_cli.operations.answer import keys_of
     from devicevault_cli.operations.groups.consumers import list_consumers
     from devicevault_cli.operations.monitoring.status import ConsumerStatus
+    from devicevault_cli.output.status_page import consumers_lines
 
     answer = list_consumers(ctx.group)
-    answered(ctx, answer.to_dict(), typed_group(ctx), "consumers", keys=keys_of(ConsumerStatus))
-    if not answer.consumers:
+    keys = keys_of(ConsumerStatus)
+    view = partial(consumers_lines, ctx.stream.key)
+    answered(ctx, answer.to_dict(), typed_group(ctx), "consumers", view=view, keys=keys)
+    if not answer.consumers and ctx.printer.output != "table":
         ctx.printer.note(f"no consumers: group {ctx.group.name} of {ctx.stream.key} has none, or is not there yet")
 
 

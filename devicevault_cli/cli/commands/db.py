@@ -2,6 +2,7 @@
 
 from typing import Annotated
 
+from devicevault_cli.cli.changes import about, facts_of
 from devicevault_cli.cli.command import command
 from devicevault_cli.cli.context import Context
 from devicevault_cli.cli.values import whole_number
@@ -15,21 +16,31 @@ def index(ctx: Context) -> int:
     exist, which are listed, and on MySQL/MariaDB.
     """
     from devicevault_cli.operations.answer import keys_of
-    from devicevault_cli.operations.database.index import IdentityRows, IndexAnswer, create_index, index_plan
+    from devicevault_cli.operations.changes.journal import opened
+    from devicevault_cli.operations.database.index import (
+        IdentityRows,
+        IndexAnswer,
+        create_index,
+        index_plan,
+        index_undo,
+    )
     from devicevault_cli.output.change_page import index_lines
 
-    plan = index_plan(ctx.repository)
+    plan, undo = index_plan(ctx.repository), index_undo(ctx.repository)
     ctx.printer.note(plan.says)
     if plan.needed and plan.possible:
-        ctx.printer.note("to undo this: DROP INDEX in the database")
+        ctx.printer.note(undo.plan)
     ctx.printer.strong(f"target: {ctx.target}")
     answer = IndexAnswer(created=False, duplicates=plan.duplicates)
     if plan.needed and not plan.duplicates and not ctx.dry_run:
         # What is not possible is refused by the database's own words, without a question before.
         if plan.possible:
             ctx.confirm("Create the index?")
-        answer = create_index(ctx.repository)
-    ctx.printer.answer(answer.to_dict(), "duplicates", view=index_lines, keys=keys_of(IdentityRows))
+        with opened(about(ctx)) as journal:
+            answer = create_index(ctx.repository, journal)
+    ctx.printer.answer(facts_of(answer), "duplicates", view=index_lines, keys=keys_of(IdentityRows))
+    if answer.undo:
+        ctx.printer.hint(undo.prefix + answer.undo)
     if answer.duplicates:
         ctx.printer.hint("`dvctl db dedupe` removes duplicate rows that are equal")
         return 0 if ctx.dry_run else 1
@@ -47,18 +58,24 @@ def init(
 
     For tests and trials only: a real database belongs to DeviceVault's migrations.
     """
-    from devicevault_cli.operations.database.init import InitAnswer, init_tables
+    from devicevault_cli.operations.changes.journal import opened
+    from devicevault_cli.operations.database.init import UNDO, InitAnswer, init_tables
     from devicevault_cli.output.change_page import init_lines
     from devicevault_cli.repository import open_repository
     from devicevault_cli.repository.tables import TABLES
+    from devicevault_cli.repository.url import parse_url
 
     ctx.printer.note("creates DeviceVault's four tables in an empty database; a real one belongs to its migrations")
-    ctx.printer.strong(f"target: {ctx.settings['database_url'].shown}")
+    ctx.printer.note(UNDO.plan)
+    ctx.printer.strong(f"target: {parse_url(ctx.settings.database_url).shown}")
     answer = InitAnswer()
     if ctx.confirm("Create them?"):
         repository = open_repository(ctx.settings.database_url, TABLES[ctx.pipeline.table], create=True)
         try:
-            answer = init_tables(repository, devices)
+            with opened(about(ctx, repository)) as journal:
+                answer = init_tables(repository, devices, journal)
         finally:
             repository.close()
-    ctx.printer.answer(answer.to_dict(), view=init_lines)
+    ctx.printer.answer(facts_of(answer), view=init_lines)
+    if answer.applied:
+        ctx.printer.hint(UNDO.result)

@@ -10,7 +10,7 @@ def dedupe(ctx: Context) -> None:
     """Remove duplicate rows.
 
     A row is removed if an older row is equal in all but id, timestamp and overall duration. Rows that contradict each
-    other are only listed. A file with what is deleted is written first.
+    other are only listed. The rows are written to a file first, which `dvctl db restore` puts back.
     """
     from devicevault_cli.operations.database.dedupe import plan_dedupe
 

@@ -68,6 +68,7 @@ def dispatch(
     )
     require_order(selection.start, selection.end)
     publisher = None if ctx.dry_run else ctx.required_publisher()
+    _ = ctx.broker  # the plan names it, that of a dry run too
     options = DispatchOptions(missing, again, rate, typed=selection.ids is not None)
     source = from_stream(ctx.stream, selection)
     repository = ready_database(ctx)

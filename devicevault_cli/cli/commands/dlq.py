@@ -1,7 +1,6 @@
 """dvctl dlq: dead letters."""
 
-from collections.abc import Iterator
-from typing import TYPE_CHECKING, Annotated, Any, TypeAlias
+from typing import TYPE_CHECKING, Annotated, TypeAlias
 
 import typer
 
@@ -129,24 +128,14 @@ def show(
 
     from devicevault_cli.operations.dead_letters.select import LetterFilter
     from devicevault_cli.operations.dead_letters.show import show_letters
+    from devicevault_cli.output.entries_page import show_letters_lines
 
     wanted = read_ids(ctx, ids, ids_from)
     if not wanted and ids_from is None:
         raise Usage("missing argument ID...", hint="give ids; run `dvctl dlq list` to see them")
     answer = show_letters(ctx.dead_letters, wanted, reveal=reveal)
     named = LetterFilter(frozenset(wanted)).named(ctx.dead_letters, answer.unknown)
-    looked_up(ctx, answer.to_dict(), named, "entries", lines=_letters)
-
-
-def _letters(answer: Any) -> Iterator[str]:
-    from devicevault_cli.operations.entries.fields import field_lines
-
-    for letter in answer["entries"]:
-        yield f"{letter['id']}  {letter['reason']}: {letter['detail']}"
-        yield f"  since {letter['at']}, given up by {letter['consumer']} after {letter['deliveries']} deliveries"
-        yield f"  retried {letter['attempts']} times"
-        for name, value in field_lines(letter["fields"]):
-            yield f"  {name:22}  {value}"
+    looked_up(ctx, answer.to_dict(), named, "entries", view=show_letters_lines)
 
 
 @command("dvctl dlq stats", "dvctl dlq stats -o json")

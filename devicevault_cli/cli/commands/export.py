@@ -1,6 +1,7 @@
 """dvctl export: messages or dead letters as a checksummed file."""
 
 from collections.abc import Callable, Iterator
+from functools import partial
 from itertools import chain
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, NamedTuple
@@ -69,6 +70,7 @@ def export(
     from devicevault_cli.operations.changes.change import quietly
     from devicevault_cli.operations.changes.interruption import interruptible
     from devicevault_cli.operations.replay.selection import Selection
+    from devicevault_cli.output.change_page import exported_lines
 
     path = file or to_file
     if path is None:
@@ -98,7 +100,8 @@ def export(
         ctx.printer.note(f"exported: {answer.exported:,}")
         conclude(ctx, names)
     else:
-        answered(ctx, answer.to_dict() | {"unknown": list(names.unknown)}, names)
+        view = partial(exported_lines, path.stat().st_size if answer.exported else None, reveal)
+        answered(ctx, answer.to_dict() | {"unknown": list(names.unknown)}, names, view=view)
 
 
 class _Chosen(NamedTuple):

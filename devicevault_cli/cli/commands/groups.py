@@ -120,7 +120,7 @@ def restore_group(
     file: Annotated[
         Path | None,
         typer.Argument(
-            help="A snapshot of reset-group or destroy-group.",
+            help="A snapshot; `dvctl snapshots` lists them.",
             metavar="FILE",
             readable=False,
             callback=_given,
@@ -131,8 +131,10 @@ def restore_group(
     """Put a snapshot of a group back.
 
     The group may exist. Restored are position, consumers, pending entries with owner, delivery count and idle time;
-    entries-read from Redis 7.0 on. Other pending entries stay. What was deleted since cannot come back, nor can the
-    idle times of consumers. Refused while a client that is not dvctl waits for messages of the group.
+    entries-read from Redis 7.0 on. Other pending entries stay. A snapshot of claim or consumers retire has no position:
+    its entries go back to their owners, except those that were acknowledged since. What was deleted since cannot come
+    back, nor can the idle times of consumers. Refused while a client that is not dvctl waits for messages of the group.
+    The present state is written to a snapshot first.
     """
     from devicevault_cli.operations.groups.restore import plan_restore
     from devicevault_cli.streams.group import Group

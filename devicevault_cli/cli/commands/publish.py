@@ -1,6 +1,7 @@
 """dvctl publish: messages as a worker would send them."""
 
 from contextlib import ExitStack
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
@@ -55,6 +56,7 @@ def publish(
     it ends early, the error says up to which line messages were published; --from-line continues there.
     """
     from devicevault_cli.operations.entries import publish as operation
+    from devicevault_cli.output.change_page import published_lines
 
     if file is not None:
         answer = _publish_file(ctx, file, from_line, rate)
@@ -65,7 +67,7 @@ def publish(
         messages = operation.numbered(make(count, device, status, log))
         with ctx.printer.progress("publishing", count) as progress:
             answer = operation.publish_all(ctx.stream, messages, rate, progress)
-    ctx.printer.answer(answer.to_dict())
+    ctx.printer.answer(answer.to_dict(), view=partial(published_lines, ctx.stream.key))
 
 
 def _publish_file(ctx: Context, file: Path, from_line: int, rate: float | None) -> "PublishAnswer":

@@ -10,6 +10,7 @@ from devicevault_cli.cli.options import Device, Since, Status
 from devicevault_cli.cli.values import whole_number
 
 COLUMNS = {"id": 20, "device_id": 9, "status": 8, "task_identifier": 39}
+"""Of a csv."""
 
 
 @command(
@@ -32,9 +33,10 @@ def tail(
     """
     from devicevault_cli.operations.entries.tail import Filter
     from devicevault_cli.operations.entries.tail import tail as read
+    from devicevault_cli.output.entries_page import tail_lines
 
     wanted = None if device is None else str(device)
     if ctx.stream.info() is None:
         ctx.printer.note(f"there is no stream {ctx.stream.key} yet")
     entries = read(ctx.stream, since, last, Filter(wanted, status), follow=not no_follow, warn=ctx.printer.warn)
-    ctx.printer.stream((entry.to_dict() for entry in entries), COLUMNS)
+    ctx.printer.stream((entry.to_dict() for entry in entries), COLUMNS, view=tail_lines)

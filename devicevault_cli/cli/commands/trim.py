@@ -1,5 +1,6 @@
 """dvctl trim: removing what nobody needs."""
 
+from pathlib import Path
 from typing import Annotated
 
 import typer
@@ -16,6 +17,7 @@ from devicevault_cli.times import now_ms
 @command(
     "dvctl trim --dry-run",
     "dvctl trim --keep 7d --yes",
+    "dvctl trim --keep 30d --export removed.jsonl",
     "dvctl trim --max-length 100000 --ignore-group retired-group",
     database=True,
     changes=True,
@@ -35,6 +37,12 @@ def trim(
             autocompletion=complete.groups,
         ),
     ] = None,
+    export: Annotated[
+        Path | None,
+        typer.Option(
+            "--export", help="First write the entries to this new file, whole.", metavar="FILE", readable=False
+        ),
+    ] = None,
 ) -> None:
     """Remove old entries that nobody needs.
 
@@ -42,6 +50,10 @@ def trim(
     than the floor: the oldest entry that some group or the table still needs or, if a broker is configured, whose
     configuration has no successful stored backup yet (--no-dispatch leaves configurations out of account). The plan
     names what blocks. Without --keep or --max-length every entry below the floor is removed.
+
+    There is no undo except from an export: --export FILE writes the entries first, with device_config, checksummed and
+    0600; if that fails, nothing is removed. `dvctl publish --file FILE` puts them at the end of the stream,
+    `dvctl replay --file FILE` into the table.
     """
     from devicevault_cli.operations.entries.trim import Keep, plan_trim
 
@@ -56,7 +68,7 @@ def trim(
                 ctx.dead_letters,
                 ctx.pipeline,
                 repository,
-                Keep(since, max_length),
+                Keep(since, max_length, export),
                 ignore_group or (),
                 progress,
                 dispatches=dispatches,

@@ -1,6 +1,5 @@
 """dvctl verify: every stream entry against every row."""
 
-import shlex
 import time
 from collections.abc import Iterator
 from pathlib import Path
@@ -142,7 +141,7 @@ def _once(ctx: Context, scope: Any, *, deep: bool = False) -> dict[str, Any]:
 
 
 def _repair(ctx: Context, scope: Any, report: Path | None, *, deep: bool) -> int:
-    from devicevault_cli.cli.changes import carried_out, check_success
+    from devicevault_cli.cli.changes import carried_out, check_success, facts_of, tell_undo
     from devicevault_cli.operations.verify.repair import plan_repair
 
     with ctx.printer.progress("verifying") as progress:
@@ -151,7 +150,8 @@ def _repair(ctx: Context, scope: Any, report: Path | None, *, deep: bool) -> int
             lambda: plan_repair(ctx.group, ctx.pipeline, ctx.repository, scope, deep=deep, progress=progress),
             "Repair?",
         )
-    code = _told(ctx, done.to_dict(), scope, report)
+    code = _told(ctx, facts_of(done), scope, report)
+    tell_undo(ctx, planned, done)
     check_success(planned, done)
     return code
 
@@ -256,9 +256,9 @@ def _watch(ctx: Context, scope: Any, pause_s: float) -> int:
 
 def _settings(ctx: Context) -> str:
     """The options that a hint must repeat to mean the same stream; not the URLs, which may hold passwords."""
-    chosen = [ctx.settings[name] for name in ("pipeline", "stream", "group", "config", "profile")]
-    repeated = [item for item in chosen if item.source == "flag" or (item.name, item.value) == ("pipeline", "storage")]
-    return shlex.join(part for item in repeated for part in (f"--{item.name}", item.value or ""))
+    from devicevault_cli.cli.repeated import typed_settings
+
+    return typed_settings(ctx)
 
 
 def _scope(scope: Any) -> str:

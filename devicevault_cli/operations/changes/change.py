@@ -4,11 +4,12 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass, replace
-from typing import Generic, TypeAlias, TypeVar
+from typing import Any, Generic, TypeAlias, TypeVar
 
 from devicevault_cli.errors import DvctlError, StalePlan
 from devicevault_cli.operations.answer import ChangeAnswer
 from devicevault_cli.operations.changes.journal import Journal
+from devicevault_cli.operations.changes.undo import Undo
 from devicevault_cli.operations.named import NO_NAMES, Named
 
 Progress: TypeAlias = Callable[[int], None]
@@ -25,17 +26,18 @@ def quietly(done: int) -> None:
 class Change(Generic[A]):
     """A change that is planned and not applied yet.
 
-    says: the plan, one line per item.  answer: what the command answers if all goes as planned.  size: how many things
-    change; 0 means that everything already is as it should be.  apply: makes the change and reads it back; raises
-    StalePlan where it no longer fits.  still_true: looks again at what the plan is based on.  preview: the answer of a
-    dry run, where lists are too long to keep.  failure: why nothing that was selected succeeded; '' where something
-    did.  refusal: why the change must not be applied.  typed: the name that the operator must type to confirm.
-    named: about the ids and names that were typed.  counted: False where there are too many items to count them first;
-    `answer` then holds no numbers.
+    says: the plan, one line per item.  undo: how the change is undone, of which the plan and the result inform.
+    answer: what the command answers if all goes as planned.  size: how many things change; 0 means that everything
+    already is as it should be.  apply: makes the change and reads it back; raises StalePlan where it no longer fits.
+    still_true: looks again at what the plan is based on.  preview: the answer of a dry run, where lists are too long to
+    keep.  failure: why nothing that was selected succeeded; '' where something did.  refusal: why the change must not
+    be applied.  typed: the name that the operator must type to confirm.  named: about the ids and names that were
+    typed.  counted: False where there are too many items to count them first; `answer` then holds no numbers.
     """
 
     command: str
     says: tuple[str, ...]
+    undo: Undo
     answer: A
     size: int
     apply: Callable[[], A]
@@ -50,7 +52,8 @@ class Change(Generic[A]):
     def lines(self) -> list[str]:
         """The plan, why it would be refused, and what was typed and does not exist."""
         refused = [f"this would be REFUSED: {self.refusal}; {self.refusal.hint}"] if self.refusal else []
-        return [*self.says, *refused, *([self.named.says] if self.named.unknown else [])]
+        undo = [self.undo.plan] if self.size else []
+        return [*self.says, *undo, *refused, *([self.named.says] if self.named.unknown else [])]
 
 
 def answer_without_applying(change: Change[A], *, dry_run: bool) -> A | None:
@@ -75,15 +78,26 @@ def carry_out(change: Change[A], journal: Journal) -> A:
     if not change.still_true():
         raise stale()
     planned = change.answer.to_dict() if change.counted else {}
-    try:
+
+    def apply() -> A:
         done = replace(change.apply(), applied=True)
+        undo = done.undo or (None if change.failure(done) else change.undo.command)
+        return replace(done, undo=undo and journal.about.complete(undo))
+
+    return journalled(journal, change.command, planned, apply)
+
+
+def journalled(journal: Journal, command: str, planned: dict[str, Any], apply: Callable[[], A]) -> A:
+    """Make a change and journal its result, also one that failed or was interrupted. -> its answer"""
+    try:
+        done = apply()
     except DvctlError as error:
-        journal.record(change.command, planned, {"error": str(error)})
+        journal.record(command, planned, {"error": str(error)})
         raise
     except BaseException as error:
-        journal.record(change.command, planned, {"interrupted": type(error).__name__})
+        journal.record(command, planned, {"interrupted": type(error).__name__})
         raise
-    journal.record(change.command, planned, done.to_dict())
+    journal.record(command, planned, done.to_dict())
     return done
 
 

@@ -4,14 +4,14 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from dataclasses import dataclass, replace
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 from devicevault_cli.directories import why_no_snapshot
 from devicevault_cli.operations.answer import ChangeAnswer
 from devicevault_cli.operations.changes.change import Change, Progress, quietly, stale
+from devicevault_cli.operations.changes.undo import by_snapshot
+from devicevault_cli.operations.database import removed_rows
 from devicevault_cli.operations.database.index import IdentityRows
-from devicevault_cli.operations.entries import checksummed
-from devicevault_cli.operations.groups.snapshots import new_path
 from devicevault_cli.paging import paged
 from devicevault_cli.plural import number
 from devicevault_cli.repository.model import Row
@@ -23,6 +23,7 @@ MOST = 100_000
 """Identities that one run looks at; where there are more, the command says so and is run again."""
 ROWS_PER_STEP = 200
 """Whole rows, with their logs, are held in memory at once."""
+UNDO = by_snapshot("db restore puts the rows back")
 
 
 @dataclass(frozen=True, slots=True)
@@ -53,7 +54,7 @@ def plan_dedupe(repository: Repository, progress: Progress = quietly) -> Change[
     found = _duplicate_rows(repository, progress)
     answer = DedupeAnswer(len(found.ids), found.conflicting, snapshot=None)
     return Change(
-        command="db dedupe", says=tuple(_says(repository, found)), answer=answer, size=len(found.ids),
+        command="db dedupe", says=tuple(_says(repository, found)), undo=UNDO, answer=answer, size=len(found.ids),
         apply=lambda: _remove(repository, found.ids, answer, progress),
         still_true=lambda: _duplicate_rows(repository, quietly).ids == found.ids,
         refusal=why_no_snapshot() if found.ids else None,
@@ -62,8 +63,9 @@ def plan_dedupe(repository: Repository, progress: Progress = quietly) -> Change[
 
 def _remove(repository: Repository, ids: tuple[int, ...], answer: DedupeAnswer, progress: Progress) -> DedupeAnswer:
     """Write the rows to a file, then remove them."""
-    path = new_path(repository.spec.name, "rows.jsonl")
-    if checksummed.write(path, _rows(repository, ids)) != len(ids):
+    rows = (row for page in paged(ids, ROWS_PER_STEP) for row in repository.fetch(page).values())
+    path, written = removed_rows.write(repository, "db dedupe", rows)
+    if written != len(ids):
         path.unlink()
         raise stale()
     removed = 0
@@ -71,7 +73,7 @@ def _remove(repository: Repository, ids: tuple[int, ...], answer: DedupeAnswer, 
         repository.remove(page)
         removed += len(page) - len(repository.fetch(page))
         progress(removed)
-    return replace(answer, removed=removed, snapshot=str(path))
+    return replace(answer, removed=removed, snapshot=str(path), undo=removed_rows.restore_command(path))
 
 
 def _says(repository: Repository, found: _DuplicateRows) -> Iterator[str]:
@@ -81,8 +83,6 @@ def _says(repository: Repository, found: _DuplicateRows) -> Iterator[str]:
         yield f"{identities} with rows that contradict each other stay"
     if found.identities == MOST:
         yield f"only the first {MOST:,} identities are looked at; run the command again for the others"
-    if found.ids:
-        yield "a file with these rows is written first; no command puts them back"
 
 
 def _duplicate_rows(repository: Repository, progress: Progress) -> _DuplicateRows:
@@ -102,8 +102,3 @@ def _duplicate_rows(repository: Repository, progress: Progress) -> _DuplicateRow
 def _compared(row: Row) -> object:
     """The values that are equal in two rows of one message."""
     return tuple(value for name, value in row.items() if name not in NOT_COMPARED)
-
-
-def _rows(repository: Repository, ids: tuple[int, ...]) -> Iterator[dict[str, Any]]:
-    for page in paged(ids, ROWS_PER_STEP):
-        yield from ({"row": row} for row in repository.fetch(page).values())

@@ -7,7 +7,9 @@ from dataclasses import dataclass
 from typing import NamedTuple
 
 from devicevault_cli.operations.answer import Answer, ChangeAnswer, optional
-from devicevault_cli.operations.changes import journal
+from devicevault_cli.operations.changes.change import journalled
+from devicevault_cli.operations.changes.journal import Journal
+from devicevault_cli.operations.changes.undo import Undo
 from devicevault_cli.plural import number
 from devicevault_cli.repository.model import Duplicate
 from devicevault_cli.repository.repository import Repository
@@ -54,13 +56,29 @@ def index_plan(repository: Repository) -> IndexPlan:
     return IndexPlan(f"creates the unique index {name}", possible=True)
 
 
-def create_index(repository: Repository) -> IndexAnswer:
-    with journal.opened() as opened:
+def index_undo(repository: Repository) -> Undo:
+    """Dropping an index is left to the database: dvctl has no command for that."""
+    prefix = "to undo this, in the database: "
+    statement = drop_statement(repository)
+    return Undo(f"{prefix}{statement}", command=statement, prefix=prefix)
+
+
+def drop_statement(repository: Repository) -> str:
+    concurrently = "CONCURRENTLY " if repository.dialect == "postgresql" else ""
+    return f"DROP INDEX {concurrently}{repository.spec.index_name}"
+
+
+def create_index(repository: Repository, journal: Journal) -> IndexAnswer:
+    """Create the unique index and journal that."""
+
+    def create() -> IndexAnswer:
         done = repository.create_index()
-        answer = IndexAnswer(done.created, index=done.name, duplicates=_identities(done.duplicates), applied=True)
-        plan = {"index": repository.spec.index_name, "table": repository.spec.name}
-        opened.record("db index", plan, answer.to_dict())
-    return answer
+        undo = drop_statement(repository) if done.created else None
+        found = _identities(done.duplicates)
+        return IndexAnswer(done.created, index=done.name, duplicates=found, undo=undo, applied=True)
+
+    plan = {"index": repository.spec.index_name, "table": repository.spec.name}
+    return journalled(journal, "db index", plan, create)
 
 
 def _identities(duplicates: Sequence[Duplicate]) -> tuple[IdentityRows, ...]:

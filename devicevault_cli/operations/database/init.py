@@ -5,6 +5,9 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from devicevault_cli.operations.answer import ChangeAnswer
+from devicevault_cli.operations.changes.change import journalled
+from devicevault_cli.operations.changes.journal import Journal
+from devicevault_cli.operations.changes.undo import impossible
 from devicevault_cli.repository.repository import Repository
 
 TABLES = 4
@@ -16,8 +19,16 @@ class InitAnswer(ChangeAnswer):
     devices: int = 0
 
 
-def init_tables(repository: Repository, devices: int) -> InitAnswer:
-    repository.create_tables()
-    if devices:
-        repository.add_devices(devices)
-    return InitAnswer(TABLES, devices, applied=True)
+UNDO = impossible("dvctl drops no tables; drop them in the database, or remove the SQLite file")
+
+
+def init_tables(repository: Repository, devices: int, journal: Journal) -> InitAnswer:
+    """Create the tables and add devices, and journal that."""
+
+    def create() -> InitAnswer:
+        repository.create_tables()
+        if devices:
+            repository.add_devices(devices)
+        return InitAnswer(TABLES, devices, applied=True)
+
+    return journalled(journal, "db init", {"tables": TABLES, "devices": devices}, create)

@@ -8,9 +8,15 @@ from dataclasses import dataclass, replace
 
 from devicevault_cli.operations.answer import ChosenAnswer
 from devicevault_cli.operations.changes.change import Change, Progress, quietly
+from devicevault_cli.operations.changes.undo import impossible, one_by_one
 from devicevault_cli.operations.dead_letters.select import LetterFilter, SelectedLetters
+from devicevault_cli.operations.entries.ack import BRING_BACK, LISTED, REPLAY, replay_command
 from devicevault_cli.operations.wording import chosen_number, some
 from devicevault_cli.streams.dead_letters import DeadLetters
+from devicevault_cli.streams.model import EntryId
+
+EXPORT = "dvctl export FILE --dead --reveal"
+"""Keeps a copy of dead letters."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -38,14 +44,17 @@ def plan_drop(letters: DeadLetters, chosen: LetterFilter, progress: Progress = q
 
     def apply() -> DropAnswer:
         dropped = 0
+        first: list[EntryId] = []
         for page in selected.pages():
             dropped += letters.drop([(letter, "dlq drop") for letter in page])
+            first += [letter.id for letter in page][: LISTED + 1 - len(first)]
             progress(dropped)
-        return replace(answer, dropped=dropped)
+        return replace(answer, dropped=dropped, undo=replay_command(letters.stream, first) if dropped else None)
 
+    undo = one_by_one(REPLAY, BRING_BACK) if size > only_copies else impossible("the messages are nowhere else", EXPORT)
     return Change(
-        command="dlq drop", says=tuple(_says(reasons, only_copies, first_only)), answer=answer, size=size, named=named,
-        apply=apply, still_true=lambda: selected.still_there(size),
+        command="dlq drop", says=tuple(_says(reasons, only_copies, first_only)), undo=undo, answer=answer, size=size,
+        named=named, apply=apply, still_true=lambda: selected.still_there(size),
         failure=lambda done: "" if done.dropped else "no dead letter was dropped: they were removed in the meantime",
     )  # fmt: skip
 
@@ -56,7 +65,5 @@ def _says(reasons: Counter[str], only_copies: int, first_only: list[str]) -> Ite
     if only_copies:
         yield (
             f"{only_copies:,} of their messages are nowhere else and cannot be brought back: "
-            f"{some(first_only, total=only_copies)}; `dvctl export FILE --dead --reveal` keeps a copy"
+            f"{some(first_only, total=only_copies)}; `{EXPORT}` keeps a copy"
         )
-    if reasons.total() > only_copies:
-        yield "to bring one back while its entry is on the stream: dvctl replay ID"

@@ -12,6 +12,8 @@ from devicevault_cli.errors import Usage
 from devicevault_cli.messages import Decision, Decoded, Rejected
 from devicevault_cli.operations.answer import ChosenAnswer, optional
 from devicevault_cli.operations.changes.change import Change, Progress, quietly
+from devicevault_cli.operations.changes.undo import impossible
+from devicevault_cli.operations.dead_letters.drop import EXPORT
 from devicevault_cli.operations.dead_letters.select import LetterFilter, SelectedLetters
 from devicevault_cli.operations.dispatch.hand_over import HandOver, dispatched
 from devicevault_cli.operations.dispatch.tasks import Configuration, configuration_of, not_stored
@@ -32,6 +34,9 @@ from devicevault_cli.times import now_iso
 
 ORIGINAL = b"_dvctl.original."
 Repairs = Mapping[bytes, bytes]
+
+
+UNDO = impossible(first=EXPORT)
 
 
 @dataclass(frozen=True, slots=True)
@@ -228,7 +233,8 @@ def plan_retry(
         preview.rejected.total(), preview.rejected, unknown=named.unknown,
     )  # fmt: skip
     return Change(
-        command="dlq retry", says=tuple(_says(answer, None if counted else most, decoder.repairs)), answer=answer,
+        command="dlq retry", says=tuple(_says(answer, None if counted else most, decoder.repairs)), undo=UNDO,
+        answer=answer,
         size=preview.entries, named=named, counted=counted,
         apply=lambda: _Retry(selected, decoder, hand_over).run(progress),
         still_true=lambda: not counted or selected.still_there(preview.entries), failure=_failure,
@@ -244,8 +250,6 @@ def _says(answer: RetryAnswer, more_than: int | None, repairs: Repairs) -> Itera
             f"{answer.duplicates:,} have their row already, {answer.still_dead:,} stay dead"
         )
         yield from (f"  {reason}: {count:,}" for reason, count in Counter(answer.reasons).most_common())
-    if answer.persisted or more_than is not None:
-        yield "this cannot be undone; to keep a copy first: dvctl export FILE --dead --reveal"
     yield from (f"with {name} = {value!r}" for name, value in shown_fields(repairs).items())
 
 

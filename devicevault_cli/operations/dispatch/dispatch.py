@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING
 from devicevault_cli.messages import SUCCESS, Decision, Decoded, Rejected
 from devicevault_cli.operations.answer import ChosenAnswer
 from devicevault_cli.operations.changes.change import Change, Progress, quietly
+from devicevault_cli.operations.changes.undo import impossible
 from devicevault_cli.operations.dispatch.hand_over import HandOver
 from devicevault_cli.operations.dispatch.tasks import (
     NO_LOCATION,
@@ -38,6 +39,7 @@ if TYPE_CHECKING:
 
 log = logging.getLogger("dvctl.dispatch")
 
+UNDO = impossible("a task that was handed over cannot be taken back")
 NOT_SUCCESS, NO_ROW = "not-success", "no-row"
 NOT_MISSING = frozenset((NOT_SUCCESS, NO_ROW, NO_LOCATION, OTHER_TYPE))
 """Reasons for which an entry is not missing a stored backup: `--missing` does not select it."""
@@ -186,7 +188,7 @@ def plan_dispatch(
         return dispatch().run(publisher, progress)
 
     return Change(
-        command="dispatch", says=tuple(_says(answer, publisher, None if counted else most)), answer=answer,
+        command="dispatch", says=tuple(_says(answer, publisher, None if counted else most)), undo=UNDO, answer=answer,
         size=planned.selected, named=named, counted=counted, apply=apply, failure=_failure,
     )  # fmt: skip
 
@@ -202,7 +204,7 @@ def _says(answer: DispatchAnswer, publisher: Publisher | None, more_than: int | 
         for reason, count in Counter(answer.not_dispatched).most_common():
             yield f"  not dispatched, {reason}: {count:,}"
     if publisher is not None:
-        yield f"through {publisher.shown}; there is no undo: a task that was handed over cannot be taken back"
+        yield f"through {publisher.shown}"
 
 
 def _failure(done: DispatchAnswer) -> str:

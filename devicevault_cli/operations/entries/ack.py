@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING
 from devicevault_cli.messages import Decoded
 from devicevault_cli.operations.answer import ChangeAnswer
 from devicevault_cli.operations.changes.change import Change
+from devicevault_cli.operations.changes.undo import Undo, impossible, one_by_one
 from devicevault_cli.operations.entries.claim import MOVED
 from devicevault_cli.operations.groups.snapshots import existing_group
 from devicevault_cli.operations.look_up import look_up
@@ -21,11 +22,17 @@ from devicevault_cli.pipelines import Pipeline
 from devicevault_cli.streams import scripts
 from devicevault_cli.streams.group import Group
 from devicevault_cli.streams.model import EntryId
+from devicevault_cli.streams.stream import Stream
 
 if TYPE_CHECKING:
     from devicevault_cli.repository.repository import Repository
 
 GONE = "no longer on the stream"
+BRING_BACK = "to bring back what is on the stream: "
+REPLAY = "to bring one back while its entry is on the stream: dvctl replay ID"
+NO_COPY = impossible("the entries are no longer on the stream")
+LISTED = 5
+"""So many ids are named by the command that brings the entries back."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -57,11 +64,17 @@ def plan_ack(
         # An entry that was delivered since the plan was made stays pending: the plan did not say what it means.
         acked = [key for page in paged(planned, scripts.ENTRIES_PER_SCRIPT) for key in group.discard(page, why)]
         done = set(acked)
-        return replace(answer, acked=acked, unknown=[key for key in ids if key not in done])
+        return replace(
+            answer,
+            acked=acked,
+            unknown=[key for key in ids if key not in done],
+            undo=replay_command(group.stream, acked),
+        )
 
     return Change(
-        command="ack", says=tuple(_says(len(pending), given_up)), answer=answer, size=len(pending), named=named,
-        apply=apply, still_true=partial(_all_pending, group, sorted(pending)),
+        command="ack", says=tuple(_says(len(pending), given_up)), undo=_undo(len(pending), given_up),
+        answer=answer, size=len(pending), named=named, apply=apply,
+        still_true=partial(_all_pending, group, sorted(pending)),
         failure=lambda done: "" if done.acked else f"nothing was acknowledged: {MOVED}",
     )  # fmt: skip
 
@@ -74,8 +87,19 @@ def _says(count: int, given_up: Counter[str]) -> Iterator[str]:
     yield f"{chosen_number(count, 'entry', 'entries')} would be acknowledged and recorded as discarded"
     for meaning, number in given_up.most_common():
         yield f"  {entries(number)}: {meaning}"
-    if count > given_up[GONE]:
-        yield "to bring one back while its entry is on the stream: dvctl replay ID"
+
+
+def _undo(count: int, given_up: Counter[str]) -> Undo:
+    return one_by_one(REPLAY, BRING_BACK) if count > given_up[GONE] else NO_COPY
+
+
+def replay_command(stream: Stream, ids: Sequence[EntryId]) -> str | None:
+    """The command that brings these entries back; None where they are many, or none of them is on the stream."""
+    if not ids or len(ids) > LISTED:
+        return None
+    gone = set(stream.missing(ids))
+    there = " ".join(str(key) for key in ids if key not in gone)
+    return f"dvctl replay {there}" if there else None
 
 
 def _given_up(group: Group, ids: list[EntryId], pipeline: Pipeline, repository: Repository | None) -> Counter[str]:

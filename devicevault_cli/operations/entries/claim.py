@@ -2,14 +2,15 @@
 
 from __future__ import annotations
 
-import shlex
 from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass, field, replace
 from functools import partial
+from typing import TypeAlias
 
-from devicevault_cli.operations.answer import ChosenAnswer
+from devicevault_cli.operations.answer import ChosenAnswer, optional
 from devicevault_cli.operations.changes.change import Change, Progress, quietly
+from devicevault_cli.operations.groups import snapshots
 from devicevault_cli.operations.groups.snapshots import existing_group
 from devicevault_cli.operations.monitoring.limits import CLAIM_IDLE_MS
 from devicevault_cli.operations.monitoring.liveness import Liveness, liveness_of
@@ -19,8 +20,10 @@ from devicevault_cli.paging import paged
 from devicevault_cli.streams import scripts
 from devicevault_cli.streams.group import Group
 from devicevault_cli.streams.model import LAST, ZERO, Claimed, EntryId, PendingEntry
+from devicevault_cli.streams.snapshot import PendingState
 
 MOVED = "the entries were acknowledged or claimed by others in the meantime"
+Pages: TypeAlias = "Iterable[list[PendingEntry]] | Iterable[list[PendingState]]"
 BEYOND_MS = 1000
 """Released entries are idle longer than claim-idle by this much."""
 
@@ -33,6 +36,7 @@ class ClaimAnswer(ChosenAnswer):
     released: Sequence[EntryId] = ()
     gone: Sequence[EntryId] = ()
     selected: int = 0
+    snapshot: str | None = optional()
 
 
 @dataclass(frozen=True, slots=True)
@@ -94,14 +98,28 @@ def plan_claim(
         idle_ms = 0 if to else claim_idle_ms + BEYOND_MS
         return group.claim(ids, to, owner=chosen.owner, min_idle_ms=chosen.min_idle_ms, idle_ms=idle_ms)
 
-    def each_page(step: Callable[[list[EntryId]], Claimed], progress: Progress) -> ClaimAnswer:
-        done, gone = _each_page(chosen.pages(group, count.last), step, progress)
+    def each_page(pages: Pages, step: Callable[[list[EntryId]], Claimed], progress: Progress) -> ClaimAnswer:
+        done, gone = _each_page(pages, step, progress)
         return replace(answer, claimed=done if to else (), released=() if to else done, gone=gone)
+
+    undo, can_write = snapshots.undo_by_snapshot("restore-group gives the entries back to their owners")
+
+    def apply() -> ClaimAnswer:
+        pages = chosen.pages(group, count.last)
+        if not can_write:
+            return each_page(pages, claim, progress)
+        before = snapshots.Before("claim", [to] if to and to not in liveness.names else ())
+        stored = snapshots.write_entries(group, before, pages)
+        done = each_page(stored.pending_pages(), claim, progress)
+        if not (done.claimed or done.released):
+            stored.path.unlink()
+            return done
+        return replace(done, snapshot=str(stored.path), undo=snapshots.restore_command(stored.path))
 
     return Change(
         command=f"claim --to {to}" if to else "claim --release", says=tuple(_says(group, count.owners, to, liveness)),
-        answer=answer, size=total, named=named, apply=lambda: each_page(claim, progress),
-        preview=lambda: each_page(partial(_missing, group), quietly),
+        undo=undo, answer=answer, size=total, named=named, apply=apply,
+        preview=lambda: each_page(chosen.pages(group, count.last), partial(_missing, group), quietly),
         still_true=lambda: _as_many(count, _count(group, chosen, count.last)), failure=partial(_failure, to),
     )  # fmt: skip
 
@@ -118,7 +136,7 @@ def _missing(group: Group, ids: list[EntryId]) -> Claimed:
 
 
 def _each_page(
-    pages: Iterable[list[PendingEntry]], step: Callable[[list[EntryId]], Claimed], progress: Progress
+    pages: Pages, step: Callable[[list[EntryId]], Claimed], progress: Progress
 ) -> tuple[list[EntryId], list[EntryId]]:
     """-> the entries that were claimed, and those gone from the stream"""
     done: list[EntryId] = []
@@ -148,8 +166,6 @@ def _says(group: Group, owners: Counter[str], to: str | None, liveness: Liveness
     else:
         yield f"{selected} would move to {to}, delivery counts kept"
         yield from new_consumer(group, to, liveness.names) if owners else []
-        if owners:
-            yield f"to move them back: dvctl claim --from {shlex.quote(to)} --to OWNER"
     for name, held in owners.most_common(10):
         yield f"  from {name}: {entries(held)}"
     alive = {consumer.name for consumer in liveness.consumers if liveness.alive(consumer)}

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
 from hashlib import sha256
 
 from devicevault_cli.streams.dead_letters import PACKED
@@ -32,16 +32,6 @@ def shown_fields(fields: Mapping[bytes, bytes], reveal: bool = False) -> dict[st
         else:
             shown[label] = [*before, text] if isinstance(before, list) else [before, text]
     return shown
-
-
-def field_lines(fields: Mapping[str, str | list[str]]) -> Iterator[tuple[str, str]]:
-    """The names and values of `shown_fields`; the values of a repeated name with a note which one is used."""
-    for name, value in fields.items():
-        if isinstance(value, str):
-            yield name, value
-            continue
-        for number, text in enumerate(value, 1):
-            yield name, f"{text}  ({number} of {len(value)} values{', used' if number == len(value) else ''})"
 
 
 def _shown_value(name: bytes, value: bytes, reveal: bool) -> str:

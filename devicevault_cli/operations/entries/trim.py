@@ -2,15 +2,19 @@
 
 from __future__ import annotations
 
+import shlex
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field, replace
+from pathlib import Path
 from typing import Any
 
 from devicevault_cli.broker.store_task import BACKENDS
-from devicevault_cli.errors import Refused
+from devicevault_cli.errors import Refused, Usage
 from devicevault_cli.nearest import quoted, suggestion
-from devicevault_cli.operations.answer import ChangeAnswer
+from devicevault_cli.operations.answer import ChangeAnswer, optional
 from devicevault_cli.operations.changes.change import Change, Progress, quietly
+from devicevault_cli.operations.changes.undo import Undo, by_command, impossible
+from devicevault_cli.operations.entries.export import export_entries
 from devicevault_cli.operations.entries.trim_floor import Block, Needs, find_floor, group_blocks
 from devicevault_cli.operations.wording import entries
 from devicevault_cli.pipelines import Pipeline
@@ -22,13 +26,18 @@ from devicevault_cli.streams.stream import Stream
 
 @dataclass(frozen=True, slots=True)
 class TrimAnswer(ChangeAnswer):
-    """The answer of `trim`. `first_id`: of the trimmed stream, None if it is empty; a key only once it was trimmed."""
+    """The answer of `trim`. `first_id`: of the trimmed stream, None if it is empty; a key only once it was trimmed.
+
+    `exported`, `file`: what `--export` wrote before.
+    """
 
     floor: EntryId
     would_remove: int
     removed: int
     blocked_by: Sequence[Block]
     first_id: EntryId | None = None
+    exported: int | None = optional()
+    file: str | None = optional()
     trimmed: bool = field(default=False, kw_only=True)
 
     def to_dict(self) -> dict[str, Any]:
@@ -40,10 +49,14 @@ class TrimAnswer(ChangeAnswer):
 
 @dataclass(frozen=True, slots=True)
 class Keep:
-    """What is always kept: entries from an id on, and so many of the newest."""
+    """What is always kept: entries from an id on, and so many of the newest.
+
+    export: the file that keeps what is removed, whole entries; nothing is removed where it cannot be written.
+    """
 
     since: EntryId | None = None
     newest: int | None = None
+    export: Path | None = None
 
 
 def plan_trim(
@@ -59,8 +72,12 @@ def plan_trim(
 ) -> Change[TrimAnswer]:
     """Remove the entries below the floor, which is computed from all groups and the table.
 
-    dispatches: storage dispatch is on, so that the stream keeps what has no stored backup yet.
+    dispatches: storage dispatch is on, so that the stream keeps what has no stored backup yet. Raises Usage where the
+    file of the export exists.
     """
+    export = keep.export
+    if export is not None and export.exists():
+        raise Usage(f"--export: {export} exists already", hint="choose another name, or remove it")
     info = stream.info()
     blocks = group_blocks(stream, ignored)
     limit = _limit(info, blocks, keep)
@@ -71,12 +88,16 @@ def plan_trim(
     unchecked = pipeline.dispatches and not dispatches and _may_be_stored(repository)
 
     def apply() -> TrimAnswer:
+        exported = _export(stream, floor, export, progress) if export else None
         removed = stream.trim(floor)
         now = stream.info()
-        return replace(answer, removed=removed, first_id=now.first_id if now else None, trimmed=True)
+        return replace(
+            answer, removed=removed, first_id=now.first_id if now else None, trimmed=True, exported=exported,
+            file=None if export is None else str(export),
+        )  # fmt: skip
 
     return Change(
-        command=f"trim {stream.key}", answer=answer, size=would_remove, apply=apply,
+        command=f"trim {stream.key}", answer=answer, size=would_remove, apply=apply, undo=_undo(export),
         says=tuple(_says(stream, info, answer, keep, ignored, unchecked=unchecked)),
         # A group whose position was moved back needs an entry below the floor.
         still_true=lambda: all(block.id >= floor for block in group_blocks(stream, ignored)),
@@ -97,6 +118,18 @@ def _may_be_stored(repository: Repository) -> bool:
         return True
 
 
+def _export(stream: Stream, floor: EntryId, file: Path, progress: Progress) -> int:
+    """Write the entries below the floor to a new file, whole. -> their number. Raises DvctlError and Usage."""
+    return export_entries(file, stream.pages(ZERO, floor.previous()), reveal=True, progress=progress).exported
+
+
+def _undo(export: Path | None) -> Undo:
+    """Copies of exported entries go to the end of the stream, where a group finds that they have their rows."""
+    if export is None:
+        return impossible(first="add --export FILE")
+    return by_command(f"dvctl publish --file {shlex.quote(str(export))}", "to put copies back on the stream: ")
+
+
 def _says(
     stream: Stream,
     info: StreamInfo | None,
@@ -108,10 +141,10 @@ def _says(
 ) -> Iterator[str]:
     length = info.length if info else 0
     yield f"{entries(answer.would_remove)} of {length:,} on {stream.key} would be removed, those before {answer.floor}"
-    if answer.would_remove and keep == Keep():
+    if answer.would_remove and (keep.since, keep.newest) == (None, None):
         yield "neither --keep nor --max-length is given: every entry that nothing blocks would be removed"
-    if answer.would_remove:
-        yield "this cannot be undone; to keep a copy first: dvctl export FILE --reveal"
+    if answer.would_remove and keep.export is not None:
+        yield f"{keep.export} gets a copy of these entries first, with device_config, which may hold secrets"
     if unchecked:
         yield "storage dispatch is off: the plan does not check whether configurations have a stored backup"
     groups = [info.name for info in stream.groups()]

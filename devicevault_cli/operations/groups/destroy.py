@@ -10,6 +10,7 @@ from devicevault_cli.directories import why_no_snapshot
 from devicevault_cli.errors import DvctlError
 from devicevault_cli.operations.answer import ChangeAnswer, optional
 from devicevault_cli.operations.changes.change import Change, Progress, quietly
+from devicevault_cli.operations.changes.undo import by_snapshot
 from devicevault_cli.operations.groups import snapshots
 from devicevault_cli.operations.monitoring.liveness import liveness_of, not_known, refusal
 from devicevault_cli.operations.wording import entries, some
@@ -20,14 +21,13 @@ from devicevault_cli.streams.model import GroupInfo
 
 @dataclass(frozen=True, slots=True)
 class DestroyAnswer(ChangeAnswer):
-    """The answer of `destroy-group`; `gone` and `undo` only once it is deleted."""
+    """The answer of `destroy-group`; `gone` only once it is deleted."""
 
     group: str
     pending_lost: int
     snapshot: str | None
     refused: DvctlError | None
     gone: bool | None = optional()
-    undo: str | None = optional()
 
 
 def plan_destroy(group: Group, *, force: bool = False, progress: Progress = quietly) -> Change[DestroyAnswer]:
@@ -38,15 +38,17 @@ def plan_destroy(group: Group, *, force: bool = False, progress: Progress = quie
     answer = DestroyAnswer(group.name, info.pending, snapshot=None, refused=refused)
 
     def apply() -> DestroyAnswer:
-        path = snapshots.write_before(lambda: group.destroy_as_planned(info), group, info, progress)
+        before = snapshots.Before("destroy-group")
+        path = snapshots.write_before(lambda: group.destroy_as_planned(info), group, info, before, progress)
         with suppress(DvctlError):
             marker.forget(group)  # deleted on purpose, which is no incident
         gone = group.info() is None
         return replace(answer, snapshot=str(path), gone=gone, undo=snapshots.restore_command(path))
 
     return Change(
-        command=f"destroy-group {group.name}", says=(*_says(group, info), *not_known(liveness)), answer=answer, size=1,
-        apply=apply, still_true=lambda: snapshots.as_planned(group, info), refusal=refused, typed=group.name,
+        command=f"destroy-group {group.name}", says=(*_says(group, info), *not_known(liveness)),
+        undo=by_snapshot(snapshots.RESTORES_ALL), answer=answer, size=1, apply=apply,
+        still_true=lambda: snapshots.as_planned(group, info), refusal=refused, typed=group.name,
     )  # fmt: skip
 
 
@@ -55,4 +57,3 @@ def _says(group: Group, info: GroupInfo) -> Iterator[str]:
     owners = [f"{name} ({count:,})" for name, count in group.summary().consumers.items()]
     yield f"{entries(info.pending)} pending would be lost" + (f", held by {some(owners)}" if owners else "")
     yield "a running or new consumer creates the group again at 0, and every entry is delivered again"
-    yield "a snapshot is written first; restore-group puts all of this back"

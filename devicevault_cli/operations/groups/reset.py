@@ -8,8 +8,9 @@ from functools import partial
 
 from devicevault_cli.directories import why_no_snapshot
 from devicevault_cli.errors import DvctlError, Usage
-from devicevault_cli.operations.answer import ChangeAnswer, optional
+from devicevault_cli.operations.answer import ChangeAnswer
 from devicevault_cli.operations.changes.change import Change, Progress, quietly
+from devicevault_cli.operations.changes.undo import by_snapshot
 from devicevault_cli.operations.entries.positions import RANGE_ENDS, parse_start
 from devicevault_cli.operations.groups import snapshots
 from devicevault_cli.operations.monitoring.liveness import liveness_of, not_known, refusal
@@ -41,7 +42,6 @@ class ResetAnswer(ChangeAnswer):
     pending: int
     snapshot: str | None
     refused: DvctlError | None
-    undo: str | None = optional()
 
 
 def plan_reset(
@@ -73,7 +73,8 @@ def plan_reset(
     return Change(
         command=f"reset-group {group.name}",
         says=(*_says(answer, info.pending, generated, first_skipped), *_replaced(preview), *not_known(liveness)),
-        answer=answer, size=int(position != old), apply=partial(_move, group, info, answer, progress),
+        undo=by_snapshot(snapshots.RESTORES_ALL), answer=answer, size=int(position != old),
+        apply=partial(_move, group, info, answer, progress),
         still_true=lambda: snapshots.as_planned(group, info), refusal=refused,
     )  # fmt: skip
 
@@ -82,7 +83,7 @@ def _move(group: Group, info: GroupInfo, answer: ResetAnswer, progress: Progress
     def move() -> bool:
         return group.move_as_planned(info, answer.to, _entries_read(group, answer.to))
 
-    path = snapshots.write_before(move, group, info, progress)
+    path = snapshots.write_before(move, group, info, snapshots.Before("reset-group"), progress)
     now = snapshots.existing_group(group)
     return replace(answer, to=now.last_delivered_id, snapshot=str(path), undo=snapshots.restore_command(path))
 
@@ -118,7 +119,6 @@ def _says(answer: ResetAnswer, pending: int, generated: EntryId, first_skipped: 
     if answer.to > generated:
         yield f"{answer.to.shown} is beyond the end: entries that arrive below it would never be delivered"
     yield f"{entries(pending - answer.pending)} pending would stay as they are"
-    yield "a snapshot is written first; restore-group puts all of this back"
 
 
 def _replaced(preview: ReplayPreview) -> Iterator[str]:

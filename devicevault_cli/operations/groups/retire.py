@@ -5,16 +5,19 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
 from functools import partial
+from pathlib import Path
 
 from devicevault_cli.errors import DvctlError, Usage
 from devicevault_cli.operations.answer import ChangeAnswer, optional
-from devicevault_cli.operations.changes.change import Change, Progress, quietly
+from devicevault_cli.operations.changes.change import Change, Progress, quietly, stale
+from devicevault_cli.operations.groups import snapshots
 from devicevault_cli.operations.groups.consumer_name import lowest_free
 from devicevault_cli.operations.groups.snapshots import existing_group
 from devicevault_cli.operations.monitoring.liveness import ALIVE_MS, liveness_of, refusal
 from devicevault_cli.operations.named import named_consumers, new_consumer
 from devicevault_cli.operations.wording import entries, some
 from devicevault_cli.plural import number
+from devicevault_cli.streams import scripts
 from devicevault_cli.streams.group import Group
 from devicevault_cli.streams.model import ConsumerInfo
 
@@ -35,6 +38,7 @@ class RetireAnswer(ChangeAnswer):
     refused: DvctlError | None
     gone: int | None = optional()
     spared: tuple[str, ...] | None = optional()
+    snapshot: str | None = optional()
 
 
 def plan_retire(
@@ -61,10 +65,22 @@ def plan_retire(
     refused = refusal(liveness, recent=False) if may_wait and not force else None
     held, named = sum(info.pending for info in chosen), named_consumers(group, names, known)
     answer = RetireAnswer(tuple(info.name for info in chosen), held, receiver, named.unknown, refused)
+    undo, can_write = snapshots.undo_by_snapshot("restore-group brings the consumers and their entries back")
+
+    def apply() -> RetireAnswer:
+        if not can_write:
+            return _retire(group, answer, dead_for_ms, progress)
+        path = _write(group, chosen, () if receiver in known else (receiver,))
+        done = _retire(group, answer, dead_for_ms, progress)
+        if not done.retired:
+            path.unlink()
+            return done
+        return replace(done, snapshot=str(path), undo=snapshots.restore_command(path))
+
     return Change(
         command="consumers retire",
         says=(*_says(chosen, held, receiver), *(new_consumer(group, receiver, known) if held else ())),
-        answer=answer, size=len(chosen), apply=partial(_retire, group, answer, dead_for_ms, progress),
+        undo=undo, answer=answer, size=len(chosen), apply=apply,
         still_true=partial(_hold_the_same, group, chosen), failure=_failure, refusal=refused, named=named,
     )  # fmt: skip
 
@@ -72,6 +88,18 @@ def plan_retire(
 def _hold_the_same(group: Group, chosen: Sequence[ConsumerInfo]) -> bool:
     pending = {info.name: info.pending for info in group.consumers()}
     return all(pending.get(info.name) == info.pending for info in chosen)
+
+
+def _write(group: Group, chosen: Sequence[ConsumerInfo], created: Sequence[str]) -> Path:
+    """Write the consumers and what they hold to a file. Raises StalePlan if that is not what was planned."""
+    holders = [info.name for info in chosen if info.pending]
+    pages = (page for name in holders for page in group.pending_pages(count=scripts.ENTRIES_PER_SCRIPT, consumer=name))
+    before = snapshots.Before("consumers retire", created)
+    stored = snapshots.write_entries(group, before, pages, [info.name for info in chosen])
+    if not _hold_the_same(group, chosen):
+        stored.path.unlink()
+        raise stale()
+    return stored.path
 
 
 def _retire(group: Group, answer: RetireAnswer, dead_for_ms: int | None, progress: Progress) -> RetireAnswer:
@@ -134,6 +162,5 @@ def _says(chosen: Sequence[ConsumerInfo], held: int, receiver: str) -> Iterator[
         yield "nothing matched: no consumer would be retired"
     if held:
         yield f"{entries(held)} would move to {receiver}, delivery counts and idle times kept"
-        yield "this cannot be undone: who held which entry is not kept"
     if active := [info.name for info in chosen if info.idle_ms < ALIVE_MS]:
         yield f"warning: active in the last {ALIVE_MS // 1000} s; may rejoin the group: {some(active)}"

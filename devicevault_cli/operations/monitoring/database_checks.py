@@ -91,5 +91,7 @@ def _unique_index(repository: Repository) -> Finding:
 def _duplicates(repository: Repository) -> Finding:
     surplus = repository.surplus()
     if surplus:
-        return Finding("problem", number(surplus, "duplicate row"), "dvctl db dedupe --dry-run")
+        return Finding(
+            "problem", number(surplus, "duplicate row"), "run `dvctl db dedupe --dry-run`; see `dvctl help duplicates`"
+        )
     return Finding("ok", "no duplicate rows")

@@ -60,19 +60,21 @@ def diagnose(
     overridden: names of settings for which config.yaml has another value. without_effect: keys of config.yaml that
     nobody reads. broker_url: where dispatch is on. The errors are those that are known before any check is made.
     """
-    known = None if database_error else repository
+    types = LocationTypes(repository)
+    checks = [*database_checks(repository), *storage_checks(group.stream.key, repository, dispatch, types)]
+    on_database = list(run_checks(checks, "the database", database_error))
+    usable = on_database[0][1].status != "problem"  # one that does not answer is waited for once
     on_redis = [
         *redis_checks(group.stream),
         *group_checks(group),
-        ("incidents", lambda: incidents_check(group, known)),
+        ("incidents", lambda: incidents_check(group, repository if usable else None)),
         ("side-keys", lambda: side_keys(group.stream)),
     ]
-    types = LocationTypes(known)
-    on_database = [*database_checks(repository), *storage_checks(group.stream.key, repository, dispatch, types)]
+    on_broker = broker_checks(dispatch, broker_url, types if usable else LocationTypes(None))
     found = [
         *run_checks(on_redis, "Redis", redis_error),
-        *run_checks(on_database, "the database", database_error),
-        *run_checks(broker_checks(dispatch, broker_url, types), "the broker"),
+        *on_database,
+        *run_checks(on_broker, "the broker"),
         ("settings", _settings(overridden, without_effect)),
     ]
     return DoctorAnswer([CheckResult(name, *finding) for name, finding in found])

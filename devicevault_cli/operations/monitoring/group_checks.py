@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import shlex
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from itertools import islice
 from typing import TYPE_CHECKING
 
 from devicevault_cli.operations.monitoring import incidents
 from devicevault_cli.operations.monitoring.checks import Check, Finding, State
+from devicevault_cli.operations.monitoring.continuity import Kind
 from devicevault_cli.operations.monitoring.incidents import Incident, every_incident, unacknowledged_of
 from devicevault_cli.operations.monitoring.lag import lag_of, trimmed_unread
 from devicevault_cli.operations.monitoring.limits import CLAIM_IDLE_MS
@@ -37,7 +38,14 @@ SHOWN = 3
 """Consumers whose pending entries are described one by one."""
 EXAMINED_PAGES = 10
 """Pages of 1,000 pending entries that are examined, oldest first."""
-RUNBOOK = "follow docs/runbooks/redis-flushed.md, then run `dvctl incidents acknowledge`"
+TOPICS: dict[Kind, str] = {
+    "stream-restarted": "redis-flushed",
+    "stream-replaced": "redis-flushed",
+    "group-gone": "group-destroyed",
+    "entries-removed": "stream-trimmed",
+    "table-ahead": "redis-restored",
+}
+"""The topic of `dvctl help` that helps after each kind of incident."""
 
 
 def group_checks(group: Group) -> Iterator[tuple[str, Check]]:
@@ -61,7 +69,8 @@ def _group(group: Group) -> Finding:
     fix = "start `dvctl consume`, which creates it"
     if not info.length:
         return Finding("warning", f"there is no group {group.name} yet", fix)
-    return Finding("problem", incidents.missing_group(group.name, info, _incidents(group)), fix)
+    detail = incidents.missing_group(group.name, info, _incidents(group))
+    return Finding("problem", detail, f"{fix}; see `dvctl help group-destroyed`")
 
 
 def _consumers(group: Group) -> Finding:
@@ -73,7 +82,8 @@ def _consumers(group: Group) -> Finding:
     if stuck:
         held = entries(sum(info.pending for info in stuck))
         detail = f"dead or stuck consumers hold {held}: {some([info.name for info in stuck])}"
-        return Finding("problem", detail, "start `dvctl consume` to take them over, or run `dvctl consumers retire`")
+        fix = "start `dvctl consume` to take them over, or run `dvctl consumers retire`; see `dvctl help dead-consumer`"
+        return Finding("problem", detail, fix)
     inactive = [info.name for info in consumers if info.idle_ms >= INACTIVE_MS and not liveness.alive(info)]
     if inactive:
         detail = f"{number(len(inactive), 'consumer')} idle for more than an hour without entries: {some(inactive)}"
@@ -116,6 +126,7 @@ def _left_behind(group: Group) -> Finding:
     more = f"; and {number(len(holding) - SHOWN, 'more consumer')}" if len(holding) > SHOWN else ""
     names = " ".join(shlex.quote(consumer.name) for consumer in holding[:SHOWN])
     fix = f"start `dvctl consume`, which takes them over, or run `dvctl consumers retire {names}`"
+    fix += "; see `dvctl help dead-consumer`"
     return Finding("problem", f"DeviceVault's own consumer left entries pending: {held}{more}", fix)
 
 
@@ -143,7 +154,8 @@ def _dangling(group: Group) -> Finding:
         gone += len(page) - len(group.stream.get(entry.id for entry in page))
     if gone:
         detail = f"{gone:,} of {examined:,} pending entries no longer exist on the stream"
-        return Finding("problem", detail, "run `dvctl claim --release --idle 0` to clear them; trim with `dvctl trim`")
+        fix = "run `dvctl claim --release --idle 0` to clear them; see `dvctl help stream-trimmed`"
+        return Finding("problem", detail, fix)
     return Finding("ok", f"{examined:,} pending entries, all on the stream")
 
 
@@ -153,7 +165,7 @@ def _many_deliveries(group: Group) -> Finding:
     found = [entry.id for page in _examined(group) for entry in page if entry.deliveries >= MANY_DELIVERIES]
     if found:
         detail = f"{entries_were(len(found))} delivered {MANY_DELIVERIES} times or more, e.g. {found[0]}"
-        return Finding("warning", detail, f"dvctl show {found[0]}")
+        return Finding("warning", detail, f"run `dvctl show {found[0]}`; see `dvctl help poison-messages`")
     return Finding("ok", f"no entry was delivered {MANY_DELIVERIES} times or more")
 
 
@@ -166,7 +178,7 @@ def _trimmed_unread(group: Group) -> Finding:
         return Finding("unknown", "Redis does not record whether removed entries had been read")
     if unread:
         detail = f"{entries_were(unread)} removed from the stream before the group read them"
-        return Finding("problem", detail, "they are lost; trim with `dvctl trim`, which keeps unread entries")
+        return Finding("problem", detail, "restore them from a copy, if there is one; see `dvctl help stream-trimmed`")
     return Finding("ok", "no entry was removed unread")
 
 
@@ -176,7 +188,7 @@ def _removed_without_group(group: Group, info: StreamInfo | None) -> Finding:
         return Finding("unknown", f"there is no stream {group.stream.key}")
     known = next((incident for incident in reversed(_incidents(group)) if incident.unread), None)
     if known is not None:
-        return Finding("problem", known.detail, RUNBOOK)
+        return Finding("problem", known.detail, _after([known]))
     if info.entries_added is None:
         return Finding("unknown", "Redis before 7.0 does not count removed entries, and there is no group")
     removed = info.entries_added - info.length
@@ -189,7 +201,8 @@ def _removed_without_group(group: Group, info: StreamInfo | None) -> Finding:
 def _dead_letters(group: Group) -> Finding:
     count = sum(len(page) for page in DeadLetters(group.stream, group.name).pages())
     detail = number(count, "dead letter needs attention", "dead letters need attention")
-    return Finding("warning", detail, "dvctl dlq stats") if count else Finding("ok", "none")
+    fix = "run `dvctl dlq stats`; see `dvctl help dead-letters`"
+    return Finding("warning", detail, fix) if count else Finding("ok", "none")
 
 
 def incidents_check(group: Group, repository: Repository | None) -> Finding:
@@ -198,7 +211,13 @@ def incidents_check(group: Group, repository: Repository | None) -> Finding:
     if not found:
         return Finding("ok", "none")
     status: State = "problem" if incidents.severity(found) == "critical" else "warning"
-    return Finding(status, incidents.sentence(found), RUNBOOK)
+    return Finding(status, incidents.sentence(found), _after(found))
+
+
+def _after(found: Iterable[Incident]) -> str:
+    """What to do after incidents."""
+    commands = dict.fromkeys(f"`dvctl help {TOPICS[incident.kind]}`" for incident in found)
+    return f"follow {' and '.join(commands)}, then run `dvctl incidents acknowledge`"
 
 
 def _incidents(group: Group, repository: Repository | None = None) -> list[Incident]:

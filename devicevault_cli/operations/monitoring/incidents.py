@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Literal
 from devicevault_cli.errors import DvctlError, Usage, WrongType
 from devicevault_cli.operations.answer import Answer, ChangeAnswer
 from devicevault_cli.operations.changes.change import Change
+from devicevault_cli.operations.changes.undo import CANNOT, one_by_one
 from devicevault_cli.operations.monitoring.continuity import RESTARTS, Kind, StreamChange, compare
 from devicevault_cli.plural import number
 from devicevault_cli.streams import marker
@@ -202,6 +203,9 @@ class AcknowledgeAnswer(ChangeAnswer):
     unrecorded: int
 
 
+UNDO = one_by_one(f"{CANNOT}; `dvctl incidents --all` still lists them")
+
+
 def plan_acknowledge(stream: Stream, ids: Sequence[int], repository: Repository | None) -> Change[AcknowledgeAnswer]:
     """Acknowledge incidents; without ids all, also those not recorded yet. Raises DvctlError if no id is known."""
     found = unacknowledged(every_incident(stream, repository=repository))
@@ -215,11 +219,11 @@ def plan_acknowledge(stream: Stream, ids: Sequence[int], repository: Repository 
     known = [incident.id for incident in chosen if incident.id is not None]
     says = [f"{number(len(chosen), 'incident')} of stream {stream.key} would be acknowledged:"] if chosen else []
     says += [f"  {incident.at} {incident.kind}: {incident.detail}" for incident in chosen]
-    says += ["this cannot be undone; `dvctl incidents --all` still lists them"] if chosen else []
     answer = AcknowledgeAnswer(known, unknown, len(chosen) - len(known))
     return Change(
         command="incidents acknowledge", says=tuple(says or [f"no unacknowledged incident of stream {stream.key}"]),
-        answer=answer, size=len(chosen), apply=lambda: replace(answer, acknowledged=_acknowledge(stream, chosen)),
+        undo=UNDO, answer=answer, size=len(chosen),
+        apply=lambda: replace(answer, acknowledged=_acknowledge(stream, chosen)),
         still_true=lambda: {incident.id for incident in parse_records(marker.recorded(stream))}.issuperset(known),
     )  # fmt: skip
 

@@ -14,6 +14,7 @@ from devicevault_cli.errors import RecordRejected
 from devicevault_cli.messages import Decoded, Rejected
 from devicevault_cli.operations.answer import ChosenAnswer, optional
 from devicevault_cli.operations.changes.change import Change, Progress, quietly
+from devicevault_cli.operations.changes.undo import impossible
 from devicevault_cli.operations.dispatch.hand_over import HandOver, dispatched
 from devicevault_cli.operations.dispatch.tasks import Configuration, configuration_of
 from devicevault_cli.operations.look_up import look_up
@@ -33,7 +34,7 @@ from devicevault_cli.streams.model import Entry
 
 log = logging.getLogger("dvctl.replay")
 
-CANNOT = "this cannot be undone: dvctl does not delete rows"
+UNDO = impossible("dvctl does not delete rows")
 BATCH, BATCH_BYTES = 1000, 16 * 1024 * 1024
 """Records in one transaction, and the bytes of their logs together."""
 
@@ -213,7 +214,7 @@ def plan_replay(
         preview.skipped, preview.rejected, unknown=named.unknown,
     )  # fmt: skip
     return Change(
-        command="replay", says=tuple(_says(answer, options, None if counted else most)), answer=answer,
+        command="replay", says=tuple(_says(answer, options, None if counted else most)), undo=UNDO, answer=answer,
         size=preview.entries, named=named, counted=counted, apply=lambda: replay.run(progress), failure=_failure,
     )  # fmt: skip
 
@@ -221,7 +222,6 @@ def plan_replay(
 def _says(answer: ReplayAnswer, options: ReplayOptions, more_than: int | None) -> Iterator[str]:
     if more_than is not None:
         yield f"more than {entries(more_than)} are replayed; each is looked up in the transaction that saves it"
-        yield CANNOT
         return
     yield (
         f"{chosen_number(answer.selected, 'entry', 'entries')} would be replayed: {answer.inserted:,} inserted, "
@@ -229,8 +229,6 @@ def _says(answer: ReplayAnswer, options: ReplayOptions, more_than: int | None) -
     )
     for reason, count in Counter(answer.rejected).most_common():
         yield f"  {reason}: {count:,}"
-    if answer.inserted or answer.overwritten:
-        yield CANNOT
     if answer.conflicting:
         fate = "would be OVERWRITTEN" if options.overwrite else "stay as they are (--overwrite replaces them)"
         yield f"{number(answer.conflicting, 'row')} of another device or status {fate}"

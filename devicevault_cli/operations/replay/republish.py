@@ -9,6 +9,7 @@ from dataclasses import dataclass, replace
 
 from devicevault_cli.operations.changes.change import Change, Progress, quietly
 from devicevault_cli.operations.changes.interruption import interruptible
+from devicevault_cli.operations.changes.undo import impossible
 from devicevault_cli.operations.rate_limit import RateLimiter
 from devicevault_cli.operations.replay.replay import ReplayAnswer
 from devicevault_cli.operations.replay.selection import Source
@@ -48,7 +49,8 @@ def plan_republish(
     answer = RepublishAnswer(selected=len(ids), republished=copies, refused=too_often, unknown=named.unknown)
     return Change(
         command="replay --republish", says=tuple(_says(answer, stream, most)), answer=answer, size=len(ids),
-        named=named, apply=lambda: _republish(stream, ids, rate, most, answer, progress), failure=_failure,
+        undo=impossible("no command removes the copies"), named=named,
+        apply=lambda: _republish(stream, ids, rate, most, answer, progress), failure=_failure,
     )  # fmt: skip
 
 
@@ -84,8 +86,6 @@ def _failure(done: RepublishAnswer) -> str:
 def _says(answer: RepublishAnswer, stream: Stream, most: int) -> Iterator[str]:
     copies = chosen_number(answer.republished, "entry", "entries")
     yield f"{copies} would be copied to the end of {stream.key}, where every group gets them"
-    if answer.republished:
-        yield "this cannot be undone: no command removes the copies"
     if answer.refused:
         yield f"{entries(answer.refused)} left out: republished {most} times already"
 

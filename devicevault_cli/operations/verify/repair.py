@@ -10,6 +10,7 @@ from typing import Any
 from devicevault_cli.messages import Rejected
 from devicevault_cli.operations.answer import INLINED, Answer, ChangeAnswer, optional
 from devicevault_cli.operations.changes.change import Change
+from devicevault_cli.operations.changes.undo import impossible, one_by_one
 from devicevault_cli.operations.save import decided, save_bisecting
 from devicevault_cli.operations.verify.classes import ClassifiedEntry, Classifier
 from devicevault_cli.operations.verify.result import VerifyAnswer, VerifyResult
@@ -26,6 +27,9 @@ KEPT = (
     "examples",
 )  # fmt: skip
 """What the answer keeps of the first verification: else the repair would erase the incident."""
+
+
+DROP = one_by_one("to remove a dead letter that was written: dvctl dlq drop ID")
 
 
 @dataclass(frozen=True, slots=True)
@@ -72,6 +76,7 @@ def plan_repair(
     # Each entry is classified again when it is repaired, so all that must hold is that the group exists.
     return Change(
         command="verify --repair", says=tuple(_says(result, pipeline)), answer=RepairAnswer(before, Repaired()),
+        undo=impossible("dvctl does not delete rows") if result.classes["lost"] else DROP,
         size=result.lost, apply=apply, still_true=lambda: group.info() is not None, failure=_failure,
     )  # fmt: skip
 
@@ -117,5 +122,3 @@ def _says(result: VerifyResult, pipeline: Pipeline) -> Iterator[str]:
     if invalid:
         why = ", ".join(f"{count} {name}" for name, count in result.reasons.most_common())
         yield f"{entries(invalid)} would become dead letters: {why}"
-    if lost:
-        yield "this cannot be undone: dvctl does not delete rows"

@@ -1,0 +1,1 @@
+"""dvctl's own configuration file: writing, checking and choosing profiles."""

@@ -1,0 +1,1 @@
+"""The files that undo changes: list and delete."""
