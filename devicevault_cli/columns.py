@@ -45,6 +45,7 @@ def decode_results(page: Page, device_id_max: int = INT4_MAX) -> RecordColumns |
         task_id, task_identifier, device_id, status, timestamp, log = _common(page, device_id_max, RESULT_TEXTS)
         duration = _milliseconds(page.column(b"collection_duration_ms"))
         initiated_at = _instants(page.column(b"initiated_at"))
+        _require_json_lists(log)
     except ValueError:  # what int(), bytes.decode(), fromisoformat() and the JSON parser raise too
         return None
     overall = _overall(timestamp, initiated_at)
@@ -59,6 +60,7 @@ def decode_stored(page: Page, device_id_max: int = INT4_MAX) -> RecordColumns | 
     try:
         common = _common(page, device_id_max, STORAGE_TEXTS)
         duration = _milliseconds(page.column(b"storage_duration_ms"))
+        _require_json_lists(common[-1])
     except ValueError:
         return None
     return RecordColumns(
@@ -67,16 +69,16 @@ def decode_stored(page: Page, device_id_max: int = INT4_MAX) -> RecordColumns | 
 
 
 def _common(page: Page, device_id_max: int, wanted: Texts) -> tuple[Column, Column, Column, Column, Column, Column]:
-    """The six columns both tables share."""
+    """The six columns both tables share. Callers check the last one, `log`, at the end: that costs most."""
     if page.has(FIRST_ID):
         raise _Unusual
     log = _replaced(page.column(b"log"), b"[]")
     texts = {name: page.column(name) for name in wanted.names if name != b"log"}
-    _require_texts(list(texts.values()), wanted.limits)
-    _require_json_lists(log)
+    devices = _devices(page, device_id_max)
     timestamp = _timestamps(page)
+    _require_texts(list(texts.values()), wanted.limits)
     status = _replaced(texts[b"status"], b"failure")
-    return texts[b"task_id"], texts[b"task_identifier"], _devices(page, device_id_max), status, timestamp, log
+    return texts[b"task_id"], texts[b"task_identifier"], devices, status, timestamp, log
 
 
 def _replaced(column: Sequence[bytes], default: bytes) -> Sequence[bytes]:

@@ -12,10 +12,10 @@ from devicevault_cli.pipelines import Pipeline, original_id
 from devicevault_cli.record_columns import joined as joined_records
 from devicevault_cli.records import Record
 from devicevault_cli.streams.model import Entry, EntryId
-from devicevault_cli.streams.page import Page
+from devicevault_cli.streams.page import FEW, Page
 
-FEW, SOME = 8, 16
-"""A page of fewer entries is decoded one by one, which takes less time; one with an unusual entry, in such parts."""
+SOME = 16
+"""A page with an unusual entry is decoded in parts of so many."""
 
 
 class RejectedEntry(NamedTuple):
@@ -124,16 +124,17 @@ def decode_page(
     page: Page, pipeline: Pipeline, device_id_max: int, *, keep_configurations: bool = False
 ) -> Iterator[Batch]:
     """Decode entries that were delivered for the first time: by column, and one by one those beside an unusual one."""
-    batch = None
-    if len(page) >= FEW:
-        batch = _decode_columns(page, pipeline, device_id_max, keep_configurations=keep_configurations)
+    if len(page) < FEW or page.has(FIRST_ID):  # a replayed page is unusual in each part
+        yield decode(page, pipeline.decode, device_id_max, keep_configurations=keep_configurations)
+        return
+    batch = _decode_columns(page, pipeline, device_id_max, keep_configurations=keep_configurations)
     if batch is not None:
         yield batch
     elif len(page) > SOME:
         for start in range(0, len(page), SOME):
             part = page[start : start + SOME]
             yield from decode_page(part, pipeline, device_id_max, keep_configurations=keep_configurations)
-    elif page:
+    else:
         yield decode(page, pipeline.decode, device_id_max, keep_configurations=keep_configurations)
 
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from itertools import repeat
 from typing import Any, TypeAlias, overload
 
@@ -10,6 +10,9 @@ from devicevault_cli.streams import replies
 from devicevault_cli.streams.model import Entry, EntryId
 
 Columns: TypeAlias = Mapping[bytes, Sequence[bytes]]
+
+FEW = 8
+"""Of fewer entries than these it takes less time to look at each one."""
 
 _make: Any = tuple.__new__
 
@@ -53,10 +56,12 @@ class Page(Sequence[Entry]):
         if self._entries is None:
             columns = self._columns or {}
             rows = zip(*columns.values(), strict=True)
-            self._entries = [
-                Entry(key, dict(zip(columns, row, strict=True))) for key, row in zip(self.ids, rows, strict=True)
-            ]
+            fields = (dict(zip(columns, row, strict=True)) for row in rows)
+            self._entries = list(map(_make, repeat(Entry), zip(self.ids, fields, strict=True)))
         return self._entries
+
+    def __iter__(self) -> Iterator[Entry]:
+        return iter(self._all())
 
     def __len__(self) -> int:
         return len(self.ids)
@@ -75,7 +80,7 @@ class Page(Sequence[Entry]):
 
 def page(reply: Any) -> Page:
     """Entries as Redis sends them. Raises one of Python's errors for a reply of another shape."""
-    if reply:
+    if reply and len(reply) >= FEW:
         keys, fields = zip(*reply, strict=True)
         columns = _columns(fields)
         if columns is not None:

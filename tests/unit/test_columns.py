@@ -12,14 +12,14 @@ from hypothesis import HealthCheck, example, given, settings
 from hypothesis import strategies as st
 
 from devicevault_cli.columns import decode_results, decode_stored
-from devicevault_cli.consumer.batch import FEW, Batch, decode, decode_page, joined
+from devicevault_cli.consumer.batch import Batch, decode, decode_page, joined
 from devicevault_cli.json_text import list_problem
 from devicevault_cli.messages import parse_time
 from devicevault_cli.pipelines import RESULTS, STORAGE, Pipeline
 from devicevault_cli.record_columns import RecordColumns
 from devicevault_cli.records import INT4_MAX, INT8_MAX
 from devicevault_cli.streams.model import pairs_of
-from devicevault_cli.streams.page import page
+from devicevault_cli.streams.page import FEW, page
 from devicevault_cli.streams.replies import entries
 
 Reply: TypeAlias = list[Any]
