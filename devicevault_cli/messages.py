@@ -87,7 +87,7 @@ def decode_storage(ms: int, seq: int, fields: Fields, device_id_max: int = INT4_
     """Decode a message of `storage:results`; another operation than `store` is skipped, none means `store`."""
     if fields.get(b"operation", b"") not in (b"", b"store"):
         return Skipped("the operation is not 'store'")
-    common = _common(fields, device_id_max, _STORAGE_TEXTS)
+    common = _common(fields, device_id_max, STORAGE_TEXTS)
     if isinstance(common, Rejected):
         return EMPTY if STORAGE_FIELDS.isdisjoint(fields) else common
     task_id, task_identifier, device_id, status, log = common
@@ -111,47 +111,49 @@ def first_id(fields: Fields) -> tuple[int, int] | None:
 
 def parse_time(raw: bytes) -> Micros | None:
     """ISO 8601 with or without offset (naive means UTC), or None. `24:00`, second 60 and year 10000 are None."""
-    if not _TIME.fullmatch(raw):
+    if not TIME.fullmatch(raw):
         return None
     try:
         moment = datetime.fromisoformat(raw.decode("ascii").upper())
     except ValueError:
         return None
-    micros = (moment - (_EPOCH if moment.tzinfo else _NAIVE_EPOCH)) // _MICROSECOND
+    micros = (moment - (EPOCH if moment.tzinfo else NAIVE_EPOCH)) // MICROSECOND
     # An offset can carry a time out of the years that a datetime knows.
-    return micros if _EARLIEST <= micros <= LATEST else None
+    return micros if EARLIEST <= micros <= LATEST else None
 
 
 _ID = re.compile(rb"([0-9]{1,20})-([0-9]{1,20})")
 _ID_END = 2**64
-_EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
-_NAIVE_EPOCH = _EPOCH.replace(tzinfo=None)
-_MICROSECOND = timedelta(microseconds=1)
-_EARLIEST: Micros = (datetime(1, 1, 1, tzinfo=UTC) - _EPOCH) // _MICROSECOND
+EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
+NAIVE_EPOCH = EPOCH.replace(tzinfo=None)
+MICROSECOND = timedelta(microseconds=1)
+EARLIEST: Micros = (datetime(1, 1, 1, tzinfo=UTC) - EPOCH) // MICROSECOND
 # Extended or basic format: fromisoformat sees to it that they are not mixed.
-_TIME = re.compile(
+TIME = re.compile(
     rb"\d{4}-?\d\d-?\d\d(?:[Tt ](?:[01]\d|2[0-3]):?\d\d(?::?\d\d(?:[.,]\d+)?)?(?:[Zz]|[+-]\d\d(?::?\d\d)?)?)?"
 )
 
 
-class _Texts(NamedTuple):
+class Texts(NamedTuple):
     """The text fields of a message, `log` last, and how many characters fit into their columns."""
 
     names: tuple[bytes, ...]
     limits: tuple[int, ...]
 
 
-_TEXTS = _Texts((b"task_id", b"task_identifier", b"status", b"log"), (64, 128, 16, maxsize))
-_STORAGE_TEXTS = _Texts(
+RESULT_TEXTS = Texts((b"task_id", b"task_identifier", b"status", b"log"), (64, 128, 16, maxsize))
+STORAGE_TEXTS = Texts(
     (b"task_id", b"task_identifier", b"status", b"storage_backend", b"storage_ref", b"log"),
     (64, 128, 16, 32, 256, maxsize),
 )
 
 # Outside these years a time in an entry's id is kept, with a warning: somebody wrote the id by hand or a clock is off.
-_PLAUSIBLE = range(946_684_800_000, 4_102_444_800_000)
+PLAUSIBLE = range(946_684_800_000, 4_102_444_800_000)
 
 
-def _common(fields: Fields, device_id_max: int, wanted: _Texts = _TEXTS) -> tuple[str, str, int, str, str] | Rejected:
+def _common(
+    fields: Fields, device_id_max: int, wanted: Texts = RESULT_TEXTS
+) -> tuple[str, str, int, str, str] | Rejected:
     """The five values both tables share, or the first reason against them, in the documented order."""
     get = fields.get
     try:
@@ -198,4 +200,4 @@ def _timestamp(ms: int, seq: int, fields: Fields) -> tuple[Micros, tuple[str, ..
     """The time in the id the message had first, clamped to 1970..9999, and a note where it is implausible."""
     if FIRST_ID in fields:
         ms, seq = first_id(fields) or (ms, seq)
-    return min(ms * 1000 + seq % 1000, LATEST), () if ms in _PLAUSIBLE else ("timestamp",)
+    return min(ms * 1000 + seq % 1000, LATEST), () if ms in PLAUSIBLE else ("timestamp",)

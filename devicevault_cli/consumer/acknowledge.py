@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import logging
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 
 from devicevault_cli.consumer.batch import Batch, RejectedEntry
 from devicevault_cli.consumer.counters import Counters
@@ -59,16 +59,13 @@ class Acknowledger:
         """Acknowledge what has its row or was skipped, reject the rest. `outcomes`: one for each record, in order."""
         done = list(batch.skipped)
         rejected = list(batch.rejected)
-        for key, record, outcome in zip(batch.record_ids, batch.records, outcomes, strict=True):
-            if outcome != INSERTED:
-                known = decided(outcome, record)
-                if isinstance(known, Rejected):
-                    rejected.append(RejectedEntry(key, batch.first_ids.get(key, key), known))
-                    continue
-                self._count_existing(known, record, key)
-            done.append(key)
+        inserted = outcomes.count(INSERTED)
+        if inserted == len(batch.record_ids):  # no record is looked at
+            done += batch.record_ids
+        else:
+            done += self._stored(batch, outcomes, rejected)
         self._counters.skipped += len(batch.skipped)
-        self._counters.persisted += outcomes.count(INSERTED)
+        self._counters.persisted += inserted
         if done:
             self._acknowledge(batch, done)
         for entry in rejected:
@@ -78,6 +75,18 @@ class Acknowledger:
                 text = "entry %s left the stream before its dead letter was written: %s (%s)"
                 log.error(text, entry.id, *entry.rejected, extra=_about(entry))
                 self._counters.gone += 1
+
+    def _stored(self, batch: Batch, outcomes: Sequence[Outcome], rejected: list[RejectedEntry]) -> Iterator[EntryId]:
+        """Entries that have their row; the others are added to `rejected`."""
+        for number, (key, outcome) in enumerate(zip(batch.record_ids, outcomes, strict=True)):
+            if outcome != INSERTED:
+                record = batch.records[number]
+                known = decided(outcome, record)
+                if isinstance(known, Rejected):
+                    rejected.append(RejectedEntry(key, batch.first_ids.get(key, key), known))
+                    continue
+                self._count_existing(known, record, key)
+            yield key
 
     def _acknowledge(self, batch: Batch, done: list[EntryId]) -> None:
         acknowledged = self._retry(

@@ -9,14 +9,15 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING
 
-from devicevault_cli.consumer.batch import Batch, Quarantined, decode, joined
+from devicevault_cli.consumer.batch import Batch, Quarantined, decode, decode_page, joined
 from devicevault_cli.consumer.in_hand import InHand
 from devicevault_cli.consumer.options import ConsumeOptions
 from devicevault_cli.errors import MissingGroup, WrongType
 from devicevault_cli.log_fields import fields
-from devicevault_cli.messages import Decoder
+from devicevault_cli.pipelines import Pipeline
 from devicevault_cli.streams.consumer import GroupConsumer
 from devicevault_cli.streams.model import ZERO, Entry, EntryId, PendingEntry
+from devicevault_cli.streams.page import Page
 
 if TYPE_CHECKING:
     from devicevault_cli.repository.repository import Repository
@@ -55,7 +56,7 @@ class EntryReader:
     def __init__(
         self,
         consumer: GroupConsumer,
-        decoder: Decoder,
+        pipeline: Pipeline,
         repository: Repository,
         in_hand: InHand,
         options: ConsumeOptions,
@@ -64,7 +65,7 @@ class EntryReader:
     ) -> None:
         self._keep_configurations = keep_configurations
         self._consumer = consumer
-        self._decoder = decoder
+        self._pipeline = pipeline
         self._repository = repository
         self._in_hand = in_hand
         self._generation = in_hand.generation
@@ -156,7 +157,8 @@ class EntryReader:
             raise_count=self._count_own if own else True,
         )
         found = list(self._consumer.stream.get(taken.deliveries).values())
-        self._learn(pages, found)
+        sizes = [sum(map(len, entry.fields.values())) for entry in found]
+        self._learn(pages, len(found), sum(sizes), max(sizes, default=0))
         pages.decoded.append(self._decode(found, taken.deliveries))
         pages.gone += taken.gone
         if not own:
@@ -189,11 +191,11 @@ class EntryReader:
                 if pages:
                     return  # as in _take_pages
                 raise
-            self._learn(pages, page)
+            self._learn(pages, len(page), page.size, page.largest)
             room = self._room(pages) if len(page) == room else 0
             if room > 0:
                 self._consumer.ask_new(room)  # Redis works on it while these are decoded
-            pages.decoded.append(self._decode(page))
+            pages.decoded += self._decode_page(page)
 
     def _room(self, pages: _Pages) -> int:
         """How many entries to ask for next: bounded by the limit and by bytes, by the largest seen lately."""
@@ -201,20 +203,23 @@ class EntryReader:
         per_read = PER_READ_OF_SMALL if self._largest_known and self._largest <= SMALL else PER_READ
         return min(pages.limit - pages.entries, per_read, fitting)
 
-    def _learn(self, pages: _Pages, page: list[Entry]) -> None:
+    def _learn(self, pages: _Pages, entries: int, size: int, largest: int) -> None:
         """Count entries and their bytes."""
-        sizes = [sum(map(len, fields.values())) for _, fields in page]
-        pages.entries += len(page)
-        pages.bytes += sum(sizes)
-        self._largest = max(1024, self._largest * 3 // 4, *sizes)
+        pages.entries += entries
+        pages.bytes += size
+        self._largest = max(1024, self._largest * 3 // 4, largest)
         self._largest_known = True
 
     def _decode(self, page: list[Entry], counts: Mapping[EntryId, int] | None = None) -> Batch:
         # The largest id is asked for each time: a database that came back may be another one.
         return decode(
             page,
-            self._decoder,
+            self._pipeline.decode,
             self._repository.device_id_max,
             counts,
             keep_configurations=self._keep_configurations,
         )
+
+    def _decode_page(self, page: Page) -> list[Batch]:
+        most = self._repository.device_id_max
+        return list(decode_page(page, self._pipeline, most, keep_configurations=self._keep_configurations))

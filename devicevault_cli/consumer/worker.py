@@ -102,7 +102,7 @@ class Worker:
         self._heartbeat = Heartbeat(consumer, in_hand, self.progress, options.claim_idle_s)
         self.member = GroupMember(consumer, self._watch, options.on_missing_group)
         keep = self.dispatch.keeps_configurations
-        self._reader = EntryReader(consumer, pipeline.decode, repository, in_hand, options, keep_configurations=keep)
+        self._reader = EntryReader(consumer, pipeline, repository, in_hand, options, keep_configurations=keep)
         self._writer = BatchWriter(repository, self._retry, self._waiting, Breaker(consumer.group, repository, options))
         self._acknowledger = Acknowledger(consumer, in_hand, self.counters, self._retry, self._watch, options.on_reject)
         self._counts_restored = False

@@ -64,6 +64,7 @@ class LockedInsert:
 
     def submit(self, records: Sequence[Record]) -> CompletedSave:
         """Save the records and return when it is done."""
+        records = list(records)  # of columns each record is made once
         answers: dict[int, Saved] = {}
         with self._dialect.locked() as connection:
             known = existing_devices(connection, {record.device_id for record in records})

@@ -111,7 +111,7 @@ class Repository:
     def encodable(self, records: Sequence[Record]) -> list[bool]:
         """For each record: whether the character set of the database has all of its text; else it is rejected."""
         self._dialect.open()
-        return repertoire.encodable(self._dialect.repertoires, self.spec, records)
+        return repertoire.encodable(self._dialect.repertoires, self.spec, list(records))  # columns: made once
 
     def _save_encodable(self, records: Sequence[Record], encodable: Sequence[bool]) -> CompletedSave:
         """Save a batch; a record that is not encodable is not sent. Raises RecordRejected if it would be stored."""

@@ -10,8 +10,9 @@ from devicevault_cli.errors import WrongType
 from devicevault_cli.streams import keys
 from devicevault_cli.streams.connect import translated
 from devicevault_cli.streams.group import Group
-from devicevault_cli.streams.model import LAST, Claimed, Entry, EntryId
-from devicevault_cli.streams.replies import entries_of_one_stream, raw
+from devicevault_cli.streams.model import LAST, Claimed, EntryId
+from devicevault_cli.streams.page import Page, page_of_one_stream
+from devicevault_cli.streams.replies import raw
 from devicevault_cli.times import now_iso
 
 PAST_THE_END = EntryId(LAST.ms - 1, 0)
@@ -28,7 +29,7 @@ class GroupConsumer:
         self._names = (raw(group.name), raw(consumer))
         self._answer: Callable[[], Any] | None = None
 
-    def read_new(self, count: int, block_ms: int | None = None) -> list[Entry]:
+    def read_new(self, count: int, block_ms: int | None = None) -> Page:
         """XREADGROUP of entries not delivered yet; waits up to `block_ms` (5,000 at most), or not at all.
 
         After `ask_new`, returns the entries that were requested there, whatever is requested now.
@@ -36,8 +37,8 @@ class GroupConsumer:
         if self._answer is not None:
             answer, self._answer = self._answer, None
             with translated(self.stream.client):
-                return entries_of_one_stream(answer())
-        return self.stream.read(entries_of_one_stream, *self._read_command(count, block_ms))
+                return page_of_one_stream(answer())
+        return self.stream.read(page_of_one_stream, *self._read_command(count, block_ms))
 
     def ask_new(self, count: int) -> None:
         """Send the XREADGROUP whose answer the next `read_new` returns: Redis works on it meanwhile."""

@@ -19,7 +19,19 @@ from devicevault_cli.cli.app import run
 code = run({words!r})
 print(code, *sorted(name for name in {heavy!r} if name in sys.modules), file=sys.stderr)
 """
-HEAVY = ["pydantic", "rich", "redis", "sqlalchemy", "psycopg", "pymysql", "yaml", "fakeredis", "django", "jinja2"]
+HEAVY = [
+    "pydantic",
+    "rich",
+    "redis",
+    "sqlalchemy",
+    "psycopg",
+    "pymysql",
+    "yaml",
+    "fakeredis",
+    "django",
+    "jinja2",
+    "orjson",
+]
 
 
 def loaded(*words: str, heavy: list[str] = HEAVY, **environ: str) -> tuple[str, ...]:

@@ -127,7 +127,18 @@ def test_it_is_a_typer_app() -> None:
 
 
 def test_importing_the_app_brings_no_server_library() -> None:
-    heavy = ["redis", "sqlalchemy", "psycopg", "pymysql", "rich", "yaml", "fakeredis", "jinja2", "prometheus_client"]
+    heavy = [
+        "redis",
+        "sqlalchemy",
+        "psycopg",
+        "pymysql",
+        "rich",
+        "yaml",
+        "fakeredis",
+        "jinja2",
+        "orjson",
+        "prometheus_client",
+    ]
     program = f"import sys, devicevault_cli.cli.app; print([name for name in {heavy!r} if name in sys.modules])"
     done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=True)
     assert done.stdout.strip() == "[]"

@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from typing import Any
 
 import pytest
 
 from devicevault_cli.errors import DvctlError, SchemaMismatch, Unavailable
-from devicevault_cli.records import INT4_MAX, LATEST, StorageResult
+from devicevault_cli.record_columns import RecordColumns
+from devicevault_cli.records import INT4_MAX, LATEST, Record, StorageResult
 from devicevault_cli.repository import open_repository
 from devicevault_cli.repository.model import Duplicate, Existing, Saved
 from devicevault_cli.repository.repository import Repository
@@ -47,6 +48,28 @@ def outcomes(saved: list[Saved]) -> list[str]:
 
 
 # --- saving
+
+
+def written_by(repository: Repository, records: Sequence[Record]) -> tuple[list[Any], list[dict[str, Any]]]:
+    """What became of records, and the rows that they left; the table is empty again afterwards."""
+    saved = [(each.outcome, each.existing and each.existing[1:]) for each in repository.save(records)]
+    rows = repository.fetch(repository.ids_after(0))
+    repository.remove(list(rows))
+    return saved, [{name: value for name, value in row.items() if name != "id"} for row in rows.values()]
+
+
+@pytest.mark.parametrize("indexed", [False, True], ids=["", "unique index"])
+def test_columns_are_saved_as_their_records_are(repository: Repository, storage: Repository, indexed: bool) -> None:
+    if indexed and not repository.index_obstacle():
+        repository.create_index()
+    nulls = result("nulls", **NULLS)
+    named = [*map(result, DISTINCT), nulls, result("largest", collection_duration_ms=INT4_MAX, overall_duration_ms=0)]
+    others = [result("collect:1", 2), result("", task_id=""), result("", task_id=""), result("elsewhere", 999), nulls]
+    backups = [*map(stored, DISTINCT), stored("null", storage_duration_ms=None), stored("long", log=LOGS[-1])]
+    for opened, records in ((repository, named), (repository, named + others), (storage, backups), (storage, [])):
+        columns = RecordColumns.of(opened.spec.record, records)
+        assert list(columns) == list(records)
+        assert written_by(opened, columns) == written_by(opened, records)
 
 
 def test_rows_read_back_through_the_orm_as_they_were_written(database_url: str, repository: Repository) -> None:

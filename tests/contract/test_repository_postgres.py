@@ -289,6 +289,8 @@ def test_keys_of_eight_bytes(postgres_server: PostgresServer) -> None:
     repository = opened(url)
     repository.check()
     assert repository.device_id_max == INT8_MAX
+    assert isinstance(repository._dialect, PostgresDialect)
+    assert repository._dialect.facts.small == {"collection_duration_ms", "overall_duration_ms"}
     assert outcomes(repository, result("a"), result("b", device=2**40)) == ["inserted", "unknown-device"]
     repository.close()
     postgres_server.drop(url)

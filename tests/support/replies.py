@@ -13,8 +13,8 @@ import redis
 from devicevault_cli.consumer.in_hand import InHand
 from devicevault_cli.consumer.options import ConsumeOptions
 from devicevault_cli.consumer.reader import EntryReader
-from devicevault_cli.messages import decode_result
 from devicevault_cli.operations.monitoring.lag import lag_of
+from devicevault_cli.pipelines import RESULTS
 from devicevault_cli.records import INT4_MAX
 from devicevault_cli.streams import dead_letters, snapshot
 from devicevault_cli.streams.connect import Client, connect
@@ -95,7 +95,7 @@ def _delivery(group: Group) -> GroupConsumer:
 def _next_batch(group: Group) -> Any:
     database: Any = SimpleNamespace(device_id_max=INT4_MAX)
     options = ConsumeOptions(batch_size=10, max_deliveries=2)
-    return EntryReader(_delivery(group), decode_result, database, InHand(), options).next(10, None)
+    return EntryReader(_delivery(group), RESULTS, database, InHand(), options).next(10, None)
 
 
 READERS: dict[str, Callable[[Group], Any]] = {

@@ -21,10 +21,18 @@ from devicevault_cli.errors import (
     Unavailable,
 )
 from devicevault_cli.paging import paged
+from devicevault_cli.record_columns import RecordColumns
 from devicevault_cli.records import LATEST, Identity, identity
 from devicevault_cli.repository import errors as codes
 from devicevault_cli.repository.batches import split_distinct
-from devicevault_cli.repository.dialects.postgresql.arrays import EPOCH, Array, instants, integers, texts
+from devicevault_cli.repository.dialects.postgresql.arrays import (
+    EPOCH,
+    Array,
+    instants,
+    integers,
+    small_integers,
+    texts,
+)
 from devicevault_cli.repository.schema import to_micros, to_text
 from devicevault_cli.repository.tables import RESULTS, STORAGE, TableSpec
 from devicevault_cli.repository.url import parse_url
@@ -33,7 +41,11 @@ from tests.support.records import result
 # --- parts
 
 _records = st.lists(
-    st.builds(lambda key, task: result(key, task_id=task), st.sampled_from("abc") | st.just(""), st.sampled_from("xy"))
+    st.builds(
+        lambda key, task: result(key, task_id=task),
+        st.sampled_from(("a", "b", "é", "\uffff", "😀", "")),
+        st.sampled_from("xy"),
+    )
 )
 
 
@@ -53,6 +65,7 @@ def test_parts_keep_repeats_apart_and_in_order(records: list[Any], by_identifier
         elif part.named:
             assert part.positions == sorted(part.positions)
     assert all(positions == sorted(positions) for positions in seen.values())
+    assert split_distinct(RecordColumns.of(RESULTS.record, records), by_identifier=by_identifier) == planned
 
 
 # --- instants
@@ -95,9 +108,10 @@ def unpacked(array: Array) -> list[bytes | None]:
     return elements
 
 
-@given(st.lists(st.text()))
+@given(st.lists(st.text() | st.just("x" * 1023) | st.just("x" * 1024)))
 def test_texts_are_packed_whole(values: list[str]) -> None:
     assert [element.decode() for element in unpacked(texts(values)) if element is not None] == values
+    assert texts([value.encode() for value in values]) == texts(values)
 
 
 @given(st.lists(st.none() | st.integers(-(2**63) + EPOCH, 2**63 - 1)))
@@ -106,6 +120,12 @@ def test_integers_and_instants_are_packed_whole(values: list[int | None]) -> Non
     assert unpacked(integers(values)) == expected
     moved = [None if value is None else struct.pack(">q", value - EPOCH) for value in values]
     assert unpacked(instants(values)) == moved
+
+
+@given(st.lists(st.none() | st.integers(-(2**31), 2**31 - 1)))
+def test_small_integers_are_packed_in_four_bytes_unless_one_is_large(values: list[int | None]) -> None:
+    assert unpacked(small_integers(values)) == [None if value is None else struct.pack(">i", value) for value in values]
+    assert small_integers([*values, 2**31]) == integers([*values, 2**31])
 
 
 # --- URLs

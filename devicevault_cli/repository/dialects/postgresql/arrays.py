@@ -8,18 +8,20 @@ length, lower bound, then each element with its length, -1 for NULL. Everything 
 from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
+from functools import lru_cache
 from itertools import chain
-from struct import Struct
+from struct import Struct, error
 from typing import NamedTuple
 
 from devicevault_cli.records import Micros
 
 _HEADER = Struct(">iiIii")
 _LENGTH = Struct(">i")
-_INT8 = Struct(">iq")
+_SHORT = [_LENGTH.pack(length) for length in range(1024)]
+"""The lengths of short texts, packed: 0.03 us a text instead of 0.09."""
 _NULL = _LENGTH.pack(-1)
-_TEXT_OID, _INT8_OID, _TIMESTAMPTZ_OID = 25, 20, 1184
-_TEXTS, _INT8S, _TIMESTAMPTZS = 1009, 1016, 1185
+_TEXT_OID, _INT4_OID, _INT8_OID, _TIMESTAMPTZ_OID = 25, 23, 20, 1184
+_TEXTS, _INT4S, _INT8S, _TIMESTAMPTZS = 1009, 1007, 1016, 1185
 
 EPOCH: Micros = 946_684_800_000_000
 """2000-01-01, where PostgreSQL's timestamps begin."""
@@ -32,26 +34,47 @@ class Array(NamedTuple):
     oid: int
 
 
-def texts(values: Sequence[str]) -> Array:
-    """text[]"""
-    encoded = [value.encode() for value in values]
-    lengths = map(_LENGTH.pack, map(len, encoded))
+def texts(values: Sequence[str] | Sequence[bytes]) -> Array:
+    """text[], of text or of its UTF-8."""
+    encoded = [value if isinstance(value, bytes) else value.encode() for value in values]
+    sizes = list(map(len, encoded))
+    lengths = map(_SHORT.__getitem__ if max(sizes, default=0) < len(_SHORT) else _LENGTH.pack, sizes)
     return _array(chain.from_iterable(zip(lengths, encoded, strict=True)), len(values), _TEXT_OID, _TEXTS)
 
 
 def integers(values: Sequence[int | None]) -> Array:
-    """bigint[], also for columns of integer: the server's assignment cast checks the range."""
-    return _array(_int8s(values), len(values), _INT8_OID, _INT8S)
+    """bigint[], which suits columns of integer too: the server's assignment cast checks the range."""
+    return _array(_packed(values, "q"), len(values), _INT8_OID, _INT8S)
+
+
+def small_integers(values: Sequence[int | None]) -> Array:
+    """integer[], for columns of that type, so that the server has nothing to cast; bigint[] where a value is larger."""
+    try:
+        return _array(_packed(values, "i"), len(values), _INT4_OID, _INT4S)
+    except error:
+        return integers(values)
 
 
 def instants(values: Sequence[Micros | None]) -> Array:
     """timestamptz[]"""
     moved = [None if value is None else value - EPOCH for value in values]
-    return _array(_int8s(moved), len(values), _TIMESTAMPTZ_OID, _TIMESTAMPTZS)
+    return _array(_packed(moved, "q"), len(values), _TIMESTAMPTZ_OID, _TIMESTAMPTZS)
 
 
-def _int8s(values: Iterable[int | None]) -> Iterable[bytes]:
-    return [_NULL if value is None else _INT8.pack(8, value) for value in values]
+def _packed(values: Sequence[int | None], code: str) -> Iterable[bytes]:
+    """Elements of the size that `code` has in struct. Without NULL all in one call: 0.06 us each instead of 0.2."""
+    size = 4 if code == "i" else 8
+    if None in values:
+        pack = _elements(code, 1).pack
+        return [_NULL if value is None else pack(size, value) for value in values]
+    flat = [size] * (2 * len(values))
+    flat[1::2] = values  # type: ignore[assignment]
+    return (_elements(code, len(values)).pack(*flat),)
+
+
+@lru_cache(64)
+def _elements(code: str, count: int) -> Struct:
+    return Struct(">" + f"i{code}" * count)
 
 
 def _array(elements: Iterable[bytes], length: int, element: int, oid: int) -> Array:

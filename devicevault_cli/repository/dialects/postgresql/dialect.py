@@ -36,6 +36,8 @@ class PostgresFacts(Facts):
     """What the catalog says of the table."""
 
     loose: statements.Loose = statements.EXACT
+    small: frozenset[str] = frozenset()
+    """The columns whose type is integer, not bigint."""
     diverts: bool = False
     """Rows may be put into another table than the one named, where the INSERT does not report them."""
 
@@ -160,6 +162,7 @@ class PostgresDialect(Dialect):
                 *catalog.unique_index(loose),
                 _CITEXT if types["task_identifier"] == "citext" else "",
                 loose,
+                frozenset(column for column, kind in types.items() if kind == "int4"),
                 catalog.diverts(),
             )
             self._is_inspected = True

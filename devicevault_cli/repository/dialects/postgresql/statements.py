@@ -76,7 +76,7 @@ def insert_new(spec: TableSpec, *, named: bool, unique_index: bool, loose: Loose
         "insert_new",
         table=spec.name,
         columns=", ".join(spec.columns),
-        arrays=_parameters(len(spec.columns)),
+        arrays=", ".join(f"unnest(${number}) AS {column}" for number, column in enumerate(spec.columns, 1)),
         exists=_statement("exists_named" if named else "exists_unnamed", **_comparisons(spec.name, loose)),
         on_conflict=f"ON CONFLICT ({key}) WHERE {key} <> '' DO NOTHING" if named and unique_index else "",
         returned=_stored("") if is_stored else returned,

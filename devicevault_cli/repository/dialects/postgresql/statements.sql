@@ -15,8 +15,10 @@ SELECT set_config('enable_seqscan', 'off', true), set_config('enable_bitmapscan'
 -- insert_new --
 -- Inserts the records whose identity has no row yet and whose device exists, and returns their identities. They are
 -- looked up with a unique index too: a conflict would use up a value of the sequence, which may end at 2,147,483,647.
+-- Each array is unnested in the select list, not in FROM: there the rows would be stored and read again, 10 % of the
+-- backend's time. OFFSET 0 keeps the arrays from being unnested anew for each expression.
 INSERT INTO {table} ({columns})
-SELECT {columns} FROM unnest({arrays}) AS r ({columns})
+SELECT {columns} FROM (SELECT {arrays} OFFSET 0) AS r
 WHERE NOT {exists} AND (SELECT d.id FROM devices_device AS d WHERE d.id = r.device_id) IS NOT NULL
 {on_conflict}
 RETURNING {returned}

@@ -2,16 +2,23 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from itertools import compress
 from typing import TYPE_CHECKING, Any
 
 from devicevault_cli.paging import paged
+from devicevault_cli.record_columns import RecordColumns
 from devicevault_cli.records import Record, identity
 from devicevault_cli.repository import repertoire
 from devicevault_cli.repository.batches import split_distinct
 from devicevault_cli.repository.dialects.postgresql import statements
-from devicevault_cli.repository.dialects.postgresql.arrays import Array, instants, integers, texts
+from devicevault_cli.repository.dialects.postgresql.arrays import (
+    Array,
+    instants,
+    integers,
+    small_integers,
+    texts,
+)
 from devicevault_cli.repository.dialects.postgresql.dialect import PostgresDialect, PostgresFacts
 from devicevault_cli.repository.dialects.postgresql.pipeline import (
     PendingTransaction,
@@ -48,10 +55,10 @@ class PipelineWriter:
 
     def _batch(self, records: Sequence[Record]) -> Batch:
         prepared, self._prepared = self._prepared, None
-        by_identifier = self._dialect.facts.unique_index
-        if prepared is not None and prepared.records is records and prepared.by_identifier == by_identifier:
+        facts = self._dialect.facts
+        if prepared is not None and prepared.records is records and prepared.by_identifier == facts.unique_index:
             return prepared
-        return Batch(self._spec, records, by_identifier=by_identifier)
+        return Batch(self._spec, records, by_identifier=facts.unique_index, small=facts.small)
 
     def submit(self, records: Sequence[Record]) -> PendingTransaction:
         """Send one transaction; the server works on it from now on.
@@ -136,7 +143,7 @@ class PipelineWriter:
         """Replace rows, in the order of their identifiers as the inserts. -> the identifiers of those replaced"""
         self._dialect.require_right("UPDATE")
         records, rows = zip(*(replacing[key] for key in sorted(replacing)), strict=True)
-        arrays = [*pack(self._spec, records), integers([row.id for row in rows])]
+        arrays = [*pack(self._spec, records, self._dialect.facts.small), integers([row.id for row in rows])]
         send_ms = SEND_MS + sum(len(array.data) for array in arrays) // SLOWEST_BYTES_A_MS
         with self._dialect.translated():
             session = self._dialect.busy_driver()
@@ -184,11 +191,18 @@ class PipelineWriter:
 class Batch:
     """Records that one transaction saves, in parts of distinct identities that are packed already."""
 
-    def __init__(self, spec: TableSpec, records: Sequence[Record], *, by_identifier: bool = False) -> None:
+    def __init__(
+        self,
+        spec: TableSpec,
+        records: Sequence[Record],
+        *,
+        by_identifier: bool = False,
+        small: Collection[str] = (),
+    ) -> None:
         self.records, self.by_identifier = records, by_identifier
         self._spec = spec
         self._parts = split_distinct(records, by_identifier=by_identifier)
-        self._packed = [pack(spec, [records[position] for position in part.positions]) for part in self._parts]
+        self._packed = [pack(spec, _taken(records, part.positions), small) for part in self._parts]
         self._diverts = False
 
     @property
@@ -227,10 +241,18 @@ class Batch:
         return left
 
 
-def pack(spec: TableSpec, records: Sequence[Record]) -> list[Array]:
-    """An array for each column of the records."""
-    packers = (_PACKERS[spec.kind(column)] for column in spec.columns)
-    return [pack_column(column) for pack_column, column in zip(packers, zip(*records, strict=True), strict=True)]
+def pack(spec: TableSpec, records: Sequence[Record], small: Collection[str] = ()) -> list[Array]:
+    """An array for each column of the records. `small`: the columns whose type is integer."""
+    packers = (small_integers if column in small else _PACKERS[spec.kind(column)] for column in spec.columns)
+    columns = records.columns if isinstance(records, RecordColumns) else zip(*records, strict=True)
+    return [pack_column(column) for pack_column, column in zip(packers, columns, strict=True)]
+
+
+def _taken(records: Sequence[Record], positions: Sequence[int]) -> Sequence[Record]:
+    """The records at these positions, in their order."""
+    if positions == list(range(len(records))):
+        return records
+    return records.take(positions) if isinstance(records, RecordColumns) else [records[number] for number in positions]
 
 
 def _look_up(spec: TableSpec, arrays: Sequence[Array], facts: PostgresFacts, *, named: bool) -> Statement:
