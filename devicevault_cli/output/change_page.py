@@ -206,7 +206,8 @@ def _replay(answer: Answer) -> Result:
                    (answer["overwritten"], "of these overwritten"), (answer["skipped"], "skipped"))  # fmt: skip
     rejected = sum(answer["rejected"].values())
     why = f"{rejected:,} rejected{_reasons(answer['rejected'])}" if rejected else ""
-    done = f"Replayed {_entries(answer['selected'])}{': ' * bool(parts)}{parts}{_dispatched(answer)}"
+    replayed = f"{answer['selected'] - rejected:,} of {_entries(answer['selected'])}"
+    done = f"Replayed {replayed if rejected else _entries(answer['selected'])}{': ' * bool(parts)}{parts}{_dispatched(answer)}"
     return Result(done, [why, _not_dispatched(answer), _unknown(answer)])
 
 
