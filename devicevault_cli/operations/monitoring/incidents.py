@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Literal
 from devicevault_cli.errors import DvctlError, Usage, WrongType
 from devicevault_cli.operations.answer import Answer, ChangeAnswer
 from devicevault_cli.operations.changes.change import Change
-from devicevault_cli.operations.changes.undo import CANNOT, one_by_one
+from devicevault_cli.operations.changes.undo import CANNOT, Undo
 from devicevault_cli.operations.monitoring.continuity import RESTARTS, Kind, StreamChange, compare
 from devicevault_cli.plural import number
 from devicevault_cli.streams import marker
@@ -207,7 +207,7 @@ class AcknowledgeAnswer(ChangeAnswer):
     unrecorded: int
 
 
-UNDO = one_by_one(f"{CANNOT}; `dvctl incidents --all` still lists them")
+UNDO = Undo(f"{CANNOT}; `dvctl incidents --all` still lists them")
 
 
 def plan_acknowledge(stream: Stream, ids: Sequence[int], repository: Repository | None) -> Change[AcknowledgeAnswer]:
