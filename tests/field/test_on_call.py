@@ -2,8 +2,13 @@
 
 from __future__ import annotations
 
+import os
+import sys
+from contextlib import closing
+
 import pytest
 
+from devicevault_cli.operations.groups.consumer_name import lowest_free
 from devicevault_cli.operations.monitoring import liveness
 from devicevault_cli.streams.consumer import GroupConsumer
 from devicevault_cli.streams.group import Group
@@ -78,3 +83,17 @@ def test_retire_speaks_only_of_names_that_were_typed_or_are_used(at: Cli, group:
     assert "did you mean" not in planned.err + planned.out
     retired = at("consumers", "retire", "empty", near, "--force", "--yes")
     assert retired.out == f"Retired 2 consumers (empty, {near}).\n"
+
+
+def test_an_instance_that_is_taken_says_by_which_process(at: Cli, group: Group) -> None:
+    name, lock = lowest_free(group.stream.key, group.name)
+    number = name.rpartition("-")[2]
+    with closing(lock):
+        refused = at("consume", "--instance", number, "--drain")
+    assert refused.code == 1
+    assert f"instance {number} of group {group.name} of stream {group.stream.key} is running" in refused.err
+    assert "whatever its Redis" in refused.err
+    assert "--consumer NAME" in refused.err
+    if sys.platform == "linux":
+        assert f"(pid {os.getpid()})" in refused.err
+    assert at("consume", "--instance", number, "--drain").code == 0
