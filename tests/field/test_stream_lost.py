@@ -12,6 +12,8 @@ from typing import Any
 
 import pytest
 
+from devicevault_cli.streams.model import EntryId
+from devicevault_cli.times import iso
 from tests.cli.conftest import Cli, cli
 from tests.support import servers
 from tests.support.process import Dvctl, Running
@@ -423,7 +425,7 @@ def test_a_backlog_that_nobody_saw_is_trimmed_and_the_group_destroyed(
     with each_redis_server.client() as client:
         drained(at, client, 20)
         assert seen(client)["left"] == 0
-        add(client, range(20, 50))
+        read, added = seen(client)["position"], add(client, range(20, 50))
         if how == "destroyed first":
             client.xgroup_destroy(STREAM, GROUP)
         left = 0 if how == "everything trimmed" else 10
@@ -436,6 +438,9 @@ def test_a_backlog_that_nobody_saw_is_trimmed_and_the_group_destroyed(
             assert (found["id"], found["unread"]) == (number, 30 - left if counted else None)
             if counted:
                 assert found["kind"] == "group-gone"
+                (between,) = re.findall(r"[(]added between (\S+) and (\S+)[)]", found["detail"])
+                assert between[0] == iso(EntryId.parse(read).ms)
+                assert left == 0 or between[1] == iso(EntryId.parse(added[-left]).ms)
                 assert f"{30 - left} entries after that position were removed" in found["detail"]
             else:
                 assert "how many were added and removed unread after that is unknown" in found["detail"]
@@ -445,7 +450,9 @@ def test_a_backlog_that_nobody_saw_is_trimmed_and_the_group_destroyed(
             assert at("consume", "--drain").code == 0
         assert len(incidents(client)) == 1
         assert at("incidents", "acknowledge", "--yes").code == 0
-        assert at("verify").code == (0 if left else 3)
+        verified = at("verify")
+        assert verified.code == (0 if left else 3)
+        assert "1 acknowledged incident in which entries were lost: see `dvctl incidents --all`" in verified.err
 
 
 @pytest.mark.parametrize("how", ["trimmed", "deleted", "one left", "trimmed, read again"])
@@ -469,9 +476,13 @@ def test_removing_what_was_read_is_no_loss_when_the_group_is_destroyed(
         (found,) = at("incidents", "-o", "json").json["incidents"]
         assert (found["kind"], found["unread"]) == ("group-gone", 0), found["detail"]
         assert at("consume", "--drain").code == 0
-        assert at("verify").code == 0
         (recorded,) = incidents(client)
         assert recorded["unread"] == 0
+        assert "added between" not in recorded["detail"]
+        assert at("incidents", "acknowledge", "--yes").code == 0
+        verified = at("verify")
+        assert verified.code == 0
+        assert "acknowledged incident" not in verified.err, "nothing was lost"
 
 
 def test_without_a_group_nothing_is_said_to_be_well(at: Cli, each_redis_server: RedisServer) -> None:

@@ -50,6 +50,7 @@ def compare(
     removed = removed_unread(before, now)
     if removed:
         detail = f"{entries_were(removed)} removed from stream {stream} before group {group} read them"
+        detail += period(before, now)
         exact = now.added is not None and now.left is not None
         return StreamChange("entries-removed", detail if exact else f"at least {detail}", removed)
     return None
@@ -126,7 +127,7 @@ def _restart(stream: str, group: str, before: Observation, now: Observation, tak
     return StreamChange(
         "stream-replaced" if now.kind == "other" else "stream-restarted",
         f"{what_happened(stream, before, now)}; length before {before.length:,} ({iso(before.at_ms)});"
-        f" {_unread(unread, group, before, sole=sole)}{pending}",
+        f" {_unread(unread, group, before, sole=sole)}{period(before, now) if unread else ''}{pending}",
         unread,
     )
 
@@ -152,6 +153,23 @@ def _unread(unread: int | None, group: str, before: Observation, *, sole: bool) 
     return f"{'at least' if sole else 'about'} {entries_were(unread)} never read by group {group}"
 
 
+def period(before: Observation, now: Observation) -> str:
+    """When the entries that were lost between two observations had been added; empty where that is unknown.
+
+    They came after the group's position, and before the oldest entry that exists now, or the end of an older copy.
+    """
+    start, end_ms = before.next_id or before.position, now.at_ms
+    if start is None:
+        return ""
+    if now.first_id is not None and now.first_id > start:
+        end_ms = now.first_id.ms
+    elif now.last_id < before.last_id:
+        start = max(start, now.last_id)
+    elif now.first_id is not None:
+        return ""  # some in the middle
+    return f" (added between {iso(start.ms)} and {iso(end_ms)})" if start.ms <= end_ms else ""
+
+
 def _group_gone(stream: str, group: str, before: Observation, now: Observation, taken: int) -> StreamChange:
     removed = removed_after_position(before, now)
     removed = None if removed is None else max(0, removed - taken)
@@ -159,7 +177,8 @@ def _group_gone(stream: str, group: str, before: Observation, now: Observation, 
         lost = f"; {UNKNOWN_AFTER}"
     else:
         after = f"{entries(removed)} after that position {'was' if removed == 1 else 'were'} removed"
-        lost = f"; {after}, unread unless the group read them after that time" if removed else ""
+        when = period(before, now)
+        lost = f"; {after}{when}, unread unless the group read them after that time" if removed else ""
     return StreamChange(
         "group-gone",
         f"group {group} of stream {stream} is gone: it was at {before.position} with {before.pending:,} pending"
