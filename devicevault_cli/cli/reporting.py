@@ -62,7 +62,13 @@ def _usage(error: Any) -> Usage:
         message = error.format_message()
     command = context.command_path if context is not None else "dvctl"
     hint = getattr(error.__cause__, "hint", None) or f"run `{command} --help` to see every option"
+    if getattr(error, "option_name", None) == "--yes" and _has_option(context, "--confirm"):
+        message, hint = "No such option: --yes", "use --confirm NAME, with the name of the group"
     return Usage(message, hint=hint)
+
+
+def _has_option(context: Any, option: str) -> bool:
+    return context is not None and any(option in parameter.opts for parameter in context.command.params)
 
 
 def _label(parameter: Any) -> str:

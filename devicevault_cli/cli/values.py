@@ -32,6 +32,7 @@ def parsed(read: Callable[[str], Any], least: float | None = None, unit: str = "
             raise typer.BadParameter(f"{value[:60]} is less than {least:g}{unit}")
         return result
 
+    parse.__name__ = "str"  # which help shows as the type of an argument
     return parse
 
 

@@ -92,12 +92,15 @@ def named_consumers(group: Group, names: Sequence[str], known: Iterable[str]) ->
     return Named(tuple(unknown), says, hint, nothing=len(unknown) == len(set(names)))
 
 
-def new_consumer(group: Group, name: str, known: Iterable[str]) -> list[str]:
-    """A line for a plan that gives entries to a consumer that does not exist yet; none where it does."""
+def new_consumer(group: Group, name: str, known: Iterable[str], *, typed: bool = True) -> list[str]:
+    """A line for a plan that gives entries to a consumer that does not exist yet; none where it does.
+
+    typed: whether somebody typed the name, which may be a mistake then.
+    """
     there = list(known)
     if name in there:
         return []
-    close = nearest(name, there)
+    close = nearest(name, there) if typed else []
     meant = f"; did you mean {' or '.join(map(quoted, close))}?" if close else ""
     return [f"group {group.name} has no consumer {quoted(name)}: it will be created{meant}"]
 

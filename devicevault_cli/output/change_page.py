@@ -162,8 +162,8 @@ def _ack(answer: Answer) -> Result:
 def _retire(answer: Answer) -> Result:
     retired = answer["retired"]
     names = f" ({_some(retired)})" if retired else ""
-    moved = f"moved {_entries(answer['moved'])} to {text(answer['to'])}"
-    done = f"Retired {number(len(retired), 'consumer')}{names} and {moved}"
+    moved = f" and moved {_entries(answer['moved'])} to {text(answer['to'])}" if answer["moved"] else ""
+    done = f"Retired {number(len(retired), 'consumer')}{names}{moved}"
     spared = answer.get("spared")
     gone = f", cleared {_entries(answer['gone'])} no longer on the stream" if answer.get("gone") else ""
     return Result(done + gone, [f"active again, not retired: {_some(spared)}" if spared else "", _unknown(answer)])
@@ -206,7 +206,8 @@ def _replay(answer: Answer) -> Result:
                    (answer["overwritten"], "of these overwritten"), (answer["skipped"], "skipped"))  # fmt: skip
     rejected = sum(answer["rejected"].values())
     why = f"{rejected:,} rejected{_reasons(answer['rejected'])}" if rejected else ""
-    done = f"Replayed {_entries(answer['selected'])}{': ' * bool(parts)}{parts}{_dispatched(answer)}"
+    some_of = f"{answer['selected'] - rejected:,} of " if rejected else ""
+    done = f"Replayed {some_of}{_entries(answer['selected'])}{': ' * bool(parts)}{parts}{_dispatched(answer)}"
     return Result(done, [why, _not_dispatched(answer), _unknown(answer)])
 
 

@@ -34,6 +34,7 @@ SAYS = (
     CANNOT,
     "to undo this",
     "to bring ",
+    "to process again ",
     "to put copies back",
     "to remove a dead letter",
     "a snapshot is written first",
@@ -226,7 +227,7 @@ def test_without_a_state_directory_the_plan_says_that_there_is_no_undo(
     assert {entry.consumer for entry in pending(group).values()} == {"b"}
 
 
-def test_acknowledged_and_dropped_messages_are_brought_back_by_replay(
+def test_acknowledged_messages_are_brought_back_by_replay_and_dropped_ones_processed_again(
     at: Cli, group: Group, table: Repository, held: list[EntryId]
 ) -> None:
     done = changed(at, "ack", *map(str, held[:2]))
@@ -237,7 +238,13 @@ def test_acknowledged_and_dropped_messages_are_brought_back_by_replay(
     dropped = changed(at, "dlq", "drop", "--all")
     assert dropped.json["undo"] == f"dvctl replay {bad}"
     answer = at("replay", str(bad), "--yes", "-o", "json")
-    assert answer.json["rejected"] == {"unknown-device": 1}, "it was brought back, and is as bad as before"
+    assert answer.json["rejected"] == {"unknown-device": 1}, "the message is as bad as before"
+    assert "still invalid: rejected, or with --republish a dead letter again" in dropped.err
+    said = at("replay", str(bad), "--yes")
+    assert (said.out + said.err).count("Replayed 0 of 1 entry; 1 rejected (unknown-device 1).") == 1
+    assert at("replay", str(bad), "--republish", "--yes").code == 0
+    assert at("consume", "--drain").code == 0
+    assert DeadLetters(group.stream, group.name).length() == 1, "a dead letter again"
     many = changed(at, "replay", "--from", "start").err
     assert CANNOT in many
 
@@ -308,6 +315,15 @@ def test_the_journal_has_no_secrets_and_says_what_failed(at: Cli, group: Group, 
     assert "hidden" not in journal.journal_path().read_text()
     assert entry["line"] == f"dvctl ack {held[0]} --why 'see {url.replace('hidden', '***')}' --yes"
     assert (entry["stream"], entry["group"], entry["outcome"]) == (group.stream.key, group.name, "done")
+
+
+def test_the_journal_names_the_stream_of_a_repair(at: Cli, group: Group, held: list[EntryId]) -> None:
+    """The answer of verify has facts about the stream under that name."""
+    group.acknowledge(held[:1])
+    at("verify", "--repair", "--yes")
+    entry = at("journal", "-n", "1", "-o", "json").json["entries"][0]
+    assert (entry["command"], entry["stream"], entry["group"]) == ("verify --repair", group.stream.key, group.name)
+    assert "{" not in at("journal", "-n", "1").out
 
 
 def test_a_secret_on_the_command_line_is_hidden(at: Cli, group: Group, held: list[EntryId]) -> None:

@@ -12,6 +12,8 @@ from typing import Any
 
 import pytest
 
+from devicevault_cli.streams.model import EntryId
+from devicevault_cli.times import iso
 from tests.cli.conftest import Cli, cli
 from tests.support import servers
 from tests.support.process import Dvctl, Running
@@ -300,6 +302,34 @@ def test_a_group_destroyed_by_hand_is_an_incident(dvctl: Dvctl, redis_server: Re
         assert "is gone: it was at" in verified.stderr, "nothing is lost, but it is said"
 
 
+def test_a_backlog_trimmed_while_the_consumers_are_frozen_is_counted(
+    dvctl: Dvctl, redis_server: RedisServer, sqlite_url: str
+) -> None:
+    """The group is destroyed as well, before they look."""
+    with redis_server.client() as client:
+        dvctl.use(redis_server.url, sqlite_url)
+        last = add(client, range(5))[-1]
+        daemons = [dvctl.start("consume", "--consumer", name) for name in ("one", "two")]
+        wait_for_marker(client, last)
+        wait_until(lambda: len(identifiers(sqlite_url)) == 5, what="all to be saved")
+        wait_until(lambda: (seen(client)["pending"], seen(client)["consumers"]) == (0, 2), what="the marker")
+        for daemon in daemons:
+            daemon.freeze()
+        add(client, range(5, 305))
+        client.xtrim(STREAM, maxlen=100, approximate=False)
+        client.xgroup_destroy(STREAM, GROUP)
+        for daemon in daemons:
+            daemon.thaw()
+        wait_until(lambda: len(identifiers(sqlite_url)) >= 105, what="what is left to be saved")
+        assert {daemon.sigterm().code for daemon in daemons} == {0}
+        (incident,) = incidents(client)
+        assert incident["kind"] == "group-gone"
+        saved_of_removed = len(identifiers(sqlite_url)) - 105  # Redis had handed an entry to each that waited
+        assert 200 - 2 <= incident["unread"] <= 200
+        assert saved_of_removed <= 2
+        assert dvctl.run("verify").code == 3
+
+
 @servers.two_redis(2)
 def test_a_trim_of_unread_entries_is_counted(dvctl: Dvctl, each_redis_server: RedisServer, sqlite_url: str) -> None:
     """While the database is away, somebody trims what waits."""
@@ -385,6 +415,74 @@ def test_what_happened_meanwhile_is_noticed_by_those_that_only_look(
         assert at("check").code == 0
         assert at("consume", "--drain").code == 0
         assert len(incidents(client)) == 1
+
+
+@pytest.mark.parametrize("how", ["trimmed first", "destroyed first", "everything trimmed"])
+def test_a_backlog_that_nobody_saw_is_trimmed_and_the_group_destroyed(
+    how: str, at: Cli, each_redis_server: RedisServer
+) -> None:
+    """Published, trimmed and the group destroyed after the last look: only the counters of the stream tell."""
+    with each_redis_server.client() as client:
+        drained(at, client, 20)
+        assert seen(client)["left"] == 0
+        read, added = seen(client)["position"], add(client, range(20, 50))
+        if how == "destroyed first":
+            client.xgroup_destroy(STREAM, GROUP)
+        left = 0 if how == "everything trimmed" else 10
+        client.xtrim(STREAM, maxlen=left, approximate=False)
+        if how != "destroyed first":
+            client.xgroup_destroy(STREAM, GROUP)
+        counted = each_redis_server.kind.version >= "7"
+        for number in (None, 1):
+            (found,) = at("incidents", "-o", "json").json["incidents"]
+            assert (found["id"], found["unread"]) == (number, 30 - left if counted else None)
+            if counted:
+                assert found["kind"] == "group-gone"
+                (between,) = re.findall(r"[(]added between (\S+) and (\S+)[)]", found["detail"])
+                assert between[0] == iso(EntryId.parse(read).ms)
+                assert left == 0 or between[1] == iso(EntryId.parse(added[-left]).ms)
+                assert f"{30 - left} entries after that position were removed" in found["detail"]
+            else:
+                assert "how many were added and removed unread after that is unknown" in found["detail"]
+            verified = at("verify")
+            assert verified.code == 3, verified.out
+            assert "OK:" not in verified.out
+            assert at("consume", "--drain").code == 0
+        assert len(incidents(client)) == 1
+        assert at("incidents", "acknowledge", "--yes").code == 0
+        verified = at("verify")
+        assert verified.code == (0 if left else 3)
+        assert "1 acknowledged incident in which entries were lost: see `dvctl incidents --all`" in verified.err
+
+
+@pytest.mark.parametrize("how", ["trimmed", "deleted", "one left", "trimmed, read again"])
+def test_removing_what_was_read_is_no_loss_when_the_group_is_destroyed(
+    how: str, at: Cli, each_redis_server: RedisServer
+) -> None:
+    with each_redis_server.client() as client:
+        ids = add(client, range(20))
+        assert at("consume", "--drain").code == 0
+        add(client, range(20, 30))
+        if how == "trimmed":
+            client.xtrim(STREAM, minid=ids[19], approximate=False)
+        elif how == "deleted":
+            client.xdel(STREAM, *ids[3:15])
+        elif how == "one left":
+            client.xdel(STREAM, *ids[1:])
+        else:
+            client.xtrim(STREAM, minid=ids[15], approximate=False)
+            assert at("consume", "--drain").code == 0
+        client.xgroup_destroy(STREAM, GROUP)
+        (found,) = at("incidents", "-o", "json").json["incidents"]
+        assert (found["kind"], found["unread"]) == ("group-gone", 0), found["detail"]
+        assert at("consume", "--drain").code == 0
+        (recorded,) = incidents(client)
+        assert recorded["unread"] == 0
+        assert "added between" not in recorded["detail"]
+        assert at("incidents", "acknowledge", "--yes").code == 0
+        verified = at("verify")
+        assert verified.code == 0
+        assert "acknowledged incident" not in verified.err, "nothing was lost"
 
 
 def test_without_a_group_nothing_is_said_to_be_well(at: Cli, each_redis_server: RedisServer) -> None:

@@ -264,7 +264,7 @@ def _checked(ctx: Context, values: dict[str, str]) -> "list[ProfileCheck]":
     if error is None:
         return checks
     if not ctx.terminal.can_ask:
-        error.args = (f"{error}; the profile was not written",)
+        error.args = (f"{str(error).rstrip('.')}; the profile was not written",)
         error.hint = "; ".join(filter(None, (error.hint, "add --no-check to write it all the same")))
         raise error
     for check in checks:

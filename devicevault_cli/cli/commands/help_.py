@@ -26,6 +26,7 @@ def help_(
     """
     from devicevault_cli.operations import topics
 
+    words = [word for quoted in words or () for word in quoted.split()]
     if not words:
         _list(ctx)
         return 0

@@ -157,6 +157,7 @@ def _repair(ctx: Context, scope: Any, report: Path | None, *, deep: bool) -> int
 
 
 def _told(ctx: Context, answer: dict[str, Any], scope: Any, report: Path | None) -> int:
+    from devicevault_cli.operations.verify.caveats import acknowledged_losses
     from devicevault_cli.output.report.content import next_steps
     from devicevault_cli.output.report.text import text_lines
 
@@ -169,6 +170,8 @@ def _told(ctx: Context, answer: dict[str, Any], scope: Any, report: Path | None)
         if incident["detail"] not in (answer["problem"] or ""):
             ctx.printer.warn(incident["detail"])
     ctx.printer.answer(answer, view=text_lines)
+    if losses := acknowledged_losses(ctx.group):
+        ctx.printer.note(losses)
     steps = next_steps(answer, _settings(ctx), _scope(scope))
     if report is not None:
         _write_report(ctx, report, answer, _about(ctx, scope), steps)

@@ -83,8 +83,8 @@ class Journal:
             "pid": os.getpid(),
             "command": command,
             "line": self.about.line[:LONGEST_LINE],
-            # A snapshot is about another stream and group than the settings.
-            **{name: plan.get(name) or value for name, value in facts.items()},
+            # A snapshot is about another stream and group than the settings. (`stream` of verify is no name.)
+            **{name: named if isinstance(named := plan.get(name), str) else value for name, value in facts.items()},
             "outcome": outcome,
             "says": scrub(says),
             "undo": result.get("undo"),

@@ -8,15 +8,19 @@ from dataclasses import dataclass, replace
 
 from devicevault_cli.operations.answer import ChosenAnswer
 from devicevault_cli.operations.changes.change import Change, Progress, quietly
-from devicevault_cli.operations.changes.undo import impossible, one_by_one
+from devicevault_cli.operations.changes.undo import Undo, impossible
 from devicevault_cli.operations.dead_letters.select import LetterFilter, SelectedLetters
-from devicevault_cli.operations.entries.ack import BRING_BACK, LISTED, REPLAY, replay_command
+from devicevault_cli.operations.entries.ack import LISTED, replay_command
 from devicevault_cli.operations.wording import chosen_number, some
 from devicevault_cli.streams.dead_letters import DeadLetters
 from devicevault_cli.streams.model import EntryId
 
 EXPORT = "dvctl export FILE --dead --reveal"
 """Keeps a copy of dead letters."""
+AGAIN = "to process again what is on the stream (still invalid: rejected, or with --republish a dead letter again): "
+REPLAY = f"{AGAIN}dvctl replay ID"
+UNDO = Undo(f"{REPLAY}; to keep a copy first: {EXPORT}", REPLAY, prefix=AGAIN)
+"""Nothing restores the dead letters themselves."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -51,7 +55,7 @@ def plan_drop(letters: DeadLetters, chosen: LetterFilter, progress: Progress = q
             progress(dropped)
         return replace(answer, dropped=dropped, undo=replay_command(letters.stream, first) if dropped else None)
 
-    undo = one_by_one(REPLAY, BRING_BACK) if size > only_copies else impossible("the messages are nowhere else", EXPORT)
+    undo = UNDO if size > only_copies else impossible("the messages are nowhere else", EXPORT)
     return Change(
         command="dlq drop", says=tuple(_says(reasons, only_copies, first_only)), undo=undo, answer=answer, size=size,
         named=named, apply=apply, still_true=lambda: selected.still_there(size),

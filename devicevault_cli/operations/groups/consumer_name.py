@@ -6,6 +6,7 @@ import fcntl
 import socket
 import sys
 from hashlib import sha256
+from pathlib import Path
 from typing import IO
 from urllib.parse import quote
 
@@ -21,8 +22,12 @@ Lock = socket.socket | IO[str]
 
 def lock_name(stream: str, group: str, consumer: str) -> Lock | None:
     """Lock a consumer name on this host, or None where another process holds it."""
-    digest = sha256(f"{stream}\0{group}\0{consumer}".encode("utf-8", "surrogateescape")).hexdigest()[:32]
+    digest = _digest(stream, group, consumer)
     return _lock_socket(digest) if sys.platform == "linux" else _lock_file(digest)
+
+
+def _digest(stream: str, group: str, consumer: str) -> str:
+    return sha256(f"{stream}\0{group}\0{consumer}".encode("utf-8", "surrogateescape")).hexdigest()[:32]
 
 
 def lowest_free(stream: str, group: str, instance: int | None = None) -> tuple[str, Lock]:
@@ -33,8 +38,36 @@ def lowest_free(stream: str, group: str, instance: int | None = None) -> tuple[s
         if lock is not None:
             return f"{host}-{number}", lock
     if instance is not None:
-        raise DvctlError(f"instance {instance} is running on this host already", hint="choose another --instance")
+        raise _running(stream, group, host, instance)
     raise DvctlError(f"all {SLOTS} consumer names of this host are taken", hint="fix one with --consumer NAME")
+
+
+def _running(stream: str, group: str, host: str, instance: int) -> DvctlError:
+    process = holder(stream, group, f"{host}-{instance}")
+    return DvctlError(
+        f"instance {instance} of group {group} of stream {stream} is running on this host already"
+        f"{'' if process is None else f' (pid {process})'}; names are locked for each host, whatever its Redis",
+        hint="choose another --instance, or a name with --consumer NAME",
+    )
+
+
+def holder(stream: str, group: str, consumer: str) -> int | None:
+    """The id of the process that holds the lock of a name; None where the system does not tell, as of other users."""
+    try:
+        sockets = (line.split() for line in Path("/proc/net/unix").read_text().splitlines())
+        name = f"@dvctl/{_digest(stream, group, consumer)}"
+        inode = next((columns[6] for columns in sockets if columns[7:] == [name]), None)
+    except OSError:
+        return None
+    processes = (path for path in Path("/proc").iterdir() if inode is not None and path.name.isdigit())
+    return next((int(path.name) for path in processes if _has_open(path, f"socket:[{inode}]")), None)
+
+
+def _has_open(process: Path, socket_name: str) -> bool:
+    try:
+        return any(str(descriptor.readlink()) == socket_name for descriptor in (process / "fd").iterdir())
+    except OSError:  # it has ended, or is another user's
+        return False
 
 
 def _host() -> str:

@@ -67,6 +67,8 @@ def plan_retire(
     answer = RetireAnswer(tuple(info.name for info in chosen), held, receiver, named.unknown, refused)
     undo, can_write = snapshots.undo_by_snapshot("restore-group brings the consumers and their entries back")
 
+    created = new_consumer(group, receiver, known, typed=to is not None) if held else []
+
     def apply() -> RetireAnswer:
         if not can_write:
             return _retire(group, answer, dead_for_ms, progress)
@@ -79,7 +81,7 @@ def plan_retire(
 
     return Change(
         command="consumers retire",
-        says=(*_says(chosen, held, receiver), *(new_consumer(group, receiver, known) if held else ())),
+        says=(*_says(chosen, held, receiver), *created),
         undo=undo, answer=answer, size=len(chosen), apply=apply,
         still_true=partial(_hold_the_same, group, chosen), failure=_failure, refusal=refused, named=named,
     )  # fmt: skip

@@ -144,7 +144,9 @@ def _checks_without_limits(group: Group, open_database: OpenDatabase) -> list[Ch
         check = Check("incidents", "unknown", None, detail=f"incidents cannot be read: {error}")
     if info is None or not info.length or group.info() is not None:
         return [Check("group", "ok", 1, detail=""), check]
-    return [Check("group", "critical", 0, detail=incidents.missing_group(group.name, info, found)), check]
+    said = any(incident.kind == "group-gone" for incident in found[-1:])  # by the other check
+    detail = incidents.missing_group(group.name, info, () if said else found)
+    return [Check("group", "critical", 0, detail=detail), check]
 
 
 def _dispatch(dispatch: DispatchState, url: str | None, open_database: OpenDatabase) -> Check:

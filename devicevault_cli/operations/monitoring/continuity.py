@@ -6,7 +6,7 @@ import time
 from dataclasses import replace
 from typing import Literal, NamedTuple, TypeAlias
 
-from devicevault_cli.operations.wording import entries_were
+from devicevault_cli.operations.wording import entries, entries_were
 from devicevault_cli.streams.marker import Observation, observation_of
 from devicevault_cli.streams.model import ZERO, EntryId, StreamInfo
 from devicevault_cli.streams.stream import Stream
@@ -16,6 +16,8 @@ Kind: TypeAlias = Literal["stream-restarted", "stream-replaced", "group-gone", "
 
 RESTARTS: tuple[Kind, ...] = ("stream-restarted", "stream-replaced")
 """After these, an entry id no longer means the same entry."""
+
+UNKNOWN_AFTER = "how many were added and removed unread after that is unknown: Redis before 7.0 does not count them"
 
 CHECK_S = 1.0
 """How often a follower checks its stream."""
@@ -43,11 +45,12 @@ def compare(
         return None  # the stream had never had an entry
     if restarted(before, now):
         return _restart(stream, group, before, now, taken, sole=sole)
-    removed = removed_unread(before, now)
     if before.position is not None and now.position is None:
-        return _group_gone(stream, group, before, removed)
+        return _group_gone(stream, group, before, now, taken)
+    removed = removed_unread(before, now)
     if removed:
         detail = f"{entries_were(removed)} removed from stream {stream} before group {group} read them"
+        detail += period(before, now)
         exact = now.added is not None and now.left is not None
         return StreamChange("entries-removed", detail if exact else f"at least {detail}", removed)
     return None
@@ -82,6 +85,28 @@ def removed_unread(before: Observation, now: Observation) -> int:
     return max(1, (before.left or 0) - (0 if nothing_left else now.length))
 
 
+def removed_after_position(before: Observation, now: Observation) -> int | None:
+    """Entries after the position of a group that is gone which are no longer on the stream: a lower bound.
+
+    The group had not read them at the time of `before`. None before Redis 7.0 if there may be some that `before` did
+    not count.
+    """
+    if before.position is None:
+        return 0
+    if before.added is None or now.added is None:
+        return None if _all_newer(before, now) else removed_unread(before, now)
+    if before.position > before.last_id:
+        return 0  # set by hand: entries that were added since may be before the position
+    older = now.first_id is not None and now.first_id <= before.position
+    there = now.length - older  # at most so many are after the position
+    return max(0, (before.left or 0) + now.added - before.added - there)
+
+
+def _all_newer(before: Observation, now: Observation) -> bool:
+    """Whether entries were added since, and nothing of what was there before is left."""
+    return now.last_id > before.last_id and (now.first_id is None or now.first_id > before.last_id)
+
+
 def never_read(before: Observation, now: Observation, taken: int) -> int | None:
     """Entries that were lost unread in a restart: a lower bound; None if they were not counted."""
     if before.position is None:
@@ -89,6 +114,8 @@ def never_read(before: Observation, now: Observation, taken: int) -> int | None:
     if before.left is None:
         return None
     left = max(0, before.left - taken)
+    if not left and now.kind == "stream" and now.added is None and _all_newer(before, now):
+        return None  # or the group was destroyed, and entries that `before` did not count were trimmed
     if left and now.left and now.first_id is not None and now.first_id <= before.last_id:
         return max(0, left - now.left)  # an older copy of the stream: its entries can still be read
     return left
@@ -96,10 +123,11 @@ def never_read(before: Observation, now: Observation, taken: int) -> int | None:
 
 def _restart(stream: str, group: str, before: Observation, now: Observation, taken: int, *, sole: bool) -> StreamChange:
     unread = never_read(before, now, taken)
+    pending = f"; {before.pending:,} were pending then" if before.pending else ""
     return StreamChange(
         "stream-replaced" if now.kind == "other" else "stream-restarted",
         f"{what_happened(stream, before, now)}; length before {before.length:,} ({iso(before.at_ms)});"
-        f" {_unread(unread, group, sole=sole)}{f'; {before.pending:,} were pending then' if before.pending else ''}",
+        f" {_unread(unread, group, before, sole=sole)}{period(before, now) if unread else ''}{pending}",
         unread,
     )
 
@@ -115,7 +143,9 @@ def what_happened(stream: str, before: Observation, now: Observation) -> str:
     return f"stream {stream} restarted: its last id went from {before.last_id} to {now.last_id}{added}"
 
 
-def _unread(unread: int | None, group: str, *, sole: bool) -> str:
+def _unread(unread: int | None, group: str, before: Observation, *, sole: bool) -> str:
+    if unread is None and before.left is not None:
+        return f"group {group} had read all of them; {UNKNOWN_AFTER}"
     if unread is None:
         return f"how many entries group {group} had not read is unknown"
     if not unread:
@@ -123,8 +153,32 @@ def _unread(unread: int | None, group: str, *, sole: bool) -> str:
     return f"{'at least' if sole else 'about'} {entries_were(unread)} never read by group {group}"
 
 
-def _group_gone(stream: str, group: str, before: Observation, removed: int) -> StreamChange:
-    lost = f"; {entries_were(removed)} removed before the group read them" if removed else ""
+def period(before: Observation, now: Observation) -> str:
+    """When the entries that were lost between two observations had been added; empty where that is unknown.
+
+    They came after the group's position, and before the oldest entry that exists now, or the end of an older copy.
+    """
+    start, end_ms = before.next_id or before.position, now.at_ms
+    if start is None:
+        return ""
+    if now.first_id is not None and now.first_id > start:
+        end_ms = now.first_id.ms
+    elif now.last_id < before.last_id:
+        start = max(start, now.last_id)
+    elif now.first_id is not None:
+        return ""  # some in the middle
+    return f" (added between {iso(start.ms)} and {iso(end_ms)})" if start.ms <= end_ms else ""
+
+
+def _group_gone(stream: str, group: str, before: Observation, now: Observation, taken: int) -> StreamChange:
+    removed = removed_after_position(before, now)
+    removed = None if removed is None else max(0, removed - taken)
+    if removed is None:
+        lost = f"; {UNKNOWN_AFTER}"
+    else:
+        after = f"{entries(removed)} after that position {'was' if removed == 1 else 'were'} removed"
+        when = period(before, now)
+        lost = f"; {after}{when}, unread unless the group read them after that time" if removed else ""
     return StreamChange(
         "group-gone",
         f"group {group} of stream {stream} is gone: it was at {before.position} with {before.pending:,} pending"

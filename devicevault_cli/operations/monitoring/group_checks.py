@@ -25,7 +25,7 @@ from devicevault_cli.plural import number
 from devicevault_cli.streams.dead_letters import DeadLetters
 from devicevault_cli.streams.group import Group
 from devicevault_cli.streams.model import ConsumerInfo, PendingEntry, StreamInfo
-from devicevault_cli.times import iso
+from devicevault_cli.times import iso, show_duration
 
 if TYPE_CHECKING:
     from devicevault_cli.repository.repository import Repository
@@ -89,6 +89,12 @@ def _consumers(group: Group) -> Finding:
         detail = f"{number(len(inactive), 'consumer')} idle for more than an hour without entries: {some(inactive)}"
         return Finding("warning", detail, "dvctl consumers retire --dead-for 1h")
     alive = sum(liveness.alive(consumer) is True for consumer in consumers)
+    if holding := [info for info in consumers if info.pending and liveness.alive(info) is False]:
+        held = entries(sum(info.pending for info in holding))
+        detail = f"{alive} alive; {len(holding)} not alive, holding {held}: {some([info.name for info in holding])}"
+        idle = show_duration(CLAIM_IDLE_MS)
+        fix = f"`dvctl consume` takes them over once they are idle for {idle}; see `dvctl help dead-consumer`"
+        return Finding("warning", detail, fix)
     return Finding("ok" if alive else "warning", f"{alive} alive", "" if alive else "start `dvctl consume`")
 
 

@@ -7,9 +7,12 @@ from difflib import get_close_matches
 from typing import Any
 
 from devicevault_cli.errors import DvctlError
-from devicevault_cli.operations.monitoring.incidents import Incident, every_incident, unacknowledged_of
+from devicevault_cli.operations.monitoring.continuity import RESTARTS
+from devicevault_cli.operations.monitoring.incidents import Incident, every_incident, parse_records, unacknowledged_of
+from devicevault_cli.plural import number
 from devicevault_cli.repository.repository import Repository
 from devicevault_cli.streams.group import Group
+from devicevault_cli.streams.marker import recorded
 from devicevault_cli.streams.model import StreamInfo
 from devicevault_cli.streams.stream import Stream
 
@@ -43,7 +46,26 @@ def nothing_to_verify(stream: Stream, info: StreamInfo | None, rows: int) -> str
 def never_read(found: Sequence[Incident]) -> str | None:
     """Entries that were lost because they were removed from the stream before they were read."""
     lost = [incident for incident in found if incident.unread != 0 and incident.kind != "table-ahead"]
-    return f"{lost[-1].detail} (acknowledge it with `dvctl incidents acknowledge`)" if lost else None
+    return f"{lost[-1].detail}; acknowledge it with `dvctl incidents acknowledge`" if lost else None
+
+
+def acknowledged_losses(group: Group) -> str | None:
+    """A sentence about acknowledged incidents in which entries were lost unread; None without any."""
+    try:
+        known = parse_records(recorded(group.stream))
+    except DvctlError:
+        return None  # without the right to read them; `doctor` and `check` say so
+    lost = [
+        incident
+        for incident in known
+        if incident.acknowledged_at is not None
+        and incident.unread != 0
+        and incident.kind != "table-ahead"
+        and (incident.group == group.name or incident.kind in RESTARTS)
+    ]
+    if not lost:
+        return None
+    return f"{number(len(lost), 'acknowledged incident')} in which entries were lost: see `dvctl incidents --all`"
 
 
 def _others(stream: Stream) -> str:
