@@ -168,7 +168,8 @@ def _run(
     each = ctx.pipelines
     # Opened once the handlers stand.
     stopping = stopped_by_signals([partial(_interrupt, one) for one in each.values()])
-    with stopping as stop, ExitStack() as during:
+    progress: dict[str, ConsumerProgress] = {}
+    with stopping as stop, notified(progress, stop), ExitStack() as during:
         if pid_path is not None:
             from devicevault_cli.cli.pid_file import naming_this_process
 
@@ -176,13 +177,12 @@ def _run(
         bar = during.enter_context(ctx.printer.progress("consuming"))
         bars = combined(bar, each) if len(each) > 1 else dict.fromkeys(each, bar)
         ends = options.drain or options.max_messages is not None
-        progress = {
+        progress |= {
             name: ConsumerProgress(one.group, bars[name] if ends else None, options.max_messages)
             for name, one in each.items()
         }
         if metrics_port is not None:
             during.enter_context(_monitored(ctx, metrics_port, progress))
-        during.enter_context(notified(progress, stop))
         consumers: dict[str, Callable[[], dict[str, Any]]] = {
             name: partial(
                 consume_as, Servers(one.group, one.repository, _publisher(one)), one.pipeline, options, stop,
