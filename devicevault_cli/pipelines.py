@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 from dataclasses import dataclass
 
-from devicevault_cli.messages import Decision, Decoder, decode_result, decode_storage, first_id
+from devicevault_cli.messages import RESULT_NOTES, STORAGE_NOTES, Decision, Decoder, decode_result, decode_storage, first_id
 from devicevault_cli.streams.model import Entry, EntryId
 
 
@@ -13,7 +13,7 @@ from devicevault_cli.streams.model import Entry, EntryId
 class Pipeline:
     """The way of one kind of message from its stream to its table.
 
-    `dispatches`: the configurations that its messages carry are handed to the storage workers.
+    `notes`: the fields that are stored as NULL or clamped where their value is unusable. `dispatches`: the configurations that its messages carry are handed to the storage workers.
     """
 
     name: str
@@ -21,6 +21,7 @@ class Pipeline:
     group: str
     table: str
     decode: Decoder
+    notes: tuple[str, ...]
     dispatches: bool = False
 
     def decode_entry(self, entry: Entry, device_id_max: int) -> Decision:
@@ -34,9 +35,12 @@ def original_id(entry: Entry) -> EntryId:
 
 
 RESULTS = Pipeline(
-    "results", "device:results", "devicevault", "devices_devicebackupresult", decode_result, dispatches=True
+    "results", "device:results", "devicevault", "devices_devicebackupresult", decode_result, RESULT_NOTES,
+    dispatches=True,
+)  # fmt: skip
+STORAGE = Pipeline(
+    "storage", "storage:results", "devicevault-storage", "backups_storedbackup", decode_storage, STORAGE_NOTES
 )
-STORAGE = Pipeline("storage", "storage:results", "devicevault-storage", "backups_storedbackup", decode_storage)
 PIPELINES = {pipeline.name: pipeline for pipeline in (RESULTS, STORAGE)}
 
 _OWN_CONSUMER = re.compile(r"(?:storage-)?consumer-[0-9]+")

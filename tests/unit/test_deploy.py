@@ -20,6 +20,7 @@ from devicevault_cli.cli import metrics_server
 from devicevault_cli.cli.app import run
 from devicevault_cli.consumer.progress import Backlog, ConsumerProgress
 from devicevault_cli.errors import ExitCode
+from devicevault_cli.operations import topics
 from devicevault_cli.output import metrics
 from devicevault_cli.pipelines import RESULTS
 from tests.support.tools import checked
@@ -32,6 +33,8 @@ RULES, RULE_TESTS = DEPLOY / "prometheus" / "dvctl.rules.yml", DEPLOY / "prometh
 DASHBOARD: dict[str, Any] = json.loads((DEPLOY / "grafana" / "dvctl.json").read_text())
 KUBERNETES = DEPLOY / "kubernetes"
 KUBERNETES_VERSION = "1.34"
+NO_PAGE = "DvctlLogLinesDropped"
+"""A full disk under the log: no page says more than the alert."""
 MOST_EXPOSED = 15
 """Of 100, as systemd-analyze security counts; it calls up to 20 OK."""
 
@@ -223,7 +226,7 @@ def served() -> set[str]:
     labels = {"pipeline": "results", "stream": "s", "group": "g"}
     progress.on_batch = collected.add_batches(labels)
     names = {"up"}
-    for sample in metrics_server.samples_of(progress):
+    for sample in metrics_server.samples_of(progress, RESULTS):
         suffixes = {"counter": ["_total"], "gauge": [""], "histogram": ["_bucket", "_sum", "_count"]}[sample.kind]
         names |= {f"dvctl_{sample.name}{suffix}" for suffix in suffixes}
     for family in collected.registry.collect():
@@ -264,13 +267,33 @@ def test_every_alert_has_a_test_a_severity_and_words() -> None:
     assert tested == {rule["alert"] for rule in rules()}
     for rule in rules():
         assert rule["labels"]["severity"] in ("warning", "critical")
-        assert set(rule["annotations"]) == {"summary", "description"}
+        assert set(rule["annotations"]) - {"runbook"} == {"summary", "description"}
 
 
 def test_the_guide_says_what_to_do_about_every_alert() -> None:
     lines = (ROOT / "docs" / "deployment.md").read_text().splitlines()
-    listed = {name for line in lines if line.startswith("| `Dvctl") for name in re.findall(r"`(Dvctl[A-Za-z]+)`", line)}
-    assert listed == {rule["alert"] for rule in rules()}
+    listed = {
+        name: line for line in lines if line.startswith("| `Dvctl") for name in re.findall(r"`(Dvctl[A-Za-z]+)`", line)
+    }
+    assert set(listed) == {rule["alert"] for rule in rules()}
+    for rule in rules():
+        assert rule["annotations"].get("runbook", "") in listed[rule["alert"]]
+
+
+def test_every_alert_names_a_runbook_that_dvctl_prints() -> None:
+    commands = {rule["alert"]: rule["annotations"].get("runbook") for rule in rules()}
+    assert [alert for alert, command in commands.items() if command is None] == [NO_PAGE]
+    assert {str(command) for command in commands.values() if command} <= {f"dvctl help {name}" for name in topics.names()}
+
+
+def test_prometheus_reads_the_consumers_that_the_guide_starts() -> None:
+    """One more, and DvctlConsumerDown fires for a consumer that was never started."""
+    (job,) = yaml.safe_load((DEPLOY / "prometheus" / "prometheus.yml").read_text())["scrape_configs"]
+    (started,) = re.findall(r"systemctl enable --now (.*)", (ROOT / "docs" / "deployment.md").read_text())
+    instances = re.findall(r"dvctl-consume@(\d)", started)
+    assert [target for group in job["static_configs"] for target in group["targets"]] == [
+        f"127.0.0.1:946{instance}" for instance in instances
+    ]
 
 
 def test_promtool_accepts_the_rules_and_their_tests_pass() -> None:
