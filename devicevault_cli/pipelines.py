@@ -5,7 +5,15 @@ from __future__ import annotations
 import re
 from dataclasses import dataclass
 
-from devicevault_cli.messages import RESULT_NOTES, STORAGE_NOTES, Decision, Decoder, decode_result, decode_storage, first_id
+from devicevault_cli.messages import (
+    RESULT_NOTES,
+    STORAGE_NOTES,
+    Decision,
+    Decoder,
+    decode_result,
+    decode_storage,
+    first_id,
+)
 from devicevault_cli.streams.model import Entry, EntryId
 
 

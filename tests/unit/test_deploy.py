@@ -215,6 +215,19 @@ def test_keda_scales_what_there_is_by_the_lag_of_the_group() -> None:
     assert trigger["authenticationRef"]["name"] == object_of("TriggerAuthentication")["metadata"]["name"]
 
 
+def test_an_operators_command_has_the_operators_rights_and_the_services_state() -> None:
+    """Else `status` is refused by the consumer's ACL, and a change cannot be undone: there is no place for its snapshot."""
+    (line,) = re.findall(r"`(systemd-run [^`]*)`", (ROOT / "docs" / "deployment.md").read_text())
+    given = dict(word.split("=", 1) for word in re.findall(r"-p (\S+)", line))
+    unit = dict(settings(UNIT))
+    for name in ("DynamicUser", "User", "StateDirectory", "CacheDirectory"):
+        assert given[name] == unit[name]
+    assert line.split()[-2:] == [unit["ExecStart"].split()[0], "status"]
+    example = UNIT.parent / f"{Path(given['EnvironmentFile']).name}.example"
+    user = re.findall(r"redis://([^:]+):", example.read_text())
+    assert user == re.findall(r"ACL SETUSER (\S*operator) ", (ROOT / "docs" / "operations.md").read_text())
+
+
 # --- Prometheus and Grafana
 
 
@@ -283,7 +296,9 @@ def test_the_guide_says_what_to_do_about_every_alert() -> None:
 def test_every_alert_names_a_runbook_that_dvctl_prints() -> None:
     commands = {rule["alert"]: rule["annotations"].get("runbook") for rule in rules()}
     assert [alert for alert, command in commands.items() if command is None] == [NO_PAGE]
-    assert {str(command) for command in commands.values() if command} <= {f"dvctl help {name}" for name in topics.names()}
+    assert {str(command) for command in commands.values() if command} <= {
+        f"dvctl help {name}" for name in topics.names()
+    }
 
 
 def test_prometheus_reads_the_consumers_that_the_guide_starts() -> None:
