@@ -21,7 +21,8 @@ from devicevault_cli.streams.model import Entry, EntryId
 class Pipeline:
     """The way of one kind of message from its stream to its table.
 
-    `notes`: the fields that are stored as NULL or clamped where their value is unusable. `dispatches`: the configurations that its messages carry are handed to the storage workers.
+    `notes`: the fields that are stored as NULL or clamped where their value is unusable. `dispatches`: the
+    configurations that its messages carry are handed to the storage workers.
     """
 
     name: str

@@ -216,7 +216,7 @@ def test_keda_scales_what_there_is_by_the_lag_of_the_group() -> None:
 
 
 def test_an_operators_command_has_the_operators_rights_and_the_services_state() -> None:
-    """Else `status` is refused by the consumer's ACL, and a change cannot be undone: there is no place for its snapshot."""
+    """Else the consumer's ACL refuses `status`, and a change cannot be undone: its snapshot has no place."""
     (line,) = re.findall(r"`(systemd-run [^`]*)`", (ROOT / "docs" / "deployment.md").read_text())
     given = dict(word.split("=", 1) for word in re.findall(r"-p (\S+)", line))
     unit = dict(settings(UNIT))
