@@ -208,6 +208,24 @@ def test_the_journal_gets_priorities_and_no_time(
     assert all(re.match(r"\d{4}-\d\d-\d\dT\S+Z (info|warning) ", line) for line in elsewhere.stderr.splitlines())
 
 
+def test_as_json_the_log_is_everything_that_is_written(dvctl: Dvctl, redis_url: str, sqlite_url: str) -> None:
+    """A container writes stdout and stderr to one place, where each line has to be JSON."""
+    dvctl.use(redis_url, sqlite_url)
+    ended = dvctl.ok("consume", "--drain", "--log-format", "json")
+    assert ended.stdout == ""
+    assert json.loads(ended.stderr.splitlines()[-1])["stopped_by"] == "drained"
+    asked = dvctl.ok("consume", "--drain", "--log-format", "json", "-o", "table")
+    assert "stopped by" in asked.stdout
+    for words, code in ((["--redis-url", "redis://nobody:wrong@127.0.0.1:1/x"], 78), (["--batch-size", "none"], 2)):
+        failed = dvctl.run("consume", "--drain", "--log-format=json", *words)
+        lines = [json.loads(line) for line in failed.stderr.splitlines()]
+        assert (failed.code, lines[-1]["exit_code"], lines[-1]["level"]) == (code, code, "error")
+        assert list(lines[-1]) == ["time", "level", "logger", "hint", "exit_code", "message"]
+        assert all({"time", "level", "logger", "message"} <= set(line) for line in lines)
+    plain = dvctl.run("consume", "--log-format", "json", "--errors", "text", "--batch-size", "none")
+    assert plain.stderr.startswith("error: ")
+
+
 @pytest.mark.parametrize("journal", [True, False])
 def test_json_has_ids_reasons_and_counts_as_fields(
     dvctl: Dvctl, redis_server: RedisServer, sqlite_url: str, tmp_path: Path, journal: bool

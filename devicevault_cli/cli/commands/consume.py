@@ -105,7 +105,12 @@ def consume(
             parser=parsed(parse_address),
         ),
     ] = None,
-    log_format: Annotated[Literal["text", "json"], typer.Option("--log-format", help="Format of the log.")] = "text",
+    log_format: Annotated[
+        Literal["text", "json"],
+        typer.Option(
+            "--log-format", help="Format of the log; with json, no table at the end unless -o table is given."
+        ),
+    ] = "text",
     pid_file: Annotated[
         str | None,
         typer.Option(
@@ -145,7 +150,9 @@ def consume(
         rate=rate,
     )
     summaries = _run(ctx, options, instance, metrics_port, None if pid_file is None else expanded(pid_file))
-    _print(ctx, summaries)
+    # The log as JSON ends with the counts, and often goes where stdout goes: no table follows unless it is asked for.
+    if log_format == "text" or ctx.settings["output"].source != "default":
+        _print(ctx, summaries)
     reasons = {name: summary["stopped_by"] for name, summary in summaries.items()}
     if late := [name for name, reason in reasons.items() if reason == "max-wait"]:
         what = "not drained" if drain else f"fewer than {max_messages:,} messages read"
