@@ -130,6 +130,19 @@ def test_the_documented_consumer_may_count_the_dead_letters(
         assert marker.observe(Group(Stream(connected, STREAM), GROUP), 0).dead_letters == 3
 
 
+def test_both_pipelines_take_the_keys_of_both_streams(
+    dvctl: Dvctl, each_redis_server: RedisServer, sqlite_url: str, limited: Callable[[str], str]
+) -> None:
+    url = limited("dvctl-consumer")
+    rest = DOCUMENT.read_text().partition("--pipeline results,storage` (as in the drop-in")[2]
+    words = rest[rest.index("ACL SETUSER dvctl-consumer ") :].partition("\nACL")[0].split()
+    admin: Any = each_redis_server.client()
+    admin.execute_command(*_for_release(words, each_redis_server.kind.release))
+    dvctl.use(url, sqlite_url)
+    both = dvctl.json("consume", "--pipeline", "results,storage", "--drain", "--max-wait", "20s")["pipelines"]
+    assert [summary["stopped_by"] for summary in both.values()] == ["drained", "drained"]
+
+
 # --- every command of a role
 
 LOOKING = [

@@ -22,7 +22,7 @@ from devicevault_cli.consumer.progress import Backlog, ConsumerProgress
 from devicevault_cli.errors import ExitCode
 from devicevault_cli.operations import topics
 from devicevault_cli.output import metrics
-from devicevault_cli.pipelines import RESULTS
+from devicevault_cli.pipelines import PIPELINES, RESULTS
 from tests.support.tools import checked
 
 ROOT = Path(__file__).parents[2]
@@ -208,11 +208,44 @@ def test_keda_scales_what_there_is_by_the_lag_of_the_group() -> None:
     assert spec["scaleTargetRef"]["name"] == object_of("StatefulSet")["metadata"]["name"]
     assert spec["minReplicaCount"] == 1
     assert "replicas" not in object_of("StatefulSet")["spec"]
-    (trigger,) = spec["triggers"]
-    assert (trigger["type"], trigger["metadata"]["stream"]) == ("redis-streams", RESULTS.stream)
-    assert trigger["metadata"]["consumerGroup"] == RESULTS.group
-    assert all(isinstance(value, str) for value in trigger["metadata"].values()), "KEDA reads text only"
-    assert trigger["authenticationRef"]["name"] == object_of("TriggerAuthentication")["metadata"]["name"]
+    consumed = [PIPELINES[name] for name in object_of("ConfigMap")["data"]["DVCTL_PIPELINE"].split(",")]
+    watched = [(one["metadata"]["stream"], one["metadata"]["consumerGroup"]) for one in spec["triggers"]]
+    assert watched == [(pipeline.stream, pipeline.group) for pipeline in consumed]
+    for trigger in spec["triggers"]:
+        assert trigger["type"] == "redis-streams"
+        assert all(isinstance(value, str) for value in trigger["metadata"].values()), "KEDA reads text only"
+        assert trigger["authenticationRef"]["name"] == object_of("TriggerAuthentication")["metadata"]["name"]
+
+
+def test_the_pages_a_deployed_file_names_exist() -> None:
+    for path in DEPLOY.rglob("*"):
+        for name in re.findall(r"[\w./-]+\.md\b", path.read_text()) if path.is_file() else ():
+            assert (ROOT / name).is_file(), f"{path.name} names {name}"
+
+
+def test_taking_over_starts_dvctl_as_the_deployed_files_do() -> None:
+    page = (ROOT / "docs" / "take-over.md").read_text()
+    (unit,), (compose,) = (
+        re.findall(r"```ini\n(.*?)```", page, re.DOTALL),
+        re.findall(r"```yaml\n(.*?)```", page, re.DOTALL),
+    )
+    there, here = dict(settings(UNIT)), dict(line.split("=", 1) for line in unit.splitlines() if "=" in line)
+    for name in (
+        "Type",
+        "WatchdogSec",
+        "TimeoutStopSec",
+        "Restart",
+        "RestartPreventExitStatus",
+        "ProtectSystem",
+        "UMask",
+    ):
+        assert here[name] == there[name], name
+    deployed = yaml.safe_load((DEPLOY / "compose" / "compose.yaml").read_text())["services"]["consumer"]
+    service = yaml.safe_load(compose)["services"]["dvctl"]
+    for name in ("stop_grace_period", "restart"):
+        assert service[name] == deployed[name]
+    image = re.findall(r"FROM (python\S+)", service["build"]["dockerfile_inline"])
+    assert set(image) == set(re.findall(r"FROM (python\S+)", (DEPLOY / "container" / "Dockerfile").read_text()))
 
 
 def test_an_operators_command_has_the_operators_rights_and_the_services_state() -> None:
@@ -225,7 +258,7 @@ def test_an_operators_command_has_the_operators_rights_and_the_services_state() 
     assert line.split()[-2:] == [unit["ExecStart"].split()[0], "status"]
     example = UNIT.parent / f"{Path(given['EnvironmentFile']).name}.example"
     user = re.findall(r"redis://([^:]+):", example.read_text())
-    assert user == re.findall(r"ACL SETUSER (\S*operator) ", (ROOT / "docs" / "operations.md").read_text())
+    assert set(user) == set(re.findall(r"ACL SETUSER (\S*operator) ", (ROOT / "docs" / "operations.md").read_text()))
 
 
 # --- Prometheus and Grafana

@@ -107,9 +107,7 @@ def consume(
     ] = None,
     log_format: Annotated[
         Literal["text", "json"],
-        typer.Option(
-            "--log-format", help="Format of the log; with json, no table at the end unless -o table is given."
-        ),
+        typer.Option("--log-format", help="Format of the log; with json, a table at the end only with -o table."),
     ] = "text",
     pid_file: Annotated[
         str | None,
