@@ -22,6 +22,11 @@ SUCCESS = "success"
 """The status of messages whose configuration is to be stored; its case counts."""
 
 
+RESULT_NOTES = ("timestamp", "collection_duration_ms", "initiated_at")
+STORAGE_NOTES = ("timestamp", "storage_duration_ms")
+"""The names that the notes of a record can have, by kind of message."""
+
+
 class Decoded(NamedTuple):
     """A record, and the names of fields that were replaced by NULL or clamped."""
 

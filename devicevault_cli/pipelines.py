@@ -6,7 +6,15 @@ import re
 from dataclasses import dataclass
 
 from devicevault_cli.columns import ColumnDecoder, decode_results, decode_stored
-from devicevault_cli.messages import Decision, Decoder, decode_result, decode_storage, first_id
+from devicevault_cli.messages import (
+    RESULT_NOTES,
+    STORAGE_NOTES,
+    Decision,
+    Decoder,
+    decode_result,
+    decode_storage,
+    first_id,
+)
 from devicevault_cli.streams.model import Entry, EntryId
 
 
@@ -14,8 +22,9 @@ from devicevault_cli.streams.model import Entry, EntryId
 class Pipeline:
     """The way of one kind of message from its stream to its table.
 
-    `decode` takes one message, `decode_columns` a page of usual ones. `dispatches`: the configurations that its
-    messages carry are handed to the storage workers.
+    `decode` takes one message, `decode_columns` a page of usual ones. `notes`: the fields that are stored as NULL or
+    clamped where their value is unusable. `dispatches`: the configurations that its messages carry are handed to the
+    storage workers.
     """
 
     name: str
@@ -24,6 +33,7 @@ class Pipeline:
     table: str
     decode: Decoder
     decode_columns: ColumnDecoder
+    notes: tuple[str, ...]
     dispatches: bool = False
 
     def decode_entry(self, entry: Entry, device_id_max: int) -> Decision:
@@ -38,11 +48,12 @@ def original_id(entry: Entry) -> EntryId:
 
 RESULTS = Pipeline(
     "results", "device:results", "devicevault", "devices_devicebackupresult", decode_result, decode_results,
-    dispatches=True,
+    RESULT_NOTES, dispatches=True,
 )  # fmt: skip
 STORAGE = Pipeline(
-    "storage", "storage:results", "devicevault-storage", "backups_storedbackup", decode_storage, decode_stored
-)
+    "storage", "storage:results", "devicevault-storage", "backups_storedbackup", decode_storage, decode_stored,
+    STORAGE_NOTES,
+)  # fmt: skip
 PIPELINES = {pipeline.name: pipeline for pipeline in (RESULTS, STORAGE)}
 
 _OWN_CONSUMER = re.compile(r"(?:storage-)?consumer-[0-9]+")

@@ -83,7 +83,7 @@ def _report(error: DvctlError, words: Sequence[str], terminal: Terminal) -> int:
 
     color = _typed(words, "--color")
     terminal = terminal._replace(color=color if color in ("always", "never") else "auto")
-    printer = Printer(terminal, errors=_typed(words, "--errors"))
+    printer = Printer(terminal, errors=_typed(words, "--errors") or _as_the_log(_typed(words, "--log-format")))
     try:
         _flush(terminal)
         if isinstance(error, Cancelled):
@@ -96,6 +96,11 @@ def _report(error: DvctlError, words: Sequence[str], terminal: Terminal) -> int:
     except BrokenPipeError:
         return _reader_gone(terminal)
     return error.exit_code
+
+
+def _as_the_log(log_format: str) -> str:
+    """Whoever reads the log of a daemon as JSON reads what ends it in the same way."""
+    return "log" if log_format == "json" else ""
 
 
 def _typed(words: Sequence[str], option: str) -> str:

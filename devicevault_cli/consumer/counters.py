@@ -106,6 +106,9 @@ class Counters:
         bool,
         Metric("gauge", "1 while the table refuses rows for a reason that is not in the messages: it needs repair."),
     ] = False
+    dead_letters: Annotated[
+        int | None, Metric("gauge", "Dead letters beside the stream, of every group: `dvctl dlq list`.")
+    ] = None
     incidents_unacknowledged: Annotated[
         int | None, Metric("gauge", "Incidents of the stream that nobody has acknowledged: `dvctl incidents`.")
     ] = None

@@ -60,7 +60,8 @@ class ConsumerProgress:
     are by the monotonic clock, `succeeded_timestamp` (entries reached their outcome) in seconds since 1970.
 
     Without a group nothing is looked up. `wanted`: how many messages the run is for. `on_batch(messages, seconds)` is
-    called after each batch. `ended`: the run is over, so that nothing moves any more.
+    called after each batch. `has_read`: it read at least once. `stopped_by`: why the run is over, so that nothing moves
+    any more; '' before.
     """
 
     def __init__(self, group: Group | None = None, show: ShowProgress | None = None, wanted: int | None = None) -> None:
@@ -69,7 +70,8 @@ class ConsumerProgress:
         self.backlog = Backlog()
         self.succeeded_timestamp: float | None = None
         self.moved = self.last_delivery = time.monotonic()
-        self.ended = False
+        self.has_read = False
+        self.stopped_by = ""
         self.on_batch: Callable[[int, float], None] = lambda messages, seconds: None
         self._group = group
         self._show = show
@@ -111,12 +113,12 @@ class ConsumerProgress:
     @property
     def alive(self) -> bool:
         """Whether the loop moves, be it that it waits for a server that is away."""
-        return self.ended or time.monotonic() - self.moved < STANDSTILL_S
+        return bool(self.stopped_by) or time.monotonic() - self.moved < STANDSTILL_S
 
     @property
     def ready(self) -> bool:
         """Whether it does its work: it read since the start, and since the last outage."""
-        return self.ended or (self.alive and not self.counters.waiting)
+        return bool(self.stopped_by) or (self.alive and not self.counters.waiting)
 
 
 def _look(group: Group) -> Backlog:

@@ -58,8 +58,7 @@ def consume_as(
         about = fields(table=pipeline.table, dispatch=worker.dispatch.shown)
         log.info("consuming %s as %s in group %s into %s; storage dispatch is %s", *names, extra=about)
         reason = worker.run()
-        progress.ended = True
-        stopped_by = stop.reason if reason == "signal" else reason
+        stopped_by = progress.stopped_by = stop.reason if reason == "signal" else reason
         counts = fields(stopped_by=stopped_by, **worker.counters.counts())
         log.info("%s: %s", stopped_by, worker.counters.line(), extra=counts)
         return worker.counters.summary(stopped_by)

@@ -207,6 +207,7 @@ class StreamWatch:
     def _count(self, looked: Comparison) -> None:
         recorded = unacknowledged(parse_records(looked.incidents))
         self._counters.incidents_unacknowledged = len(recorded) + len(self._unrecorded)
+        self._counters.dead_letters = looked.dead_letters
 
 
 def _merged(incident: Incident, known: list[Incident]) -> tuple[int | None, Incident]:

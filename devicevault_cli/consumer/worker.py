@@ -205,6 +205,7 @@ class Worker:
             self.member.join()
             return Batch()
         self._counts_restored = self.counters.waiting = False
+        self.progress.has_read = True
         self._outages.answered(REDIS)
         counts = {batch.id: batch.count} if isinstance(batch, Quarantined) else batch.counts
         if counts:

@@ -9,7 +9,7 @@ from datetime import UTC, datetime
 
 from devicevault_cli.log_fields import fields_of
 from devicevault_cli.output.escapes import to_json, visible
-from devicevault_cli.output.printer import Printer
+from devicevault_cli.output.printer import Printer, log_head
 from devicevault_cli.output.systemd import is_journal
 from devicevault_cli.redact import scrub
 
@@ -98,7 +98,7 @@ def _unstamped(record: logging.LogRecord, message: str, pipeline: str) -> str:
 
 
 def _json(record: logging.LogRecord, message: str, pipeline: str) -> str:
-    head = {"time": _time(record), "level": record.levelname.lower(), "logger": record.name}
+    head = log_head(_time(record), record.levelname.lower(), record.name)
     about = {name: scrub(value) if isinstance(value, str) else value for name, value in fields_of(record).items()}
     return to_json(head | ({"pipeline": pipeline} if pipeline else {}) | about | head | {"message": message})
 

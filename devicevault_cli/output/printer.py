@@ -16,6 +16,7 @@ from devicevault_cli.output.table import columns_of, fit, heading, is_count, lab
 from devicevault_cli.output.terminal import Terminal
 from devicevault_cli.output.view import View
 from devicevault_cli.redact import scrub
+from devicevault_cli.times import now_iso
 
 Row: TypeAlias = Mapping[str, Any]
 Answer: TypeAlias = Mapping[str, Any]
@@ -30,15 +31,22 @@ COUNTED = (
 """Keys of mappings whose names are data: in `csv` one cell, so that the head is always the same."""
 
 
+def log_head(time: str, level: str, logger: str) -> dict[str, str]:
+    """What every line of the log as JSON begins with."""
+    return {"time": time, "level": level, "logger": logger}
+
+
 class Printer:
     """Prints answers as `table`, `json`, `jsonl`, `csv` or `ids`. Untrusted text is inert in all of them."""
 
     def __init__(self, terminal: Terminal, output: str = "table", *, errors: str = "text", quiet: bool = False) -> None:
-        """errors: `json` writes each message as an object.  quiet: no notes, hints or progress."""
+        """errors: `json` writes each message as an object, `log` as a line of the log as JSON.  quiet: no notes, hints
+        or progress.
+        """
         self.terminal = terminal
         self.output = output
         self.quiet = quiet
-        self._as_json = errors == "json"
+        self._errors = errors
         self._ascii = "utf" not in (getattr(terminal.stdout, "encoding", None) or "utf-8").lower()
         self._progress: Progress | None = None
         self._lock = RLock()
@@ -168,8 +176,11 @@ class Printer:
     def error(self, text: str, hint: str | None = None, code: int | None = None) -> None:
         """Why dvctl stops, with its exit code; the text may quote a URL that somebody typed in the wrong place."""
         text = scrub(text)
-        if self._as_json:
+        if self._errors == "json":
             self.line(to_json({"error": text, "hint": hint, "exit_code": code}))
+            return
+        if self._errors == "log":
+            self.line(self._logged("error", 3, text, {"hint": hint, "exit_code": code}))
             return
         self.line(f"{self._priority(3)}{self._paint('error:', _RED)} {visible(text)}")
         if hint:
@@ -177,8 +188,18 @@ class Printer:
 
     def _tell(self, kind: str, text: str, *lines: str) -> None:
         """Write finished lines, or their text as one object."""
-        for line in [to_json({kind: text})] if self._as_json else lines:
+        if self._errors == "json":
+            lines = (to_json({kind: text}),)
+        elif self._errors == "log":
+            level, number = ("warning", 4) if kind == "warning" else ("info", 6)
+            lines = (self._logged(level, number, text, {}),)
+        for line in lines:
             self.line(line)
+
+    def _logged(self, level: str, number: int, text: str, about: Mapping[str, object]) -> str:
+        """A line of the log as JSON: what a daemon tells before its log begins, and why it ends."""
+        head = log_head(now_iso(), level, "dvctl")
+        return f"{self._priority(number)}{to_json({**head, **about, 'message': text})}"
 
     def _priority(self, number: int) -> str:
         """What the journal reads as the priority of a line; it takes every other line for information."""

@@ -78,23 +78,25 @@ def _plain(value: Any) -> Any:
 
 class Comparison(NamedTuple):
     """The present state, and what is stored to compare it with: JSON of the marker (b"" for none) and of the incidents
-    by number."""
+    by number. `dead_letters`: how many there are, of every group; None where that is not known."""
 
     now: Observation
     marker: bytes
     incidents: dict[int, bytes]
+    dead_letters: int | None
 
 
 def observe(group: Group, at_ms: int, *, stored: bool = True) -> Comparison:
-    """Read everything at one moment, by a script; without the marker and the incidents where `stored` is False."""
+    """Read everything at one moment, by a script; without what stands beside the stream where `stored` is False."""
 
     def parse(reply: Any) -> Comparison:
-        kind, stream, about_group, marker, incidents = reply
+        kind, stream, about_group, marker, incidents, letters = reply
         now = Observation(at_ms, kind.decode()) if kind else _observation(stream, about_group, group.name, at_ms)
-        return Comparison(now, marker, _numbered(dict(zip(incidents[::2], incidents[1::2], strict=True))))
+        numbered = _numbered(dict(zip(incidents[::2], incidents[1::2], strict=True)))
+        return Comparison(now, marker, numbered, _number(letters))
 
     key = group.stream.key
-    names = [key, keys.seen(key), keys.incidents(key)] if stored else [key]
+    names = [key, keys.seen(key), keys.incidents(key), keys.dead(key)] if stored else [key]
     return group.stream.run_script("observe", names, raw(group.name), parse=parse)
 
 

@@ -88,7 +88,9 @@ def test_every_outcome_is_counted(dvctl: Dvctl, each_redis_server: RedisServer, 
     assert seen["dvctl_messages_total{duplicate}"] == 100
     assert seen["dvctl_messages_total{dead_lettered}"] == 31
     assert seen["dvctl_rejected_total{nul-character}"] == 4
+    assert seen["dvctl_rejected_total{max-deliveries}"] == seen["dvctl_not_dispatched_total{too-large}"] == 0
     assert seen["dvctl_unusable_fields_total{initiated_at}"] == 3
+    wait_until(lambda: numbers(read("/metrics")[1])["dvctl_dead_letters"] == 31, what="a look at the dead letters")
     assert seen["dvctl_batch_messages_sum"] == seen["dvctl_stream_length"] == 1152
     assert seen["dvctl_batch_seconds_count"] >= 2
     assert seen["dvctl_stream_group_messages_pending"] == seen["dvctl_in_hand"] == 0

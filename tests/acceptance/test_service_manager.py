@@ -6,6 +6,7 @@ import json
 import os
 import re
 import subprocess
+import threading
 import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -15,7 +16,9 @@ import pytest
 
 from devicevault_cli.cli.service_manager import notified
 from devicevault_cli.consumer import progress as progress_module
+from devicevault_cli.consumer.progress import ConsumerProgress
 from devicevault_cli.consumer.shutdown import Stop
+from devicevault_cli.errors import MissingGroup
 from devicevault_cli.output.systemd import watchdog_s
 from tests.support.daemon import consuming
 from tests.support.messages import bad, good, publish
@@ -70,6 +73,55 @@ def test_a_start_during_an_outage_takes_its_time(
         manager.wait_for("READY=1", timeout=END_S)
         daemon.wait_for("the database is reachable again after")
         assert daemon.sigterm().code == 0
+
+
+def test_a_start_that_fails_ends_with_its_cause_as_status(
+    dvctl: Dvctl, redis_url: str, sqlite_url: str, manager: ServiceManager
+) -> None:
+    """Nothing follows it: systemd keeps the last status of a service that failed."""
+    refused = redis_url.replace("redis://", "redis://nobody:wrong@")
+    failed = dvctl.use(refused, sqlite_url, **manager.environment(watchdog_s=30)).run("consume")
+    assert failed.code == 77
+    received = manager.received()
+    assert "STATUS=starting" in received
+    stopping, status = received[-2:]
+    assert (stopping, status.startswith("STATUS=failed: ")) == ("STOPPING=1", True), received
+    assert status.removeprefix("STATUS=failed: ") in failed.stderr
+    assert received.count("STOPPING=1") == 1
+    assert not any(state.startswith("STATUS=consuming") for state in received)
+
+
+@pytest.mark.parametrize("woken", [False, True], ids=["in order", "woken at the end"])
+def test_nothing_follows_the_last_status(tmp_path: Path, woken: bool) -> None:
+    """Also where the end of the process wakes whoever waits for a stop."""
+    progress, stop = {"results": ConsumerProgress()}, Stop()
+    with service_manager(tmp_path) as manager:
+        with (
+            pytest.raises(MissingGroup),
+            notified(progress, stop, manager.environment(watchdog_s=0.03)),
+        ):
+            manager.wait_for("WATCHDOG=1", times=3)
+            raise MissingGroup("stream S has no group\nG")
+        assert manager.received()[-2:] == ["STOPPING=1", "STATUS=failed: stream S has no group\\nG"]
+        if woken:
+            stop.wake()
+        wait_until(lambda: all(thread.name != "service-manager" for thread in threading.enumerate()), what="its end")
+        assert manager.received()[-1].startswith("STATUS=failed: ")
+
+
+def test_before_the_first_read_it_is_starting(tmp_path: Path) -> None:
+    consumers: dict[str, ConsumerProgress] = {}
+    stop = Stop()
+    with service_manager(tmp_path) as manager, notified(consumers, stop, manager.environment(watchdog_s=0.03)):
+        manager.wait_for("STATUS=starting")
+        consumers["results"] = progress = ConsumerProgress()
+        manager.wait_for("WATCHDOG=1", times=5)
+        assert {state for state in manager.states if state.startswith(("READY", "STATUS"))} == {"STATUS=starting"}
+        progress.has_read, progress.counters.waiting = True, False
+        manager.wait_for("READY=1")
+        manager.wait_for("STATUS=consuming: read 0")
+        progress.stopped_by = "missing-group"
+        manager.wait_for("STATUS=stopped (missing-group): read 0")
 
 
 def test_a_loop_that_is_stuck_is_not_said_to_be_alive(
@@ -154,6 +206,24 @@ def test_the_journal_gets_priorities_and_no_time(
     assert (refused.code, refused.stderr.startswith("<3>error: ")) == (2, True), refused
     elsewhere = drained(dvctl, tmp_path, journal=False)
     assert all(re.match(r"\d{4}-\d\d-\d\dT\S+Z (info|warning) ", line) for line in elsewhere.stderr.splitlines())
+
+
+def test_as_json_the_log_is_everything_that_is_written(dvctl: Dvctl, redis_url: str, sqlite_url: str) -> None:
+    """A container writes stdout and stderr to one place, where each line has to be JSON."""
+    dvctl.use(redis_url, sqlite_url)
+    ended = dvctl.ok("consume", "--drain", "--log-format", "json")
+    assert ended.stdout == ""
+    assert json.loads(ended.stderr.splitlines()[-1])["stopped_by"] == "drained"
+    asked = dvctl.ok("consume", "--drain", "--log-format", "json", "-o", "table")
+    assert "stopped by" in asked.stdout
+    for words, code in ((["--redis-url", "redis://nobody:wrong@127.0.0.1:1/x"], 78), (["--batch-size", "none"], 2)):
+        failed = dvctl.run("consume", "--drain", "--log-format=json", *words)
+        lines = [json.loads(line) for line in failed.stderr.splitlines()]
+        assert (failed.code, lines[-1]["exit_code"], lines[-1]["level"]) == (code, code, "error")
+        assert list(lines[-1]) == ["time", "level", "logger", "hint", "exit_code", "message"]
+        assert all({"time", "level", "logger", "message"} <= set(line) for line in lines)
+    plain = dvctl.run("consume", "--log-format", "json", "--errors", "text", "--batch-size", "none")
+    assert plain.stderr.startswith("error: ")
 
 
 @pytest.mark.parametrize("journal", [True, False])

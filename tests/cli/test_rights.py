@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Callable, Iterable, Iterator
+from contextlib import closing
 from pathlib import Path
 from typing import Any
 
@@ -11,7 +12,9 @@ import pytest
 import redis
 
 from devicevault_cli.cli.app import COMMANDS as ALL
+from devicevault_cli.streams import marker
 from devicevault_cli.streams.connect import connect
+from devicevault_cli.streams.group import Group
 from devicevault_cli.streams.model import ZERO
 from devicevault_cli.streams.stream import Stream
 from tests.cli.conftest import Answer, Cli
@@ -113,6 +116,31 @@ def test_the_documented_consumer_may_not_change_the_stream(
         for command in commands:
             with pytest.raises(redis.exceptions.NoPermissionError):
                 client.execute_command(*command)
+
+
+def test_the_documented_consumer_may_count_the_dead_letters(
+    each_redis_server: RedisServer, limited: Callable[[str], str]
+) -> None:
+    """For the metric, without a right of its own."""
+    with redis.Redis.from_url(each_redis_server.url_for(db=1)) as client:
+        client.xadd(STREAM, {"device_id": "1"})
+        for _ in range(3):
+            client.xadd(f"{{{STREAM}}}:dead", {"device_id": "x"})
+    with closing(connect(limited("dvctl-consumer"))) as connected:
+        assert marker.observe(Group(Stream(connected, STREAM), GROUP), 0).dead_letters == 3
+
+
+def test_both_pipelines_take_the_keys_of_both_streams(
+    dvctl: Dvctl, each_redis_server: RedisServer, sqlite_url: str, limited: Callable[[str], str]
+) -> None:
+    url = limited("dvctl-consumer")
+    rest = DOCUMENT.read_text().partition("--pipeline results,storage` (as in the drop-in")[2]
+    words = rest[rest.index("ACL SETUSER dvctl-consumer ") :].partition("\nACL")[0].split()
+    admin: Any = each_redis_server.client()
+    admin.execute_command(*_for_release(words, each_redis_server.kind.release))
+    dvctl.use(url, sqlite_url)
+    both = dvctl.json("consume", "--pipeline", "results,storage", "--drain", "--max-wait", "20s")["pipelines"]
+    assert [summary["stopped_by"] for summary in both.values()] == ["drained", "drained"]
 
 
 # --- every command of a role

@@ -20,8 +20,9 @@ from devicevault_cli.cli import metrics_server
 from devicevault_cli.cli.app import run
 from devicevault_cli.consumer.progress import Backlog, ConsumerProgress
 from devicevault_cli.errors import ExitCode
+from devicevault_cli.operations import topics
 from devicevault_cli.output import metrics
-from devicevault_cli.pipelines import RESULTS
+from devicevault_cli.pipelines import PIPELINES, RESULTS
 from tests.support.tools import checked
 
 ROOT = Path(__file__).parents[2]
@@ -32,6 +33,8 @@ RULES, RULE_TESTS = DEPLOY / "prometheus" / "dvctl.rules.yml", DEPLOY / "prometh
 DASHBOARD: dict[str, Any] = json.loads((DEPLOY / "grafana" / "dvctl.json").read_text())
 KUBERNETES = DEPLOY / "kubernetes"
 KUBERNETES_VERSION = "1.34"
+NO_PAGE = "DvctlLogLinesDropped"
+"""A full disk under the log: no page says more than the alert."""
 MOST_EXPOSED = 15
 """Of 100, as systemd-analyze security counts; it calls up to 20 OK."""
 
@@ -205,11 +208,57 @@ def test_keda_scales_what_there_is_by_the_lag_of_the_group() -> None:
     assert spec["scaleTargetRef"]["name"] == object_of("StatefulSet")["metadata"]["name"]
     assert spec["minReplicaCount"] == 1
     assert "replicas" not in object_of("StatefulSet")["spec"]
-    (trigger,) = spec["triggers"]
-    assert (trigger["type"], trigger["metadata"]["stream"]) == ("redis-streams", RESULTS.stream)
-    assert trigger["metadata"]["consumerGroup"] == RESULTS.group
-    assert all(isinstance(value, str) for value in trigger["metadata"].values()), "KEDA reads text only"
-    assert trigger["authenticationRef"]["name"] == object_of("TriggerAuthentication")["metadata"]["name"]
+    consumed = [PIPELINES[name] for name in object_of("ConfigMap")["data"]["DVCTL_PIPELINE"].split(",")]
+    watched = [(one["metadata"]["stream"], one["metadata"]["consumerGroup"]) for one in spec["triggers"]]
+    assert watched == [(pipeline.stream, pipeline.group) for pipeline in consumed]
+    for trigger in spec["triggers"]:
+        assert trigger["type"] == "redis-streams"
+        assert all(isinstance(value, str) for value in trigger["metadata"].values()), "KEDA reads text only"
+        assert trigger["authenticationRef"]["name"] == object_of("TriggerAuthentication")["metadata"]["name"]
+
+
+def test_the_pages_a_deployed_file_names_exist() -> None:
+    for path in DEPLOY.rglob("*"):
+        for name in re.findall(r"[\w./-]+\.md\b", path.read_text()) if path.is_file() else ():
+            assert (ROOT / name).is_file(), f"{path.name} names {name}"
+
+
+def test_taking_over_starts_dvctl_as_the_deployed_files_do() -> None:
+    page = (ROOT / "docs" / "take-over.md").read_text()
+    (unit,), (compose,) = (
+        re.findall(r"```ini\n(.*?)```", page, re.DOTALL),
+        re.findall(r"```yaml\n(.*?)```", page, re.DOTALL),
+    )
+    there, here = dict(settings(UNIT)), dict(line.split("=", 1) for line in unit.splitlines() if "=" in line)
+    for name in (
+        "Type",
+        "WatchdogSec",
+        "TimeoutStopSec",
+        "Restart",
+        "RestartPreventExitStatus",
+        "ProtectSystem",
+        "UMask",
+    ):
+        assert here[name] == there[name], name
+    deployed = yaml.safe_load((DEPLOY / "compose" / "compose.yaml").read_text())["services"]["consumer"]
+    service = yaml.safe_load(compose)["services"]["dvctl"]
+    for name in ("stop_grace_period", "restart"):
+        assert service[name] == deployed[name]
+    image = re.findall(r"FROM (python\S+)", service["build"]["dockerfile_inline"])
+    assert set(image) == set(re.findall(r"FROM (python\S+)", (DEPLOY / "container" / "Dockerfile").read_text()))
+
+
+def test_an_operators_command_has_the_operators_rights_and_the_services_state() -> None:
+    """Else the consumer's ACL refuses `status`, and a change cannot be undone: its snapshot has no place."""
+    (line,) = re.findall(r"`(systemd-run [^`]*)`", (ROOT / "docs" / "deployment.md").read_text())
+    given = dict(word.split("=", 1) for word in re.findall(r"-p (\S+)", line))
+    unit = dict(settings(UNIT))
+    for name in ("DynamicUser", "User", "StateDirectory", "CacheDirectory"):
+        assert given[name] == unit[name]
+    assert line.split()[-2:] == [unit["ExecStart"].split()[0], "status"]
+    example = UNIT.parent / f"{Path(given['EnvironmentFile']).name}.example"
+    user = re.findall(r"redis://([^:]+):", example.read_text())
+    assert set(user) == set(re.findall(r"ACL SETUSER (\S*operator) ", (ROOT / "docs" / "operations.md").read_text()))
 
 
 # --- Prometheus and Grafana
@@ -223,7 +272,7 @@ def served() -> set[str]:
     labels = {"pipeline": "results", "stream": "s", "group": "g"}
     progress.on_batch = collected.add_batches(labels)
     names = {"up"}
-    for sample in metrics_server.samples_of(progress):
+    for sample in metrics_server.samples_of(progress, RESULTS):
         suffixes = {"counter": ["_total"], "gauge": [""], "histogram": ["_bucket", "_sum", "_count"]}[sample.kind]
         names |= {f"dvctl_{sample.name}{suffix}" for suffix in suffixes}
     for family in collected.registry.collect():
@@ -264,13 +313,35 @@ def test_every_alert_has_a_test_a_severity_and_words() -> None:
     assert tested == {rule["alert"] for rule in rules()}
     for rule in rules():
         assert rule["labels"]["severity"] in ("warning", "critical")
-        assert set(rule["annotations"]) == {"summary", "description"}
+        assert set(rule["annotations"]) - {"runbook"} == {"summary", "description"}
 
 
 def test_the_guide_says_what_to_do_about_every_alert() -> None:
     lines = (ROOT / "docs" / "deployment.md").read_text().splitlines()
-    listed = {name for line in lines if line.startswith("| `Dvctl") for name in re.findall(r"`(Dvctl[A-Za-z]+)`", line)}
-    assert listed == {rule["alert"] for rule in rules()}
+    listed = {
+        name: line for line in lines if line.startswith("| `Dvctl") for name in re.findall(r"`(Dvctl[A-Za-z]+)`", line)
+    }
+    assert set(listed) == {rule["alert"] for rule in rules()}
+    for rule in rules():
+        assert rule["annotations"].get("runbook", "") in listed[rule["alert"]]
+
+
+def test_every_alert_names_a_runbook_that_dvctl_prints() -> None:
+    commands = {rule["alert"]: rule["annotations"].get("runbook") for rule in rules()}
+    assert [alert for alert, command in commands.items() if command is None] == [NO_PAGE]
+    assert {str(command) for command in commands.values() if command} <= {
+        f"dvctl help {name}" for name in topics.names()
+    }
+
+
+def test_prometheus_reads_the_consumers_that_the_guide_starts() -> None:
+    """One more, and DvctlConsumerDown fires for a consumer that was never started."""
+    (job,) = yaml.safe_load((DEPLOY / "prometheus" / "prometheus.yml").read_text())["scrape_configs"]
+    (started,) = re.findall(r"systemctl enable --now (.*)", (ROOT / "docs" / "deployment.md").read_text())
+    instances = re.findall(r"dvctl-consume@(\d)", started)
+    assert [target for group in job["static_configs"] for target in group["targets"]] == [
+        f"127.0.0.1:946{instance}" for instance in instances
+    ]
 
 
 def test_promtool_accepts_the_rules_and_their_tests_pass() -> None:

@@ -105,7 +105,10 @@ def consume(
             parser=parsed(parse_address),
         ),
     ] = None,
-    log_format: Annotated[Literal["text", "json"], typer.Option("--log-format", help="Format of the log.")] = "text",
+    log_format: Annotated[
+        Literal["text", "json"],
+        typer.Option("--log-format", help="Format of the log; with json, a table at the end only with -o table."),
+    ] = "text",
     pid_file: Annotated[
         str | None,
         typer.Option(
@@ -145,7 +148,9 @@ def consume(
         rate=rate,
     )
     summaries = _run(ctx, options, instance, metrics_port, None if pid_file is None else expanded(pid_file))
-    _print(ctx, summaries)
+    # The log as JSON ends with the counts, and often goes where stdout goes: no table follows unless it is asked for.
+    if log_format == "text" or ctx.settings["output"].source != "default":
+        _print(ctx, summaries)
     reasons = {name: summary["stopped_by"] for name, summary in summaries.items()}
     if late := [name for name, reason in reasons.items() if reason == "max-wait"]:
         what = "not drained" if drain else f"fewer than {max_messages:,} messages read"
@@ -168,7 +173,8 @@ def _run(
     each = ctx.pipelines
     # Opened once the handlers stand.
     stopping = stopped_by_signals([partial(_interrupt, one) for one in each.values()])
-    with stopping as stop, ExitStack() as during:
+    progress: dict[str, ConsumerProgress] = {}
+    with stopping as stop, notified(progress, stop), ExitStack() as during:
         if pid_path is not None:
             from devicevault_cli.cli.pid_file import naming_this_process
 
@@ -176,13 +182,12 @@ def _run(
         bar = during.enter_context(ctx.printer.progress("consuming"))
         bars = combined(bar, each) if len(each) > 1 else dict.fromkeys(each, bar)
         ends = options.drain or options.max_messages is not None
-        progress = {
+        progress |= {
             name: ConsumerProgress(one.group, bars[name] if ends else None, options.max_messages)
             for name, one in each.items()
         }
         if metrics_port is not None:
             during.enter_context(_monitored(ctx, metrics_port, progress))
-        during.enter_context(notified(progress, stop))
         consumers: dict[str, Callable[[], dict[str, Any]]] = {
             name: partial(
                 consume_as, Servers(one.group, one.repository, _publisher(one)), one.pipeline, options, stop,

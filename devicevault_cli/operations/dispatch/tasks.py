@@ -19,6 +19,8 @@ Reason: TypeAlias = str
 
 NO_LOCATION, OTHER_TYPE = "no-location", "unsupported-location"
 UNDECODABLE, BAD_LOCATION, TOO_LARGE = "undecodable-config", "invalid-location-config", "too-large"
+REASONS = (NO_LOCATION, OTHER_TYPE, UNDECODABLE, BAD_LOCATION, TOO_LARGE)
+"""Why a configuration is not handed over."""
 
 
 class Configuration(NamedTuple):
