@@ -106,7 +106,7 @@ def test_check_formats(stream: Stream, group: Group, at: Cli) -> None:
     assert 'dvctl_check_lag{stream="device:results",group="devicevault"} 2\n' in told
     assert all(line.startswith(("# TYPE dvctl_check_", "dvctl_check_")) for line in told.splitlines())
     assert at("check", "-o", "json").json["status"] == "ok"
-    assert len(at("check", "-o", "jsonl").out.splitlines()) == 7
+    assert len(at("check", "-o", "jsonl").out.splitlines()) == 8
 
 
 def test_what_cannot_be_reached_is_unknown(cli: Cli) -> None:
