@@ -12,14 +12,16 @@ from devicevault_cli.broker.url import BrokerAddress
 from devicevault_cli.errors import BadConfig, DvctlError, Refused, Unavailable
 from devicevault_cli.redact import scrub
 
-_REACH = "check that the broker is running, and its address in --broker-url"
+_REACH = "check that the broker is running, and its address in --broker-url or CELERY_BROKER_URL"
 _REACH_OR_TLS = f"{_REACH}; if the port is one of TLS, write amqps:// or rediss://"
-_TLS = "check ssl_ca_certs and the host name in --broker-url"
-_NO_TLS = "check the port in --broker-url: it does not speak TLS (amqp:// and redis:// are without)"
-_LOGIN = "check user, password and virtual host in --broker-url"
+_TLS = "check ssl_ca_certs and the host name in --broker-url or CELERY_BROKER_URL"
+_NO_TLS = (
+    "check the port in --broker-url or CELERY_BROKER_URL: it does not speak TLS (amqp:// and redis:// are without)"
+)
+_LOGIN = "check user, password and virtual host in --broker-url or CELERY_BROKER_URL"
 _REDIS_HINTS = {
     "OutOfMemory": "free memory or raise maxmemory of the broker; see whether the storage workers run",
-    "ReadOnly": "--broker-url names a replica: give the address of its primary",
+    "ReadOnly": "--broker-url or CELERY_BROKER_URL names a replica: give the address of its primary",
     "WRONGTYPE": "a key storage.git, storage.fs or _kombu.binding.* is no list or set: rename it",
     "MISCONF": "the broker cannot write its snapshot: free disk space, see its log",
     "NOREPLICAS": "see why the replicas of the broker are away (min-replicas-to-write)",
@@ -56,7 +58,9 @@ def _redis_refusal(error: BaseException, address: BrokerAddress) -> DvctlError |
     """What a reply of Redis means that is an error; redis-py has classes for some, and cuts the code off."""
     where, kind, text = address.shown, type(error).__name__, scrub(str(error))
     if kind.startswith("Authentication") or text.startswith(("NOAUTH", "WRONGPASS")):
-        return Refused(f"{where} refuses the login", hint="check user and password in --broker-url")
+        return Refused(
+            f"{where} refuses the login", hint="check user and password in --broker-url or CELERY_BROKER_URL"
+        )
     if kind == "NoPermissionError" or text.startswith("NOPERM"):
         user, select = shlex.quote(address.user or "default"), " +select" if address.place != "0" else ""
         grant = f"ACL SETUSER {user} +lpush +sadd +llen +multi +exec +ping{select} '~storage.*' '~_kombu.*'"
@@ -77,11 +81,18 @@ def _translate_other(error: BaseException, address: BrokerAddress) -> DvctlError
         return Unavailable(f"{where}: TLS failed: {text}", hint=_NO_TLS if "WRONG_VERSION" in text else _TLS)
     if isinstance(error, FileNotFoundError) or (isinstance(error, PermissionError) and address.tls):
         files = "ssl_ca_certs, ssl_certfile and ssl_keyfile"
-        return BadConfig(f"{where}: a file for TLS cannot be read: {text}", hint=f"check {files} in --broker-url")
+        return BadConfig(
+            f"{where}: a file for TLS cannot be read: {text}",
+            hint=f"check {files} in --broker-url or CELERY_BROKER_URL",
+        )
     if isinstance(error, OSError):
         hint = _REACH if address.tls or isinstance(error, ConnectionRefusedError) else _REACH_OR_TLS
         return Unavailable(f"{where} cannot be reached: {error.strerror or text}", hint=hint)
-    hint = "check that the port in --broker-url is a Redis server" if kind == "InvalidResponse" else _REACH
+    hint = (
+        "check that the port in --broker-url or CELERY_BROKER_URL is a Redis server"
+        if kind == "InvalidResponse"
+        else _REACH
+    )
     return Unavailable(f"{where}: {text}", hint=hint)
 
 

@@ -152,6 +152,6 @@ def _within(seconds: float, where: str, function: Callable[[], T]) -> T:
     if errors:
         raise errors[0]
     if not answers:
-        hint = "check that the broker is running, and its address in --broker-url"
+        hint = "check that the broker is running, and its address in --broker-url or CELERY_BROKER_URL"
         raise Unavailable(f"{where} did not answer within {seconds:g} s", hint=hint)
     return answers[0]

@@ -60,8 +60,8 @@ class ConsumerProgress:
     are by the monotonic clock, `succeeded_timestamp` (entries reached their outcome) in seconds since 1970.
 
     Without a group nothing is looked up. `wanted`: how many messages the run is for. `on_batch(messages, seconds)` is
-    called after each batch. `has_read`: it read at least once. `stopped_by`: why the run is over, so that nothing moves
-    any more; '' before.
+    called after each batch. `pending()`: how many entries stay pending if the process ends now. `has_read`: it read at
+    least once. `stopped_by`: why the run is over, so that nothing moves any more; '' before.
     """
 
     def __init__(self, group: Group | None = None, show: ShowProgress | None = None, wanted: int | None = None) -> None:
@@ -70,6 +70,7 @@ class ConsumerProgress:
         self.backlog = Backlog()
         self.succeeded_timestamp: float | None = None
         self.moved = self.last_delivery = time.monotonic()
+        self.pending: Callable[[], int] = lambda: 0
         self.has_read = False
         self.stopped_by = ""
         self.on_batch: Callable[[int, float], None] = lambda messages, seconds: None

@@ -26,6 +26,11 @@ def is_outage(error: BaseException) -> bool:
     return isinstance(error, (Unavailable, Refused, BadConfig, WrongType)) and not isinstance(error, LocksExhausted)
 
 
+def shown_wait(seconds: float) -> str:
+    """When the next attempt is, for people: never `in 0.0 s`."""
+    return "at once" if seconds < 0.05 else f"in {seconds:.1f} s"
+
+
 class Retry:
     """Calls functions until they succeed. `on_failure(error, seconds)` is called before each wait of so many seconds,
     `on_recovery(errors)` once a function has succeeded that failed with these errors before.

@@ -12,7 +12,7 @@ from devicevault_cli.consumer.outages import DATABASE
 from devicevault_cli.consumer.progress import ConsumerProgress
 from devicevault_cli.consumer.shutdown import Stop, Stopped
 from devicevault_cli.consumer.worker import Worker
-from devicevault_cli.errors import MissingGroup, TableAtFault, Unavailable, WrongType
+from devicevault_cli.errors import DvctlError, MissingGroup, TableAtFault, Unavailable, WrongType
 from devicevault_cli.log_fields import fields, logged_as
 from devicevault_cli.operations.groups.consumer_name import Lock, lock_name, lowest_free
 from devicevault_cli.pipelines import Pipeline
@@ -53,10 +53,11 @@ def consume_as(
     own_fields = logged_as(stream=group.stream.key, group=group.name, consumer=name)
     with nullcontext() if lock is None else closing(lock), own_fields:
         worker = Worker(GroupConsumer(group, name), repository, pipeline, options, stop, progress, servers.publisher)
-        _check_start(worker, must_answer=options.drain or options.max_messages is not None)
+        away = _check_start(worker, must_answer=options.drain or options.max_messages is not None)
         names = group.stream.key, name, group.name, pipeline.table, worker.dispatch.shown
         about = fields(table=pipeline.table, dispatch=worker.dispatch.shown)
-        log.info("consuming %s as %s in group %s into %s; storage dispatch is %s", *names, extra=about)
+        text = "consuming %s as %s in group %s into %s; storage dispatch is %s"
+        log.info(f"once every server answers: {text}" if away else text, *names, extra=about)
         reason = worker.run()
         stopped_by = progress.stopped_by = stop.reason if reason == "signal" else reason
         counts = fields(stopped_by=stopped_by, **worker.counters.counts())
@@ -74,8 +75,12 @@ def _lock_name(group: Group, fixed: str | None, instance: int | None) -> tuple[s
     return fixed, lock
 
 
-def _check_start(worker: Worker, *, must_answer: bool) -> None:
-    """A wrong password, right or table ends the start; what is only away is waited for, unless the run is short."""
+def _check_start(worker: Worker, *, must_answer: bool) -> bool:
+    """A wrong password, right or table ends the start; what is only away is waited for, unless the run is short.
+
+    -> whether something is
+    """
+    told: set[tuple[str, type[DvctlError]]] = set()
 
     def check_database() -> None:
         worker.repository.check()
@@ -87,11 +92,14 @@ def _check_start(worker: Worker, *, must_answer: bool) -> None:
             check()
         except (MissingGroup, Stopped):
             # The worker itself knows what follows from that.
-            return
+            break
         except (Unavailable, WrongType) as error:
             if must_answer:
                 raise
             level = logging.ERROR if isinstance(error, (WrongType, TableAtFault)) else logging.WARNING
             outage = worker.progress.outages.failed(error)
-            about = fields(server=error.server or DATABASE, attempts=outage.attempts)
-            log.log(level, "%s; waiting for it", error, extra=about)
+            server = error.server or DATABASE
+            if (server, type(error)) not in told:  # several checks ask the same server
+                log.log(level, "%s; waiting for it", error, extra=fields(server=server, attempts=outage.attempts))
+            told.add((server, type(error)))
+    return bool(told)

@@ -25,7 +25,7 @@ from devicevault_cli.consumer.options import ConsumeOptions
 from devicevault_cli.consumer.outages import BROKER, DATABASE, REDIS
 from devicevault_cli.consumer.progress import ConsumerProgress
 from devicevault_cli.consumer.reader import MAX_ATTEMPTS_ALONE, EntryReader
-from devicevault_cli.consumer.retry import Retry
+from devicevault_cli.consumer.retry import Retry, shown_wait
 from devicevault_cli.consumer.shutdown import Stop, Stopped
 from devicevault_cli.consumer.stream_watch import StreamWatch
 from devicevault_cli.consumer.waiting import Waiting
@@ -93,6 +93,7 @@ class Worker:
         """It has just been checked."""
         self._stop = stop
         self._in_hand = in_hand = InHand()
+        self.progress.pending = in_hand.__len__
         self._rate = None if options.rate is None else RateLimiter(options.rate)
         self._waiting = Waiting(stop, self.counters, options.max_wait_s, self._observe)
         self._outages = self.progress.outages
@@ -299,7 +300,7 @@ class Worker:
         outage = self._outages.failed(error)
         about = fields(server=error.server or DATABASE, attempts=outage.attempts, retry_in_s=round(seconds, 3))
         hint = f" ({error.hint})" if error.hint else ""
-        log.log(level, "%s; next try in %.1f s%s", error, seconds, hint, extra=about)
+        log.log(level, "%s; next try %s%s", error, shown_wait(seconds), hint, extra=about)
         self._reader.recover()
         if not self._counts_restored and len(self._in_hand):
             try:

@@ -14,7 +14,10 @@ from devicevault_cli.errors import (
     Unavailable,
 )
 
-_REACH = "check that it is running, and host and port in --database-url; see `dvctl help database-down`"
+_REACH = (
+    "check that it is running, and host and port in --database-url or DEVICEVAULT_DATABASE_URL;"
+    " see `dvctl help database-down`"
+)
 _LATER = "nothing is lost; retry once the database is available"
 _SCHEMA = "check that this is DeviceVault's database and migrated; `dvctl doctor` compares the columns"
 
@@ -32,19 +35,26 @@ def from_sqlstate(code: str, text: str, where: str) -> DvctlError:
     if code == "42501":
         return Refused(f"{where}: {said}", hint="ask the owner of the table for the right")
     if code == "3D000":
-        return BadConfig(f"{where}: {said}", hint="check the database's name in --database-url")
+        return BadConfig(
+            f"{where}: {said}", hint="check the database's name in --database-url or DEVICEVAULT_DATABASE_URL"
+        )
     if code[:2] == "42":
         return SchemaMismatch(f"{where}: {said}", hint=_SCHEMA)
     if code == "53200":
         return LocksExhausted(f"{where} is out of memory or locks: {said}", hint="raise max_locks_per_transaction")
     if code == "25006":
-        return Unavailable(f"{where} is read-only", hint="point --database-url at the primary")
+        return Unavailable(
+            f"{where} is read-only", hint="point --database-url or DEVICEVAULT_DATABASE_URL at the primary"
+        )
     return Unavailable(f"{where}: {said} (SQLSTATE {code or 'none'})", hint=_LATER)
 
 
 def no_answer(where: str, seconds: float) -> DvctlError:
     """Nothing answers: the connection is accepted without a reply, or every packet is dropped."""
-    hint = "check host and port in --database-url, that the server is not overloaded, and the firewalls between"
+    hint = (
+        "check host and port in --database-url or DEVICEVAULT_DATABASE_URL, that the server is not overloaded,"
+        " and the firewalls between"
+    )
     return Unavailable(f"{where} did not answer within {seconds:g} s", hint=hint)
 
 
@@ -71,7 +81,7 @@ def from_libpq_connect(text: str, where: str) -> DvctlError:
     if _REFUSALS.search(text):
         return from_sqlstate("28000", said, where)
     if _MISCONFIGURED.search(text):
-        return BadConfig(f"{where}: {said}", hint="check the options in --database-url")
+        return BadConfig(f"{where}: {said}", hint="check the options in --database-url or DEVICEVAULT_DATABASE_URL")
     return Unavailable(f"{where} cannot be reached: {said}", hint=_REACH)
 
 
@@ -123,7 +133,9 @@ def from_mysql(number: int, text: str, where: str) -> DvctlError:
     if number in (2002, 2003, 2005):
         return Unavailable(f"{where} cannot be reached (error {number})", hint=_REACH)
     if number == 1049:
-        return BadConfig(f"{where}: no such database", hint="check the database's name in --database-url")
+        return BadConfig(
+            f"{where}: no such database", hint="check the database's name in --database-url or DEVICEVAULT_DATABASE_URL"
+        )
     if number in (1054, 1146):
         return SchemaMismatch(f"{where}: {_line(text)}", hint=_SCHEMA)
     return Unavailable(f"{where}: {_MYSQL_WHY.get(number) or _line(text)} (error {number})", hint=_LATER)
@@ -149,7 +161,7 @@ def from_sqlite(code: int, text: str, where: str) -> DvctlError:
     if primary in (3, 23):
         return Refused(f"{where}: {_line(text)}", hint="check the permissions of the file")
     if primary == 26:
-        return BadConfig(f"{where}: {_line(text)}", hint="check the path in --database-url")
+        return BadConfig(f"{where}: {_line(text)}", hint="check the path in --database-url or DEVICEVAULT_DATABASE_URL")
     if primary == 1 and _NO_SUCH.search(text):
         return SchemaMismatch(f"{where}: {_line(text)}", hint=_SCHEMA)
     if primary == 14:

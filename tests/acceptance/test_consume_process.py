@@ -5,6 +5,7 @@ from __future__ import annotations
 import fcntl
 import json
 import os
+import re
 import signal
 import subprocess
 import sys
@@ -234,6 +235,9 @@ def test_a_second_signal_stops_at_once_and_loses_nothing(
 
     wait_until(ended, every=0.2, what="the second signal to end it")
     assert daemon.wait().code == 130, "0 is the end of the grace period"
+    line = r"ended at once by a second signal \(SIGTERM\): (\d+) entr(?:y stays|ies stay) pending"
+    (left,) = re.findall(line, daemon.stderr)
+    assert int(left) == client.xpending(STREAM, GROUP)["pending"] > 0
     postgres.thaw()
     dvctl.ok("consume", "--drain", "--claim-idle", "100ms")
     assert_everything_once(client, url)

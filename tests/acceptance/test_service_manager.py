@@ -69,6 +69,8 @@ def test_a_start_during_an_outage_takes_its_time(
         manager.wait_for("STATUS=waiting for the database for")
         manager.wait_for("EXTEND_TIMEOUT_USEC=60000000", times=2)
         assert "READY=1" not in manager.received()
+        assert daemon.stderr.count("; waiting for it") == 1, "not once a check"
+        assert "once every server answers: consuming device:results" in daemon.stderr
         postgres.start()
         manager.wait_for("READY=1", timeout=END_S)
         daemon.wait_for("the database is reachable again after")

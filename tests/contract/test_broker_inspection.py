@@ -146,7 +146,7 @@ def test_a_wrong_password_and_a_wrong_vhost(rabbitmq_url: str) -> None:
     for url in (rabbitmq_url.replace(":secret@", f":{SECRET}@"), f"{rabbitmq_url}x"):
         error = refusal(url)
         assert error.exit_code == ExitCode.REFUSED
-        assert "virtual host in --broker-url" in (error.hint or "")
+        assert "virtual host in --broker-url or CELERY_BROKER_URL" in (error.hint or "")
 
 
 @pytest.mark.parametrize("rights", [{"write": "storage"}, {"configure": ""}, {"write": ""}, {"read": ""}])

@@ -68,7 +68,9 @@ def _add(stream: Stream, start: int, messages: list[Message], chance: random.Ran
 def _consume_as_it_does(stream: Stream, group: Group, chance: random.Random) -> None:
     """All is delivered and acknowledged but for the last few; some got a letter, some were given up or are gone."""
     delivery = GroupConsumer(group, "consumer-4711")
-    delivered = [entry.id for page in iter(lambda: delivery.read_new(1000), []) for entry in page]
+    delivered: list[EntryId] = []
+    while page := delivery.read_new(1000):
+        delivered += page.ids
     for key in chance.sample(delivered, 9):
         delivery.dead_letter(key, key, "max-deliveries", HOSTILE[2])
     for key in chance.sample(delivered, 4):

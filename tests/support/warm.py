@@ -100,6 +100,7 @@ class WarmParent:
             if not said:
                 raise RuntimeError("the warm process of the tests has ended")
             if len(said) == 1:
+                self.ended.pop(int(said[0]), None)  # of an earlier process with this number
                 return int(said[0])
             self.ended[int(said[0])] = int(said[1])
             seconds = seconds and 0

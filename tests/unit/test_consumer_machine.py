@@ -11,6 +11,7 @@ from hypothesis import HealthCheck, settings
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, rule
 
+from devicevault_cli.consumer.retry import shown_wait
 from devicevault_cli.messages import Decoded, decode_result
 from devicevault_cli.repository import open_repository
 from devicevault_cli.repository.tables import RESULTS
@@ -89,3 +90,8 @@ ConsumerMachine.TestCase.settings = settings(
     max_examples=15, stateful_step_count=12, deadline=None, suppress_health_check=list(HealthCheck)
 )
 TestConsumerMachine = ConsumerMachine.TestCase
+
+
+def test_the_log_never_says_that_the_next_try_is_in_no_time() -> None:
+    shown = [shown_wait(seconds) for seconds in (0.0, 0.049, 0.051, 0.1, 29.96)]
+    assert shown == ["at once", "at once", "in 0.1 s", "in 0.1 s", "in 30.0 s"]

@@ -172,8 +172,11 @@ def _run(
 
     each = ctx.pipelines
     # Opened once the handlers stand.
-    stopping = stopped_by_signals([partial(_interrupt, one) for one in each.values()])
     progress: dict[str, ConsumerProgress] = {}
+    stopping = stopped_by_signals(
+        [partial(_interrupt, one) for one in each.values()],
+        lambda: sum(one.pending() for one in list(progress.values())),
+    )
     with stopping as stop, notified(progress, stop), ExitStack() as during:
         if pid_path is not None:
             from devicevault_cli.cli.pid_file import naming_this_process

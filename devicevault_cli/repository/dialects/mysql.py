@@ -111,7 +111,7 @@ class MysqlDialect(LockingDialect):
         given = self.url.options.get("connect_timeout", str(CONNECT_S))
         if not (given.isascii() and given.isdigit() and 0 < int(given) <= 3600):
             message = f"{self.where}: connect_timeout must be a number of seconds from 1 to 3600"
-            raise BadConfig(message, hint="correct it in --database-url")
+            raise BadConfig(message, hint="correct it in --database-url or DEVICEVAULT_DATABASE_URL")
         return int(given)
 
     def _prepare(self, connection: Connection) -> None:
@@ -193,7 +193,9 @@ class MysqlDialect(LockingDialect):
     def require_writable(self) -> None:
         with self.reading() as connection:
             if self._value(connection, "SELECT @@global.read_only") not in (0, "OFF"):
-                raise Unavailable(f"{self.where} is read-only", hint="point --database-url at the primary")
+                raise Unavailable(
+                    f"{self.where} is read-only", hint="point --database-url or DEVICEVAULT_DATABASE_URL at the primary"
+                )
 
     def exact(self, column: Column[Any]) -> ColumnElement[Any]:
         """Collations equate case, accents and trailing spaces."""

@@ -81,7 +81,7 @@ def conninfo(url: DatabaseUrl, application_name: str) -> str:
         timeout_from_conninfo(values)
     except psycopg.ProgrammingError:
         message = "connect_timeout in the database URL is not a number"
-        raise BadConfig(message, hint="correct it in --database-url") from None
+        raise BadConfig(message, hint="correct it in --database-url or DEVICEVAULT_DATABASE_URL") from None
     return make_conninfo(**{name: str(value) for name, value in values.items()})
 
 
