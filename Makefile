@@ -8,7 +8,7 @@ SEED    ?=
 REDIS   ?=
 DISPATCH ?=
 PYTEST_ARGS ?=
-WORKERS ?= 3
+WORKERS ?= 4
 
 .DEFAULT_GOAL := help
 .PHONY: help setup demo test lint unit coverage generate site bench million chaos fuzz audit lock clean
@@ -36,7 +36,7 @@ lint: setup ## ruff, codespell, mypy --strict, import-linter
 	$(BIN)/mypy
 	$(BIN)/lint-imports
 
-unit: setup ## pytest, on private servers, in WORKERS=3 processes (many tests wait); choose with PYTEST_ARGS='tests/unit -k name'
+unit: setup ## pytest, on private servers, in WORKERS=4 processes (many tests wait); choose with PYTEST_ARGS='tests/unit -k name'
 	@$(BIN)/python -m compileall -q devicevault_cli tests # under PYTHONDONTWRITEBYTECODE each process would compile anew
 	$(BIN)/python -m pytest -n $(WORKERS) --dist worksteal $(PYTEST_ARGS)
 

@@ -17,14 +17,14 @@ if #KEYS > 1 then
   found = redis.pcall('XINFO', 'STREAM', KEYS[4])
   if not found.err then
     letters = known(pairs_of(found)['length'])
-  elseif string.find(found.err, 'no such key') then
+  elseif string.find(tostring(found.err), 'no such key') then
     letters = '0'
   end
 end
 local info = redis.pcall('XINFO', 'STREAM', KEYS[1])
 if info.err then
-  if string.find(info.err, 'no such key') then return {'none', {}, {}, marker, incidents, letters} end
-  if string.find(info.err, 'WRONGTYPE') then return {'other', {}, {}, marker, incidents, letters} end
+  if string.find(tostring(info.err), 'no such key') then return {'none', {}, {}, marker, incidents, letters} end
+  if string.find(tostring(info.err), 'WRONGTYPE') then return {'other', {}, {}, marker, incidents, letters} end
   return info
 end
 info = pairs_of(info)
