@@ -9,15 +9,18 @@ from __future__ import annotations
 import random
 import sys
 import time
+from collections.abc import Callable
+from functools import partial
+from typing import TypeVar
 
 from devicevault_cli.errors import Unavailable
 from devicevault_cli.records import Record
 from devicevault_cli.repository import open_repository
 from devicevault_cli.repository.dialects.postgresql import statements as postgres_sql
-from devicevault_cli.repository.model import Saved
-from devicevault_cli.repository.repository import Repository
 from devicevault_cli.repository.tables import RESULTS
 from tests.support.records import result
+
+T = TypeVar("T")
 
 
 def main(url: str, seed: str, identities: str, batch: str, mutant: str = "") -> None:
@@ -28,13 +31,13 @@ def main(url: str, seed: str, identities: str, batch: str, mutant: str = "") -> 
     order = random.Random(seed)
     records = [_record(number) for number in range(int(identities))]
     repository = open_repository(url, RESULTS)
-    repository.check()
+    _patiently(repository.check)
     print("ready", flush=True)
     sys.stdin.readline()
     inserted = 0
     for _ in range(2):
         for start in range(0, len(records), int(batch)):
-            saved = _patiently(repository, records[start : start + int(batch)])
+            saved = _patiently(partial(repository.save, records[start : start + int(batch)]))
             inserted += sum(each.outcome == "inserted" for each in saved)
         order.shuffle(records)
     repository.close()
@@ -48,10 +51,11 @@ def _record(number: int) -> Record:
     return result(f"collect:{number}", device=number % 50 + 1)
 
 
-def _patiently(repository: Repository, records: list[Record]) -> list[Saved]:
+def _patiently(attempt: Callable[[], T]) -> T:
+    """As `consume` does: also the row that `check` tries may meet another writer in a deadlock."""
     while True:
         try:
-            return repository.save(records)
+            return attempt()
         except Unavailable:
             time.sleep(0.05)
 
