@@ -145,7 +145,7 @@ def test_two_consumers_notice_one_incident(dvctl: Dvctl, redis_server: RedisServ
     with redis_server.client() as client:
         dvctl.use(redis_server.url, sqlite_url)
         last = add(client, range(50))[-1]
-        daemons = [dvctl.start("consume", "--consumer", name) for name in ("one", "two")]
+        daemons = [dvctl.start("consume", "--consumer", name, "--claim-idle", "5s") for name in ("one", "two")]
         for daemon in daemons:
             daemon.wait_for("consuming device:results")
         wait_for_marker(client, last)
