@@ -37,7 +37,7 @@ def typed_line(ctx: Context) -> str:
     """The command line as it was typed, without passwords and configurations."""
     from devicevault_cli.operations.entries.fields import SECRET_FIELDS
 
-    settings = (setting for each in (ctx.settings, *ctx.further) for setting in each.all)
+    settings = (setting for pipeline in (ctx.settings, *ctx.further) for setting in pipeline.all)
     hidden = {item.value: item.shown for item in settings if item.value and item.shown != item.value}
     words = []
     for word in ctx.words:

@@ -80,7 +80,7 @@ def _check_start(worker: Worker, *, must_answer: bool) -> bool:
 
     -> whether something is
     """
-    told: set[tuple[str, type[DvctlError]]] = set()
+    reported: set[tuple[str, type[DvctlError]]] = set()
 
     def check_database() -> None:
         worker.repository.check()
@@ -99,7 +99,7 @@ def _check_start(worker: Worker, *, must_answer: bool) -> bool:
             level = logging.ERROR if isinstance(error, (WrongType, TableAtFault)) else logging.WARNING
             outage = worker.progress.outages.failed(error)
             server = error.server or DATABASE
-            if (server, type(error)) not in told:  # several checks ask the same server
+            if (server, type(error)) not in reported:  # several checks ask the same server
                 log.log(level, "%s; waiting for it", error, extra=fields(server=server, attempts=outage.attempts))
-            told.add((server, type(error)))
-    return bool(told)
+            reported.add((server, type(error)))
+    return bool(reported)
