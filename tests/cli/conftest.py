@@ -16,7 +16,6 @@ import pytest
 from devicevault_cli.cli.app import run
 from devicevault_cli.output.terminal import Terminal
 
-
 COLLECT_EVERY = 50
 """A command line leaves clients of redis-py behind, of which each is a cycle that holds two megabytes."""
 _calls = count(1)
