@@ -130,8 +130,9 @@ def stage(client: Any, key: str, pipeline: Pipeline, repository: Repository, sit
         entry = EntryId(MS + number * 40_000, number)
         stream.call("XADD", key, str(entry), *(part for pair in message.items() for part in pair))
         decided = pipeline.decode_entry(stream.get([entry])[entry], repository.device_id_max)
-        if not isinstance(decided, Decoded):  # DeviceVault's own consumer writes rows of such messages too
-            decided = pipeline.decode(*entry, message | {b"log": b"[]"}, repository.device_id_max)
+        if not isinstance(decided, Decoded):  # such messages may have a row too
+            usual = {b"log": b"[]", b"operation": b"store"}
+            decided = pipeline.decode(*entry, message | usual, repository.device_id_max)
         record = decided.record if isinstance(decided, Decoded) else None
         if record is not None and record.device_id <= 50:
             rows += [record._asdict() | change for change in changes]
