@@ -9,11 +9,11 @@ texts and device 1.8 and 0.4, `initiated_at` 1.2 and 0.6, everything 6.1 and 1.7
 from __future__ import annotations
 
 import re
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from datetime import datetime
 from functools import cache
 from itertools import chain
-from typing import Any, TypeAlias
+from typing import Any, NamedTuple, TypeAlias, TypeVar
 
 from devicevault_cli.messages import (
     EARLIEST,
@@ -27,16 +27,38 @@ from devicevault_cli.messages import (
     TIME,
     Texts,
 )
-from devicevault_cli.record_columns import Column, RecordColumns
+from devicevault_cli.record_columns import Column, RecordColumns, RecordKeys
 from devicevault_cli.records import INT4_MAX, LATEST, DeviceResult, Micros, StorageResult
-from devicevault_cli.streams.page import Page
+from devicevault_cli.streams.page import FEW, Page
+
+T = TypeVar("T")
 
 ColumnDecoder: TypeAlias = Callable[[Page, int], RecordColumns | None]
 """(a page, the largest device id) -> the record of each entry, in order; None: an entry has to be looked at alone."""
+KeyDecoder: TypeAlias = Callable[[Page, int], RecordKeys | None]
+"""The same for keys: every message has a record, of which times and durations are not decoded."""
+
+SOME, SEVERAL = 16, 128
+"""A page with an unusual entry is decoded in parts of so many: a page of a thousand first in the larger ones."""
 
 
 class _Unusual(ValueError):
     """Something that a record is not made of, or not by these rules."""
+
+
+def decoded_parts(
+    page: Page, decoder: Callable[[Page, int], T | None], device_id_max: int
+) -> Iterator[tuple[Page, T | None]]:
+    """The page in parts, in order, each with what the decoder makes of it; None: its messages have to be decoded one by
+    one.
+    """
+    found = decoder(page, device_id_max) if len(page) >= FEW else None
+    if found is not None or len(page) <= SOME:
+        yield page, found
+        return
+    step = SEVERAL if len(page) > SEVERAL else SOME
+    for start in range(0, len(page), step):
+        yield from decoded_parts(page[start : start + step], decoder, device_id_max)
 
 
 def decode_results(page: Page, device_id_max: int = INT4_MAX) -> RecordColumns | None:
@@ -68,17 +90,55 @@ def decode_stored(page: Page, device_id_max: int = INT4_MAX) -> RecordColumns | 
     )
 
 
-def _common(page: Page, device_id_max: int, wanted: Texts) -> tuple[Column, Column, Column, Column, Column, Column]:
-    """The six columns both tables share. Callers check the last one, `log`, at the end: that costs most."""
+def result_keys(page: Page, device_id_max: int = INT4_MAX) -> RecordKeys | None:
+    """Decode the keys of messages of `device:results`."""
+    return _keys(page, device_id_max, RESULT_TEXTS)
+
+
+def stored_keys(page: Page, device_id_max: int = INT4_MAX) -> RecordKeys | None:
+    """Decode the keys of messages of `storage:results`."""
+    if not {b"", b"store"}.issuperset(page.column(b"operation")):
+        return None
+    return _keys(page, device_id_max, STORAGE_TEXTS)
+
+
+def _keys(page: Page, device_id_max: int, wanted: Texts) -> RecordKeys | None:
     if page.has(FIRST_ID):
-        raise _Unusual
+        return None
+    try:
+        shared = _shared(page, device_id_max, wanted)
+        _require_json_lists(shared.log)
+    except ValueError:
+        return None
+    return RecordKeys(shared.task_identifier, shared.device_id, shared.status)
+
+
+class _Shared(NamedTuple):
+    """The columns both tables share, but for the time."""
+
+    task_id: Column
+    task_identifier: Column
+    device_id: Column
+    status: Column
+    log: Column
+
+
+def _shared(page: Page, device_id_max: int, wanted: Texts) -> _Shared:
+    """Callers check `log` at the end: that costs most."""
     log = _replaced(page.column(b"log"), b"[]")
     texts = {name: page.column(name) for name in wanted.names if name != b"log"}
     devices = _devices(page, device_id_max)
-    timestamp = _timestamps(page)
     _require_texts(list(texts.values()), wanted.limits)
     status = _replaced(texts[b"status"], b"failure")
-    return texts[b"task_id"], texts[b"task_identifier"], devices, status, timestamp, log
+    return _Shared(texts[b"task_id"], texts[b"task_identifier"], devices, status, log)
+
+
+def _common(page: Page, device_id_max: int, wanted: Texts) -> tuple[Column, Column, Column, Column, Column, Column]:
+    """The six columns both tables share; `log` is still to be checked."""
+    if page.has(FIRST_ID):
+        raise _Unusual
+    task_id, task_identifier, device_id, status, log = _shared(page, device_id_max, wanted)
+    return task_id, task_identifier, device_id, status, _timestamps(page), log
 
 
 def _replaced(column: Sequence[bytes], default: bytes) -> Sequence[bytes]:

@@ -5,7 +5,14 @@ from __future__ import annotations
 import re
 from dataclasses import dataclass
 
-from devicevault_cli.columns import ColumnDecoder, decode_results, decode_stored
+from devicevault_cli.columns import (
+    ColumnDecoder,
+    KeyDecoder,
+    decode_results,
+    decode_stored,
+    result_keys,
+    stored_keys,
+)
 from devicevault_cli.messages import (
     RESULT_NOTES,
     STORAGE_NOTES,
@@ -22,7 +29,8 @@ from devicevault_cli.streams.model import Entry, EntryId
 class Pipeline:
     """The way of one kind of message from its stream to its table.
 
-    `decode` takes one message, `decode_columns` a page of usual ones. `notes`: the fields that are stored as NULL or
+    `decode` takes one message, `decode_columns` a page of usual ones, and `decode_keys` does of these what comparing
+    them with their rows takes. `notes`: the fields that are stored as NULL or
     clamped where their value is unusable. `dispatches`: the configurations that its messages carry are handed to the
     storage workers.
     """
@@ -33,6 +41,7 @@ class Pipeline:
     table: str
     decode: Decoder
     decode_columns: ColumnDecoder
+    decode_keys: KeyDecoder
     notes: tuple[str, ...]
     dispatches: bool = False
 
@@ -48,11 +57,11 @@ def original_id(entry: Entry) -> EntryId:
 
 RESULTS = Pipeline(
     "results", "device:results", "devicevault", "devices_devicebackupresult", decode_result, decode_results,
-    RESULT_NOTES, dispatches=True,
+    result_keys, RESULT_NOTES, dispatches=True,
 )  # fmt: skip
 STORAGE = Pipeline(
     "storage", "storage:results", "devicevault-storage", "backups_storedbackup", decode_storage, decode_stored,
-    STORAGE_NOTES,
+    stored_keys, STORAGE_NOTES,
 )  # fmt: skip
 PIPELINES = {pipeline.name: pipeline for pipeline in (RESULTS, STORAGE)}
 

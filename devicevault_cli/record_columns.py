@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Sequence
-from itertools import chain, repeat
+from itertools import chain, compress, repeat
 from operator import itemgetter
-from typing import Any, TypeAlias, overload
+from typing import Any, NamedTuple, TypeAlias, overload
 
 from devicevault_cli.records import Record
 
@@ -13,6 +13,21 @@ Column: TypeAlias = Sequence[Any]
 """The values of one field: bytes in UTF-8 for text, else integers and None."""
 
 _make: Any = tuple.__new__
+
+
+class RecordKeys(NamedTuple):
+    """What is compared of records and their rows, as columns of the same length. Texts are UTF-8."""
+
+    task_identifier: Sequence[bytes]
+    device_id: Sequence[int]
+    status: Sequence[bytes]
+
+    def where(self, chosen: Sequence[bool]) -> RecordKeys:
+        """The keys for which this is true."""
+        identifiers, devices, statuses = self
+        return RecordKeys(
+            list(compress(identifiers, chosen)), list(compress(devices, chosen)), list(compress(statuses, chosen))
+        )
 
 
 class RecordColumns(Sequence[Record]):
@@ -69,6 +84,17 @@ def joined(parts: Sequence[Sequence[Record]]) -> Sequence[Record]:
     given = (part if isinstance(part, RecordColumns) else RecordColumns.of(kind, part) for part in parts)
     columns = zip(*(part.columns for part in given), strict=True)
     return RecordColumns(kind, [list(chain.from_iterable(column)) for column in columns])
+
+
+def joined_keys(parts: Sequence[RecordKeys]) -> RecordKeys:
+    """The keys of all parts, in order."""
+    if len(parts) == 1:
+        return parts[0]
+    return RecordKeys(
+        list(chain.from_iterable(part.task_identifier for part in parts)),
+        list(chain.from_iterable(part.device_id for part in parts)),
+        list(chain.from_iterable(part.status for part in parts)),
+    )
 
 
 def _encoded(column: Column) -> Column:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import defaultdict
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import closing
 from itertools import compress, repeat
 from typing import Any
@@ -11,6 +11,7 @@ from typing import Any
 from sqlalchemy import Connection, String, bindparam, func, insert, literal_column, select, update
 
 from devicevault_cli.paging import paged
+from devicevault_cli.record_columns import RecordKeys
 from devicevault_cli.records import INT4_MAX, Identity, Record, identity
 from devicevault_cli.repository import repertoire
 from devicevault_cli.repository.batches import split_distinct
@@ -76,6 +77,19 @@ class LockedInsert:
         with self._dialect.reading() as connection:
             rows = self._rows_of(connection, records)
         return [rows.get(identity(record), []) for record in records]
+
+    def ask_unmatched(self, keys: RecordKeys) -> Callable[[], list[int]]:
+        identifiers = list(map(bytes.decode, keys.task_identifier))
+        found: dict[str, tuple[int, str] | None] = {}  # None: the rows of one identifier differ
+        with self._dialect.reading() as connection:
+            for page in paged(dict.fromkeys(identifiers), LOOKUP):
+                for identifier, _, device_id, status in self._named_rows(connection, page):
+                    row = device_id, status
+                    found[identifier] = row if found.get(identifier, row) == row else None
+        wanted = zip(keys.device_id, map(bytes.decode, keys.status), strict=True)
+        compared = zip(map(found.get, identifiers), wanted, strict=True)
+        unmatched = [position for position, (row, record) in enumerate(compared) if row != record]
+        return lambda: unmatched
 
     def _save(
         self, connection: Connection, records: Sequence[Record], positions: list[int], known: set[int]

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from functools import cached_property
 from itertools import compress
 from typing import Any, Protocol
@@ -11,6 +11,7 @@ from sqlalchemy import ColumnElement, Select, bindparam, delete, func, insert, i
 
 from devicevault_cli.errors import DvctlError, RecordRejected, TableAtFault
 from devicevault_cli.paging import ROWS_PER_STATEMENT, paged
+from devicevault_cli.record_columns import RecordKeys
 from devicevault_cli.records import Identity, Micros, Record
 from devicevault_cli.repository import probe, repertoire, schema
 from devicevault_cli.repository.dialects.base import Dialect
@@ -38,6 +39,8 @@ class Writer(Protocol):
     def submit(self, records: Sequence[Record]) -> PendingSave: ...
 
     def find(self, records: Sequence[Record]) -> list[list[Existing]]: ...
+
+    def ask_unmatched(self, keys: RecordKeys) -> Callable[[], list[int]]: ...
 
 
 class Repository:
@@ -107,6 +110,17 @@ class Repository:
     def find(self, records: Sequence[Record]) -> list[list[Existing]]:
         """For each record all rows with its identity, lowest id first. Changes nothing."""
         return self._writer.find(records)
+
+    def ask_unmatched(self, keys: RecordKeys) -> Callable[[], list[int]]:
+        """Have records, all with an identifier, compared with their rows. Changes nothing.
+
+        -> a function that waits for the positions, in order, of the records without a row and of those with any row of
+        another device or status. PostgreSQL works on it meanwhile, until the repository is asked for something else.
+        """
+        self._dialect.open()
+        if self._dialect.repertoires:  # then some text may be compared with what it is not
+            return lambda: list(range(len(keys.status)))
+        return self._writer.ask_unmatched(keys)
 
     def encodable(self, records: Sequence[Record]) -> list[bool]:
         """For each record: whether the character set of the database has all of its text; else it is rejected."""

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
-from itertools import repeat
+from itertools import compress, repeat
 from typing import Any, TypeAlias, overload
 
 from devicevault_cli.streams import replies
@@ -52,6 +52,15 @@ class Page(Sequence[Entry]):
             return any(name in entry.fields for entry in self)
         return name in self._columns
 
+    def where(self, chosen: Sequence[bool]) -> Page:
+        """The entries for which this is true."""
+        if all(chosen):
+            return self
+        ids = list(compress(self.ids, chosen))
+        if self._columns is None or not ids:
+            return Page(ids, list(compress(self._all(), chosen)) if ids else [])
+        return Page(ids, {name: tuple(compress(column, chosen)) for name, column in self._columns.items()})
+
     def _all(self) -> list[Entry]:
         if self._entries is None:
             columns = self._columns or {}
@@ -85,7 +94,11 @@ def page(reply: Any) -> Page:
         columns = _columns(fields)
         if columns is not None:
             return Page(_entry_ids(keys), columns)
-    entries = replies.entries(reply or ())
+    return page_of(replies.entries(reply or ()))
+
+
+def page_of(entries: list[Entry]) -> Page:
+    """A page of entries that exist already."""
     return Page([entry.id for entry in entries], entries)
 
 

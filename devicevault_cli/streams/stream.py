@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Generator, Iterable, Iterator, Mapping, Sequence
+from contextlib import suppress
 from typing import Any, TypeVar
 
 from devicevault_cli.errors import DvctlError, Refused, Unavailable, WrongType
@@ -20,6 +21,7 @@ from devicevault_cli.streams.model import (
     StreamInfo,
     pairs_of,
 )
+from devicevault_cli.streams.page import Page, page
 
 T = TypeVar("T")
 
@@ -156,7 +158,7 @@ class Stream:
 
     def range(self, start: EntryId = ZERO, end: EntryId = LAST, count: int = ENTRIES_PER_READ) -> list[Entry]:
         """One page of entries, oldest first."""
-        return self.read(replies.entries, "XRANGE", self.key, str(start), str(end), "COUNT", count)
+        return self.read(replies.entries, *self._range(start, end, count))
 
     def last(self, count: int, end: EntryId = LAST) -> list[Entry]:
         """The newest entries up to an id, oldest of them first."""
@@ -173,6 +175,30 @@ class Stream:
             if page[-1].id == LAST:
                 return
             start = page[-1].id.next()
+
+    def pages_ahead(
+        self, start: EntryId = ZERO, end: EntryId = LAST, count: int = ENTRIES_PER_READ
+    ) -> Generator[Page, None, None]:
+        """As `pages`, to be read by column. Redis sends the next page while one is used: close the generator."""
+        size = min(count, FIRST_READ)
+        found = self.read(page, *self._range(start, end, size))
+        while found:
+            if found.ids[-1] == LAST:
+                yield found
+                return
+            size = max(1, min(count, 4 * size, BYTES_PER_READ // (found.largest + 1)))
+            answer = self.ask(*self._range(found.ids[-1].next(), end, size))
+            try:
+                yield found
+            except BaseException:
+                with suppress(Exception):
+                    answer()
+                raise
+            with translated(self.client):
+                found = page(answer())
+
+    def _range(self, start: EntryId, end: EntryId, count: int) -> tuple[Any, ...]:
+        return "XRANGE", self.key, str(start), str(end), "COUNT", count
 
     def size_of(self, page: Iterable[Entry]) -> int:
         """The bytes of the values of entries."""

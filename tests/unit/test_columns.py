@@ -16,7 +16,7 @@ from devicevault_cli.consumer.batch import Batch, decode, decode_page, joined
 from devicevault_cli.json_text import list_problem
 from devicevault_cli.messages import parse_time
 from devicevault_cli.pipelines import RESULTS, STORAGE, Pipeline
-from devicevault_cli.record_columns import RecordColumns
+from devicevault_cli.record_columns import RecordColumns, RecordKeys
 from devicevault_cli.records import INT4_MAX, INT8_MAX
 from devicevault_cli.streams.model import pairs_of
 from devicevault_cli.streams.page import FEW, page
@@ -193,6 +193,15 @@ def assert_same(found: Batch, expected: Batch) -> None:
     assert [found.records[number] for number in range(len(found.records))] == list(expected.records)
 
 
+def assert_keys(keys: RecordKeys, expected: Batch) -> None:
+    """Every message is valid, and its record has these."""
+    wanted = [
+        (record.task_identifier.encode(), record.device_id, record.status.encode()) for record in expected.records
+    ]
+    assert list(zip(*keys, strict=True)) == wanted
+    assert not expected.rejected and not expected.skipped
+
+
 def usual_reply(count: int, **changed: bytes) -> Reply:
     message = USUAL | {name.encode(): value for name, value in changed.items()}
     return [[b"%d-%d" % (MS, number), [part for pair in message.items() for part in pair]] for number in range(count)]
@@ -211,6 +220,10 @@ def test_columns_give_what_the_messages_give(pipeline: Pipeline, reply: Reply, m
     ]
     alone = pipeline.decode_columns(page(reply), most) if reply else None
     assert alone is None or list(alone) == expected.records
+    keys = pipeline.decode_keys(page(reply), most) if reply else None
+    if keys is not None:
+        assert not page(reply).has(b"_dvctl.id")
+        assert_keys(keys, expected)
 
 
 @pytest.mark.parametrize("field", list(ODD), ids=bytes.decode)
@@ -223,6 +236,10 @@ def test_each_odd_value_alone_and_in_all_messages(pipeline: Pipeline, field: byt
             for most in (INT4_MAX, INT8_MAX):
                 expected = one_by_one(reply, pipeline, most, keep=True)
                 assert_same(by_column(reply, pipeline, most, keep=True), expected)
+                keys = pipeline.decode_keys(page(reply), most)
+                assert (keys is not None) >= (pipeline.decode_columns(page(reply), most) is not None)
+                if keys is not None:
+                    assert_keys(keys, expected)
 
 
 @pytest.mark.parametrize("pipeline", [RESULTS, STORAGE], ids=["results", "storage"])
@@ -278,6 +295,10 @@ def test_usual_pages_are_decoded_by_column() -> None:
     reply = usual_reply(128)
     assert decode_results(page(reply)) is not None
     assert decode_stored(page(reply)) is not None
+    for pipeline in (RESULTS, STORAGE):
+        assert pipeline.decode_keys(page(reply), INT4_MAX) is not None
+        keys = pipeline.decode_keys(page(usual_reply(20, initiated_at=b"x", storage_duration_ms=b"x")), INT4_MAX)
+        assert keys is not None, "times and durations are of no interest"
     for changed in ({"initiated_at": b""}, {"status": b""}, {"log": b""}, {"collection_duration_ms": b""}):
         assert decode_results(page(usual_reply(128, **changed))) is not None
     mixed = [*usual_reply(20), [b"9-1", [b"device_id", b"1"]], *usual_reply(20)]

@@ -72,7 +72,10 @@ def execute(repository: Repository, statement: str, *values: object) -> None:
 def test_every_class_has_exactly_what_was_seeded(seeded: Seeded) -> None:
     answer = look(seeded)
     assert answer["classes"] == seeded.expected
-    assert sum(answer["classes"].values()) == answer["stream"]["entries"]
+    info = seeded.stream.info()
+    assert info is not None
+    whole = {"entries": sum(seeded.expected.values()), "first_id": str(info.first_id), "last_id": str(info.last_id)}
+    assert answer["stream"] == whole
     assert answer["lost_reasons"] == dict(seeded.reasons)
     assert answer["pending_gone"] == 2
     assert answer["rows"] == {
@@ -186,6 +189,9 @@ def test_pending_entries_of_a_trimmed_stream_are_gone(stream: Stream, repository
     stream.call("XTRIM", stream.key, "MINID", str(ids[20]))
     answer = look(seeded)
     assert (answer["pending_gone"], answer["classes"]["pending"]) == (20, 5)
+    stream.call("XDEL", stream.key, str(ids[24]))
+    answer = look(seeded)
+    assert (answer["pending_gone"], answer["stream"]["last_id"]) == (21, str(ids[23]))
     stream.call("XTRIM", stream.key, "MAXLEN", 0)
     answer = look(seeded)
     assert (answer["pending_gone"], answer["stream"]["entries"], answer["ok"]) == (25, 0, False)

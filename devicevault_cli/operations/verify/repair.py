@@ -85,7 +85,7 @@ def _repair(classifier: Classifier, lost: Scope) -> Repaired:
     """Repair entries between the first and the last lost one."""
     done: Counter[str] = Counter()
     for page in scan(classifier, lost):
-        valid = [(entry, entry.record) for entry in page.entries if entry.entry_class == "lost" and entry.record]
+        valid = [(entry, entry.record) for entry in page.others if entry.entry_class == "lost" and entry.record]
         records = [record for _, record in valid]
         for (entry, record), saved in zip(valid, save_bisecting(classifier.repository, records), strict=True):
             outcome = decided(saved, record)
@@ -93,7 +93,7 @@ def _repair(classifier: Classifier, lost: Scope) -> Repaired:
                 done[_dead_letter(classifier.group, entry, outcome)] += 1
             else:
                 done["inserted" if outcome.outcome == "inserted" else "duplicates"] += 1
-        for entry in page.entries:
+        for entry in page.others:
             if entry.entry_class == "lost_invalid":
                 done[_dead_letter(classifier.group, entry, entry.rejection)] += 1
     return Repaired(**done)

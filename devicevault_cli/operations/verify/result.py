@@ -143,12 +143,12 @@ class VerifyResult:
     _started: float = field(default_factory=time.monotonic)
 
     def add(self, page: Page) -> None:
-        if page.entries:
-            self.first_id = self.first_id or page.entries[0].id
-            self.last_id = page.entries[-1].id
-            self.entries += len(page.entries)
-            self.classes.update([entry.entry_class for entry in page.entries])
-        for entry in page.entries:
+        self.first_id = self.first_id or page.first
+        self.last_id = page.last or self.last_id
+        self.entries += page.matched + len(page.others)
+        self.classes["persisted"] += page.matched
+        self.classes.update([entry.entry_class for entry in page.others])
+        for entry in page.others:
             if entry.conflicts:
                 self.conflicting += 1
                 self._example("conflicting", FoundEntry.of(entry, entry.rows[0].id))

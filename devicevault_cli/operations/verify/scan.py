@@ -3,19 +3,25 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Collection, Generator, Iterable, Iterator, Sequence
 from contextlib import closing
 from dataclasses import dataclass
-from typing import NamedTuple
+from functools import partial
+from operator import attrgetter
+from typing import NamedTuple, TypeVar
 
 from devicevault_cli.errors import MissingGroup
 from devicevault_cli.operations.rate_limit import RateLimiter
 from devicevault_cli.operations.verify.classes import ClassifiedEntry, Classifier
-from devicevault_cli.paging import read_ahead
+from devicevault_cli.operations.verify.compare import Compared, ask
 from devicevault_cli.streams.group import Group
 from devicevault_cli.streams.model import LAST, ZERO, EntryId, PendingEntry
-from devicevault_cli.streams.stream import ENTRIES_PER_READ
+from devicevault_cli.streams.page import Page as EntryPage
+from devicevault_cli.streams.page import page_of
+from devicevault_cli.streams.stream import ENTRIES_PER_READ, Stream
 from devicevault_cli.times import Milliseconds
+
+T = TypeVar("T")
 
 
 @dataclass(frozen=True, slots=True)
@@ -33,32 +39,86 @@ class Scope:
 
 
 class Page(NamedTuple):
-    """Entries with their classes, and pending entries that are no longer on the stream."""
+    """A page of entries, and pending entries that are no longer on the stream.
 
-    entries: list[ClassifiedEntry]
-    gone: list[PendingEntry]
+    `others`: the entries that were classified one by one. `matched`: how many were not; these are persisted, no row of
+    theirs conflicts, and `persisted` makes them. `first`, `last`: ids of the first and the last entry of the page.
+    """
+
+    others: Sequence[ClassifiedEntry] = ()
+    gone: Sequence[PendingEntry] = ()
+    matched: int = 0
+    persisted: Callable[[], list[ClassifiedEntry]] = list
+    first: EntryId | None = None
+    last: EntryId | None = None
+
+    @property
+    def entries(self) -> list[ClassifiedEntry]:
+        """All entries, in the order of their ids."""
+        return sorted([*self.others, *self.persisted()], key=attrgetter("id")) if self.matched else list(self.others)
 
 
-def scan(classifier: Classifier, scope: Scope, sleep: Callable[[float], None] = time.sleep) -> Iterator[Page]:
-    """Classify every entry of the scope that existed when the classifier was made. Only reads."""
+def scan(
+    classifier: Classifier, scope: Scope, sleep: Callable[[float], None] = time.sleep, *, with_rows: bool = False
+) -> Iterator[Page]:
+    """Classify every entry of the scope that existed when the classifier was made. Only reads.
+
+    `with_rows`: the rows of each entry are needed, so all are classified one by one.
+    """
     if classifier.stream is None:
         return
     group = classifier.group
     end = min(scope.end, classifier.stream.last_generated_id)
     pending = _PendingList(group, scope.start, end)
     limiter = RateLimiter(scope.rate) if scope.rate else None
-    with closing(read_ahead(group.stream.pages(scope.start, end, ENTRIES_PER_READ))) as pages:
-        for entries in pages:
-            for before in pending.below(entries[0].id):
-                yield Page([], _still_gone(group, before))
-            within = pending.upto(entries[-1].id)
-            there = {entry.id for entry in entries}
-            missing = [held for key, held in within.items() if key not in there]
-            yield Page(classifier.page(entries, within), _still_gone(group, missing))
+    with closing(_pages(group.stream, scope, end)) as pages:
+        asked = (_asked(page, classifier, with_rows=with_rows) for page in pages)
+        for answer in asked if limiter else _one_behind(asked):
+            compared = answer()
+            ids = compared.page.ids
+            for before in pending.below(ids[0]):
+                yield Page(gone=_still_gone(group, before))
+            within = pending.upto(ids[-1])
+            missing = [within[key] for key in sorted(within.keys() - ids)] if within else []
+            yield _classified(classifier, compared, within)._replace(gone=_still_gone(group, missing))
             if limiter:
-                sleep(limiter.after(len(entries)))
+                sleep(limiter.after(len(ids)))
     for behind in pending.below(end.next()):
-        yield Page([], _still_gone(group, behind))
+        yield Page(gone=_still_gone(group, behind))
+
+
+def _pages(stream: Stream, scope: Scope, end: EntryId) -> Generator[EntryPage, None, None]:
+    """Read ahead, unless a limited rate lets a long time pass between two pages."""
+    if scope.rate:
+        return (page_of(page) for page in stream.pages(scope.start, end, ENTRIES_PER_READ))
+    return stream.pages_ahead(scope.start, end, ENTRIES_PER_READ)
+
+
+def _asked(page: EntryPage, classifier: Classifier, *, with_rows: bool) -> Callable[[], Compared]:
+    if with_rows:
+        return lambda: Compared(page, [False] * len(page))
+    return ask(page, classifier.pipeline, classifier.repository)
+
+
+def _one_behind(items: Iterable[T]) -> Iterator[T]:
+    """Each item once the one after it was made: the servers work on that one meanwhile."""
+    before: list[T] = []
+    for item in items:
+        yield from before
+        before = [item]
+    yield from before
+
+
+def _classified(classifier: Classifier, compared: Compared, pending: Collection[EntryId]) -> Page:
+    """The page of a scan. `pending`: those of its entries that were pending after they were read."""
+    others = compared.others()
+    return Page(
+        others=classifier.page(others, pending) if others else (),
+        matched=compared.matches.count(True),
+        persisted=partial(compared.persisted, classifier.pipeline, classifier.repository.device_id_max),
+        first=compared.page.ids[0],
+        last=compared.page.ids[-1],
+    )
 
 
 class _PendingList:

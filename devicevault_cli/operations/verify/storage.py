@@ -19,9 +19,10 @@ def follow(pages: Iterator[Page], stream: str, repository: Repository, grace_ms:
     check_storage_tables(repository)
     recent = EntryId(max(0, now_ms() - grace_ms), 0)
     for page in pages:
-        states = _states(page.entries, stream, repository, recent)
-        followed = [entry._replace(storage=states[entry.id]) if entry.id in states else entry for entry in page.entries]
-        yield page._replace(entries=followed)
+        entries = page.entries
+        states = _states(entries, stream, repository, recent)
+        followed = [entry._replace(storage=states[entry.id]) if entry.id in states else entry for entry in entries]
+        yield page._replace(others=followed, matched=0)
 
 
 def _states(

@@ -106,7 +106,7 @@ def examine(
 
 def _scanned(classifier: Classifier, scope: Scope, result: VerifyResult, columns: Deep | None) -> Iterator[Page]:
     """The pages of a scan, counted."""
-    pages = scan(classifier, scope)
+    pages = scan(classifier, scope, with_rows=columns is not None)
     if scope.grace_ms is not None:
         pages = follow(pages, classifier.group.stream.key, classifier.repository, scope.grace_ms)
         result.storage = Counter()
@@ -127,9 +127,10 @@ def list_findings(
             if wanted == "gone":
                 yield from map(GoneEntry.of, page.gone)
             elif wanted == "conflicting":
-                yield from (FoundEntry.of(entry, entry.rows[0].id) for entry in page.entries if entry.conflicts)
+                yield from (FoundEntry.of(entry, entry.rows[0].id) for entry in page.others if entry.conflicts)
             else:
-                found = (entry for entry in page.entries if wanted in (entry.entry_class, entry.storage))
+                entries = page.entries if wanted == "persisted" else page.others
+                found = (entry for entry in entries if wanted in (entry.entry_class, entry.storage))
                 yield from map(FoundEntry.of, found)
         if columns:
             yield from map(FoundRow, columns.without_entry())

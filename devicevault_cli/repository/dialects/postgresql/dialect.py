@@ -68,7 +68,7 @@ class PostgresDialect(Dialect):
         self._conninfo = conninfo(url, application_name)
         self.facts = PostgresFacts()
         self._is_inspected = False
-        self.pending: PendingTransaction | None = None
+        self.pending: PendingTransaction[Any] | None = None
 
     # --- the connection
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import select
 import time
 from collections.abc import Callable, Iterable, Iterator, Sequence
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Generic, TypeVar
 
 import psycopg
 from psycopg.pq import ConnStatus, DiagnosticField, ExecStatus, Format
@@ -15,11 +15,11 @@ from devicevault_cli.records import Identity
 from devicevault_cli.repository.dialects.postgresql.arrays import Array
 from devicevault_cli.repository.dialects.postgresql.connection import ANSWER_S, LimitedConnection
 from devicevault_cli.repository.dialects.postgresql.faults import Refusal
-from devicevault_cli.repository.model import Saved
 
 if TYPE_CHECKING:
     from psycopg.pq.abc import PGconn, PGresult
 
+T = TypeVar("T")
 
 IN_ONE_PIECE = 6000
 """libpq sends 8 KB at once; so many bytes of statements and parameters are that with what the protocol adds."""
@@ -145,13 +145,13 @@ class PipelineTransaction:
         return not self._syncs
 
 
-class PendingTransaction:
-    """A PendingSave that the server still works on. `collect` makes the answers of the transaction."""
+class PendingTransaction(Generic[T]):
+    """A transaction that the server still works on. `collect` makes the answers, such as those of a PendingSave."""
 
-    def __init__(self, transaction: PipelineTransaction, collect: Callable[[], list[Saved]]) -> None:
+    def __init__(self, transaction: PipelineTransaction, collect: Callable[[], T]) -> None:
         self._transaction = transaction
-        self._collect: Callable[[], list[Saved]] | None = collect
-        self._answers: list[Saved] | DvctlError = Unavailable("waiting for the database was given up")
+        self._collect: Callable[[], T] | None = collect
+        self._answers: T | DvctlError = Unavailable("waiting for the database was given up")
 
     def wait(self, seconds: float) -> bool:
         """True once `result()` will not block, also because the connection broke."""
@@ -169,7 +169,7 @@ class PendingTransaction:
             except DvctlError as error:
                 self._answers = error
 
-    def result(self) -> list[Saved]:
+    def result(self) -> T:
         self.finish()
         if isinstance(self._answers, DvctlError):
             raise self._answers

@@ -120,6 +120,12 @@ def find(table: str, *, named: bool, loose: Loose = EXACT) -> str:
     return _statement("find_named" if named else "find_unnamed", **_comparisons(table, loose))
 
 
+@cache
+def find_unmatched(table: str, loose: Loose = EXACT) -> str:
+    """Compares rows with records; parameters and rows as in statements.sql."""
+    return _statement("find_unmatched", **_comparisons(table, loose))
+
+
 def _comparisons(table: str, loose: Loose) -> dict[str, str]:
     """How a column of a row is compared with that of a record: exactly (`same_`), or by its index and exactly."""
     return {

@@ -7,7 +7,7 @@ from itertools import compress
 from typing import TYPE_CHECKING, Any
 
 from devicevault_cli.paging import paged
-from devicevault_cli.record_columns import RecordColumns
+from devicevault_cli.record_columns import RecordColumns, RecordKeys
 from devicevault_cli.records import Record, identity
 from devicevault_cli.repository import repertoire
 from devicevault_cli.repository.batches import split_distinct
@@ -60,7 +60,7 @@ class PipelineWriter:
             return prepared
         return Batch(self._spec, records, by_identifier=facts.unique_index, small=facts.small)
 
-    def submit(self, records: Sequence[Record]) -> PendingTransaction:
+    def submit(self, records: Sequence[Record]) -> PendingTransaction[list[Saved]]:
         """Send one transaction; the server works on it from now on.
 
         One is pending at a time: the one before is completed first and keeps its own result. So that the server is
@@ -176,13 +176,38 @@ class PipelineWriter:
                     found[page[number - 1]].append(row)
         return found
 
+    def ask_unmatched(self, keys: RecordKeys) -> Callable[[], list[int]]:
+        """Send the look-up; the transaction pending before is completed first."""
+        with self._dialect.translated():
+            self._dialect.finish_pending()
+            session = self._dialect.busy_driver()
+            facts = self._dialect.facts
+            integer = small_integers if "device_id" in facts.small else integers
+            arrays = [texts(keys.task_identifier), integer(keys.device_id), texts(keys.status)]
+            look_up = Statement(statements.find_unmatched(self._spec.name, facts.loose), arrays)
+            transaction = PipelineTransaction(session, self._reading(look_up))
+
+        def collect() -> list[int]:
+            with self._dialect.translated():
+                _, result = transaction.results()
+            return sorted({int(number) - 1 for (number,) in rows_of(result)})
+
+        pending = PendingTransaction(transaction, collect)
+        self._dialect.pending = pending
+        return pending.result
+
+    def _reading(self, look_up: Statement) -> Iterator[Statement]:
+        """A look-up in a transaction of its own."""
+        yield Statement(statements.BEGIN_READING)
+        yield Statement(statements.settings(statements.STATEMENT_MS, lock=None))
+        yield look_up
+        yield Statement("COMMIT")
+
     def _rows(self, look_up: Statement) -> Iterator[tuple[int, Existing]]:
         """Run a look-up in a transaction of its own. -> the number of the record, from 1, and a row"""
-        settings = statements.settings(statements.STATEMENT_MS, lock=None)
-        opening = (Statement(statements.BEGIN_READING), Statement(settings))
         with self._dialect.translated():
             session = self._dialect.driver
-            transaction = PipelineTransaction(session, [*opening, look_up, Statement("COMMIT")])
+            transaction = PipelineTransaction(session, self._reading(look_up))
             _, result = transaction.results()
         for number, row_id, device_id, status in rows_of(result):
             yield int(number), Existing(int(row_id), int(device_id), status)
