@@ -9,7 +9,7 @@ texts and device 1.8 and 0.4, `initiated_at` 1.2 and 0.6, everything 6.1 and 1.7
 from __future__ import annotations
 
 import re
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from datetime import datetime
 from functools import cache
 from itertools import chain
@@ -19,6 +19,8 @@ from devicevault_cli.messages import (
     EARLIEST,
     EPOCH,
     FIRST_ID,
+    ID,
+    ID_END,
     MICROSECOND,
     NAIVE_EPOCH,
     PLAUSIBLE,
@@ -29,14 +31,32 @@ from devicevault_cli.messages import (
 )
 from devicevault_cli.record_columns import Column, RecordColumns
 from devicevault_cli.records import INT4_MAX, LATEST, DeviceResult, Micros, StorageResult
-from devicevault_cli.streams.page import Page
+from devicevault_cli.streams.model import EntryId
+from devicevault_cli.streams.page import FEW, Page
 
 ColumnDecoder: TypeAlias = Callable[[Page, int], RecordColumns | None]
 """(a page, the largest device id) -> the record of each entry, in order; None: an entry has to be looked at alone."""
 
 
+SOME, SEVERAL = 16, 128
+"""A page with an unusual entry is decoded in parts of so many: a page of a thousand first in the larger ones."""
+
+
 class _Unusual(ValueError):
     """Something that a record is not made of, or not by these rules."""
+
+
+def decoded_parts(
+    page: Page, decoder: ColumnDecoder, device_id_max: int
+) -> Iterator[tuple[Page, RecordColumns | None]]:
+    """The page in parts, in order, each with its records; None: its messages have to be decoded one by one."""
+    records = decoder(page, device_id_max) if len(page) >= FEW else None
+    if records is not None or len(page) <= SOME:
+        yield page, records
+        return
+    step = SEVERAL if len(page) > SEVERAL else SOME
+    for start in range(0, len(page), step):
+        yield from decoded_parts(page[start : start + step], decoder, device_id_max)
 
 
 def decode_results(page: Page, device_id_max: int = INT4_MAX) -> RecordColumns | None:
@@ -70,12 +90,11 @@ def decode_stored(page: Page, device_id_max: int = INT4_MAX) -> RecordColumns | 
 
 def _common(page: Page, device_id_max: int, wanted: Texts) -> tuple[Column, Column, Column, Column, Column, Column]:
     """The six columns both tables share. Callers check the last one, `log`, at the end: that costs most."""
-    if page.has(FIRST_ID):
-        raise _Unusual
+    ids = first_ids(page)
     log = _replaced(page.column(b"log"), b"[]")
     texts = {name: page.column(name) for name in wanted.names if name != b"log"}
     devices = _devices(page, device_id_max)
-    timestamp = _timestamps(page)
+    timestamp = _timestamps(ids)
     _require_texts(list(texts.values()), wanted.limits)
     status = _replaced(texts[b"status"], b"failure")
     return texts[b"task_id"], texts[b"task_identifier"], devices, status, timestamp, log
@@ -124,10 +143,32 @@ def _devices(page: Page, device_id_max: int) -> list[int]:
     return numbers
 
 
-def _timestamps(page: Page) -> list[Micros]:
-    if min(page.ids)[0] not in PLAUSIBLE or max(page.ids)[0] not in PLAUSIBLE:
+def first_ids(page: Page) -> Sequence[EntryId]:
+    """The ids that the messages had first. Raises ValueError where only some are re-published, or one has no such id.
+
+    One match and one split for all of them: 0.7 us an entry instead of 1.5.
+    """
+    if not page.has(FIRST_ID):
+        return page.ids
+    texts = page.column(FIRST_ID)
+    together = b"\n".join(texts)
+    if not _ids().fullmatch(together):
         raise _Unusual
-    return [ms * 1000 + seq % 1000 for ms, seq in page.ids]
+    numbers = list(map(int, together.replace(b"\n", b"-").split(b"-")))
+    if len(numbers) != 2 * len(texts) or max(numbers) >= ID_END:  # a text with a line end in it is two ids
+        raise _Unusual
+    return list(map(EntryId._make, zip(numbers[::2], numbers[1::2], strict=True)))
+
+
+@cache
+def _ids() -> re.Pattern[bytes]:
+    return re.compile(rb"(?:%(id)s\n)*%(id)s" % {b"id": ID.pattern})
+
+
+def _timestamps(ids: Sequence[EntryId]) -> list[Micros]:
+    if min(ids)[0] not in PLAUSIBLE or max(ids)[0] not in PLAUSIBLE:
+        raise _Unusual
+    return [ms * 1000 + seq % 1000 for ms, seq in ids]
 
 
 def _milliseconds(column: Sequence[bytes]) -> list[int | None]:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
-from itertools import repeat
+from itertools import compress, repeat
 from typing import Any, TypeAlias, overload
 
 from devicevault_cli.streams import replies
@@ -30,9 +30,9 @@ class Page(Sequence[Entry]):
         self.ids = ids
         self._columns: Columns | None = None
         self._entries: list[Entry] | None = None
-        if isinstance(content, list):
-            self._entries = content
-            rows = [sum(map(len, entry.fields.values())) for entry in content]
+        if isinstance(content, list) or not ids:
+            self._entries = content if isinstance(content, list) else []
+            rows = [sum(map(len, entry.fields.values())) for entry in self._entries]
             self.size, self.largest = sum(rows), max(rows, default=0)
         else:
             self._columns = content
@@ -51,6 +51,20 @@ class Page(Sequence[Entry]):
         if self._columns is None:
             return any(name in entry.fields for entry in self)
         return name in self._columns
+
+    @property
+    def columns(self) -> Columns | None:
+        """The values of each field; None unless all entries have the same fields in the same order, each once."""
+        return self._columns
+
+    def where(self, chosen: Sequence[bool]) -> Page:
+        """The entries for which this is true."""
+        if all(chosen):
+            return self
+        ids = list(compress(self.ids, chosen))
+        if self._columns is None:
+            return Page(ids, list(compress(self._all(), chosen)))
+        return Page(ids, {name: tuple(compress(column, chosen)) for name, column in self._columns.items()})
 
     def _all(self) -> list[Entry]:
         if self._entries is None:
@@ -85,7 +99,11 @@ def page(reply: Any) -> Page:
         columns = _columns(fields)
         if columns is not None:
             return Page(_entry_ids(keys), columns)
-    entries = replies.entries(reply or ())
+    return page_of(replies.entries(reply or ()))
+
+
+def page_of(entries: list[Entry]) -> Page:
+    """A page of entries that exist already."""
     return Page([entry.id for entry in entries], entries)
 
 

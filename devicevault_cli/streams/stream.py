@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Generator, Iterable, Iterator, Mapping, Sequence
+from contextlib import suppress
+from functools import partial
 from typing import Any, TypeVar
 
 from devicevault_cli.errors import DvctlError, Refused, Unavailable, WrongType
@@ -20,6 +22,8 @@ from devicevault_cli.streams.model import (
     StreamInfo,
     pairs_of,
 )
+from devicevault_cli.streams.page import Page
+from devicevault_cli.streams.page import page as page_of
 
 T = TypeVar("T")
 
@@ -173,6 +177,36 @@ class Stream:
             if page[-1].id == LAST:
                 return
             start = page[-1].id.next()
+
+    def column_pages(
+        self, start: EntryId = ZERO, end: EntryId = LAST, count: int = ENTRIES_PER_READ, *, ahead: bool = True
+    ) -> Generator[Page, None, None]:
+        """The same pages, to be read by column. `ahead`: Redis sends the next one while a page is used.
+
+        Close the generator where it may be left early.
+        """
+        size, answer = min(count, FIRST_READ), None
+        try:
+            while True:
+                command = "XRANGE", self.key, str(start), str(end), "COUNT", size
+                asked = answer or partial(self.call, *command)  # which names the key in its errors
+                answer = None
+                with translated(self.client):
+                    page = page_of(asked())
+                    size = max(1, min(count, 4 * size, BYTES_PER_READ // (page.largest + 1)))
+                if not page:
+                    return
+                if page.ids[-1] >= end:
+                    yield page
+                    return
+                start = page.ids[-1].next()
+                if ahead:
+                    answer = self.ask("XRANGE", self.key, str(start), str(end), "COUNT", size)
+                yield page
+        finally:
+            if answer is not None:
+                with suppress(Exception):
+                    answer()  # else the connection could not be used again
 
     def size_of(self, page: Iterable[Entry]) -> int:
         """The bytes of the values of entries."""

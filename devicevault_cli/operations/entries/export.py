@@ -13,7 +13,7 @@ from devicevault_cli.operations.changes.change import Progress, quietly
 from devicevault_cli.operations.entries import checksummed
 from devicevault_cli.operations.entries.fields import SECRET_FIELDS
 from devicevault_cli.operations.entries.message_files import BASE64
-from devicevault_cli.streams.dead_letters import DeadLetter
+from devicevault_cli.streams.letters import DeadLetter
 from devicevault_cli.streams.model import Entry, EntryId, pairs_of
 
 
