@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import closing, contextmanager
+from functools import partial
 from typing import Any, NamedTuple
 from unittest import mock
 
 import pytest
+from fakeredis import FakeRedis
 from hypothesis import HealthCheck, Phase, assume, example, given, settings
 from hypothesis import strategies as st
 
@@ -23,11 +25,11 @@ from devicevault_cli.operations.replay.selection import Selection, from_stream
 from devicevault_cli.pipelines import RESULTS, STORAGE, Pipeline
 from devicevault_cli.record_columns import RecordColumns
 from devicevault_cli.repository.repository import Repository
-from devicevault_cli.streams import keys, letters
+from devicevault_cli.streams import keys, letters, scripts
 from devicevault_cli.streams.connect import connect
 from devicevault_cli.streams.dead_letters import DeadLetters
-from devicevault_cli.streams.letters import LetterPage, pack
-from devicevault_cli.streams.model import EntryId, pairs_of
+from devicevault_cli.streams.letters import DeadLetter, LetterPage, pack
+from devicevault_cli.streams.model import Entry, EntryId, pairs_of
 from devicevault_cli.streams.page import FEW, page
 from devicevault_cli.streams.stream import Stream
 from tests.support.recovering import apply, table_at
@@ -134,7 +136,7 @@ class State(NamedTuple):
     answer: dict[str, Any]
     rows: list[dict[str, Any]]
     letters: list[list[tuple[bytes, bytes]]]
-    index: dict[bytes, int | None]
+    known: dict[bytes, int | None]
     discarded: int
 
 
@@ -172,8 +174,8 @@ class Bed:
         numbers = {str(key).encode(): number for number, (key, _) in enumerate(entries)}
         rows = [{**row, "id": 0} for row in self.table.fetch(self.table.ids_after(0)).values()]
         left = [[pair for pair in pairs_of(fields) if pair[0] not in CHANGING] for _, fields in entries]
-        index = {member: numbers.get(key) for member, key in self.client.hgetall(self.index).items()}
-        return State(answer, rows, left, index, self.client.zcard(keys.discarded(self.stream.key)))
+        known = {member: numbers.get(key) for member, key in self.client.hgetall(self.index).items()}
+        return State(answer, rows, left, known, self.client.zcard(keys.discarded(self.stream.key)))
 
     def stream_of_letters(self) -> Any:
         return [entry for found in Stream(self.client, self.dead).pages() for entry in found]
@@ -210,7 +212,7 @@ def bed(request: pytest.FixtureRequest, redis_url: str, database: str) -> Iterat
 
 
 EXAMPLES = settings(
-    max_examples=12,
+    max_examples=8,
     deadline=None,
     phases=(Phase.explicit, Phase.generate),
     suppress_health_check=[HealthCheck.too_slow, HealthCheck.data_too_large, HealthCheck.function_scoped_fixture],
@@ -218,21 +220,46 @@ EXAMPLES = settings(
 CHOSEN = (LetterFilter(), LetterFilter(reason="unknown-device"), LetterFilter(reason="\ufffd"), LetterFilter(device=7))
 
 
+ALIKE: dict[str, list[Letter]] = {
+    "usual": [usual(n) for n in range(40)],
+    "unknown devices": [usual(n, device_id=b"7" if n % 9 else b"999") for n in range(40)],
+    "the same message twice": [usual(n // 2) for n in range(40)],
+    "bad logs": [usual(n, log=b"[" if n % 16 < 3 else b"[]") for n in range(45)],
+    "two groups": [usual(n) | {b"_dvctl.group": b"other" if n % 3 else GROUP.encode()} for n in range(20)],
+    "repaired before": [
+        usual(n) | {b"_dvctl.original.task_identifier": b"x", b"_dvctl.attempts": b"1"} for n in range(20)
+    ],
+    "ids that Redis does not write": [usual(n) | {b"_dvctl.id": b"007-%d" % n} for n in range(20)],
+    "an id with a line end": [usual(n) | {b"_dvctl.id": b"7-1\n7-2" if n == 3 else b"7-%d" % n} for n in range(20)],
+    "other operations": [usual(n, operation=b"store" if n % 5 else b"prune") for n in range(20)],
+    "rewritten": [
+        {name: letter[name] for name in sorted(letter)} | {b"_dvctl.attempts": b"2"} for letter in map(usual, range(20))
+    ],
+}
+
+
+@pytest.mark.parametrize("kind", ALIKE)
+def test_letters_with_the_same_fields_end_as_one_by_one(bed: Bed, kind: str) -> None:
+    found = [parts(letter) for letter in ALIKE[kind]]
+    by_column = letters.letter_page(page([[b"9-%d" % n, fields] for n, fields in enumerate(found)])).messages
+    assert (by_column is None) == ("id" in kind), "else one of the two ways is not tried"
+    for group in (GROUP, None):
+        assert_same(bed, bed.put_letters, found, partial(retry, bed, group, LetterFilter()))
+
+
+def retry(bed: Bed, group: str | None, chosen: LetterFilter, repairs: Letter | None = None) -> Change[Any]:
+    return plan_retry(DeadLetters(bed.stream, group), chosen, bed.pipeline, bed.table, repairs)
+
+
 @EXAMPLES
 @given(found=odd_letters(), chosen=st.sampled_from(CHOSEN), group=st.sampled_from((GROUP, None)), fail=st.booleans())
-@example([parts(usual(n, device_id=b"7" if n % 9 else b"999")) for n in range(40)], LetterFilter(), GROUP, False)
-@example([parts(usual(n // 2)) for n in range(40)], LetterFilter(), GROUP, False)
-@example([parts(usual(n, log=b"[" if n % 16 < 3 else b"[]")) for n in range(45)], LetterFilter(), None, False)
 def test_a_retry_by_column_ends_as_one_by_one(
     bed: Bed, found: list[list[bytes]], chosen: LetterFilter, group: str | None, fail: bool
 ) -> None:
     assume(not fail or not any(DAMAGED in letter for letter in found))  # that is an error, said elsewhere
     repairs = {b"device_id": b"999"} if fail else {}
 
-    def retry() -> Change[Any]:
-        return plan_retry(DeadLetters(bed.stream, group), chosen, bed.pipeline, bed.table, repairs)
-
-    assert_same(bed, bed.put_letters, found, retry)
+    assert_same(bed, bed.put_letters, found, lambda: retry(bed, group, chosen, repairs))
 
 
 @EXAMPLES
@@ -279,3 +306,35 @@ def test_republished_messages_are_decoded_by_column() -> None:
     assert records is not None
     assert set(records.column("timestamp")) == {MS * 1000 + 7}
     assert list(columns.first_ids(entries)) == [EntryId(MS, 7)] * FEW
+
+
+def test_many_letters_are_removed_and_newer_ones_stay_known(each_redis_url: str, stream_key: str) -> None:
+    with closing(connect(each_redis_url)) as client:
+        assert_removed(Stream(client, stream_key))
+
+
+def test_many_letters_are_removed_from_an_embedded_redis(stream_key: str) -> None:
+    assert_removed(Stream(FakeRedis(), stream_key))
+
+
+def assert_removed(stream: Stream) -> None:
+    """Of a letter that is gone already nothing happens; a member that names a newer letter stays."""
+    client: Any = stream.client
+    dead, index = keys.dead(stream.key), keys.dead_ids(stream.key)
+    count = 2 * scripts.ENTRIES_PER_SCRIPT + 7
+    found = [letter for letter in map(read, range(count)) if letter is not None]
+    for number, letter in enumerate(found):
+        if number != 3:
+            client.execute_command("XADD", dead, str(letter.letter_id), "a", "b")
+        client.hset(index, keys.member(letter.id, letter.group), str(letter.letter_id) if number != 5 else "99-9")
+    of = DeadLetters(stream, GROUP)
+    assert of.remove(LetterPage(found[:-2]).keys()) == count - 3
+    assert of.drop([(found[-2], "a reason"), (found[-1], None)]) == 2
+    assert of.drop([(found[3], "gone before")]) == 0
+    assert client.xlen(dead) == 0
+    assert client.hgetall(index) == {keys.member(found[5].id, GROUP).encode(): b"99-9"}
+    assert of.discarded_ids() == {found[-2].id}
+
+
+def read(number: int) -> DeadLetter | None:
+    return letters.read_letter(Entry(EntryId(MS + 1, number), usual(number)))

@@ -429,7 +429,7 @@ def test_repair_brings_back_what_can_be_and_a_second_verify_is_clean(seeded: See
     assert json.loads(journal_path().read_text().splitlines()[-1])["command"] == "verify --repair"
 
 
-def letters_of(seeded: Seeded) -> Iterator[list[DeadLetter]]:
+def letters_of(seeded: Seeded) -> Iterator[Sequence[DeadLetter]]:
     return DeadLetters(seeded.stream, GROUP).pages()
 
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import base64
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, TextIO
@@ -27,7 +27,7 @@ class ExportAnswer(Answer):
 
 def export_entries(
     target: Path | TextIO,
-    pages: Iterable[list[Entry]],
+    pages: Iterable[Sequence[Entry]],
     *,
     reveal: bool = False,
     replace: bool = False,
