@@ -53,7 +53,7 @@ generate: setup ## write docs/cli.md and the completions from the app
 site: setup ## README and docs as a web site in build/site; a broken link fails
 	$(BIN)/sphinx-build --quiet --fail-on-warning --keep-going --fresh-env -c tools/site -d build/doctrees . build/site
 
-bench: setup ## measure against the yardsticks side by side (10 minutes): docs/performance.md
+bench: setup ## measure against the yardsticks side by side (15 minutes): docs/performance.md
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check -c requirements/constraints.txt -e '.[demo,dispatch,docs,mysql,test,bench]'
 	$(BIN)/python -m tests.bench
 

@@ -19,6 +19,8 @@ from devicevault_cli.messages import (
     EARLIEST,
     EPOCH,
     FIRST_ID,
+    ID,
+    ID_END,
     MICROSECOND,
     NAIVE_EPOCH,
     PLAUSIBLE,
@@ -29,6 +31,7 @@ from devicevault_cli.messages import (
 )
 from devicevault_cli.record_columns import Column, RecordColumns, RecordKeys
 from devicevault_cli.records import INT4_MAX, LATEST, DeviceResult, Micros, StorageResult
+from devicevault_cli.streams.model import EntryId
 from devicevault_cli.streams.page import FEW, Page
 
 T = TypeVar("T")
@@ -135,10 +138,9 @@ def _shared(page: Page, device_id_max: int, wanted: Texts) -> _Shared:
 
 def _common(page: Page, device_id_max: int, wanted: Texts) -> tuple[Column, Column, Column, Column, Column, Column]:
     """The six columns both tables share; `log` is still to be checked."""
-    if page.has(FIRST_ID):
-        raise _Unusual
+    ids = first_ids(page)
     task_id, task_identifier, device_id, status, log = _shared(page, device_id_max, wanted)
-    return task_id, task_identifier, device_id, status, _timestamps(page), log
+    return task_id, task_identifier, device_id, status, _timestamps(ids), log
 
 
 def _replaced(column: Sequence[bytes], default: bytes) -> Sequence[bytes]:
@@ -184,10 +186,32 @@ def _devices(page: Page, device_id_max: int) -> list[int]:
     return numbers
 
 
-def _timestamps(page: Page) -> list[Micros]:
-    if min(page.ids)[0] not in PLAUSIBLE or max(page.ids)[0] not in PLAUSIBLE:
+def first_ids(page: Page) -> Sequence[EntryId]:
+    """The ids that the messages had first. Raises ValueError where only some are re-published, or one has no such id.
+
+    One match and one split for all of them: 0.7 us an entry instead of 1.5.
+    """
+    if not page.has(FIRST_ID):
+        return page.ids
+    texts = page.column(FIRST_ID)
+    together = b"\n".join(texts)
+    if not _ids().fullmatch(together):
         raise _Unusual
-    return [ms * 1000 + seq % 1000 for ms, seq in page.ids]
+    numbers = list(map(int, together.replace(b"\n", b"-").split(b"-")))
+    if len(numbers) != 2 * len(texts) or max(numbers) >= ID_END:  # a text with a line end in it is two ids
+        raise _Unusual
+    return list(map(EntryId._make, zip(numbers[::2], numbers[1::2], strict=True)))
+
+
+@cache
+def _ids() -> re.Pattern[bytes]:
+    return re.compile(rb"(?:%(id)s\n)*%(id)s" % {b"id": ID.pattern})
+
+
+def _timestamps(ids: Sequence[EntryId]) -> list[Micros]:
+    if min(ids)[0] not in PLAUSIBLE or max(ids)[0] not in PLAUSIBLE:
+        raise _Unusual
+    return [ms * 1000 + seq % 1000 for ms, seq in ids]
 
 
 def _milliseconds(column: Sequence[bytes]) -> list[int | None]:

@@ -109,9 +109,9 @@ def decode_storage(ms: int, seq: int, fields: Fields, device_id_max: int = INT4_
 
 def first_id(fields: Fields) -> tuple[int, int] | None:
     """The id a re-published message had first, or None where the field is absent or malformed."""
-    match = _ID.fullmatch(fields.get(FIRST_ID, b""))
+    match = ID.fullmatch(fields.get(FIRST_ID, b""))
     first = (int(match[1]), int(match[2])) if match else None
-    return first if first is not None and max(first) < _ID_END else None
+    return first if first is not None and max(first) < ID_END else None
 
 
 def parse_time(raw: bytes) -> Micros | None:
@@ -127,8 +127,8 @@ def parse_time(raw: bytes) -> Micros | None:
     return micros if EARLIEST <= micros <= LATEST else None
 
 
-_ID = re.compile(rb"([0-9]{1,20})-([0-9]{1,20})")
-_ID_END = 2**64
+ID = re.compile(rb"([0-9]{1,20})-([0-9]{1,20})")
+ID_END = 2**64
 EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 NAIVE_EPOCH = EPOCH.replace(tzinfo=None)
 MICROSECOND = timedelta(microseconds=1)

@@ -7,15 +7,14 @@ from dataclasses import dataclass, field
 from itertools import chain
 from typing import NamedTuple
 
+from devicevault_cli.columns import decoded_parts, first_ids
 from devicevault_cli.messages import CONFIGURATION, FIRST_ID, SUCCESS, Decoded, Decoder, Rejected
 from devicevault_cli.pipelines import Pipeline, original_id
+from devicevault_cli.record_columns import RecordColumns
 from devicevault_cli.record_columns import joined as joined_records
 from devicevault_cli.records import Record
 from devicevault_cli.streams.model import Entry, EntryId
-from devicevault_cli.streams.page import FEW, Page
-
-SOME = 16
-"""A page with an unusual entry is decoded in parts of so many."""
+from devicevault_cli.streams.page import Page
 
 
 class RejectedEntry(NamedTuple):
@@ -124,29 +123,21 @@ def decode_page(
     page: Page, pipeline: Pipeline, device_id_max: int, *, keep_configurations: bool = False
 ) -> Iterator[Batch]:
     """Decode entries that were delivered for the first time: by column, and one by one those beside an unusual one."""
-    if len(page) < FEW or page.has(FIRST_ID):  # a replayed page is unusual in each part
-        yield decode(page, pipeline.decode, device_id_max, keep_configurations=keep_configurations)
-        return
-    batch = _decode_columns(page, pipeline, device_id_max, keep_configurations=keep_configurations)
-    if batch is not None:
-        yield batch
-    elif len(page) > SOME:
-        for start in range(0, len(page), SOME):
-            part = page[start : start + SOME]
-            yield from decode_page(part, pipeline, device_id_max, keep_configurations=keep_configurations)
-    else:
-        yield decode(page, pipeline.decode, device_id_max, keep_configurations=keep_configurations)
+    for part, records in decoded_parts(page, pipeline.decode_columns, device_id_max):
+        if records is None:
+            yield decode(part, pipeline.decode, device_id_max, keep_configurations=keep_configurations)
+        else:
+            yield _of_columns(part, records, keep_configurations=keep_configurations)
 
 
-def _decode_columns(page: Page, pipeline: Pipeline, device_id_max: int, *, keep_configurations: bool) -> Batch | None:
-    records = pipeline.decode_columns(page, device_id_max)
-    if records is None:
-        return None
+def _of_columns(page: Page, records: RecordColumns, *, keep_configurations: bool) -> Batch:
     configurations: dict[EntryId, bytes] = {}
     if keep_configurations:
         found = zip(page.ids, records.column("status"), page.column(CONFIGURATION), strict=True)
         configurations = {key: text for key, status, text in found if status == SUCCESS.encode()}
-    return Batch(dict.fromkeys(page.ids, 1), records, page.ids, configurations=configurations)
+    first = dict(zip(page.ids, first_ids(page), strict=True)) if page.has(FIRST_ID) else {}
+    counts = dict.fromkeys(page.ids, 1)
+    return Batch(counts, records, page.ids, first_ids=first, configurations=configurations)
 
 
 def joined(parts: Sequence[Batch], *, gone: Sequence[EntryId], reclaimed: int, generation: int) -> Batch:

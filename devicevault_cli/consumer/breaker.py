@@ -13,8 +13,8 @@ from devicevault_cli.errors import DvctlError, TableAtFault
 from devicevault_cli.messages import Rejected
 from devicevault_cli.operations.save import DATABASE_REJECTED, Outcome, any_stored
 from devicevault_cli.streams import keys
-from devicevault_cli.streams.dead_letters import DeadLetter, read_letter
 from devicevault_cli.streams.group import Group
+from devicevault_cli.streams.letters import DeadLetter, read_letter
 from devicevault_cli.streams.model import EntryId
 from devicevault_cli.streams.stream import Stream
 from devicevault_cli.times import now_ms

@@ -2,44 +2,22 @@
 
 from __future__ import annotations
 
-import re
-from collections.abc import Iterator, Sequence
-from typing import Any, NamedTuple
+from collections.abc import Generator, Sequence
+from contextlib import closing
+from itertools import chain
+from typing import Any
 
-from devicevault_cli.errors import Damaged, Usage
-from devicevault_cli.paging import paged
 from devicevault_cli.streams import keys, scripts
 from devicevault_cli.streams.connect import translated
 from devicevault_cli.streams.group import Group
-from devicevault_cli.streams.model import LAST, ZERO, Entry, EntryId, fields_of, pairs_of
-from devicevault_cli.streams.replies import entry_id, raw, text
+from devicevault_cli.streams.letters import PACKED, DeadLetter, LetterPage, letter_page
+from devicevault_cli.streams.model import LAST, ZERO, EntryId, pairs_of
+from devicevault_cli.streams.replies import entry_id, raw
 from devicevault_cli.streams.stream import Stream
 from devicevault_cli.times import now_iso
 
-PACKED = b"_dvctl.packed"
-_OWN = tuple(
-    f"_dvctl.{name}".encode()
-    for name in ("id", "reason", "detail", "group", "consumer", "deliveries", "at", "attempts", "packed")
-)
-_LENGTH = re.compile(rb"([0-9]{1,10}):")
 DISCARDS_PER_SCAN = 1000
 """Discards read in one step of ZSCAN."""
-
-
-class DeadLetter(NamedTuple):
-    """A dead letter: `id` is the first id of the message, `letter_id` its own on the stream of dead letters."""
-
-    letter_id: EntryId
-    id: EntryId
-    reason: str
-    detail: str
-    group: str
-    consumer: str
-    deliveries: int
-    attempts: int
-    at: str
-    fields: dict[bytes, bytes]
-    packed: bool = False
 
 
 class DeadLetters:
@@ -50,11 +28,15 @@ class DeadLetters:
         self.group = group
         self.letters = Stream(stream.client, keys.dead(stream.key))
 
-    def pages(self, end: EntryId = LAST) -> Iterator[list[DeadLetter]]:
-        """All letters up to a letter id, oldest first, a page at a time, without entries that dvctl did not write."""
-        for page in self.letters.pages(end=end):
-            letters = [letter for letter in map(read_letter, page) if letter is not None]
-            yield [letter for letter in letters if self.group is None or letter.group == self.group]
+    def pages(self, end: EntryId = LAST) -> Generator[LetterPage, None, None]:
+        """All letters up to a letter id, oldest first, a page at a time, without entries that dvctl did not write.
+
+        Close the generator where it may be left early.
+        """
+        with closing(self.letters.column_pages(end=end)) as pages:
+            for page in pages:
+                letters = letter_page(page)
+                yield letters if self.group is None else letters.of_group(self.group)
 
     def state(self) -> tuple[int, EntryId]:
         """Number of letters of every group, and their last id: equal as long as none is added or removed."""
@@ -75,16 +57,29 @@ class DeadLetters:
         return self.stream.read(int, "XLEN", self.letters.key)
 
     def drop(self, letters: Sequence[tuple[DeadLetter, str | None]]) -> int:
-        """Remove dead letters, a page in one step; with a reason, record the message as discarded. -> number removed"""
+        """Remove dead letters; with a reason, record the message as discarded. -> number removed"""
+        known = [(str(letter.letter_id), raw(keys.member(letter.id, letter.group))) for letter, _ in letters]
+        discards = {
+            number: (letter.id.ms, keys.discard(letter.id, letter.group, why))
+            for number, (letter, why) in enumerate(letters)
+            if why is not None
+        }
+        return self._remove(known, discards)
+
+    def remove(self, letters: Sequence[tuple[str, bytes]]) -> int:
+        """Remove those dead letters that still exist, by `LetterPage.keys`. -> number removed"""
+        return self._remove(letters, {})
+
+    def _remove(self, letters: Sequence[tuple[str, bytes]], discards: dict[int, tuple[int, str]]) -> int:
+        """Remove letters, many in one step: each by its id and its member of `dead ids`; `discards` by position."""
         names = [self.letters.key, keys.dead_ids(self.stream.key), keys.discarded(self.stream.key)]
-        dropped = 0
-        for page in paged(letters, scripts.ENTRIES_PER_SCRIPT):
-            arguments: list[Any] = []
-            for letter, why in page:
-                record = keys.discard(letter.id, letter.group, why) if why is not None else ""
-                arguments += str(letter.letter_id), raw(keys.member(letter.id, letter.group)), letter.id.ms, record
-            dropped += self.stream.run_script("drop_letters", names, *arguments, parse=int)
-        return dropped
+        removed = 0
+        for start in range(0, len(letters), scripts.ENTRIES_PER_SCRIPT):
+            ids, members = zip(*letters[start : start + scripts.ENTRIES_PER_SCRIPT], strict=True)
+            records = [(key, *discards[number]) for number, key in enumerate(ids, start) if number in discards]
+            arguments = [len(ids), *ids, *members, *chain.from_iterable(records)]
+            removed += self.stream.run_script("drop_letters", names, *arguments, parse=int)
+        return removed
 
     def rewrite(self, letters: Sequence[tuple[DeadLetter, dict[bytes, bytes]]]) -> None:
         """Replace fields of dead letters that exist, each in a step of its own, all in one round trip."""
@@ -151,60 +146,3 @@ def write_late_letter(group: Group, key: EntryId, first: EntryId, reason: str, d
     message = raw(group.name), str(key), str(first)
     arguments = (*message, "dvctl verify", reason, detail.encode("utf-8", "replace"), now_iso())
     return group.stream.run_script("late_letter", names, *arguments, parse=int) == 1
-
-
-def read_letter(entry: Entry) -> DeadLetter | None:
-    """A letter from its entry; None for an entry that dvctl did not write."""
-    own = [entry.fields.get(name, b"") for name in _OWN]
-    fields = fields_of([pair for pair in pairs_of(entry.fields) if pair[0] not in _OWN])
-    key, reason, detail, group, consumer, deliveries, at, attempts, packed = own
-    try:
-        first = EntryId.parse(key)
-    except Usage:
-        return None
-    return DeadLetter(
-        letter_id=entry.id,
-        id=first,
-        reason=reason.decode("utf-8", "replace"),
-        detail=detail.decode("utf-8", "replace"),
-        group=text(group),
-        consumer=text(consumer),
-        deliveries=_number(deliveries),
-        attempts=_number(attempts),
-        at=at.decode("utf-8", "replace"),
-        fields=_unpacked(fields, packed) if packed else fields,
-        packed=bool(packed),
-    )
-
-
-def _unpacked(own: dict[bytes, bytes], packed: bytes) -> dict[bytes, bytes]:
-    try:
-        parts = unpack(packed)
-    except Damaged:
-        parts = [PACKED, packed]  # a worker's field of that name must not hide the other letters
-    return fields_of([*pairs_of(own), *zip(parts[::2], parts[1::2], strict=True)])
-
-
-def unpack(packed: bytes) -> list[bytes]:
-    """Netstrings (`LENGTH:BYTES,`...) to their parts, names and values in turn. Raises Damaged."""
-    parts = []
-    position = 0
-    while position < len(packed):
-        length = _LENGTH.match(packed, position)
-        end = length.end() + int(length[1]) if length else len(packed)
-        if length is None or packed[end : end + 1] != b",":
-            raise Damaged(f"{PACKED.decode()} is damaged at byte {position}")
-        parts.append(packed[length.end() : end])
-        position = end + 1
-    if len(parts) % 2:
-        raise Damaged(f"{PACKED.decode()} ends with a name that has no value")
-    return parts
-
-
-def pack(parts: list[bytes]) -> bytes:
-    """The inverse of `unpack`."""
-    return b"".join(b"%d:%s," % (len(part), part) for part in parts)
-
-
-def _number(digits: bytes) -> int:
-    return int(digits) if digits.isdigit() and len(digits) < 20 else 0

@@ -30,9 +30,9 @@ class Page(Sequence[Entry]):
         self.ids = ids
         self._columns: Columns | None = None
         self._entries: list[Entry] | None = None
-        if isinstance(content, list):
-            self._entries = content
-            rows = [sum(map(len, entry.fields.values())) for entry in content]
+        if isinstance(content, list) or not ids:
+            self._entries = content if isinstance(content, list) else []
+            rows = [sum(map(len, entry.fields.values())) for entry in self._entries]
             self.size, self.largest = sum(rows), max(rows, default=0)
         else:
             self._columns = content
@@ -51,6 +51,11 @@ class Page(Sequence[Entry]):
         if self._columns is None:
             return any(name in entry.fields for entry in self)
         return name in self._columns
+
+    @property
+    def columns(self) -> Columns | None:
+        """The values of each field; None unless all entries have the same fields in the same order, each once."""
+        return self._columns
 
     def where(self, chosen: Sequence[bool]) -> Page:
         """The entries for which this is true."""

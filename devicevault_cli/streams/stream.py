@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Generator, Iterable, Iterator, Mapping, Sequence
 from contextlib import suppress
+from functools import partial
 from typing import Any, TypeVar
 
 from devicevault_cli.errors import DvctlError, Refused, Unavailable, WrongType
@@ -21,7 +22,8 @@ from devicevault_cli.streams.model import (
     StreamInfo,
     pairs_of,
 )
-from devicevault_cli.streams.page import Page, page
+from devicevault_cli.streams.page import Page
+from devicevault_cli.streams.page import page as page_of
 
 T = TypeVar("T")
 
@@ -176,26 +178,34 @@ class Stream:
                 return
             start = page[-1].id.next()
 
-    def pages_ahead(
-        self, start: EntryId = ZERO, end: EntryId = LAST, count: int = ENTRIES_PER_READ
+    def column_pages(
+        self, start: EntryId = ZERO, end: EntryId = LAST, count: int = ENTRIES_PER_READ, *, ahead: bool = True
     ) -> Generator[Page, None, None]:
-        """As `pages`, to be read by column. Redis sends the next page while one is used: close the generator."""
-        size = min(count, FIRST_READ)
-        found = self.read(page, *self._range(start, end, size))
-        while found:
-            if found.ids[-1] == LAST:
-                yield found
-                return
-            size = max(1, min(count, 4 * size, BYTES_PER_READ // (found.largest + 1)))
-            answer = self.ask(*self._range(found.ids[-1].next(), end, size))
-            try:
-                yield found
-            except BaseException:
+        """The same pages, to be read by column. `ahead`: Redis sends the next one while a page is used.
+
+        Close the generator where it may be left early.
+        """
+        size, answer = min(count, FIRST_READ), None
+        try:
+            while True:
+                asked = answer or partial(self.call, *self._range(start, end, size))  # which names the key in its errors
+                answer = None
+                with translated(self.client):
+                    page = page_of(asked())
+                    size = max(1, min(count, 4 * size, BYTES_PER_READ // (page.largest + 1)))
+                if not page:
+                    return
+                if page.ids[-1] >= end:
+                    yield page
+                    return
+                start = page.ids[-1].next()
+                if ahead:
+                    answer = self.ask(*self._range(start, end, size))
+                yield page
+        finally:
+            if answer is not None:
                 with suppress(Exception):
-                    answer()
-                raise
-            with translated(self.client):
-                found = page(answer())
+                    answer()  # else the connection could not be used again
 
     def _range(self, start: EntryId, end: EntryId, count: int) -> tuple[Any, ...]:
         return "XRANGE", self.key, str(start), str(end), "COUNT", count

@@ -7,21 +7,22 @@ import json
 import sys
 import time
 from collections.abc import Callable, Iterator
-from dataclasses import asdict
+from dataclasses import asdict, replace
 from importlib.util import find_spec
 
 from tests.bench import backlog, commands, dispatch, large_messages, latency, throughput, verify
 from tests.bench.ground import Ground, started
-from tests.bench.measure import Figure, machine
+from tests.bench.load import Others
+from tests.bench.measure import Figure, load, machine
 
-LARGE, LARGEST = 2_000_000, 5_000_000
+LARGEST = 5_000_000
 
 
 def main() -> None:
     """Parse, measure, print; what is measured right now goes to stderr."""
     parser = argparse.ArgumentParser(prog="python -m tests.bench", description=__doc__)
     parser.add_argument("-o", "--output", choices=("table", "json"), default="table")
-    parser.add_argument("--large", action="store_true", help="also beside tables of two and five million rows")
+    parser.add_argument("--large", action="store_true", help="also beside a table of five million rows")
     names = ("commands", "latency", "throughput", "large-messages", "dispatch", "verify", "backlog")
     parser.add_argument("--only", choices=names)
     options = parser.parse_args()
@@ -30,21 +31,23 @@ def main() -> None:
     parts: dict[str, Callable[[Ground], Iterator[Figure]]] = {
         "commands": commands.figures,
         "latency": latency.figures,
-        "throughput": lambda ground: throughput.figures(ground, LARGE if options.large else 0),
+        "throughput": throughput.figures,
         "large-messages": large_messages.figures,
         "dispatch": dispatch.figures,
         "verify": verify.figures,
         "backlog": lambda ground: backlog.figures(ground, LARGEST if options.large else 0),
     }
-    place, begun = machine(), time.monotonic()
+    place, begun, others = machine(), time.monotonic(), Others()
     found: list[Figure] = []
     with started() as ground:
         place |= ground.versions()
         for part in [options.only] if options.only else parts:
             for figure in parts[part](ground):
-                print(line(figure), file=sys.stderr, flush=True)
-                found.append(figure)
+                found.append(replace(figure, others=round(others.since_last(), 2)))
+                print(line(found[-1]), file=sys.stderr, flush=True)
     place["minutes"] = round((time.monotonic() - begun) / 60, 1)
+    place["load_at_end"] = load()
+    place["processors_of_others"] = round(others.in_all(), 2)
     if options.output == "json":
         print(json.dumps({"machine": place, "figures": [asdict(figure) for figure in found]}, indent=2))
     else:
@@ -53,7 +56,10 @@ def main() -> None:
 
 def table(place: dict[str, object], found: list[Figure]) -> str:
     """Markdown, as it stands in docs/performance.md."""
-    head = ["| what | median | against | its median | ratio | target | met |", "|---|---:|---|---:|---:|---|---|"]
+    head = [
+        "| what | median | against | its median | ratio | target | met | CPU a message, us | others |",
+        "|---|---:|---|---:|---:|---|---|---|---:|",
+    ]
     where = ", ".join(f"{name} {value}" for name, value in place.items())
     return "\n".join([f"Measured on: {where}", "", *head, *map(line, found)])
 
@@ -64,7 +70,10 @@ def line(figure: Figure) -> str:
     ratio = "" if figure.ratio is None else f"{figure.ratio:.2f}"
     met = {True: "yes", False: "**no**", None: ""}[figure.met]
     ours = f"{amount(figure.value)} {figure.unit}"
-    return f"| {figure.name} | {ours} | {figure.against} | {theirs} | {ratio} | {figure.target} | {met} |"
+    cost = ", ".join(f"{name} {used:.1f}" for name, used in figure.cpu_us.items())
+    others = "" if figure.others is None else f"{figure.others:.2f}"
+    about = f"| {figure.name} | {ours} | {figure.against} | {theirs} | {ratio} | {figure.target} | {met} "
+    return f"{about}| {cost} | {others} |"
 
 
 def amount(value: float) -> str:

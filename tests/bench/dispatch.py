@@ -9,7 +9,7 @@ from functools import partial
 from statistics import median
 
 from tests.bench.ground import Ground
-from tests.bench.measure import Figure, Run, dvctl, pairs, program
+from tests.bench.measure import TIMES, Figure, Run, dvctl, pairs, program
 from tests.bench.messages import GROUP, STREAM
 from tests.bench.throughput import CONSUME, COUNT, against
 from tests.support.amqp_queues import QUEUES, length
@@ -17,7 +17,6 @@ from tests.support.rabbitmq_server import rabbitmq_kind
 
 SIZES = ((20_000, 2048, "2 KB", 0.8), (400, 1_000_000, "1 MB", 0.7))
 """How many of which size, and the least ratio."""
-TIMES = 7
 EVERYWHERE_GIT = "UPDATE devices_device SET backup_location_id = 1"
 
 

@@ -4,11 +4,15 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from contextlib import contextmanager
+from functools import cached_property
 from pathlib import Path
+from statistics import median
 from tempfile import TemporaryDirectory
 
 import redis
 
+from tests.bench.load import tree_cpu
+from tests.bench.measure import Run, dvctl
 from tests.bench.messages import GROUP, STREAM, publish
 from tests.support.postgres_server import PostgresServer, postgres_kinds
 from tests.support.rabbitmq_server import RabbitServer, rabbitmq_kind
@@ -16,9 +20,10 @@ from tests.support.redis_server import RedisServer, redis_kinds
 from tests.support.server import wait_until
 from tests.support.sqlite_database import SqliteFiles
 
+# Short logs: an INSERT meets the indexes of the rows that are there, and each run begins with a copy of the files.
 ROWS_BEFORE = """
 INSERT INTO devices_devicebackupresult (task_id, task_identifier, device_id, status, timestamp, log)
-SELECT md5(n::text), 'collect:before:' || n, n % 50 + 1, 'success', now(), '["' || repeat('x', 500) || '"]'
+SELECT md5(n::text), 'collect:before:' || n, n % 50 + 1, 'success', now(), '["' || repeat('x', 80) || '"]'
 FROM generate_series(1, {rows}) AS n"""
 
 
@@ -80,6 +85,24 @@ class Ground:
             pipe.copy(source, STREAM, replace=True)
             pipe.xgroup_create(STREAM, GROUP, "0")
             pipe.execute()
+
+    def dvctl(self, *words: str, database_url: str, code: int = 0) -> Run:
+        """Run the installed command on these servers, and see what they use meanwhile."""
+        servers = {"PostgreSQL": self.postgres.process.pid, "Redis": self.redis_server.process.pid}
+        before = {name: tree_cpu(pid) for name, pid in servers.items()}
+        ran = dvctl(*words, redis_url=self.url, database_url=database_url, code=code)
+        return ran._replace(servers={name: tree_cpu(pid) - before[name] for name, pid in servers.items()})
+
+    @cached_property
+    def start_s(self) -> float:
+        """Processor time of `consume` that has nothing to do."""
+
+        def idle() -> float:
+            self.client.delete(STREAM)
+            with self.table() as url:
+                return self.dvctl("consume", "--drain", "-o", "json", database_url=url).cpu_s
+
+        return median(idle() for _ in range(3))
 
     def await_readers(self, number: int) -> None:
         """Wait until so many consumers wait for messages; Redis lists those that never got one only from 7.2 on."""

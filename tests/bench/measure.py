@@ -8,23 +8,28 @@ import platform
 import subprocess
 import sys
 import time
-from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
 from pathlib import Path
 from statistics import median
 from tempfile import TemporaryFile
+from types import MappingProxyType
 from typing import Any, NamedTuple
 
 DVCTL = Path(sys.executable).parent / "dvctl"
 
 
 class Run(NamedTuple):
-    """A program that ran to its end: what it said (a JSON document, where it said one), seconds, memory, processor."""
+    """A program that ran to its end: what it said (a JSON document, where it said one), seconds, memory, processor.
+
+    `servers`: seconds of processor time that each server used meanwhile.
+    """
 
     said: Any
     wall_s: float
     peak_mb: float
     cpu_s: float
+    servers: Mapping[str, float] = MappingProxyType({})
 
     @property
     def rate(self) -> float:
@@ -34,7 +39,11 @@ class Run(NamedTuple):
 
 @dataclass(frozen=True, slots=True)
 class Figure:
-    """A line of the table. `ratio`: to the yardstick `against`; `target`: what it should be, as a person writes it."""
+    """A line of the table. `ratio`: to the yardstick `against`; `target`: what it should be, as a person writes it.
+
+    `cpu_us`: processor time a message of each process, in microseconds.  `others`: processors that other programs kept
+    busy meanwhile.
+    """
 
     name: str
     value: float
@@ -44,6 +53,8 @@ class Figure:
     ratio: float | None = None
     target: str = ""
     met: bool | None = None
+    cpu_us: Mapping[str, float] = field(default_factory=dict)
+    others: float | None = None
 
 
 def tell(count: int, seconds: float) -> None:
@@ -102,6 +113,46 @@ def pairs(ours: Callable[[], float], theirs: Callable[[], float], times: int) ->
     return median(first for first, _ in found), median(second for _, second in found), ratio
 
 
+TIMES = 7
+"""Pairs of the lines that have a target."""
+
+
+def compared(
+    name: str,
+    ours: Callable[[], Run],
+    theirs: Callable[[], float],
+    whom: str,
+    *,
+    count: int,
+    least: float = 0,
+    whole: bool = False,
+    start_s: float = 0,
+    times: int = TIMES,
+) -> Figure:
+    """A rate beside that of a yardstick, and what a message costs each process.
+
+    `count`: messages of a run. `whole`: by the time of the whole process. `start_s`: processor time of a run without
+    messages.
+    """
+    runs: list[Run] = []
+
+    def rate() -> float:
+        runs.append(ours())
+        return count / runs[-1].wall_s if whole else runs[-1].rate
+
+    found, yardstick, ratio = pairs(rate, theirs, times)
+    target, met = (f">= {least:g}", ratio >= least) if least else ("", None)
+    cost = cpu_us(runs, count, start_s)
+    return Figure(name, found, "messages/s", whom, yardstick, ratio, target, met, cost)
+
+
+def cpu_us(runs: Sequence[Run], count: int, start_s: float = 0) -> dict[str, float]:
+    """Microseconds of processor time a message of dvctl and of each server: the median of the runs."""
+    used = {"dvctl": median(run.cpu_s for run in runs) - start_s}
+    used |= {name: median(run.servers[name] for run in runs) for name in runs[0].servers}
+    return {name: 1e6 * seconds / count for name, seconds in used.items()}
+
+
 def quantile(values: Sequence[float], share: float) -> float:
     """The value below which that share of the values lies."""
     return sorted(values)[min(len(values) - 1, int(share * len(values)))]
@@ -117,5 +168,10 @@ def machine() -> dict[str, Any]:
         "memory_gb": round(int(memory) / 1024**2, 1),
         "system": f"{platform.system()} {platform.release()}",
         "python": platform.python_version(),
-        "load_at_start": [round(load, 2) for load in os.getloadavg()],
+        "load_at_start": load(),
     }
+
+
+def load() -> list[float]:
+    """How many processes wanted to run lately."""
+    return [round(number, 2) for number in os.getloadavg()]

@@ -8,40 +8,42 @@ import subprocess
 from collections.abc import Iterator
 from functools import partial
 from pathlib import Path
+from typing import Any
 
 from tests.bench.ground import Ground
-from tests.bench.measure import DVCTL, Figure, Run, dvctl, pairs, program
+from tests.bench.measure import DVCTL, TIMES, Figure, Run, compared, pairs, program
 from tests.bench.messages import GROUP, STREAM
 from tests.support.server import wait_until
 
 COUNT, STEADY = 40_000, 100_000
 """Of the second number the start, some hundredths of a second, is a small part."""
+LARGE = 2_000_000
+"""Rows of a table that has long been in use."""
 CONSUME = ("consume", "--drain", "-o", "json")
 
 
-def figures(ground: Ground, large: int = 0) -> Iterator[Figure]:
-    """`large`: also beside a table that holds so many rows."""
-    for rows in (0, large) if large else (0,):
+def figures(ground: Ground) -> Iterator[Figure]:
+    """Beside the bound with an empty and with a large table, with the unique index, beside other consumers."""
+    about: dict[str, Any] = {"count": COUNT, "start_s": ground.start_s}
+    for rows, least in ((0, 0.9), (LARGE, 0.95)):
         where = f"{rows:,} rows" if rows else "empty table"
-        ours, bound, ratio = pairs(
-            partial(consume, ground, rows, count=STEADY),
-            partial(bounded, ground, rows, count=STEADY),
-            5,
-        )
-        yield against(f"consume, {where}", ours, "bound", bound, ratio, 0.75)
-    with_index, without, ratio = pairs(lambda: consume(ground, unique_index=True), lambda: consume(ground), 3)
-    yield against("consume, unique index", with_index, "without", without, ratio, 0.95)
-    ours, library, ratio = pairs(lambda: consume(ground), lambda: yardstick(ground, "batch_library", COUNT), 3)
-    yield against("consume", ours, "batch library", library, ratio, 1.5)
-    ours, single, ratio = pairs(lambda: consume(ground), lambda: yardstick(ground, "one_at_a_time", 2000), 3)
-    yield against("consume", ours, "one at a time", single, ratio, 20)
-    ours, drained, ratio = pairs(lambda: consume(ground), lambda: drain(ground, COUNT, 2048), 3)
-    yield against("consume", ours, "drain", drained, ratio)
-    for number in (1, 2, 4):
-        ours, bound, ratio = pairs(partial(together, ground, number), lambda: bounded(ground), 3)
-        yield against(f"{number} consumers, total", ours, "bound", bound, ratio, 0.65)
-    ours, bound, ratio = pairs(lambda: consume(ground, sqlite=True), lambda: bounded(ground, sqlite=True), 3)
-    yield against("consume, SQLite", ours, "its bound", bound, ratio, 0.4)
+        ours = partial(consume, ground, rows, count=STEADY)
+        bound = partial(bounded, ground, rows, count=STEADY)
+        steady = about | {"count": STEADY}
+        yield compared(f"consume, {where}", ours, bound, "bound", least=least, **steady)
+    ours = partial(consume, ground)
+    with_index = partial(consume, ground, unique_index=True)
+    yield compared("consume, unique index", with_index, lambda: ours().rate, "without", least=0.92, **about)
+    library = partial(yardstick, ground, "batch_library", COUNT)
+    yield compared("consume", ours, library, "batch library", least=1.5, times=3, **about)
+    single = partial(yardstick, ground, "one_at_a_time", 2000)
+    yield compared("consume", ours, single, "one at a time", least=20, times=3, **about)
+    yield compared("consume", ours, partial(drain, ground, COUNT, 2048), "drain", times=3, **about)
+    for number in (2, 4):
+        rate, alone, ratio = pairs(partial(together, ground, number), partial(together, ground, 1), TIMES)
+        yield against(f"{number} consumers, total", rate, "one", alone, ratio, 0.9)
+    in_sqlite, its_bound = partial(consume, ground, sqlite=True), partial(bounded, ground, sqlite=True)
+    yield compared("consume, SQLite", in_sqlite, its_bound, "its bound", least=0.6, **about)
 
 
 def against(name: str, ours: float, whom: str, theirs: float, ratio: float, least: float = 0) -> Figure:
@@ -52,16 +54,16 @@ def against(name: str, ours: float, whom: str, theirs: float, ratio: float, leas
 
 def consume(
     ground: Ground, rows: int = 0, *, unique_index: bool = False, sqlite: bool = False, count: int = COUNT
-) -> float:
-    """One consumer drains the stream. -> messages/s"""
+) -> Run:
+    """One consumer drains the stream."""
     ground.stream(count)
     with ground.table(rows=rows, unique_index=unique_index, sqlite=sqlite) as url:
-        return drained(ground, url, count).rate
+        return drained(ground, url, count)
 
 
 def drained(ground: Ground, url: str, count: int) -> Run:
     """`dvctl consume --drain`, which has to persist everything."""
-    run = dvctl(*CONSUME, redis_url=ground.url, database_url=url)
+    run = ground.dvctl(*CONSUME, database_url=url)
     assert run.said["persisted"] == count, run.said
     return run
 

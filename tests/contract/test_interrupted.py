@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 from typing import Any
 
 import pytest
 
+from devicevault_cli import columns
 from devicevault_cli.directories import snapshot_directory
 from devicevault_cli.operations.changes.change import Change
 from devicevault_cli.operations.dead_letters.drop import plan_drop
@@ -24,7 +26,7 @@ from devicevault_cli.operations.replay.replay import ReplayOptions, plan_replay
 from devicevault_cli.operations.replay.selection import Selection, from_stream
 from devicevault_cli.pipelines import RESULTS
 from devicevault_cli.repository.repository import Repository
-from devicevault_cli.streams import scripts
+from devicevault_cli.streams import page, scripts
 from devicevault_cli.streams.consumer import GroupConsumer
 from devicevault_cli.streams.dead_letters import DeadLetters
 from devicevault_cli.streams.group import Group
@@ -46,24 +48,27 @@ def killed_at(monkeypatch: pytest.MonkeyPatch) -> Callable[[Callable[[], Change[
 
     def kill(make: Callable[[], Change[Any]], step: int, done: bool) -> bool:
         left = step
-        call, call_many = Stream.call, Stream.call_many
+        call, call_many, ask = Stream.call, Stream.call_many, Stream.ask
 
-        def counted(self: Stream, *command: Any, **options: Any) -> Any:
+        def counted(send: Callable[[], Any]) -> Any:
             nonlocal left
             left -= 1
             if left < 0 and not done:
                 raise Killed
-            reply = call(self, *command, **options)
+            reply = send()
             if left < 0:
                 raise Killed
             return reply
 
         def each_counted(self: Stream, commands: Any, **options: Any) -> list[Any]:
             """A pipeline may end after any of its commands."""
-            return [counted(self, *command, **options) for command in commands]
+            return [counted(partial(call, self, *command, **options)) for command in commands]
 
         def start() -> None:
-            monkeypatch.setattr(Stream, "call", counted)
+            monkeypatch.setattr(
+                Stream, "call", lambda self, *command, **options: counted(partial(call, self, *command, **options))
+            )
+            monkeypatch.setattr(Stream, "ask", lambda self, *command: counted(partial(ask, self, *command)))
             monkeypatch.setattr(Stream, "call_many", each_counted)
 
         try:
@@ -73,6 +78,7 @@ def killed_at(monkeypatch: pytest.MonkeyPatch) -> Callable[[Callable[[], Change[
         finally:
             monkeypatch.setattr(Stream, "call", call)
             monkeypatch.setattr(Stream, "call_many", call_many)
+            monkeypatch.setattr(Stream, "ask", ask)
         return False
 
     return kill
@@ -140,6 +146,8 @@ def test_run_again_it_ends_as_if_nothing_had_happened(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     monkeypatch.setattr(scripts, "ENTRIES_PER_SCRIPT", 2)
+    for module in (columns, page):  # what is few here goes the way of many
+        monkeypatch.setattr(module, "FEW", 1)
     make = REPAIRS[repair]
     prepare(group, table)
     apply(lambda: make(group, table))

@@ -20,13 +20,13 @@ def fill(stream: Stream, count: int) -> None:
 def test_the_entries_are_those_of_pages(stream: Stream, count: int, size: int) -> None:
     fill(stream, count)
     for start, end in ((ZERO, LAST), (EntryId(3, 0), EntryId(count - 2, 0) if count > 2 else ZERO)):
-        found = [entry for page in stream.pages_ahead(start, end, size) for entry in page]
+        found = [entry for page in stream.column_pages(start, end, size) for entry in page]
         assert found == [entry for page in stream.pages(start, end, size) for entry in page]
 
 
 def test_the_next_page_is_asked_for_before_it_is_wanted(stream: Stream) -> None:
     fill(stream, 3 * FIRST_READ)
-    pages = stream.pages_ahead()
+    pages = stream.column_pages()
     first = next(pages)
     stream.ping()  # answered after what was sent before
     stream.call("DEL", stream.key)
@@ -37,7 +37,7 @@ def test_a_reading_that_is_left_early_gives_its_connection_back(stream: Stream) 
     fill(stream, 3 * FIRST_READ)
     before = len(stream.call("CLIENT", "LIST").splitlines())
     for _ in range(5):
-        pages = stream.pages_ahead()
+        pages = stream.column_pages()
         next(pages)
         pages.close()
     assert stream.range(count=1)[0].id == EntryId(1, 0)
@@ -47,12 +47,12 @@ def test_a_reading_that_is_left_early_gives_its_connection_back(stream: Stream) 
 def test_the_last_id_there_can_be(stream: Stream) -> None:
     fill(stream, 1)
     stream.call("XADD", stream.key, str(LAST), "a", "b")
-    assert [page.ids for page in stream.pages_ahead(count=1)] == [[EntryId(1, 0)], [LAST]]
+    assert [page.ids for page in stream.column_pages(count=1)] == [[EntryId(1, 0)], [LAST]]
 
 
 def test_a_connection_that_is_lost_meanwhile_is_an_outage(stream: Stream) -> None:
     fill(stream, 3 * FIRST_READ)
-    pages = stream.pages_ahead()
+    pages = stream.column_pages()
     next(pages)
     stream.client.connection_pool.disconnect()
     with pytest.raises(Unavailable):

@@ -22,8 +22,8 @@ with atheris.instrument_imports(include=["devicevault_cli"]):
     from devicevault_cli.output.escapes import csv_cell, to_json, visible
     from devicevault_cli.redact import redact, scrub
     from devicevault_cli.repository.url import parse_url
-    from devicevault_cli.streams.dead_letters import read_letter, unpack
     from devicevault_cli.streams.keys import discarded_id
+    from devicevault_cli.streams.letters import read_letter, unpack
     from devicevault_cli.streams.model import Entry, EntryId
     from tests.support.replies import READERS, read
 

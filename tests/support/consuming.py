@@ -14,8 +14,9 @@ from devicevault_cli.operations.entries.publish import sample_messages
 from devicevault_cli.pipelines import RESULTS, Pipeline
 from devicevault_cli.repository.repository import Repository
 from devicevault_cli.streams.consumer import GroupConsumer
-from devicevault_cli.streams.dead_letters import DeadLetter, DeadLetters
+from devicevault_cli.streams.dead_letters import DeadLetters
 from devicevault_cli.streams.group import Group
+from devicevault_cli.streams.letters import DeadLetter
 from devicevault_cli.streams.stream import Stream
 
 GROUP = "devicevault"

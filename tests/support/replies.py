@@ -19,8 +19,9 @@ from devicevault_cli.records import INT4_MAX
 from devicevault_cli.streams import dead_letters, snapshot
 from devicevault_cli.streams.connect import Client, connect
 from devicevault_cli.streams.consumer import GroupConsumer
-from devicevault_cli.streams.dead_letters import DeadLetter, DeadLetters
+from devicevault_cli.streams.dead_letters import DeadLetters
 from devicevault_cli.streams.group import Group
+from devicevault_cli.streams.letters import DeadLetter
 from devicevault_cli.streams.model import ZERO, EntryId, GroupInfo, StreamInfo
 from devicevault_cli.streams.stream import Stream
 

@@ -7,7 +7,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from devicevault_cli.errors import Damaged
-from devicevault_cli.streams.dead_letters import PACKED, pack, read_letter, unpack
+from devicevault_cli.streams.letters import PACKED, pack, read_letter, unpack
 from devicevault_cli.streams.model import Entry, EntryId
 
 

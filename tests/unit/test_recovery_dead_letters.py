@@ -16,8 +16,9 @@ from devicevault_cli.operations.dead_letters.stats import letter_stats
 from devicevault_cli.pipelines import RESULTS
 from devicevault_cli.repository.repository import Repository
 from devicevault_cli.streams import keys
-from devicevault_cli.streams.dead_letters import DeadLetter, DeadLetters
+from devicevault_cli.streams.dead_letters import DeadLetters
 from devicevault_cli.streams.group import Group
+from devicevault_cli.streams.letters import DeadLetter
 from devicevault_cli.streams.model import EntryId
 from tests.support.consuming import drain
 from tests.support.records import execute_through

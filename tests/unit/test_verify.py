@@ -28,8 +28,9 @@ from devicevault_cli.output.report.text import text_lines
 from devicevault_cli.pipelines import RESULTS, STORAGE
 from devicevault_cli.repository import open_repository, tables
 from devicevault_cli.repository.repository import Repository
-from devicevault_cli.streams.dead_letters import DeadLetter, DeadLetters, write_late_letter
+from devicevault_cli.streams.dead_letters import DeadLetters, write_late_letter
 from devicevault_cli.streams.group import Group
+from devicevault_cli.streams.letters import DeadLetter
 from devicevault_cli.streams.model import EntryId
 from devicevault_cli.streams.stream import Stream
 from devicevault_cli.times import iso
@@ -434,7 +435,7 @@ def test_repair_brings_back_what_can_be_and_a_second_verify_is_clean(seeded: See
     assert json.loads(journal_path().read_text().splitlines()[-1])["command"] == "verify --repair"
 
 
-def letters_of(seeded: Seeded) -> Iterator[list[DeadLetter]]:
+def letters_of(seeded: Seeded) -> Iterator[Sequence[DeadLetter]]:
     return DeadLetters(seeded.stream, GROUP).pages()
 
 

@@ -165,6 +165,7 @@ def _run(
 ) -> dict[str, dict[str, Any]]:
     """Consume each pipeline until it ends. -> the summaries, by pipeline"""
     from devicevault_cli.cli.service_manager import notified
+    from devicevault_cli.consumer.memory import keep_freed_memory
     from devicevault_cli.consumer.progress import ConsumerProgress
     from devicevault_cli.consumer.service import Servers, consume_as
     from devicevault_cli.consumer.together import consume_together
@@ -199,6 +200,7 @@ def _run(
             for name, one in each.items()
         }  # fmt: skip
         gc.freeze()  # what was imported stays: not scanning it saves 3 % of the CPU time of a drain (40,000 messages)
+        keep_freed_memory()
         return consume_together(consumers, stop)
 
 

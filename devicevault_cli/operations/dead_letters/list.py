@@ -10,7 +10,8 @@ from typing import Any, Self
 from devicevault_cli.operations.answer import Answer, optional
 from devicevault_cli.operations.dead_letters.select import LetterFilter
 from devicevault_cli.operations.entries.fields import field_text
-from devicevault_cli.streams.dead_letters import DeadLetter, DeadLetters
+from devicevault_cli.streams.dead_letters import DeadLetters
+from devicevault_cli.streams.letters import DeadLetter
 from devicevault_cli.streams.model import EntryId
 
 

@@ -6,35 +6,31 @@ from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping
 from contextlib import closing
 from dataclasses import dataclass, field
-from typing import NamedTuple
+from itertools import islice
 
 from devicevault_cli.errors import Usage
 from devicevault_cli.messages import Decision, Decoded, Rejected
 from devicevault_cli.operations.answer import ChosenAnswer, optional
 from devicevault_cli.operations.changes.change import Change, Progress, quietly
 from devicevault_cli.operations.changes.undo import impossible
+from devicevault_cli.operations.dead_letters.attempts import Attempt, DecodedLetters, LetterDecoder, Repairs, Tried
 from devicevault_cli.operations.dead_letters.drop import EXPORT
 from devicevault_cli.operations.dead_letters.select import LetterFilter, SelectedLetters
 from devicevault_cli.operations.dispatch.hand_over import HandOver, dispatched
-from devicevault_cli.operations.dispatch.tasks import Configuration, configuration_of, not_stored
+from devicevault_cli.operations.dispatch.tasks import Configuration, not_stored
 from devicevault_cli.operations.entries.fields import shown_fields
 from devicevault_cli.operations.named import NO_NAMES
 from devicevault_cli.operations.replay.preview import ReplayPreview
 from devicevault_cli.operations.save import Outcome, decided, is_stored, save_batches
 from devicevault_cli.operations.wording import chosen_number
-from devicevault_cli.paging import read_ahead
 from devicevault_cli.pipelines import Pipeline
 from devicevault_cli.plural import number
-from devicevault_cli.records import Record, identity
 from devicevault_cli.repository.model import INSERTED, Saved
 from devicevault_cli.repository.repository import Repository
-from devicevault_cli.streams.dead_letters import PACKED, DeadLetter, DeadLetters, pack, unpack
-from devicevault_cli.streams.model import Entry, fields_of, pairs_of
+from devicevault_cli.streams.dead_letters import DeadLetters
+from devicevault_cli.streams.letters import PACKED, DeadLetter, pack, unpack
+from devicevault_cli.streams.model import fields_of
 from devicevault_cli.times import now_iso
-
-ORIGINAL = b"_dvctl.original."
-Repairs = Mapping[bytes, bytes]
-
 
 UNDO = impossible(first=EXPORT)
 
@@ -56,65 +52,17 @@ class RetryAnswer(ChosenAnswer):
     not_dispatched: Mapping[str, int] | None = optional()
 
 
-class _Attempt(NamedTuple):
-    """A letter, without the fields of its message, and what they decode to now.
+@dataclass(slots=True)
+class _Ended:
+    """What becomes of the letters of a page.
 
-    originals: fields that the repairs replace, to be kept as `_dvctl.original.FIELD`.  given_up: why the message as it
-    was sent is recorded as discarded once its row is committed; None: it is not.
+    removed: keys of letters.  dropped: letters, with the reason where the message is recorded as discarded.  dead:
+    letters that stay, and why.
     """
 
-    letter: DeadLetter
-    decision: Decision
-    originals: list[tuple[bytes, bytes]]
-    given_up: str | None
-    configuration: Configuration | None
-
-
-@dataclass(frozen=True, slots=True)
-class _Decoder:
-    """Decodes dead letters with their repairs: once for the plan, once to apply it."""
-
-    repairs: Repairs
-    pipeline: Pipeline
-    repository: Repository
-    dispatches: bool = False
-    """Whether configurations are kept, to be handed to the storage workers."""
-
-    def attempt(self, letter: DeadLetter) -> _Attempt:
-        earlier = _earlier_originals(letter)
-        decision = self._decode(letter, self.repairs)
-        replaced = [
-            (ORIGINAL + name, value)
-            for name, value in pairs_of(letter.fields)
-            if name in self.repairs and ORIGINAL + name not in earlier
-        ]
-        given_up, configuration = None, None
-        if isinstance(decision, Decoded):
-            given_up = self._given_up(letter, earlier, decision.record)
-            if self.dispatches:
-                fields = {**letter.fields, **self.repairs}
-                configuration = configuration_of(letter.id, decision.record, fields)
-        return _Attempt(letter._replace(fields={}), decision, replaced, given_up, configuration)
-
-    def _decode(self, letter: DeadLetter, changed: Repairs) -> Decision:
-        fields = {**letter.fields, **changed} if changed else letter.fields
-        return self.pipeline.decode_entry(Entry(letter.id, fields), self.repository.device_id_max)
-
-    def _given_up(self, letter: DeadLetter, earlier: Repairs, record: Record) -> str | None:
-        """A repaired message that now has another identity, or one at all."""
-        if not self.repairs and not earlier:
-            return None
-        sent = self._decode(letter, {name.removeprefix(ORIGINAL): value for name, value in earlier.items()})
-        if isinstance(sent, Decoded) and identity(sent.record) == identity(record):
-            return None
-        return f"repaired, saved as {record.task_identifier or 'another record'}"
-
-
-def _earlier_originals(letter: DeadLetter) -> dict[bytes, bytes]:
-    """What earlier repairs replaced; a letter that was never retried has none of these fields."""
-    if not letter.attempts:
-        return {}
-    return {name: value for name, value in letter.fields.items() if name.startswith(ORIGINAL)}
+    removed: list[tuple[str, bytes]] = field(default_factory=list)
+    dropped: list[tuple[DeadLetter, str | None]] = field(default_factory=list)
+    dead: list[tuple[Attempt, Rejected]] = field(default_factory=list)
 
 
 @dataclass(slots=True)
@@ -122,15 +70,16 @@ class _Retry:
     """Saves a page of letters in a transaction, then removes or rewrites each of them, and counts the outcomes."""
 
     selected: SelectedLetters
-    decoder: _Decoder
+    decoder: LetterDecoder
     hand_over: HandOver | None = None
     counts: Counter[str] = field(default_factory=Counter)
     reasons: Counter[str] = field(default_factory=Counter)
 
     def run(self, progress: Progress) -> RetryAnswer:
-        with closing(read_ahead(self.selected.pages())) as pages:
-            for attempts, outcomes in save_batches(self.decoder.repository, self._batches(pages)):
-                self._conclude(attempts, outcomes)
+        with closing(self.selected.pages()) as pages:
+            tries = map(self.decoder.tried, pages)
+            for tried, outcomes in save_batches(self.decoder.repository, ((tried, tried.records) for tried in tries)):
+                self._conclude(tried, outcomes)
                 progress(self.counts.total())
         count = self.counts
         return RetryAnswer(
@@ -138,45 +87,64 @@ class _Retry:
             unknown=tuple(map(str, sorted(self.selected.unknown))), **dispatched(self.hand_over),
         )  # fmt: skip
 
-    def _batches(self, pages: Iterable[list[DeadLetter]]) -> Iterator[tuple[list[_Attempt], list[Record]]]:
-        for page in pages:
-            attempts = [*map(self.decoder.attempt, page)]
-            yield attempts, [attempt.decision.record for attempt in attempts if isinstance(attempt.decision, Decoded)]
-
-    def _conclude(self, attempts: list[_Attempt], outcomes: list[Outcome]) -> None:
+    def _conclude(self, tried: Tried, outcomes: list[Outcome]) -> None:
         """Remove or rewrite each letter of a page whose transaction is over."""
+        self._dispatch(tried.configurations, outcomes)
         saved = iter(outcomes)
-        self._dispatch([attempt for attempt in attempts if isinstance(attempt.decision, Decoded)], outcomes)
-        removed: list[tuple[DeadLetter, str | None]] = []
-        rewritten: list[tuple[DeadLetter, dict[bytes, bytes]]] = []
+        ended = _Ended()
         # Reasons in the order of the plan: first what cannot be decoded, then what the database refuses.
-        for attempt in sorted(attempts, key=lambda attempt: isinstance(attempt.decision, Decoded)):
-            name, why = _outcome(attempt.decision, saved)
-            self.counts[name] += 1
-            if why is None:
-                removed.append((attempt.letter, attempt.given_up))
+        self._conclude_each(tried.undecoded, saved, ended)
+        for part in tried.decoded:
+            if isinstance(part, DecodedLetters):
+                self._conclude_columns(part, list(islice(saved, len(part.records))), ended)
             else:
-                self.reasons[why.reason] += 1
-                rewritten.append((attempt.letter, self._new_fields(attempt, why)))
-        self.selected.letters.drop(removed)
-        self.selected.letters.rewrite(rewritten)
+                self._conclude_each(part, saved, ended)
+        letters = self.selected.letters
+        letters.remove(ended.removed)
+        letters.drop(ended.dropped)
+        letters.rewrite([(attempt.letter, self._new_fields(attempt, why)) for attempt, why in ended.dead])
 
-    def _dispatch(self, saved: list[_Attempt], outcomes: list[Outcome]) -> None:
+    def _conclude_each(self, attempts: Iterable[Attempt], saved: Iterator[Outcome], ended: _Ended) -> None:
+        for attempt in attempts:
+            why = self._count(attempt.decision, saved)
+            if why is None:
+                ended.dropped.append((attempt.letter, attempt.given_up))
+            else:
+                ended.dead.append((attempt, why))
+
+    def _conclude_columns(self, part: DecodedLetters, outcomes: list[Outcome], ended: _Ended) -> None:
+        """The same, looking only at letters whose row is not new."""
+        letters, records = part
+        goes = [outcome == INSERTED for outcome in outcomes]
+        self.counts["persisted"] += sum(goes)
+        for position, outcome in enumerate(outcomes):
+            if not goes[position]:
+                decoded = Decoded(records[position])
+                why = self._count(decoded, iter((outcome,)))
+                goes[position] = why is None
+                if why is not None:
+                    ended.dead.append((Attempt(letters[position], decoded), why))
+        ended.removed += letters.where(goes).keys()
+
+    def _count(self, decision: Decision, saved: Iterator[Outcome]) -> Rejected | None:
+        """Count a letter. -> why it stays dead"""
+        name, why = _outcome(decision, saved)
+        self.counts[name] += 1
+        if why is not None:
+            self.reasons[why.reason] += 1
+        return why
+
+    def _dispatch(self, configurations: Mapping[int, Configuration], outcomes: list[Outcome]) -> None:
         """Hand over before the letters are removed. A row found may be that of a retry that was cut off here."""
         if self.hand_over is None:
             return
-        about = [(attempt.configuration, outcome) for attempt, outcome in zip(saved, outcomes, strict=True)]
-        inserted = {n: config for n, (config, outcome) in enumerate(about) if config and outcome == INSERTED}
-        there = {
-            n: config
-            for n, (config, outcome) in enumerate(about)
-            if config and isinstance(outcome, Saved) and outcome.outcome == "duplicate"
-        }
+        inserted = {n: config for n, config in configurations.items() if outcomes[n] == INSERTED}
+        there = {n: config for n, config in configurations.items() if _is_duplicate(outcomes[n])}
         repository = self.decoder.repository
         unstored = not_stored(self.hand_over.stream, repository, there) if there else {}
         self.hand_over(inserted | unstored)
 
-    def _new_fields(self, attempt: _Attempt, why: Rejected) -> dict[bytes, bytes]:
+    def _new_fields(self, attempt: Attempt, why: Rejected) -> dict[bytes, bytes]:
         """A letter's new reason and count; what `--set` replaced is kept as the original."""
         letter = attempt.letter
         changed = [*self.decoder.repairs.items(), *attempt.originals]
@@ -189,6 +157,10 @@ class _Retry:
             b"_dvctl.attempts": b"%d" % (letter.attempts + 1),
         }
         return fields_of([*changed, *about.items()])
+
+
+def _is_duplicate(outcome: Outcome) -> bool:
+    return isinstance(outcome, Saved) and outcome.outcome == "duplicate"
 
 
 def _failure(done: RetryAnswer) -> str:
@@ -223,7 +195,7 @@ def plan_retry(
 ) -> Change[RetryAnswer]:
     """Process dead letters again. Of more than `most` letters the plan has no numbers, as that of a replay."""
     selected = SelectedLetters(letters, chosen)
-    decoder = _Decoder(dict(repairs or {}), pipeline, repository, hand_over is not None)
+    decoder = LetterDecoder(dict(repairs or {}), pipeline, repository, hand_over is not None)
     preview = ReplayPreview(pipeline, repository)
     decided = ([decoder.attempt(letter).decision for letter in page] for page in selected.pages())
     counted = preview.add(decided, progress, most)

@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Generator, Iterable
+from contextlib import closing
 from dataclasses import dataclass, field
 
 from devicevault_cli.nearest import quoted, suggestion
 from devicevault_cli.operations.entries.fields import field_text
 from devicevault_cli.operations.named import NO_NAMES, Named, named_letters, unknown_name
-from devicevault_cli.streams.dead_letters import DeadLetter, DeadLetters
+from devicevault_cli.streams.dead_letters import DeadLetters
+from devicevault_cli.streams.letters import DeadLetter, LetterPage
 from devicevault_cli.streams.model import LAST, EntryId
 
 REASONS = (
@@ -30,15 +32,16 @@ class LetterFilter:
 
     def pages(
         self, letters: DeadLetters, end: EntryId = LAST, unseen: set[EntryId] | None = None
-    ) -> Iterator[list[DeadLetter]]:
+    ) -> Generator[LetterPage, None, None]:
         """The chosen letters, oldest first, up to an id of the letters' own; ids that exist are removed from `unseen`.
 
         Pages may be empty.
         """
-        for page in letters.pages(end):
-            if unseen:
-                unseen.difference_update(letter.id for letter in page)
-            yield [letter for letter in page if self.matches(letter)]
+        with closing(letters.pages(end)) as pages:
+            for page in pages:
+                if unseen:
+                    unseen.difference_update(letter.id for letter in page)
+                yield page if self == EVERY else page.where([self.matches(letter) for letter in page])
 
     def named_reason(self, letters: DeadLetters) -> Named:
         """About a reason that dvctl does not know and no letter has."""
@@ -65,6 +68,9 @@ class LetterFilter:
         )
 
 
+EVERY = LetterFilter()
+
+
 @dataclass(slots=True)
 class SelectedLetters:
     """The chosen letters as of now, to be read twice: for the plan and to apply it.
@@ -81,11 +87,12 @@ class SelectedLetters:
     def __post_init__(self) -> None:
         self._state = self.letters.state()
 
-    def pages(self) -> Iterator[list[DeadLetter]]:
-        """The letters that still exist, a page at a time."""
+    def pages(self) -> Generator[LetterPage, None, None]:
+        """The letters that still exist, a page at a time. Close the generator where it may be left early."""
         _, end = self._state
         self.unknown = set(self.chosen.ids or ())
-        return filter(None, self.chosen.pages(self.letters, end, self.unknown))
+        with closing(self.chosen.pages(self.letters, end, self.unknown)) as pages:
+            yield from filter(None, pages)
 
     def named(self) -> Named:
         return self.chosen.named(self.letters, self.unknown)

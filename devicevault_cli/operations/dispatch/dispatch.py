@@ -5,7 +5,7 @@ from __future__ import annotations
 import logging
 import time
 from collections import Counter
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import closing
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
@@ -91,7 +91,7 @@ class _Dispatch:
             for page in pages:
                 yield self._tasks(page)
 
-    def _tasks(self, page: list[Entry]) -> Tasks[EntryId]:
+    def _tasks(self, page: Sequence[Entry]) -> Tasks[EntryId]:
         configurations: dict[EntryId, Configuration] = {}
         for entry, decision, rows in look_up(page, self.pipeline, self.repository):
             why = _why_not(decision, has_row=bool(rows))

@@ -3,16 +3,18 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Hashable, Mapping
+from collections.abc import Hashable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Generic, NamedTuple, TypeAlias, TypeVar
 
 from devicevault_cli.broker.store_task import BACKENDS, StoreTask, task_uuid
 from devicevault_cli.messages import CONFIGURATION, SUCCESS, Fields
+from devicevault_cli.record_columns import RecordColumns
 from devicevault_cli.records import Record
 from devicevault_cli.repository.repository import Repository
 from devicevault_cli.repository.storage import UNREADABLE, Location
 from devicevault_cli.streams.model import EntryId
+from devicevault_cli.streams.page import Page
 
 K = TypeVar("K", bound=Hashable)
 Reason: TypeAlias = str
@@ -49,6 +51,17 @@ class Tasks(Generic[K]):
 def configuration_of(first: EntryId, record: Record, fields: Fields) -> Configuration | None:
     """What a message brings to be stored; None: it is no success."""
     return Configuration(first, record, fields.get(CONFIGURATION, b"")) if record.status == SUCCESS else None
+
+
+def configurations_of(page: Page, records: RecordColumns, ids: Sequence[EntryId]) -> dict[int, Configuration]:
+    """What the messages of a page bring to be stored, by position. `records`: of each. `ids`: what they had first."""
+    found = zip(ids, records.column("status"), page.column(CONFIGURATION), strict=True)
+    wanted = SUCCESS.encode()
+    return {
+        number: Configuration(first, records[number], text)
+        for number, (first, status, text) in enumerate(found)
+        if status == wanted
+    }
 
 
 def backend_of(location: Location | None) -> str | None:

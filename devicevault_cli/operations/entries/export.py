@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import base64
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, TextIO
@@ -13,7 +13,7 @@ from devicevault_cli.operations.changes.change import Progress, quietly
 from devicevault_cli.operations.entries import checksummed
 from devicevault_cli.operations.entries.fields import SECRET_FIELDS
 from devicevault_cli.operations.entries.message_files import BASE64
-from devicevault_cli.streams.dead_letters import DeadLetter
+from devicevault_cli.streams.letters import DeadLetter
 from devicevault_cli.streams.model import Entry, EntryId, pairs_of
 
 
@@ -27,7 +27,7 @@ class ExportAnswer(Answer):
 
 def export_entries(
     target: Path | TextIO,
-    pages: Iterable[list[Entry]],
+    pages: Iterable[Sequence[Entry]],
     *,
     reveal: bool = False,
     replace: bool = False,

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from hashlib import sha256
 
-from devicevault_cli.streams.dead_letters import PACKED
+from devicevault_cli.streams.letters import PACKED
 from devicevault_cli.streams.model import pairs_of
 
 SECRET_FIELDS = frozenset({b"device_config", b"_dvctl.original.device_config", PACKED})

@@ -14,8 +14,9 @@ from devicevault_cli.operations.answer import Answer
 from devicevault_cli.operations.entries.fields import field_text
 from devicevault_cli.operations.monitoring.continuity import Followed
 from devicevault_cli.operations.monitoring.status import ConsumerStatus, GroupStatus, StatusAnswer, StreamStatus, status
-from devicevault_cli.streams.dead_letters import DeadLetters, read_letter
+from devicevault_cli.streams.dead_letters import DeadLetters
 from devicevault_cli.streams.group import Group
+from devicevault_cli.streams.letters import read_letter
 from devicevault_cli.streams.model import EntryId
 from devicevault_cli.times import iso, now_ms
 

@@ -48,7 +48,7 @@ class ReplayPreview:
     _known_devices: dict[int, bool] = field(default_factory=dict)
     _served_devices: frozenset[int] = frozenset()
 
-    def add_entries(self, pages: Iterable[list[Entry]], progress: Progress, most: int | None = None) -> bool:
+    def add_entries(self, pages: Iterable[Sequence[Entry]], progress: Progress, most: int | None = None) -> bool:
         """Decode and count entries; see `add`."""
         device_id_max = self.repository.device_id_max
         decided = ([self.pipeline.decode_entry(entry, device_id_max) for entry in page] for page in pages)

@@ -5,18 +5,18 @@ from __future__ import annotations
 import logging
 import time
 from collections import Counter
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import closing
 from dataclasses import dataclass, field
-from typing import NamedTuple
 
+from devicevault_cli.columns import decoded_parts, first_ids
 from devicevault_cli.errors import RecordRejected
 from devicevault_cli.messages import Decoded, Rejected
 from devicevault_cli.operations.answer import ChosenAnswer, optional
 from devicevault_cli.operations.changes.change import Change, Progress, quietly
 from devicevault_cli.operations.changes.undo import impossible
 from devicevault_cli.operations.dispatch.hand_over import HandOver, dispatched
-from devicevault_cli.operations.dispatch.tasks import Configuration, configuration_of
+from devicevault_cli.operations.dispatch.tasks import Configuration, configuration_of, configurations_of
 from devicevault_cli.operations.look_up import look_up
 from devicevault_cli.operations.named import NO_NAMES
 from devicevault_cli.operations.rate_limit import RateLimiter
@@ -24,13 +24,13 @@ from devicevault_cli.operations.replay.preview import ReplayPreview
 from devicevault_cli.operations.replay.selection import Source
 from devicevault_cli.operations.save import Outcome, conflicting, decided, save_batches
 from devicevault_cli.operations.wording import chosen_number, entries, entries_were
-from devicevault_cli.paging import read_ahead
 from devicevault_cli.pipelines import Pipeline, original_id
 from devicevault_cli.plural import number
+from devicevault_cli.record_columns import RecordColumns, joined
 from devicevault_cli.records import Record
 from devicevault_cli.repository.model import INSERTED
 from devicevault_cli.repository.repository import Repository
-from devicevault_cli.streams.model import Entry
+from devicevault_cli.streams.page import Page
 
 log = logging.getLogger("dvctl.replay")
 
@@ -71,11 +71,29 @@ class ReplayAnswer(ChosenAnswer):
     not_dispatched: Mapping[str, int] | None = optional()
 
 
-class _Batch(NamedTuple):
-    """Records that are saved together, and the configurations to dispatch once they are, by position."""
+@dataclass(slots=True)
+class _Batch:
+    """Records that are saved together, and the configurations to dispatch once they are, by position.
 
-    records: list[Record]
-    configurations: dict[int, Configuration]
+    `size`: bytes of their logs and of the configurations.
+    """
+
+    parts: list[Sequence[Record]] = field(default_factory=list)
+    configurations: dict[int, Configuration] = field(default_factory=dict)
+    count: int = 0
+    size: int = 0
+
+    @property
+    def records(self) -> Sequence[Record]:
+        return joined(self.parts)
+
+    def add(self, records: Sequence[Record], configurations: Mapping[int, Configuration]) -> None:
+        """Add records, and those configurations that they bring, by the position in `records`."""
+        logs = records.column("log") if isinstance(records, RecordColumns) else [record.log for record in records]
+        self.size += sum(map(len, logs)) + sum(len(each.text) for each in configurations.values())
+        self.configurations.update((self.count + number, each) for number, each in configurations.items())
+        self.parts.append(records)
+        self.count += len(records)
 
 
 @dataclass(slots=True)
@@ -108,21 +126,23 @@ class _Replay:
             count["skipped"], self.rejected, unknown=tuple(map(str, self.source.unknown)), **dispatched(self.hand_over),
         )  # fmt: skip
 
-    def wanted(self, page: list[Entry]) -> list[Entry]:
+    def wanted(self, page: Page) -> Page:
         """With `missing`: valid entries without a row."""
         if not self.options.missing:
             return page
         found = look_up(page, self.pipeline, self.repository)
-        return [entry for entry, decision, rows in found if isinstance(decision, Decoded) and not rows]
+        return page.where([isinstance(decision, Decoded) and not rows for _, decision, rows in found])
 
     def _save(self, progress: Progress) -> None:
         limiter = RateLimiter(self.options.rate)
         limited = 0
-        with closing(read_ahead(self.source())) as pages:
+        with closing(self.source()) as pages:
             batches = self._batches(map(self.wanted, pages), limiter.at_once(BATCH))
-            for batch, outcomes in save_batches(self.repository, batches):
-                for record, outcome in zip(batch.records, outcomes, strict=True):
-                    self._count(record, outcome)
+            for (batch, records), outcomes in save_batches(self.repository, batches):
+                self.counts["inserted"] += outcomes.count(INSERTED)
+                for number, outcome in enumerate(outcomes):
+                    if outcome != INSERTED:
+                        self._count(records[number], outcome)
                 if self.hand_over is not None:
                     inserted = {n: config for n, config in batch.configurations.items() if outcomes[n] == INSERTED}
                     self.hand_over(inserted)
@@ -131,40 +151,56 @@ class _Replay:
                 time.sleep(limiter.after(selected - limited))
                 limited = selected
 
-    def _batches(self, pages: Iterable[list[Entry]], most: int) -> Iterator[tuple[_Batch, list[Record]]]:
-        """Batches, and of each the records that `save_batches` saves."""
-        batch, size = _Batch([], {}), 0
+    def _batches(
+        self, pages: Iterable[Page], most: int
+    ) -> Iterator[tuple[tuple[_Batch, Sequence[Record]], Sequence[Record]]]:
+        """Batches with their records, and the records that `save_batches` saves."""
+        batch = _Batch()
         for page in pages:
-            for entry in page:
-                self.counts["selected"] += 1
-                decision = self.pipeline.decode_entry(entry, self.repository.device_id_max)
-                if isinstance(decision, Decoded):
-                    size += self._add(batch, entry, decision.record)
-                    if len(batch.records) >= most or size > BATCH_BYTES:
-                        yield batch, batch.records
-                        batch, size = _Batch([], {}), 0
-                elif isinstance(decision, Rejected):
-                    self.rejected[decision.reason] += 1
-                else:
-                    self.counts["skipped"] += 1
-        yield batch, batch.records
+            start = 0
+            while start < len(page):
+                fitting = (BATCH_BYTES - batch.size) // (page.largest + 1)
+                some = page[start : start + max(1, min(most - batch.count, fitting))]
+                start += len(some)
+                self._add(batch, some)
+                if batch.count >= most or batch.size > BATCH_BYTES:
+                    records = batch.records
+                    yield (batch, records), records
+                    batch = _Batch()
+        records = batch.records
+        yield (batch, records), records
 
-    def _add(self, batch: _Batch, entry: Entry, record: Record) -> int:
-        """-> bytes that the entry adds to the batch"""
-        configuration = None
-        if self.hand_over is not None:
-            configuration = configuration_of(original_id(entry), record, entry.fields)
-        if configuration is not None:
-            batch.configurations[len(batch.records)] = configuration
-        batch.records.append(record)
-        return len(record.log) + (len(configuration.text) if configuration else 0)
+    def _add(self, batch: _Batch, page: Page) -> None:
+        """Decode entries, by column where they are usual, and add their records to the batch."""
+        self.counts["selected"] += len(page)
+        for part, records in decoded_parts(page, self.pipeline.decode_columns, self.repository.device_id_max):
+            if records is None:
+                self._add_each(batch, part)
+            elif self.hand_over is None:
+                batch.add(records, {})
+            else:
+                batch.add(records, configurations_of(part, records, first_ids(part)))
+
+    def _add_each(self, batch: _Batch, page: Page) -> None:
+        records: list[Record] = []
+        configurations: dict[int, Configuration] = {}
+        for entry in page:
+            decision = self.pipeline.decode_entry(entry, self.repository.device_id_max)
+            if isinstance(decision, Decoded):
+                found = configuration_of(original_id(entry), decision.record, entry.fields) if self.hand_over else None
+                if found is not None:
+                    configurations[len(records)] = found
+                records.append(decision.record)
+            elif isinstance(decision, Rejected):
+                self.rejected[decision.reason] += 1
+            else:
+                self.counts["skipped"] += 1
+        batch.add(records, configurations)
 
     def _count(self, record: Record, outcome: Outcome) -> None:
         outcome = decided(outcome, record)
         if isinstance(outcome, Rejected):
             self.rejected[outcome.reason] += 1
-        elif outcome.outcome == "inserted":
-            self.counts["inserted"] += 1
         elif outcome.outcome == "replaced":
             self.counts["duplicates"] += 1
             self.counts["overwritten"] += 1

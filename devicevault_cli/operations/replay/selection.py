@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Generator, Iterator, Sequence
+from contextlib import closing
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TypeAlias
@@ -14,9 +15,10 @@ from devicevault_cli.operations.entries.message_files import parse_line
 from devicevault_cli.operations.named import Named, named_entries
 from devicevault_cli.paging import paged
 from devicevault_cli.streams.model import LAST, ZERO, Entry, EntryId
+from devicevault_cli.streams.page import Page, page_of
 from devicevault_cli.streams.stream import Stream
 
-Reader: TypeAlias = Callable[["list[EntryId]"], Iterator[list[Entry]]]
+Reader: TypeAlias = Callable[["list[EntryId]"], Generator[Page, None, None]]
 """Reads the chosen entries, a page at a time, and adds the ids that do not exist to a list."""
 
 PER_GET = 64
@@ -33,6 +35,12 @@ class Selection:
     device: int | None = None
     task: str | None = None
     status: str | None = None
+
+    def among(self, page: Page) -> Page:
+        """The chosen ones of entries that are in the range."""
+        if (self.device, self.task, self.status) == (None, None, None):
+            return page
+        return page.where([self.matches(entry) for entry in page])
 
     def matches(self, entry: Entry) -> bool:
         fields = entry.fields
@@ -58,7 +66,8 @@ class Source:
         self._named = named
         self.unknown: list[EntryId] = []
 
-    def __call__(self) -> Iterator[list[Entry]]:
+    def __call__(self) -> Generator[Page, None, None]:
+        """Close the generator where it may be left early."""
         self.unknown = []
         return self._read(self.unknown)
 
@@ -69,19 +78,22 @@ class Source:
 
 def from_stream(stream: Stream, selection: Selection) -> Source:
 
-    def read(unknown: list[EntryId]) -> Iterator[list[Entry]]:
+    def read(unknown: list[EntryId]) -> Generator[Page, None, None]:
         start, end, ids = selection.start, selection.end, selection.ids
-        for page in stream.pages(start, end) if ids is None else _by_id(stream, ids, unknown):
-            yield [entry for entry in page if selection.matches(entry)]
+        if ids is not None:
+            yield from _by_id(stream, ids, selection, unknown)
+            return
+        with closing(stream.column_pages(start, end)) as pages:
+            yield from map(selection.among, pages)
 
     return Source(read, lambda unknown: named_entries(stream.key, stream, selection.ids, unknown))
 
 
-def _by_id(stream: Stream, ids: Sequence[EntryId], unknown: list[EntryId]) -> Iterator[list[Entry]]:
+def _by_id(stream: Stream, ids: Sequence[EntryId], selection: Selection, unknown: list[EntryId]) -> Iterator[Page]:
     for some_ids in paged(ids, PER_GET):
         found = stream.get(some_ids)
         unknown += (key for key in some_ids if key not in found)
-        yield list(found.values())
+        yield page_of([entry for entry in found.values() if selection.matches(entry)])
 
 
 def from_file(path: Path, selection: Selection, name: str | None = None) -> Source:
@@ -104,8 +116,8 @@ def from_file(path: Path, selection: Selection, name: str | None = None) -> Sour
                     yield entry
         unknown += sorted(left)
 
-    def read(unknown: list[EntryId]) -> Iterator[list[Entry]]:
-        return paged(chosen(unknown), PER_GET)
+    def read(unknown: list[EntryId]) -> Generator[Page, None, None]:
+        yield from map(page_of, paged(chosen(unknown), PER_GET))
 
     source = Source(read, lambda unknown: named_entries(name or path.name, None, selection.ids, unknown))
     for _ in source():

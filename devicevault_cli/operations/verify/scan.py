@@ -91,7 +91,7 @@ def _pages(stream: Stream, scope: Scope, end: EntryId) -> Generator[EntryPage, N
     """Read ahead, unless a limited rate lets a long time pass between two pages."""
     if scope.rate:
         return (page_of(page) for page in stream.pages(scope.start, end, ENTRIES_PER_READ))
-    return stream.pages_ahead(scope.start, end, ENTRIES_PER_READ)
+    return stream.column_pages(scope.start, end, ENTRIES_PER_READ)
 
 
 def _asked(page: EntryPage, classifier: Classifier, *, with_rows: bool) -> Callable[[], Compared]:
