@@ -245,6 +245,8 @@ def test_letters_with_the_same_fields_end_as_one_by_one(bed: Bed, kind: str) -> 
     assert (by_column is None) == ("id" in kind), "else one of the two ways is not tried"
     for group in (GROUP, None):
         assert_same(bed, bed.put_letters, found, partial(retry, bed, group, LetterFilter()))
+        left = {fields.get(b"_dvctl.group") for _, fields in bed.stream_of_letters()}
+        assert kind != "two groups" or left == ({b"other"} if group else set()), "only letters of the group are retried"
 
 
 def retry(bed: Bed, group: str | None, chosen: LetterFilter, repairs: Letter | None = None) -> Change[Any]:

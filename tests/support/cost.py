@@ -44,7 +44,7 @@ class Lowest(dict[str, float]):
 
     def decode(self) -> None:
         """A page takes less than the time until another process has its turn: a quiet moment is found in any case."""
-        reply = [[b"%d-0" % (MS + number), parts(message(number))] for number in range(READ)]
+        reply: list[Any] = [[b"%d-0" % (MS + number), parts(message(number))] for number in range(READ)]
         for _ in range(PAGES):
             self.measure("decode", lambda: [*decode_page(page(reply), RESULTS, INT4_MAX)], READ)
             self.measure("one by one", lambda: decode(entries(reply), RESULTS.decode, INT4_MAX), READ)

@@ -274,6 +274,7 @@ def test_whatever_the_fast_json_parser_takes_is_json_for_the_reference() -> None
     assert taken > 200
 
 
+@settings(deadline=None, suppress_health_check=[HealthCheck.too_slow])
 @given(
     st.lists(
         st.one_of(
