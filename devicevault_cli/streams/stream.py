@@ -188,7 +188,9 @@ class Stream:
         size, answer = min(count, FIRST_READ), None
         try:
             while True:
-                asked = answer or partial(self.call, *self._range(start, end, size))  # which names the key in its errors
+                asked = answer or partial(
+                    self.call, *self._range(start, end, size)
+                )  # which names the key in its errors
                 answer = None
                 with translated(self.client):
                     page = page_of(asked())
