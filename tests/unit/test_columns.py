@@ -237,7 +237,8 @@ def test_each_odd_value_alone_and_in_all_messages(pipeline: Pipeline, field: byt
                 expected = one_by_one(reply, pipeline, most, keep=True)
                 assert_same(by_column(reply, pipeline, most, keep=True), expected)
                 keys = pipeline.decode_keys(page(reply), most)
-                assert (keys is not None) >= (pipeline.decode_columns(page(reply), most) is not None)
+                if field != b"_dvctl.id":  # a replayed message is looked at alone
+                    assert (keys is not None) >= (pipeline.decode_columns(page(reply), most) is not None)
                 if keys is not None:
                     assert_keys(keys, expected)
 
