@@ -80,6 +80,10 @@ class Unavailable(DvctlError):
     exit_code = ExitCode.UNAVAILABLE
 
 
+class LockConflict(Unavailable):
+    """A deadlock, or a lock that another transaction kept too long: the same may succeed at once."""
+
+
 class MemoryFull(Unavailable):
     """Redis is out of memory: it acknowledges, but takes no new entries."""
 

@@ -49,6 +49,10 @@ class RecordColumns(Sequence[Record]):
         """The column of a field."""
         return self.columns[self.kind._fields.index(name)]
 
+    def texts(self, name: str) -> Sequence[str]:
+        """The column of a text field, decoded."""
+        return decoded(self.column(name))
+
     def take(self, positions: Sequence[int]) -> RecordColumns:
         """The records at these positions, in their order."""
         return RecordColumns(self.kind, [[column[position] for position in positions] for column in self.columns])
@@ -68,7 +72,7 @@ class RecordColumns(Sequence[Record]):
         return record
 
     def __iter__(self) -> Iterator[Record]:
-        return map(_make, repeat(self.kind), zip(*map(_decoded, self.columns), strict=True))
+        return map(_make, repeat(self.kind), zip(*map(decoded, self.columns), strict=True))
 
     def __repr__(self) -> str:
         return f"RecordColumns({len(self)} {self.kind.__name__})"
@@ -101,5 +105,6 @@ def _encoded(column: Column) -> Column:
     return list(map(str.encode, column)) if column and isinstance(column[0], str) else column
 
 
-def _decoded(column: Column) -> Column:
+def decoded(column: Column) -> Column:
+    """A column as the records have it: text is decoded."""
     return list(map(bytes.decode, column)) if column and isinstance(column[0], bytes) else column

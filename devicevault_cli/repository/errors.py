@@ -7,6 +7,7 @@ import re
 from devicevault_cli.errors import (
     BadConfig,
     DvctlError,
+    LockConflict,
     LocksExhausted,
     RecordRejected,
     Refused,
@@ -138,7 +139,8 @@ def from_mysql(number: int, text: str, where: str) -> DvctlError:
         )
     if number in (1054, 1146):
         return SchemaMismatch(f"{where}: {_line(text)}", hint=_SCHEMA)
-    return Unavailable(f"{where}: {_MYSQL_WHY.get(number) or _line(text)} (error {number})", hint=_LATER)
+    kind = LockConflict if number in (1205, 1213) else Unavailable
+    return kind(f"{where}: {_MYSQL_WHY.get(number) or _line(text)} (error {number})", hint=_LATER)
 
 
 _SQLITE_COLUMN = re.compile(r"NOT NULL constraint failed: (.+)")

@@ -1,4 +1,7 @@
-"""Saving on SQLite and MySQL: look up, compare in Python, insert, all under the dialect's lock."""
+"""Saving on SQLite and MySQL: look up, compare in Python, insert, all under the dialect's lock.
+
+Records that are all new stay columns.
+"""
 
 from __future__ import annotations
 
@@ -11,15 +14,15 @@ from typing import Any
 from sqlalchemy import Connection, String, bindparam, func, insert, literal_column, select, update
 
 from devicevault_cli.paging import paged
-from devicevault_cli.record_columns import RecordKeys
+from devicevault_cli.record_columns import RecordColumns, RecordKeys, decoded
 from devicevault_cli.records import INT4_MAX, Identity, Record, identity
 from devicevault_cli.repository import repertoire
 from devicevault_cli.repository.batches import split_distinct
 from devicevault_cli.repository.dialects.base import LockingDialect, existing_devices
 from devicevault_cli.repository.faults import swallowed
-from devicevault_cli.repository.model import INSERTED, CompletedSave, Existing, Saved
+from devicevault_cli.repository.model import INSERTED, Existing, PendingSave, Saved
 from devicevault_cli.repository.replacement import SUCCESS, not_replaced, row_to_replace
-from devicevault_cli.repository.schema import results, to_str, to_text
+from devicevault_cli.repository.schema import results, to_str, to_texts
 from devicevault_cli.repository.tables import RESULTS
 
 LOOKUP = 500
@@ -38,7 +41,7 @@ _SET_DURATION = (
 
 
 class LockedInsert:
-    """One transaction a batch; it is over when `submit` returns."""
+    """One transaction a batch; all but its COMMIT is over when `submit` returns."""
 
     def __init__(self, dialect: LockingDialect) -> None:
         self._dialect = dialect
@@ -63,15 +66,31 @@ class LockedInsert:
     def prepare(self, records: Sequence[Record]) -> None:
         """Do nothing: there is no work to do in advance."""
 
-    def submit(self, records: Sequence[Record]) -> CompletedSave:
-        """Save the records and return when it is done."""
+    def submit(self, records: Sequence[Record]) -> PendingSave:
+        """Save the records."""
+        return self._dialect.save(lambda connection: self._save_all(connection, records), len(records))
+
+    def _save_all(self, connection: Connection, records: Sequence[Record]) -> list[Saved]:
+        if isinstance(records, RecordColumns) and self._are_new(connection, records):
+            self._insert_rows(connection, records)
+            if self._spec.name != RESULTS.name:
+                self._set_durations(connection, records)
+            return [INSERTED] * len(records)
         records = list(records)  # of columns each record is made once
+        known = existing_devices(connection, {record.device_id for record in records})
         answers: dict[int, Saved] = {}
-        with self._dialect.locked() as connection:
-            known = existing_devices(connection, {record.device_id for record in records})
-            for part in split_distinct(records):
-                answers.update(self._save(connection, records, part.positions, known))
-        return CompletedSave([answers[position] for position in range(len(records))])
+        for part in split_distinct(records):
+            answers.update(self._save(connection, records, part.positions, known))
+        return [answers[position] for position in range(len(records))]
+
+    def _are_new(self, connection: Connection, records: RecordColumns) -> bool:
+        """Whether all records have an identifier of their own that no row has, and a device."""
+        identifiers = records.texts("task_identifier")
+        wanted, devices = set(identifiers), set(records.column("device_id"))
+        if "" in wanted or len(wanted) < len(identifiers) or self._dialect.repertoires:
+            return False
+        rows = (row for page in paged(identifiers, LOOKUP) for row in self._named_rows(connection, page))
+        return existing_devices(connection, devices) == devices and wanted.isdisjoint(row[0] for row in rows)
 
     def find(self, records: Sequence[Record]) -> list[list[Existing]]:
         with self._dialect.reading() as connection:
@@ -183,9 +202,11 @@ class LockedInsert:
 
     def _values(self, records: Sequence[Record]) -> list[tuple[Any, ...]]:
         """The rows of records as the driver takes them."""
-        columns: list[Sequence[Any]] = list(zip(*records, strict=True))
+        columns: list[Sequence[Any]] = list(
+            map(decoded, records.columns) if isinstance(records, RecordColumns) else zip(*records, strict=True)
+        )
         for number in self._times:
-            columns[number] = [None if value is None else to_text(value) for value in columns[number]]
+            columns[number] = to_texts(columns[number])
         return list(zip(*columns, strict=True))
 
     def _set_durations(self, connection: Connection, stored: Sequence[Record]) -> None:

@@ -6,17 +6,21 @@ the constraint. So a row of known values is inserted and rolled back.
 
 from __future__ import annotations
 
+from collections.abc import Callable
+from contextlib import suppress
 from typing import Any
 
 from sqlalchemy import func, insert, literal, select
 
-from devicevault_cli.errors import RecordRejected, TableAtFault, Unavailable
+from devicevault_cli.errors import LockConflict, RecordRejected, TableAtFault, Unavailable
 from devicevault_cli.records import Record
 from devicevault_cli.repository import schema
 from devicevault_cli.repository.dialects.base import Dialect
 from devicevault_cli.repository.faults import Fault, probe_record, swallowed
 from devicevault_cli.times import now_ms
 
+ATTEMPTS = 3
+"""How often a probe row is tried beside another writer that has what it needs locked."""
 _FOREIGN_KEY = frozenset({"23503", "1452", "19"})
 _UNIQUE = frozenset({"23505", "1062", "19"})
 
@@ -56,7 +60,8 @@ def _probe(dialect: Dialect, avoid: int = 0, *, draw_id: bool = True) -> TableAt
     """Why the table refuses a probe row, of another device than `avoid` where there is one; None: it takes it."""
     device = _some_device(dialect, avoid)
     try:
-        there = _try_row(dialect, probe_record(dialect.spec, device or avoid or 1), draw_id=draw_id)
+        record = probe_record(dialect.spec, device or avoid or 1)
+        there = _beside_writers(lambda: _try_row(dialect, record, draw_id=draw_id))
     except TableAtFault as fault:
         # With an id of its own the probe may have met another writer; with a drawn one it is certain.
         return fault if draw_id else _probe(dialect, avoid)
@@ -89,12 +94,20 @@ def _takes_copy(dialect: Dialect, refused: RecordRejected) -> bool:
     """Whether the table takes a copy of its newest row: the probe's values may violate a rule that every real message
     keeps. A copy that is refused only because it is one counts as taken."""
     try:
-        return _try_copy(dialect)
+        return _beside_writers(lambda: _try_copy(dialect))
     except TableAtFault:
         return False
     except RecordRejected as error:
         other = (error.sqlstate, error.constraint) != (refused.sqlstate, refused.constraint)
         return other and error.sqlstate in _UNIQUE and not error.column and not error.constraint.startswith("CHECK")
+
+
+def _beside_writers(attempt: Callable[[], bool]) -> bool:
+    """The result of an attempt that met no other writer. Raises LockConflict where the last one did too."""
+    for _ in range(ATTEMPTS - 1):
+        with suppress(LockConflict):
+            return attempt()
+    return attempt()
 
 
 def _try_row(dialect: Dialect, record: Record, *, draw_id: bool) -> bool:

@@ -90,7 +90,7 @@ class Repository:
 
         Per record: does the device exist, is there a row with its identity, else insert. A success of the storage table
         replaces the row of a failed store, on PostgreSQL in a second transaction. PostgreSQL still works on it
-        when this returns; elsewhere the work is done.
+        when this returns; SQLite may still write to the disk; on MySQL the work is done.
         """
         if not records:
             return CompletedSave([])

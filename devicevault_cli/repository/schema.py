@@ -5,7 +5,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from copy import copy
 from datetime import datetime, timedelta
 from typing import Any
@@ -40,6 +40,27 @@ _MICROSECOND = timedelta(microseconds=1)
 def to_text(instant: Micros) -> str:
     """`YYYY-MM-DD HH:MM:SS[.ffffff]` in UTC, as Django writes it on SQLite; a fraction of zero is left out."""
     return (_EPOCH + timedelta(0, 0, instant)).isoformat(" ")
+
+
+def to_texts(instants: Sequence[Micros | None]) -> list[str | None]:
+    """`to_text` of each; a second is formatted once, which takes half the time."""
+    seconds = _Seconds()
+    return [
+        None
+        if instant is None
+        else f"{seconds[instant // 1_000_000]}.{fraction:06d}"
+        if (fraction := instant % 1_000_000)
+        else seconds[instant // 1_000_000]
+        for instant in instants
+    ]
+
+
+class _Seconds(dict[int, str]):
+    """The text of each second asked for."""
+
+    def __missing__(self, second: int) -> str:
+        text = self[second] = to_text(second * 1_000_000)
+        return text
 
 
 def to_micros(stored: str | datetime) -> Micros:

@@ -12,7 +12,7 @@ import pytest
 
 from devicevault_cli.errors import BadConfig, RecordRejected, Refused, SchemaMismatch, Unavailable
 from devicevault_cli.records import INT8_MAX, Record
-from devicevault_cli.repository import open_repository
+from devicevault_cli.repository import open_repository, probe
 from devicevault_cli.repository.dialects import mysql
 from devicevault_cli.repository.repository import Repository
 from devicevault_cli.repository.tables import RESULTS
@@ -118,6 +118,40 @@ def _one_by_one(connection: Any, insert: str, records: list[Any]) -> None:
     for record in records:
         values = (record.task_id, record.task_identifier, record.device_id, record.status)
         connection.exec_driver_sql(f"{insert} VALUES (%s, %s, %s, %s, now(), '[]')", values)
+
+
+@pytest.mark.parametrize("released", [2, 9], ids=["that ends", "that goes on"])
+def test_a_probe_row_that_meets_another_writer(
+    repository: Repository,
+    mariadb_server: MariaDbServer,
+    mariadb_url: str,
+    monkeypatch: pytest.MonkeyPatch,
+    released: int,
+) -> None:
+    """It is tried three times. `released`: the attempt before which the other writer ends."""
+    monkeypatch.setattr(mysql, "_SESSION", (*mysql._SESSION, "SET SESSION innodb_lock_wait_timeout = 1"))
+    repository.close()
+    attempts = 0
+    try_row = probe._try_row
+
+    def counted(*given: Any, **options: Any) -> bool:
+        nonlocal attempts
+        attempts += 1
+        if attempts == released:
+            other.rollback()
+        return try_row(*given, **options)
+
+    monkeypatch.setattr(probe, "_try_row", counted)
+    with closing(mariadb_server.connect(mariadb_url)) as other, other.cursor() as cursor:
+        cursor.execute("BEGIN")
+        cursor.execute("SELECT id FROM devices_device FOR UPDATE")
+        if released == 2:
+            repository.check()
+        else:
+            with pytest.raises(Unavailable, match="1205"):
+                repository.check()
+    assert attempts == min(released, probe.ATTEMPTS)
+    assert outcomes(repository, result("a")) == ["inserted"]
 
 
 def test_a_connection_that_was_killed(repository: Repository, mariadb_server: MariaDbServer) -> None:

@@ -84,7 +84,10 @@ def plan(repository: Repository, record: Record) -> str:
     assert isinstance(dialect, PostgresDialect)
     connection = dialect.busy_driver()
     sql = postgres_sql.insert_new(
-        repository.spec, named=part.named, unique_index=repository.unique_index, loose=dialect.facts.loose
+        repository.spec,
+        named=part.named,
+        index=dialect.facts.index.oid if dialect.facts.index else 0,
+        loose=dialect.facts.loose,
     )
     return explained(connection, sql, writer.pack(repository.spec, [record]))
 

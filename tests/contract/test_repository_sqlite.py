@@ -126,3 +126,56 @@ def test_keys_of_eight_bytes(repository: Repository, sqlite_url: str) -> None:
 def test_identities_are_looked_up_by_index(repository: Repository) -> None:
     sql = "EXPLAIN QUERY PLAN SELECT id FROM devices_devicebackupresult WHERE task_identifier IN ('a', 'b') ORDER BY id"
     assert any("task_identifier" in str(row) and "SEARCH" in str(row) for row in select_through(repository, sql))
+
+
+# --- the COMMIT of a large batch waits for the disk in a thread
+
+
+def large(name: str, *more: Record) -> list[Record]:
+    return [*(result(f"{name}-{number}") for number in range(sqlite.LARGE)), *more]
+
+
+def test_the_next_batch_waits_for_the_commit_of_the_one_before(repository: Repository, sqlite_url: str) -> None:
+    """A reader keeps SQLite from writing to the file at COMMIT."""
+    with closing(sqlite3.connect(sqlite_url.removeprefix("sqlite:///"), isolation_level=None)) as reader:
+        reader.execute("BEGIN")
+        assert reader.execute(f"SELECT count(*) FROM {RESULTS.name}").fetchone() == (0,)
+        save = repository.submit(large("a"))
+        assert not save.wait(0.1)
+        reader.execute("COMMIT")
+    second = repository.submit(large("b", result("a-0")))
+    assert [each.outcome for each in save.result()] == ["inserted"] * sqlite.LARGE
+    assert [each.outcome for each in second.result()] == ["inserted"] * sqlite.LARGE + ["duplicate"]
+    assert repository.count() == 2 * sqlite.LARGE
+
+
+@pytest.mark.parametrize("early", [True, False], ids=["asked first", "asked after the next batch"])
+def test_an_error_of_commit_is_the_batchs_own(repository: Repository, sqlite_url: str, early: bool) -> None:
+    execute(
+        sqlite_url,
+        "CREATE TRIGGER forget AFTER INSERT ON devices_devicebackupresult WHEN NEW.device_id = 50"
+        " BEGIN DELETE FROM devices_device WHERE id = 50; END",
+    )
+    first = repository.submit(large("a", result("b", device=50)))
+    if early:
+        with pytest.raises(RecordRejected):
+            first.result()
+    second = repository.submit(large("c"))
+    with pytest.raises(RecordRejected):
+        first.result()
+    assert [each.outcome for each in second.result()] == ["inserted"] * sqlite.LARGE
+    assert repository.count() == sqlite.LARGE
+
+
+def test_a_lock_that_keeps_commit_waiting_too_long(
+    repository: Repository, sqlite_url: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(sqlite, "BUSY_S", 0.2)
+    repository.close()
+    with closing(sqlite3.connect(sqlite_url.removeprefix("sqlite:///"), isolation_level=None)) as reader:
+        reader.execute("BEGIN")
+        reader.execute(f"SELECT count(*) FROM {RESULTS.name}").fetchone()
+        save = repository.submit(large("a"))
+        with pytest.raises(Unavailable, match="locked"):
+            save.result()
+    assert [each.outcome for each in repository.save(large("a"))] == ["inserted"] * sqlite.LARGE

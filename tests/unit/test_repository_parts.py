@@ -14,6 +14,7 @@ from hypothesis import strategies as st
 from devicevault_cli.errors import (
     BadConfig,
     DvctlError,
+    LockConflict,
     LocksExhausted,
     RecordRejected,
     Refused,
@@ -33,7 +34,7 @@ from devicevault_cli.repository.dialects.postgresql.arrays import (
     small_integers,
     texts,
 )
-from devicevault_cli.repository.schema import to_micros, to_text
+from devicevault_cli.repository.schema import to_micros, to_text, to_texts
 from devicevault_cli.repository.tables import RESULTS, STORAGE, TableSpec
 from devicevault_cli.repository.url import parse_url
 from tests.support.records import result
@@ -84,6 +85,11 @@ def test_a_fraction_of_zero_is_left_out() -> None:
     assert to_text(0) == "1970-01-01 00:00:00"
     assert to_text(LATEST) == "9999-12-31 23:59:59.999999"
     assert to_micros(datetime(2000, 1, 1, tzinfo=UTC)) == EPOCH
+
+
+@given(st.lists(st.none() | st.integers(-62_135_596_800_000_000, LATEST) | st.integers(-2_000_000, 2_000_000)))
+def test_many_times_are_written_as_each_one_is(instants: list[int | None]) -> None:
+    assert to_texts(instants) == [None if instant is None else to_text(instant) for instant in instants]
 
 
 # --- binary arrays
@@ -228,7 +234,8 @@ def test_what_a_sqlstate_means(code: str, expected: type[DvctlError]) -> None:
 @pytest.mark.parametrize(
     ("number", "expected"),
     [
-        *((number, Unavailable) for number in (1205, 1213, 2006, 2013, 1040, 1290, 1836, 1021, 2003, 1226, 0, 1317)),
+        *((number, LockConflict) for number in (1205, 1213)),
+        *((number, Unavailable) for number in (2006, 2013, 1040, 1290, 1836, 1021, 2003, 1226, 0, 1317)),
         *((number, Refused) for number in (1045, 1044, 1142)),
         *((number, SchemaMismatch) for number in (1146, 1054)),
         (1049, BadConfig),

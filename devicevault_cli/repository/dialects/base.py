@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import warnings
 from abc import abstractmethod
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from contextlib import AbstractContextManager, suppress
 from dataclasses import dataclass
 from typing import Any, ClassVar
@@ -18,6 +18,7 @@ from devicevault_cli.records import INT4_MAX, INT8_MAX, Record
 from devicevault_cli.repository import repertoire, schema
 from devicevault_cli.repository.engine import Session
 from devicevault_cli.repository.faults import Fault
+from devicevault_cli.repository.model import CompletedSave, PendingSave, Saved
 from devicevault_cli.repository.tables import DEVICES, RESULTS, TableSpec
 from devicevault_cli.repository.url import DatabaseUrl
 
@@ -181,6 +182,12 @@ class LockingDialect(Dialect):
     @abstractmethod
     def locked(self) -> AbstractContextManager[Connection]:
         """A transaction that no other dvctl shares; committed at its end, rolled back on an error."""
+
+    def save(self, work: Callable[[Connection], list[Saved]], count: int) -> PendingSave:
+        """Save `count` records: `work` does it in a `locked` transaction, and says what became of each."""
+        with self.locked() as connection:
+            answers = work(connection)
+        return CompletedSave(answers)
 
     def require_sendable(self, sql: str, rows: Sequence[tuple[Any, ...]]) -> None:
         """Raises RecordRejected for a row that is too large for the driver to send."""

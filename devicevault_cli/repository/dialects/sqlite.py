@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import sqlite3
+from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import AbstractContextManager
 from pathlib import Path
 from typing import Any
@@ -14,13 +16,17 @@ from devicevault_cli.errors import DvctlError, RecordRejected, TableAtFault
 from devicevault_cli.records import INT8_MAX
 from devicevault_cli.repository.dialects.base import Facts, LockingDialect
 from devicevault_cli.repository.dialects.sqlite_access import access_refused
+from devicevault_cli.repository.dialects.sqlite_commit import PendingCommit
 from devicevault_cli.repository.errors import from_sqlite
 from devicevault_cli.repository.faults import NULLABLE, null_refused
+from devicevault_cli.repository.model import PendingSave, Saved
 from devicevault_cli.repository.tables import TableSpec
 from devicevault_cli.repository.url import DatabaseUrl
 
 BUSY_S = 5.0
 """How long to wait for another writer."""
+LARGE = 64
+"""From so many records on it is worth a thread to read the next ones while COMMIT waits for the disk."""
 
 
 class SqliteDialect(LockingDialect):
@@ -33,6 +39,8 @@ class SqliteDialect(LockingDialect):
         super().__init__(url, spec, "sqlite")
         self._path = Path(url.name)
         self._mode = "rwc" if create else "rw"
+        self._thread: ThreadPoolExecutor | None = None
+        self._pending: PendingCommit | None = None
 
     def _connect(self) -> sqlite3.Connection:
         location = f"file:{quote(str(self._path))}?mode={self._mode}"
@@ -42,6 +50,33 @@ class SqliteDialect(LockingDialect):
 
     def locked(self) -> AbstractContextManager[Connection]:
         return self.writing()
+
+    def save(self, work: Callable[[Connection], list[Saved]], count: int) -> PendingSave:
+        """The COMMIT of a large batch waits for the disk in a thread."""
+        if count < LARGE:
+            return super().save(work, count)
+        with self.translated():
+            connection = self.connection()
+            connection.exec_driver_sql(self.begin_writing)
+            answers = work(connection)
+            commit: Callable[[], None] = connection.connection.driver_connection.commit  # type: ignore[union-attr]
+            if self._thread is None:
+                self._thread = ThreadPoolExecutor(1, "sqlite-commit")
+            self._pending = PendingCommit(self._thread.submit(commit), answers, self.translated)
+        return self._pending
+
+    def connection(self) -> Connection:
+        """The connection, once the COMMIT before is over."""
+        if self._pending is not None:
+            pending, self._pending = self._pending, None
+            pending.finish()
+        return super().connection()
+
+    def close(self) -> None:
+        if self._thread is not None:
+            self._thread.shutdown()
+            self._thread = None
+        super().close()
 
     def inspect(self) -> None:
         largest = self.compare_columns()

@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Iterable, Mapping, Sequence
 from contextlib import suppress
-from typing import Any
+from typing import Any, NamedTuple
 
 import psycopg
 
@@ -18,6 +18,13 @@ from devicevault_cli.repository.tables import DEVICES, RESULTS, TableSpec
 FROZEN_MS = 10_000
 """How long a session may hold the lock and leave a message exchange unfinished."""
 _COMPARED = ("task_identifier", "task_id", "status", "log")
+
+
+class UniqueIndex(NamedTuple):
+    """An index by its OID and name."""
+
+    oid: int
+    name: str
 
 
 class Catalog:
@@ -41,13 +48,14 @@ class Catalog:
                 loose.add((table, column, equating))
         return there, frozenset(loose)
 
-    def unique_index(self, loose: Loose) -> tuple[bool, str]:
-        """Whether INSERT ... ON CONFLICT finds a valid unique index on `task_identifier` that compares byte for byte;
+    def unique_index(self, loose: Loose) -> tuple[UniqueIndex | None, str]:
+        """A valid unique index on `task_identifier` that compares byte for byte and that INSERT ... ON CONFLICT finds;
         and the name of a unique index that treats different identifiers as equal, if any: it would swallow rows."""
         is_loose = exactly(self.spec.name, "task_identifier", loose) != "task_identifier"
         found = self.ask("unique_indexes", [is_loose, self.spec.name])
-        equating = next((name for name, exact, _ in found if not exact), "")
-        return not equating and any(inferred for _, _, inferred in found), equating
+        equating = next((name for _, name, exact, _ in found if not exact), "")
+        exact_ones = (UniqueIndex(oid, name) for oid, name, _, inferred in found if inferred and not equating)
+        return next(exact_ones, None), equating
 
     def create_unique_index(self, name: str, loose: Loose) -> None:
         """Create it beside running writers; an invalid index left by this or an earlier attempt is dropped."""

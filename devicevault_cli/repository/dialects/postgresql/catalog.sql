@@ -14,13 +14,13 @@ JOIN pg_type AS b ON b.oid = coalesce(nullif(t.typbasetype, 0), t.oid)
 LEFT JOIN pg_collation AS l ON l.oid = a.attcollation
 
 -- unique_indexes --
-SELECT found.name, found.exact, found.exact AND found.immediate AND CASE
+SELECT found.id, found.name, found.exact, found.exact AND found.immediate AND CASE
     WHEN %s THEN found.collation = 'C' AND (found.predicate IS NULL OR found.predicate IN
         ('(((task_identifier)::text COLLATE "C") <> ''''::text)', '((task_identifier COLLATE "C") <> ''''::text)'))
     ELSE found.predicate IS NULL OR found.predicate IN
         ('((task_identifier)::text <> ''''::text)', '(task_identifier <> ''''::text)') END
 FROM (
-    SELECT c.relname AS name, i.indimmediate AS immediate, l.collname AS collation,
+    SELECT c.oid::bigint AS id, c.relname AS name, i.indimmediate AS immediate, l.collname AS collation,
         b.typname IN ('text', 'varchar', 'bpchar')
             AND coalesce(to_jsonb(l) ->> 'collisdeterministic', 'true') = 'true' AS exact,
         pg_get_expr(i.indpred, i.indrelid) AS predicate

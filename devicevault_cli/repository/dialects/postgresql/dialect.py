@@ -15,7 +15,7 @@ from devicevault_cli.errors import DvctlError, RecordRejected, TableAtFault, Una
 from devicevault_cli.records import INT4_MAX
 from devicevault_cli.repository.dialects.base import Dialect, Facts
 from devicevault_cli.repository.dialects.postgresql import faults, statements
-from devicevault_cli.repository.dialects.postgresql.catalog import Catalog
+from devicevault_cli.repository.dialects.postgresql.catalog import Catalog, UniqueIndex
 from devicevault_cli.repository.dialects.postgresql.connection import LimitedConnection, connect, conninfo
 from devicevault_cli.repository.dialects.postgresql.encoding import learn_encoding, unchanged
 from devicevault_cli.repository.dialects.postgresql.pipeline import PendingTransaction, ServerError
@@ -40,6 +40,8 @@ class PostgresFacts(Facts):
     """The columns whose type is integer, not bigint."""
     diverts: bool = False
     """Rows may be put into another table than the one named, where the INSERT does not report them."""
+    index: UniqueIndex | None = None
+    """The unique index."""
 
 
 class InsertOverriding(Insert):
@@ -157,13 +159,16 @@ class PostgresDialect(Dialect):
             there, loose = catalog.columns(self.needed_columns())
             self.require_columns(there)
             types = there[self.spec.name]
+            index, equating = catalog.unique_index(loose)
             self.facts = PostgresFacts(
                 faults.LARGEST.get(types["device_id"], INT4_MAX),
-                *catalog.unique_index(loose),
+                index is not None,
+                equating,
                 _CITEXT if types["task_identifier"] == "citext" else "",
                 loose,
                 frozenset(column for column, kind in types.items() if kind == "int4"),
                 catalog.diverts(),
+                index,
             )
             self._is_inspected = True
 

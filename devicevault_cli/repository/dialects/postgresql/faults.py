@@ -100,7 +100,7 @@ def no_row(catalog: Catalog) -> Unavailable:
     """The INSERT reported no row for a record, and none is there."""
     if names := catalog.triggers():
         return swallowed(catalog.where, catalog.spec, f"{', '.join(names)} on {catalog.spec.name}")
-    error = f"{catalog.where}: rows were deleted, or devices added, while they were looked up"
+    error = f"{catalog.where}: rows were deleted, devices added or the unique index dropped during the look-up"
     return Unavailable(error, hint="retry")
 
 

@@ -64,8 +64,11 @@ def lock_key(spec: TableSpec) -> int:
 
 
 @cache
-def insert_new(spec: TableSpec, *, named: bool, unique_index: bool, loose: Loose = EXACT) -> str:
+def insert_new(spec: TableSpec, *, named: bool, on_conflict: bool = False, index: int = 0, loose: Loose = EXACT) -> str:
     """Inserts the records whose identity has no row yet and whose device exists.
+
+    Of records with an identifier: `on_conflict`: a row that the unique index refuses is left out; `index`: nothing is
+    inserted unless the unique index with this OID is there.
 
     Parameters: an array for each column of the record. Rows of the answer: the identities inserted.
     """
@@ -78,7 +81,8 @@ def insert_new(spec: TableSpec, *, named: bool, unique_index: bool, loose: Loose
         columns=", ".join(spec.columns),
         arrays=", ".join(f"unnest(${number}) AS {column}" for number, column in enumerate(spec.columns, 1)),
         exists=_statement("exists_named" if named else "exists_unnamed", **_comparisons(spec.name, loose)),
-        on_conflict=f"ON CONFLICT ({key}) WHERE {key} <> '' DO NOTHING" if named and unique_index else "",
+        on_conflict=f"ON CONFLICT ({key}) WHERE {key} <> '' DO NOTHING" if named and on_conflict else "",
+        guarded=_statement("unique_index", index=index) if named and index else "",
         returned=_stored("") if is_stored else returned,
     )
     return _and_set_durations(insert, loose) if is_stored else insert

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from itertools import compress
 from typing import TYPE_CHECKING, Any
@@ -23,6 +24,7 @@ from devicevault_cli.repository.dialects.postgresql.dialect import PostgresDiale
 from devicevault_cli.repository.dialects.postgresql.pipeline import (
     PendingTransaction,
     PipelineTransaction,
+    ServerError,
     Statement,
     identity_of,
     rows_of,
@@ -36,6 +38,9 @@ if TYPE_CHECKING:
 
 SEND_MS, SLOWEST_BYTES_A_MS = 10_000, 100
 """How long the server waits, the lock in hand, for a client to send its batch: so long, and longer for a large one."""
+UNIQUE_VIOLATION = "23505"
+CONTENDED_S = 600.0
+"""How long ON CONFLICT is used after another writer inserted an identifier of ours: each refused batch uses up ids."""
 
 _PACKERS: dict[str, Callable[[Sequence[Any]], Array]] = {"text": texts, "integer": integers, "time": instants}
 _UNNAMED = ("device_id", "task_id", "timestamp", "status", "log")
@@ -48,6 +53,7 @@ class PipelineWriter:
         self._dialect = dialect
         self._spec = dialect.spec
         self._prepared: Batch | None = None
+        self._contended_until = 0.0
 
     def prepare(self, records: Sequence[Record]) -> None:
         """Pack the records."""
@@ -70,30 +76,44 @@ class PipelineWriter:
             self._dialect.busy_driver()
             batch = self._batch(records)
             self._dialect.finish_pending()
-            session = self._dialect.busy_driver()
-            transaction = PipelineTransaction(session, self._statements(batch))
+            transaction = self._send(batch, on_conflict=time.monotonic() < self._contended_until)
         pending = PendingTransaction(transaction, lambda: self._collect(transaction, batch))
         self._dialect.pending = pending
         return pending
 
-    def _statements(self, batch: Batch) -> Iterator[Statement]:
+    def _send(self, batch: Batch, *, on_conflict: bool) -> PipelineTransaction:
+        session = self._dialect.busy_driver()
+        return PipelineTransaction(session, self._statements(batch, on_conflict=on_conflict))
+
+    def _statements(self, batch: Batch, *, on_conflict: bool) -> Iterator[Statement]:
         """The lock is a statement of its own: the next one's snapshot is then younger than the lock."""
         facts = self._dialect.facts
         key = statements.lock_key(self._spec) if not (facts.unique_index and batch.named) else None
         send_ms = SEND_MS + batch.size // SLOWEST_BYTES_A_MS
         yield Statement(statements.BEGIN)
         yield Statement(statements.settings(send_ms, lock=key))
-        yield from batch.statements(facts)
+        yield from batch.statements(facts, on_conflict=on_conflict)
         yield Statement("COMMIT")
 
     def _collect(self, transaction: PipelineTransaction, batch: Batch) -> list[Saved]:
         with self._dialect.translated():
-            _, *results = transaction.results()
+            try:
+                _, *results = transaction.results()
+            except ServerError as error:
+                if error.refusal.sqlstate != UNIQUE_VIOLATION or error.refusal.constraint != batch.relies_on:
+                    raise
+                results = self._saved_beside_others(batch)
         answers = [INSERTED] * len(batch.records)
         left = batch.not_inserted(results)
         for position, saved in zip(left, self._explained([batch.records[number] for number in left]), strict=True):
             answers[position] = saved
         return answers
+
+    def _saved_beside_others(self, batch: Batch) -> list[PGresult]:
+        """Save a batch of which another writer has just inserted an identifier. -> the answers to its statements"""
+        _, *results = self._send(batch, on_conflict=True).results()
+        self._contended_until = time.monotonic() + CONTENDED_S
+        return results
 
     def _explained(self, records: Sequence[Record]) -> list[Saved]:
         """Why records were not inserted: the device first, as with every message."""
@@ -229,6 +249,8 @@ class Batch:
         self._parts = split_distinct(records, by_identifier=by_identifier)
         self._packed = [pack(spec, _taken(records, part.positions), small) for part in self._parts]
         self._diverts = False
+        self.relies_on = ""
+        """The unique index that refuses the batch where another writer inserts the same identifiers."""
 
     @property
     def named(self) -> bool:
@@ -240,12 +262,22 @@ class Batch:
         """Bytes of all parameters."""
         return sum(len(array.data) for arrays in self._packed for array in arrays)
 
-    def statements(self, facts: PostgresFacts) -> Iterator[Statement]:
-        """A statement for each part. Where rows may be diverted, the identities are looked up before and after too."""
+    def statements(self, facts: PostgresFacts, *, on_conflict: bool) -> Iterator[Statement]:
+        """A statement for each part. Where rows may be diverted, the identities are looked up before and after too.
+
+        `on_conflict`: leave out what the unique index refuses.
+        """
         self._diverts = facts.diverts
+        on_conflict = facts.unique_index and (on_conflict or facts.diverts)
+        index = None if on_conflict else facts.index
+        self.relies_on = index.name if index else ""
         for part, arrays in zip(self._parts, self._packed, strict=True):
             insert = statements.insert_new(
-                self._spec, named=part.named, unique_index=facts.unique_index, loose=facts.loose
+                self._spec,
+                named=part.named,
+                on_conflict=on_conflict,
+                index=index.oid if index else 0,
+                loose=facts.loose,
             )
             save = Statement(insert, arrays)
             look_up = [_look_up(self._spec, arrays, facts, named=part.named)] if self._diverts else []
