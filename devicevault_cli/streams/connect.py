@@ -15,9 +15,9 @@ from devicevault_cli.errors import BadConfig, Unavailable
 from devicevault_cli.redis_url import check_redis_url, parse_redis_url
 from devicevault_cli.streams.errors import Client, answered, of_redis, place, translate
 from devicevault_cli.streams.naming import OURS, ConnectionName
-from devicevault_cli.streams.topology import attach
+from devicevault_cli.streams.topology import ClusterTopology, attach, topology_of
 
-__all__ = ["Client", "connect", "place", "separate", "translated"]
+__all__ = ["Client", "connect", "other_masters", "place", "separate", "topology_of", "translated"]
 
 SOCKET_TIMEOUT_S = 10.0
 """Above every BLOCK that dvctl uses (5 s at most), so that only a lost reply runs into it."""
@@ -87,6 +87,19 @@ def separate(client: Client, socket_timeout: float) -> Client:
     _leave_entries_unparsed(separated)
     answered.add(separated)  # what else might listen there is found out by the first client
     return separated
+
+
+def other_masters(client: Client) -> Iterator[Client]:
+    """A client for each other node of a cluster that serves slots, to be closed; nothing for any other Redis."""
+    topology = topology_of(client)
+    if not isinstance(topology, ClusterTopology):
+        return
+    with translated(client):
+        masters = topology.masters()
+    for host, port in masters:
+        if (host, port) != topology.found:
+            options = topology.options | {"host": host, "port": port}
+            yield redis.Redis(connection_pool=redis.ConnectionPool(topology.connection_class, **options))
 
 
 def _check_files(client: Client) -> None:

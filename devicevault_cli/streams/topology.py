@@ -55,7 +55,8 @@ def moved_error(answer: object) -> bool:
 class Topology:
     """Where the stream's server is, for every connection of a client and of those separated from it.
 
-    `found`: the server that was found last. `generation` grows when it may be another one: connections of an earlier
+    `found`: the server that was found last. `connection_class`, `options`: how to connect to a server that is named,
+    with short time-outs. `generation` grows when it may be another one: connections of an earlier
     generation are made anew.
     """
 
@@ -65,9 +66,9 @@ class Topology:
         self.generation = 0
         self._nodes = list(url.nodes)
         self._lock = Lock()
-        self._class = connection_class
+        self.connection_class = connection_class
         kept = {name: value for name, value in options.items() if name in _OPTIONS or name.startswith("ssl_")}
-        self._options = kept | {"retry": Retry(NoBackoff(), 0), **dict.fromkeys(_TIMEOUTS, ASK_TIMEOUT_S)}
+        self.options = kept | {"retry": Retry(NoBackoff(), 0), **dict.fromkeys(_TIMEOUTS, ASK_TIMEOUT_S)}
 
     @property
     def place(self) -> str:
@@ -130,7 +131,7 @@ class Topology:
     @contextmanager
     def _asking(self, node: Address) -> Iterator[Ask]:
         host, port = node
-        connection = self._class(host=host, port=port, **self._options | self._login())
+        connection = self.connection_class(host=host, port=port, **self.options | self._login())
 
         def ask(*command: Any) -> Any:
             connection.send_command(*command)

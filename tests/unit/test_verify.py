@@ -80,6 +80,7 @@ def test_every_class_has_exactly_what_was_seeded(seeded: Seeded) -> None:
         "duplicate_rows": 0,
         "conflicting": 0,
         "rows_without_entry": None,
+        "rows_without_entry_in_range": None,
     }
     assert answer["ok"] is False
     assert answer["lost_since"] == iso(seeded.ids["lost"][0].ms)
@@ -316,6 +317,18 @@ def test_deep_compares_columns_and_finds_rows_without_entry(seeded: Seeded) -> N
     assert answer["rows"]["rows_without_entry"] == 1
     found = found_rows(seeded, "rows_without_entry")
     assert found == [{"id": 9}]
+
+
+def test_rows_of_trimmed_entries_are_not_of_the_range(seeded: Seeded) -> None:
+    """What is older than the first entry was trimmed, and what is newer than the last is told as an incident."""
+    table = "devices_devicebackupresult"
+    for row, moment in enumerate(("{first}", "{last}", "{before}", "{after}"), start=6):
+        first, last = (seeded.stream.info().first_id, seeded.stream.info().last_id)  # type: ignore[union-attr]
+        times = {"first": first.ms, "last": last.ms, "before": first.ms - 1, "after": last.ms + 1}  # type: ignore[union-attr]
+        at = iso(int(moment.format(**times))).replace("T", " ").removesuffix("+00:00").removesuffix("Z")
+        execute(seeded.repository, f"UPDATE {table} SET task_identifier = 'n{row}', timestamp = '{at}' WHERE id = {row}")
+    rows = look(seeded, deep=True)["rows"]
+    assert (rows["rows_without_entry"], rows["rows_without_entry_in_range"]) == (4, 2)
 
 
 def test_a_set_of_ids_grows() -> None:

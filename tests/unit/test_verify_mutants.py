@@ -50,7 +50,8 @@ def found(seeded: Seeded) -> dict[str, Any]:
 
 
 def wanted(seeded: Seeded) -> dict[str, Any]:
-    rows = {"rows": seeded.rows + 1, "duplicate_rows": 1, "conflicting": 2, "rows_without_entry": 4}
+    rows = {"rows": seeded.rows + 1, "duplicate_rows": 1, "conflicting": 2}
+    rows |= dict.fromkeys(("rows_without_entry", "rows_without_entry_in_range"), 4)
     return seeded.expected | rows | {"gone": 2, "reasons": dict(seeded.reasons)}
 
 

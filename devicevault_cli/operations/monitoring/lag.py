@@ -37,8 +37,9 @@ def lag_of(
     """Redis's figure if it agrees with the entries that exist, else a count up to `limit`, else unknown.
 
     Redis derives its figure from entries-read, which `XGROUP CREATE` and `SETID ... ENTRIESREAD` set to any value, and
-    which is wrong once entries were trimmed unread or deleted behind the position. Therefore the figure must be
-    plausible and must agree with a count of the first `check_bytes` of undelivered entries.
+    which is wrong once entries were trimmed unread or deleted behind the position, and before Redis 7.4 after a
+    fail-over or a restart. Therefore the figure must be plausible, must agree with a count of the first `check_bytes`
+    of undelivered entries, and beyond these must come from a server that has counted every read itself.
     """
     position = group.last_delivered_id
     first = stream.range(position.next(), count=1) if info.has_entries_after(position) else []
@@ -51,13 +52,15 @@ def lag_of(
     pages = stream.pages(oldest.next())
     while counted <= limit:
         if figure is not None and size > check_bytes and counted <= figure:
-            return Lag(figure, "redis", oldest)
+            if stream.counts_every_read():
+                return Lag(figure, "redis", oldest)
+            figure = None
         page = next(pages, None)
         if page is None:
             return Lag(counted, "redis" if counted == figure else "counted", oldest)
         counted += len(page)
         size += stream.size_of(page)
-    agrees = figure is not None and counted <= figure
+    agrees = figure is not None and counted <= figure and stream.counts_every_read()
     return Lag(figure, "redis", oldest) if agrees else Lag(None, "unknown", oldest)
 
 
