@@ -27,7 +27,7 @@ KEYS = {
     "consume": "read persisted duplicates conflicting replaced dead_lettered skipped dropped gone reclaimed dispatched "
     "not_dispatched deferred_retries elapsed_s rate_per_s stopped_by",
     "completion": "",
-    "config show": "settings dispatch",
+    "config show": "settings dispatch redis",
     "config init": "profile file settings checks replaced default",
     "config validate": "file default connected ok checks",
     "config use": "profile before file",

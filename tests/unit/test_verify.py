@@ -321,12 +321,12 @@ def test_deep_compares_columns_and_finds_rows_without_entry(seeded: Seeded) -> N
 
 def test_rows_of_trimmed_entries_are_not_of_the_range(seeded: Seeded) -> None:
     """What is older than the first entry was trimmed, and what is newer than the last is told as an incident."""
-    table = "devices_devicebackupresult"
-    for row, moment in enumerate(("{first}", "{last}", "{before}", "{after}"), start=6):
-        first, last = (seeded.stream.info().first_id, seeded.stream.info().last_id)  # type: ignore[union-attr]
-        times = {"first": first.ms, "last": last.ms, "before": first.ms - 1, "after": last.ms + 1}  # type: ignore[union-attr]
-        at = iso(int(moment.format(**times))).replace("T", " ").removesuffix("+00:00").removesuffix("Z")
-        execute(seeded.repository, f"UPDATE {table} SET task_identifier = 'n{row}', timestamp = '{at}' WHERE id = {row}")
+    info = seeded.stream.info()
+    assert info and info.first_id and info.last_id
+    for row, ms in enumerate((info.first_id.ms, info.last_id.ms, info.first_id.ms - 1, info.last_id.ms + 1), start=6):
+        at = iso(ms).replace("T", " ").removesuffix("+00:00").removesuffix("Z")
+        change = f"SET task_identifier = 'n{row}', timestamp = '{at}' WHERE id = {row}"
+        execute(seeded.repository, f"UPDATE devices_devicebackupresult {change}")
     rows = look(seeded, deep=True)["rows"]
     assert (rows["rows_without_entry"], rows["rows_without_entry_in_range"]) == (4, 2)
 

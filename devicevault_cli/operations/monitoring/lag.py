@@ -73,13 +73,16 @@ def _plausible(info: StreamInfo, group: GroupInfo) -> int | None:
     return figure if undisturbed and 1 <= figure < info.length else None
 
 
-def trimmed_unread(info: StreamInfo, group: GroupInfo, lag: Lag) -> int | None:
+def trimmed_unread(stream: Stream, info: StreamInfo, group: GroupInfo, lag: Lag) -> int | None:
     """Entries that were removed from the stream before the group read them; None if Redis cannot tell.
 
     Redis 6.2 does not count. From 7.2 on (and Valkey), a group that reads past a gap counts the missing entries as
-    read: 0 is certain only if nothing was ever removed from the stream.
+    read: 0 is certain only if nothing was ever removed from the stream. Before Redis 7.4 entries that were read count
+    as unread after a fail-over or a restart.
     """
     if lag.entries is None:
         return None
     unread = replace(observation_of(info, group, 0), left=lag.entries).removed_unread
+    if unread and not stream.counts_every_read():
+        return None
     return None if unread == 0 and info.entries_added != info.length else unread
