@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
@@ -102,6 +103,22 @@ def test_names_that_stay_in_one_slot(cli: Cli, node: Callable[..., RedisServer],
     for name in ("device:results", "{a}b", "a{b}c", "a{b"):
         assert at("publish", "--device", "999999", "--stream", name).code == 0
         assert at("consume", "--drain", "--stream", name, "-o", "json").json["dead_lettered"] == 1
+
+
+def test_a_user_with_the_documented_rights(cli: Cli, node: Callable[..., RedisServer], sqlite_url: str) -> None:
+    """Those of a consumer, and one more on a cluster."""
+    server = node()
+    assert cli.at(cluster_url(server), sqlite_url)("publish").code == 0
+    page = (Path(__file__).parents[2] / "docs/operations.md").read_text()
+    rights = re.search(r"ACL SETUSER dvctl-consumer on >PASSWORD (.*?)```", page, re.DOTALL)
+    assert rights
+    words = re.findall(r"\([^)]*\)|\S+", rights[1])
+    at = cli.at(cluster_url(server).replace("://", f"://dvctl-consumer:{SECRET}@"), sqlite_url)
+    with server.client() as client:
+        client.execute_command("ACL", "SETUSER", "dvctl-consumer", "on", f">{SECRET}", *words)
+        said(at("consume", "--drain"), 77, "+cluster|slots")
+        client.execute_command("ACL", "SETUSER", "dvctl-consumer", "+cluster|slots")
+    assert at("consume", "--drain", "-o", "json").json["persisted"] == 1
 
 
 def test_sentinels_with_logins(cli: Cli, watched: Callable[..., SentinelGroup], sqlite_url: str) -> None:

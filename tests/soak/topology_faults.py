@@ -16,7 +16,7 @@ from tests.support.process import Dvctl
 from tests.support.producing import Topology, Work, at_work
 from tests.support.redis_server import RedisServer
 from tests.support.rows import read_rows
-from tests.support.topologies import LONG_S, RedisCluster, SentinelGroup
+from tests.support.topologies import LONG_S, RedisCluster, SentinelGroup, cut_off_replicas
 
 ROUNDS = int(os.environ.get("DVCTL_TEST_ROUNDS", "2"))
 GOES_ON_S = 5.0
@@ -91,6 +91,7 @@ def test_the_replicas_lag_when_the_master_dies(
     with at_work(topology, sqlite_url) as work:
         before = topology.master()
         with frozen(*replicas(topology, before)):
+            cut_off_replicas(before)
             work.producer.wait_for_more(20, LONG_S)
             work.wait_for_rows(20)
             before.kill9()

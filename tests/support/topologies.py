@@ -75,7 +75,7 @@ class RedisCluster:
         try:
             roles = [_call(node, "ROLE") for node in running]
             told = [_text(_call(node, "CLUSTER", "INFO")) for node in running]
-            known = {sum(len(found) - 3 for found in _slots(node)) for node in running}
+            known = {len({replica[2] for found in _slots(node) for replica in found[3:]}) for node in running}
         except redis.RedisError:
             return False
         replicas = [role for role in roles if _text(role[0]) != "master"]
@@ -284,6 +284,11 @@ def _raw(client: redis.Redis, *command: Any) -> Any:
         return connection.read_response()
     finally:
         pool.release(connection)
+
+
+def cut_off_replicas(master: RedisServer) -> None:
+    """End the connections of replicas, which are frozen: they get nothing that is written from now on."""
+    _call(master, "CLIENT", "KILL", "TYPE", "replica")
 
 
 def _slots(node: RedisServer) -> list[Any]:
