@@ -100,7 +100,6 @@ def test_the_replicas_lag_when_the_master_dies(
         kept = client.xlen(STREAM)
     answer = dvctl.use(topology.url, sqlite_url).json("verify", "--deep")
     assert answer["rows"]["rows_without_entry_in_range"] == len(read_rows(sqlite_url)) - kept > 0
-    assert "entries" in dvctl.ok("incidents").stdout
 
 
 def replicas(topology: Topology, master: RedisServer) -> list[RedisServer]:
