@@ -17,6 +17,7 @@ from devicevault_cli.operations.dispatch.state import DispatchState
 from devicevault_cli.plural import number
 from devicevault_cli.repository.repository import Repository
 from devicevault_cli.settings import OF_PROFILES, Setting, Settings, check_value
+from devicevault_cli.streams.connect import place, topology_of
 from devicevault_cli.streams.group import Group
 
 State: TypeAlias = Literal["ok", "warning", "problem", "unknown"]
@@ -143,7 +144,8 @@ class ServerChecks:
     def _redis(self) -> Iterator[ProfileCheck]:
         group = self._group()
         stream = group.stream.info()
-        yield self._said("redis", "ok", f"{self.settings['redis_url'].shown} answers")
+        found = f": {place(group.stream.client)}" if topology_of(group.stream.client) else ""
+        yield self._said("redis", "ok", f"{self.settings['redis_url'].shown} answers{found}")
         if stream is None:
             yield self._said("stream", "warning", f"there is no stream {group.stream.key} yet")
             return
