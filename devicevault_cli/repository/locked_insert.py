@@ -10,6 +10,7 @@ from typing import Any
 
 from sqlalchemy import Connection, String, bindparam, func, insert, literal_column, select, update
 
+from devicevault_cli.errors import RecordRejected, Unavailable
 from devicevault_cli.paging import paged
 from devicevault_cli.records import INT4_MAX, Identity, Record, identity
 from devicevault_cli.repository import repertoire
@@ -21,6 +22,8 @@ from devicevault_cli.repository.replacement import SUCCESS, not_replaced, row_to
 from devicevault_cli.repository.schema import results, to_str, to_text
 from devicevault_cli.repository.tables import RESULTS
 
+ATTEMPTS = 5
+"""How often to try a batch beside a writer that does not share the lock."""
 LOOKUP = 500
 """Identifiers in one IN list."""
 _LIST_SIZES = (1, 20, LOOKUP)
@@ -63,8 +66,20 @@ class LockedInsert:
         """Do nothing: there is no work to do in advance."""
 
     def submit(self, records: Sequence[Record]) -> CompletedSave:
-        """Save the records and return when it is done."""
+        """Save the records and return when it is done.
+
+        Where the unique index refuses a record whose row came meanwhile, all is undone; the next attempt finds the row.
+        """
         records = list(records)  # of columns each record is made once
+        for _ in range(ATTEMPTS):
+            try:
+                return self._submit(records)
+            except RecordRejected as error:
+                if not self._dialect.came_second(error):
+                    raise
+        raise Unavailable(f"{self._dialect.where}: another writer saves the same records", hint="retry")
+
+    def _submit(self, records: list[Record]) -> CompletedSave:
         answers: dict[int, Saved] = {}
         with self._dialect.locked() as connection:
             known = existing_devices(connection, {record.device_id for record in records})
