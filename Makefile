@@ -11,7 +11,7 @@ PYTEST_ARGS ?=
 WORKERS ?= 4
 
 .DEFAULT_GOAL := help
-.PHONY: help setup demo test lint unit coverage generate site bench million chaos fuzz audit lock clean
+.PHONY: help setup demo test lint unit long coverage generate site bench million chaos fuzz audit lock clean
 
 help: ## show this list
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-10s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -39,6 +39,9 @@ lint: setup ## ruff, codespell, mypy --strict, import-linter
 unit: setup ## pytest, on private servers, in WORKERS=4 processes (many tests wait); choose with PYTEST_ARGS='tests/unit -k name'
 	@$(BIN)/python -m compileall -q devicevault_cli tests # under PYTHONDONTWRITEBYTECODE each process would compile anew
 	$(BIN)/python -m pytest -n $(WORKERS) --dist worksteal $(PYTEST_ARGS)
+
+long: setup ## the tests that take minutes: a host cut off for 90 s, a Galera node that dies
+	$(BIN)/python -m pytest -m long --timeout 900 $(PYTEST_ARGS)
 
 coverage: setup ## all tests with branch coverage of the package, processes included; fails under the threshold of pyproject.toml
 	$(BIN)/coverage erase

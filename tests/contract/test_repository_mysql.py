@@ -261,7 +261,7 @@ def test_django_does_not_see_the_column_of_the_unique_index(repository: Reposito
     for table, described in django_models.describe(mariadb_url).items():
         assert described["columns"] == before[table]["columns"]
     repository.save([result("a")])
-    [(row_id, *values)] = select_through(repository, "SELECT * FROM devices_devicebackupresult")
+    [(_, *values)] = select_through(repository, "SELECT * FROM devices_devicebackupresult")
     assert len(values) == len(RESULTS.columns)
     execute(mariadb_url, f"INSERT INTO devices_devicebackupresult SELECT id + 1, 't', 'b', {_REST}")
     assert repository.count() == 2
@@ -315,7 +315,9 @@ def test_several_writers_of_a_cluster_need_the_index(
     repository.check()
 
 
-_REST = "device_id, status, timestamp, log, NULL, NULL, NULL FROM devices_devicebackupresult WHERE task_identifier = 'a'"
+_REST = (
+    "device_id, status, timestamp, log, NULL, NULL, NULL FROM devices_devicebackupresult WHERE task_identifier = 'a'"
+)
 
 
 def _created(url: str) -> str:

@@ -73,6 +73,7 @@ def test_without_the_index_nothing_is_written_and_with_it_everything_once(
     assert len(read_rows(urls[1])) == COUNT
 
 
+@pytest.mark.long
 def test_a_node_alone_takes_no_writes_and_nothing_is_lost(
     dvctl: Dvctl, redis_url: str, urls: list[str], galera: GaleraCluster
 ) -> None:
