@@ -13,7 +13,7 @@ from tests.support.server import free_port, wait_until
 
 _PROVIDERS = tuple(f"/usr/{folder}/libgalera_smm.so" for folder in ("lib/galera", "lib64/galera-4", "lib64/galera"))
 _PROVIDER_OPTIONS = (
-    "gmcast.listen_addr=tcp://127.0.0.1:{port};ist.recv_addr=127.0.0.1:{ist};gcache.size=8M;"
+    "gmcast.listen_addr=tcp://127.0.0.1:{port};ist.recv_addr=127.0.0.1:{transfer};gcache.size=8M;"
     "evs.keepalive_period=PT0.3S;evs.suspect_timeout=PT1S;evs.inactive_timeout=PT3S;evs.install_timeout=PT3S"
 )
 """A node that is gone is noticed after a second, and not after five."""
@@ -62,7 +62,7 @@ class GaleraCluster:
 
 def _options(provider: Path, port: int, others: Sequence[int]) -> list[str]:
     """`others`: the addresses of nodes that are there already; none: start a cluster."""
-    options = _PROVIDER_OPTIONS.format(port=port, ist=free_port())
+    options = _PROVIDER_OPTIONS.format(port=port, transfer=free_port())
     return [
         "--wsrep-on=ON",
         f"--wsrep-provider={provider}",
