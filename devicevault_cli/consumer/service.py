@@ -111,6 +111,7 @@ def _check_start(worker: Worker, *, must_answer: bool) -> bool:
 
     def check_database() -> None:
         worker.repository.check()
+        worker.repository.require_single_writer()
         worker.database_is_writable = True
 
     stream = worker.consumer.stream

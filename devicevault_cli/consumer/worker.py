@@ -146,6 +146,7 @@ class Worker:
     def _prepare(self) -> None:
         """Nothing is read or claimed before the database and the broker have answered."""
         self.repository.check(writing=not self.database_is_writable)
+        self.repository.require_single_writer()
         self._outages.answered(DATABASE)
         self.dispatch.check()
         if self.dispatch.keeps_configurations:

@@ -267,18 +267,17 @@ class Repository:
     # --- the state of the table
 
     def check(self, *, writing: bool = True) -> None:
-        """The database answers, has the tables and columns, and (`writing`) takes a row from us, which is undone.
-
-        Raises IndexRequired (`writing`) last: then all else is well.
-        """
+        """The database answers, has the tables and columns, and (`writing`) takes a row from us, which is undone."""
         self._dialect.inspect()
         if writing:
             self._dialect.require_writable()
             probe.require_rows_taken(self._dialect, despite_outages=self._dialect.leaves_outages_to_first_batch)
-            self.require_single_writer()
 
     def require_single_writer(self) -> None:
-        """Raises IndexRequired where several servers write the table and no unique index prevents duplicate rows."""
+        """Raises IndexRequired where records cannot be saved without a unique index: several servers write the table.
+
+        Known after `check()`.
+        """
         writers = self._dialect.facts.writers
         if writers and not self.unique_index:
             raise IndexRequired(

@@ -307,12 +307,12 @@ def test_several_writers_of_a_cluster_need_the_index(
 ) -> None:
     server = mysql_index.server_of
     monkeypatch.setattr(mysql_index, "server_of", lambda of: server(of)._replace(writers="Galera (wsrep_on)"))
-    with pytest.raises(IndexRequired, match="GET_LOCK") as caught:
-        repository.check()
-    assert caught.value.hint == "run `dvctl db index`"
-    repository.check(writing=False)
-    repository.create_index()
     repository.check()
+    with pytest.raises(IndexRequired, match="GET_LOCK") as caught:
+        repository.require_single_writer()
+    assert caught.value.hint == "run `dvctl db index`"
+    repository.create_index()
+    repository.require_single_writer()
 
 
 _REST = (

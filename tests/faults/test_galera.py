@@ -61,6 +61,7 @@ def test_without_the_index_nothing_is_written_and_with_it_everything_once(
     assert refused.code == ExitCode.CONFIG
     assert "Galera" in refused.stderr
     assert "dvctl db index" in refused.stderr
+    assert dvctl.run("replay", "--missing", "--yes").code == ExitCode.CONFIG
     found = {check["name"]: check for check in dvctl.run("doctor", "-o", "json").json()["checks"]}
     assert (found["unique-index"]["status"], found["unique-index"]["fix"]) == ("problem", "run `dvctl db index`")
     assert found["database-rights"]["status"] == "ok"

@@ -118,7 +118,7 @@ def test_one_of_eight_is_cut_off_for_ninety_seconds(dvctl: Dvctl, site_of: Calla
 def name_of(running: Running) -> str:
     """The name under which a consumer consumes, once it does."""
     running.wait_for(" in group ")
-    return re.findall(r"consuming \S+ as (\S+) in group", running.stderr)[-1]
+    return str(re.findall(r"consuming \S+ as (\S+) in group", running.stderr)[-1])
 
 
 def test_hosts_of_one_name_take_different_names_and_a_dead_one_leaves_its_own(

@@ -50,7 +50,7 @@ def _rights(repository: Repository) -> Finding:
     error = _fault(repository, writing=True)
     if isinstance(error, TableAtFault):
         return Finding("ok", "the rights are sufficient; for why no row can be written, see `table`")
-    if error and not isinstance(error, IndexRequired):
+    if error:
         return problem(error)
     try:
         repository.require_replacing()
