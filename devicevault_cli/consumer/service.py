@@ -57,9 +57,13 @@ def consume_as(
         with nullcontext() if lock is None else closing(lock), own_fields:
             consumer = GroupConsumer(group, taken)
             worker = Worker(consumer, servers.repository, pipeline, options, stop, progress, servers.publisher)
-            away = _check_start(worker, must_answer=options.drain or options.max_messages is not None)
-            if (namesake := _namesake(worker, stop)) is None:
-                return _run(worker, pipeline, progress, stop, away=away)
+            if _check_start(worker, must_answer=options.drain or options.max_messages is not None):
+                _announce(worker, pipeline, "once every server answers: ")
+                namesake = _namesake(worker, stop)
+            elif (namesake := _namesake(worker, stop)) is None:
+                _announce(worker, pipeline)
+            if namesake is None:
+                return _run(worker, progress, stop)
         if name is not None or instance is not None:
             raise ConsumerAlive(
                 f"consumer {taken} of group {group.name} is alive already, at {namesake.address}: two processes under"
@@ -71,12 +75,14 @@ def consume_as(
         first = int(taken.rpartition("-")[2]) + 1
 
 
-def _run(worker: Worker, pipeline: Pipeline, progress: ConsumerProgress, stop: Stop, *, away: bool) -> dict[str, Any]:
+def _announce(worker: Worker, pipeline: Pipeline, condition: str = "") -> None:
     group = worker.consumer.group
     names = group.stream.key, worker.consumer.consumer, group.name, pipeline.table, worker.dispatch.shown
     about = fields(table=pipeline.table, dispatch=worker.dispatch.shown)
-    text = "consuming %s as %s in group %s into %s; storage dispatch is %s"
-    log.info(f"once every server answers: {text}" if away else text, *names, extra=about)
+    log.info("%sconsuming %s as %s in group %s into %s; storage dispatch is %s", condition, *names, extra=about)
+
+
+def _run(worker: Worker, progress: ConsumerProgress, stop: Stop) -> dict[str, Any]:
     reason = worker.run()
     stopped_by = progress.stopped_by = stop.reason if reason == "signal" else reason
     counts = fields(stopped_by=stopped_by, **worker.counters.counts())

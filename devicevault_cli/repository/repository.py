@@ -283,7 +283,7 @@ class Repository:
             raise IndexRequired(
                 f"{self.where} uses {writers}: GET_LOCK does not reach the other servers, so that two writers would"
                 f" make duplicate rows of {self.spec.name} without a unique index",
-                hint="run `dvctl db index`",
+                hint=f"run `dvctl db index{' --pipeline storage' if self.spec.name == STORAGE.name else ''}`",
             )
 
     def require_replacing(self) -> None:
