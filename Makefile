@@ -12,7 +12,7 @@ WORKERS ?= 4
 ROUNDS  ?= 2
 
 .DEFAULT_GOAL := help
-.PHONY: help setup demo test lint unit coverage generate site bench million chaos soak-topology fuzz audit lock clean
+.PHONY: help setup demo test lint unit long coverage generate site bench million chaos soak-topology fuzz audit lock clean
 
 help: ## show this list
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-13s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -40,6 +40,9 @@ lint: setup ## ruff, codespell, mypy --strict, import-linter
 unit: setup ## pytest, on private servers, in WORKERS=4 processes (many tests wait); choose with PYTEST_ARGS='tests/unit -k name'
 	@$(BIN)/python -m compileall -q devicevault_cli tests # under PYTHONDONTWRITEBYTECODE each process would compile anew
 	$(BIN)/python -m pytest -n $(WORKERS) --dist worksteal $(PYTEST_ARGS)
+
+long: setup ## the tests that take minutes: a host cut off for 90 s, a Galera node that dies
+	$(BIN)/python -m pytest -m long --timeout 900 $(PYTEST_ARGS)
 
 coverage: setup ## all tests with branch coverage of the package, processes included; fails under the threshold of pyproject.toml
 	$(BIN)/coverage erase

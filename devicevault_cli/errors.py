@@ -74,6 +74,10 @@ class BadConfig(DvctlError):
     exit_code = ExitCode.CONFIG
 
 
+class IndexRequired(BadConfig):
+    """Several servers write the table, and no unique index prevents duplicate rows."""
+
+
 class Unavailable(DvctlError):
     """Redis or the database cannot do its work now: away, starting, locked, full or read-only. Retrying later helps."""
 

@@ -141,9 +141,11 @@ def planned(ctx: Context) -> int | None:
     return None if ctx.dry_run or not ctx.yes else PLANNED
 
 
-def ready_database(ctx: Context) -> Repository:
-    """The repository, after its database has answered."""
+def ready_database(ctx: Context, *, saving: bool = False) -> Repository:
+    """The repository, after its database has answered. `saving`: records are to be saved."""
     ctx.repository.check(writing=not ctx.dry_run)
+    if saving and not ctx.dry_run:
+        ctx.repository.require_single_writer()
     return ctx.repository
 
 

@@ -16,9 +16,11 @@ from devicevault_cli.operations.monitoring.liveness import (
     liveness_of,
     waiting_clients,
 )
-from devicevault_cli.operations.wording import entries
+from devicevault_cli.operations.wording import entries, some
+from devicevault_cli.plural import number
 from devicevault_cli.streams.consumer import GroupConsumer
 from devicevault_cli.streams.model import ZERO
+from devicevault_cli.times import exact_duration
 
 log = logging.getLogger("dvctl.consume")
 
@@ -63,6 +65,13 @@ class GroupMember:
         self._consumer.renew({})
         self._group.pending(count=1)
         self._group.acknowledge([ZERO])
+
+    def retire_idle(self, idle_ms: int) -> None:
+        """Delete the consumers that hold nothing and were idle for so long, as those of pods that are gone."""
+        if names := self._group.delete_idle(idle_ms, self._consumer.consumer):
+            text = "retired %s that held nothing and had been idle for %s: %s"
+            gone, since = number(len(names), "consumer"), exact_duration(idle_ms)
+            log.info(text, gone, since, some(names), extra=fields(count=len(names)))
 
     def warn_of_others(self, *, unique_index: bool) -> None:
         """Of what is dangerous beside this consumer: DeviceVault's own, and a Redis that forgets."""

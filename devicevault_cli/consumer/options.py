@@ -16,7 +16,8 @@ class ConsumeOptions:
     """`max_wait_s` and `max_messages` None: no limit. `rate`: messages a second; None: no limit.
 
     `max_deliveries`: process an entry alone after so many; 0: never. `max_rejected_batches`: after so many whole
-    batches that the database rejects, hold the next instead of giving up messages; 0: never.
+    batches that the database rejects, hold the next instead of giving up messages; 0: never. `retire_after_ms`: at the
+    start, delete consumers that hold nothing and were idle for so long; None: none.
     """
 
     drain: bool = False
@@ -29,3 +30,4 @@ class ConsumeOptions:
     on_reject: OnReject = "dead-letter"
     on_missing_group: OnMissingGroup = "create"
     rate: float | None = None
+    retire_after_ms: int | None = None

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import logging
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from contextlib import suppress
-from typing import TYPE_CHECKING, Literal, NamedTuple, TypeAlias
+from typing import TYPE_CHECKING, Literal, NamedTuple, TypeAlias, TypeVar
 
 from devicevault_cli.consumer.acknowledge import Acknowledger
 from devicevault_cli.consumer.batch import Batch, Quarantined, RejectedEntry
@@ -57,6 +57,8 @@ log = logging.getLogger("dvctl.consume")
 BLOCK_MS = 500
 """How long an idle read waits: short, so that a signal is answered at once. DeviceVault's scripts kill after 2 s."""
 NOTES_LOGGED = 3
+
+T = TypeVar("T")
 
 StopReason: TypeAlias = Literal["drained", "max-messages", "signal", "max-wait", "missing-group"]
 
@@ -120,6 +122,10 @@ class Worker:
         stream = self.consumer.stream.key
         return StorageDispatch(stream, self.repository, publisher, self._retry, self._waiting, self.counters)
 
+    def retried(self, attempt: Callable[[], T]) -> T:
+        """Make an attempt again until the servers answer. Raises Stopped."""
+        return self._retry(attempt)
+
     def run(self) -> StopReason:
         """Consume. -> why it ended"""
         reason: StopReason
@@ -140,12 +146,15 @@ class Worker:
     def _prepare(self) -> None:
         """Nothing is read or claimed before the database and the broker have answered."""
         self.repository.check(writing=not self.database_is_writable)
+        self.repository.require_single_writer()
         self._outages.answered(DATABASE)
         self.dispatch.check()
         if self.dispatch.keeps_configurations:
             self._outages.answered(BROKER)
         self.member.join()
         self._outages.answered(REDIS)
+        if self.options.retire_after_ms is not None:
+            self.member.retire_idle(self.options.retire_after_ms)
         self.look_at_table()
         with suppress(MissingGroup):  # deleted in this moment: the first read deals with it
             self.member.warn_of_others(unique_index=self.repository.unique_index)

@@ -13,6 +13,7 @@ from typing import Any
 
 from sqlalchemy import Connection, String, bindparam, func, insert, literal_column, select, update
 
+from devicevault_cli.errors import RecordRejected, Unavailable
 from devicevault_cli.paging import paged
 from devicevault_cli.record_columns import RecordColumns, RecordKeys, decoded
 from devicevault_cli.records import INT4_MAX, Identity, Record, identity
@@ -25,6 +26,8 @@ from devicevault_cli.repository.replacement import SUCCESS, not_replaced, row_to
 from devicevault_cli.repository.schema import results, to_str, to_texts
 from devicevault_cli.repository.tables import RESULTS
 
+ATTEMPTS = 5
+"""How often to try a batch beside a writer that does not share the lock."""
 LOOKUP = 500
 """Identifiers in one IN list."""
 _LIST_SIZES = (1, 20, LOOKUP)
@@ -67,8 +70,17 @@ class LockedInsert:
         """Do nothing: there is no work to do in advance."""
 
     def submit(self, records: Sequence[Record]) -> PendingSave:
-        """Save the records."""
-        return self._dialect.save(lambda connection: self._save_all(connection, records), len(records))
+        """Save the records.
+
+        Where the unique index refuses a record whose row came meanwhile, all is undone; the next attempt finds the row.
+        """
+        for _ in range(ATTEMPTS):
+            try:
+                return self._dialect.save(lambda connection: self._save_all(connection, records), len(records))
+            except RecordRejected as error:
+                if not self._dialect.came_second(error):
+                    raise
+        raise Unavailable(f"{self._dialect.where}: another writer saves the same records", hint="retry")
 
     def _save_all(self, connection: Connection, records: Sequence[Record]) -> list[Saved]:
         if isinstance(records, RecordColumns) and self._are_new(connection, records):

@@ -9,7 +9,7 @@ from typing import Any, Protocol
 
 from sqlalchemy import ColumnElement, Select, bindparam, delete, func, insert, inspect, select, update
 
-from devicevault_cli.errors import DvctlError, RecordRejected, TableAtFault
+from devicevault_cli.errors import DvctlError, IndexRequired, RecordRejected, TableAtFault
 from devicevault_cli.paging import ROWS_PER_STATEMENT, paged
 from devicevault_cli.record_columns import RecordKeys
 from devicevault_cli.records import Identity, Micros, Record
@@ -294,6 +294,19 @@ class Repository:
             self._dialect.require_writable()
             probe.require_rows_taken(self._dialect, despite_outages=self._dialect.leaves_outages_to_first_batch)
 
+    def require_single_writer(self) -> None:
+        """Raises IndexRequired where records cannot be saved without a unique index: several servers write the table.
+
+        Known after `check()`.
+        """
+        writers = self._dialect.facts.writers
+        if writers and not self.unique_index:
+            raise IndexRequired(
+                f"{self.where} uses {writers}: GET_LOCK does not reach the other servers, so that two writers would"
+                f" make duplicate rows of {self.spec.name} without a unique index",
+                hint=f"run `dvctl db index{' --pipeline storage' if self.spec.name == STORAGE.name else ''}`",
+            )
+
     def require_replacing(self) -> None:
         """Raises Refused where the right to replace the row of a failed store is missing."""
         if self.spec.name == STORAGE.name:
@@ -337,6 +350,16 @@ class Repository:
                 preventing = self._named_duplicates()
             self.check(writing=False)
         return IndexAnswer(name, self.unique_index, preventing)
+
+    @property
+    def index_effect(self) -> str:
+        """What `create_index` does, in a sentence; known after `check()`."""
+        return self._dialect.index_effect(self.spec.index_name)
+
+    @property
+    def drop_index_statement(self) -> str:
+        """The statement that undoes `create_index`; known after `check()`."""
+        return self._dialect.drop_index_statement(self.spec.index_name)
 
     def index_obstacle(self) -> str:
         """Why the unique index cannot be created, or nothing; known after `check()`."""

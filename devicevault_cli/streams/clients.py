@@ -9,7 +9,7 @@ from redis.exceptions import ResponseError
 
 from devicevault_cli.errors import Refused, Unavailable
 from devicevault_cli.streams.connect import Client
-from devicevault_cli.streams.naming import consumer_name, consumer_of, is_ours, naming_of
+from devicevault_cli.streams.naming import consumer_name, consumer_of, is_ours, naming_of, same_member
 from devicevault_cli.streams.stream import Stream
 
 ATTEMPTS, BETWEEN_S = 3, 0.02
@@ -37,6 +37,21 @@ class Clients(NamedTuple):
     waiting: tuple[Waiting, ...]
     consumers: frozenset[str]
     working: int = 0
+
+
+class Namesake(NamedTuple):
+    """A connection of another process under the name of this consumer. `number`: connections are numbered in order."""
+
+    number: int
+    address: str
+    idle_s: int
+
+
+class Namesakes(NamedTuple):
+    """own: the lowest number of this process's connections under the consumer's name."""
+
+    own: int
+    others: tuple[Namesake, ...]
 
 
 def clients_of(stream: Stream) -> Clients | None:
@@ -84,11 +99,25 @@ def _seconds(row: dict[str, str]) -> int:
     return int(idle) if idle.isascii() and idle.isdigit() else 0
 
 
-def name_consumer(client: Client, consumer: str) -> None:
-    """Name the connections that the client makes from now on after this consumer."""
-    naming = naming_of(client)
+def name_consumer(stream: Stream, group: str, consumer: str) -> None:
+    """Name the connections of the stream's client, from the next command on, after this consumer of the group."""
+    naming = naming_of(stream.client)
     if naming is not None:
-        naming.name = consumer_name(consumer)
+        naming.name = consumer_name(consumer, stream.key, group)
+        stream.client.connection_pool.disconnect()
+
+
+def namesakes_of(stream: Stream) -> Namesakes | None:
+    """The connections under the name that `name_consumer` gave; None where Redis permits no names or no list."""
+    naming = naming_of(stream.client)
+    rows = _rows(stream)
+    if naming is None or naming.refused or rows is None:
+        return None
+    found = [row for row in rows if same_member(row["name"], naming.name)]
+    own = [int(row["id"]) for row in found if row["name"] == naming.name]
+    others = [row for row in found if row["name"] != naming.name]
+    listed = (Namesake(int(row["id"]), row.get("addr", ""), _seconds(row)) for row in others)
+    return Namesakes(min(own, default=0), tuple(listed))
 
 
 def is_unnamed(client: Client) -> bool:

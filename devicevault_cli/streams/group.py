@@ -26,6 +26,10 @@ _SHOWN = "%d-%d".__mod__
 """str() of an id, in C: 0.25 us instead of 0.37."""
 
 
+def _texts(reply: Any) -> list[str]:
+    return [replies.text(name) for name in reply]
+
+
 class Group:
     """One group of one stream. Every method but `info` and `create` raises MissingGroup where either is missing."""
 
@@ -81,6 +85,11 @@ class Group:
             return bool(self.stream.run_script("delete_if_empty", [self.stream.key], *names, parse=int))
         except MissingGroup:
             return True
+
+    def delete_idle(self, idle_ms: int, but: str) -> list[str]:
+        """Delete the consumers that have nothing pending and were idle for so long, except one. -> their names"""
+        arguments = raw(self.name), idle_ms, raw(but)
+        return self.stream.run_script("delete_idle", [self.stream.key], *arguments, parse=_texts)
 
     def retire(self, consumers: Sequence[str], to: str, dead_for_ms: int | None = None) -> Retired:
         """Move the pending entries of consumers to `to` and delete the consumers, in one step of limited length.

@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import secrets
+from functools import cache
+from hashlib import sha256
 from typing import Any
 from urllib.parse import quote, unquote
 
@@ -13,9 +16,29 @@ _PERMITTED = "!#$&'()*+,/:;=?@[]^`{|}~"
 """Allowed in a name besides letters and digits; everything else is percent-encoded, the percent sign too."""
 
 
-def consumer_name(consumer: str) -> str:
-    """The name of the connections of `dvctl consume`."""
-    return _CONSUMER + quote(consumer, safe=_PERMITTED, errors="surrogateescape")
+_MEMBER, _PROCESS = ">", "."
+"""In the name of a consumer's connection: what precedes the digest of stream and group, and the process's token."""
+
+
+def consumer_name(consumer: str, stream: str, group: str) -> str:
+    """The name of the connections of `dvctl consume`: `dvctl:consume:CONSUMER>DIGEST.TOKEN`.
+
+    DIGEST: of stream and group, in both of which a consumer's name may stand. TOKEN: this process's own, by which it
+    tells its connections from those of a process on another host that has the same name.
+    """
+    member = sha256(f"{stream}\0{group}".encode("utf-8", "surrogateescape")).hexdigest()[:8]
+    named = quote(consumer, safe=_PERMITTED, errors="surrogateescape")
+    return f"{_CONSUMER}{named}{_MEMBER}{member}{_PROCESS}{_token()}"
+
+
+@cache
+def _token() -> str:
+    return secrets.token_hex(4)
+
+
+def same_member(name: str, other: str) -> bool:
+    """Whether two connections have the names of one consumer of one group, of whatever processes."""
+    return name.rpartition(_PROCESS)[0] == other.rpartition(_PROCESS)[0]
 
 
 def is_ours(name: str) -> bool:
@@ -25,7 +48,9 @@ def is_ours(name: str) -> bool:
 
 def consumer_of(name: str) -> str | None:
     """The consumer of a connection of this name; None if it is not one of `dvctl consume`."""
-    return unquote(name.removeprefix(_CONSUMER), errors="surrogateescape") if name.startswith(_CONSUMER) else None
+    if not name.startswith(_CONSUMER):
+        return None
+    return unquote(name.removeprefix(_CONSUMER).partition(_MEMBER)[0], errors="surrogateescape")
 
 
 class ConnectionName:

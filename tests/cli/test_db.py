@@ -8,6 +8,7 @@ from contextlib import closing
 import psycopg
 
 from tests.cli.conftest import Answer, Cli
+from tests.support.partitions import partition_by_time
 
 ROWS = (
     "INSERT INTO devices_devicebackupresult (task_id, task_identifier, device_id, status, timestamp, log) VALUES "
@@ -36,13 +37,31 @@ def test_duplicates_on_sqlite(cli: Cli, sqlite_url: str) -> None:
     check_duplicates_stand_in_the_way(cli.at(database_url=sqlite_url))
 
 
-def test_mysql_and_mariadb_refuse_before_a_question(cli: Cli, mariadb_url: str) -> None:
+def test_on_mariadb_the_plan_says_what_the_table_gets_and_how_it_is_undone(cli: Cli, mariadb_url: str) -> None:
     at = cli.at(database_url=mariadb_url)
     planned = at("db", "index", "--dry-run", "-o", "json")
     assert (planned.code, planned.json["applied"]) == (0, False)
-    assert "no unique index is possible" in planned.err
-    assert "creates" not in planned.err
+    assert "dvctl_identifier, generated and invisible" in planned.err
+    created = at("db", "index", "--yes", "-o", "json")
+    assert (created.code, created.json["created"]) == (0, True)
+    undo = created.json["undo"]
+    assert undo.endswith("DROP COLUMN dvctl_identifier")
+    assert undo in created.err
+    again = at("db", "index", "--yes", "-o", "json")
+    assert (again.code, again.json["created"]) == (0, False)
+
+
+def test_a_partitioned_table_is_refused_before_a_question(cli: Cli, postgres_url: str) -> None:
+    """PostgreSQL would answer 0A000."""
+    partition_by_time(postgres_url)
+    at = cli.at(database_url=postgres_url)
+    planned = at("db", "index", "--dry-run", "-o", "json")
+    assert (planned.code, planned.json["applied"]) == (0, False)
+    assert "the table is partitioned" in planned.err
     refused = at.typing("n\n")("db", "index")
     assert refused.code == 1
-    assert "GET_LOCK" in refused.err
+    assert "the table is partitioned" in refused.err
+    assert "lock around each batch" in refused.err
     assert "[y/N]" not in refused.err
+    found = {check["name"]: check for check in at("doctor", "-o", "json").json["checks"]}
+    assert (found["unique-index"]["status"], found["table"]["status"]) == ("ok", "ok")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Iterator
 from typing import Any
 
@@ -296,3 +297,19 @@ def test_a_message_of_thousands_of_fields_is_packed_and_read_back(
     stream.add([huge])
     assert drain(stream, repository).counters.reasons == {"empty-message": 1}
     assert letters(stream)[0].fields == huge
+
+
+@pytest.mark.parametrize("retire_after_ms", [None, 20])
+def test_names_left_behind_are_deleted_at_the_start_where_that_is_asked_for(
+    stream: Stream, repository: Repository, group: Group, caplog: pytest.LogCaptureFixture, retire_after_ms: int | None
+) -> None:
+    caplog.set_level(logging.INFO, "dvctl.consume")
+    stream.add(good(2))
+    GroupConsumer(group, "holds").read_new(1)
+    GroupConsumer(group, "left behind").show_life()
+    wait_until(lambda: all(consumer.idle_ms >= 20 for consumer in group.consumers()), what="them to be idle")
+    drain(stream, repository, retire_after_ms=retire_after_ms, max_messages=1, drain=False)
+    names = {consumer.name for consumer in group.consumers()}
+    assert names == {"holds", *([] if retire_after_ms else ["left behind"])}
+    said = "retired 1 consumer that held nothing and had been idle for 20ms: left behind"
+    assert (said in caplog.messages) == bool(retire_after_ms)

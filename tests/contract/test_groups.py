@@ -460,3 +460,15 @@ def test_dry_runs_change_nothing(each_redis_url: str, sqlite_url: str) -> None:
         ):
             assert apply(make, dry_run=True)["applied"] is False
             assert dump(group) == state
+
+
+def test_consumers_that_hold_nothing_are_deleted_once_they_were_idle_so_long(each_redis_url: str) -> None:
+    with group_on(each_redis_url) as group:
+        filled(group, 3, 2, "holds")
+        for name in ("empty", "ß c", "me"):
+            GroupConsumer(group, name).show_life()
+        assert group.delete_idle(60_000, "me") == []
+        wait_until(lambda: all(consumer.idle_ms >= 20 for consumer in group.consumers()), what="them to be idle")
+        assert sorted(group.delete_idle(20, "me")) == ["empty", "ß c"]
+        assert sorted(consumer.name for consumer in group.consumers()) == ["holds", "me"]
+        assert group.summary().consumers == {"holds": 2}

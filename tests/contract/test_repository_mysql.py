@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable, Iterator
 from contextlib import closing
 from typing import Any
@@ -9,15 +10,17 @@ from urllib.parse import urlsplit
 
 import pymysql
 import pytest
+from django.db import IntegrityError
 
-from devicevault_cli.errors import BadConfig, RecordRejected, Refused, SchemaMismatch, Unavailable
+from devicevault_cli.errors import BadConfig, IndexRequired, RecordRejected, Refused, SchemaMismatch, Unavailable
 from devicevault_cli.records import INT8_MAX, Record
 from devicevault_cli.repository import open_repository, probe
-from devicevault_cli.repository.dialects import mysql
+from devicevault_cli.repository.dialects import mysql, mysql_index
 from devicevault_cli.repository.repository import Repository
 from devicevault_cli.repository.tables import RESULTS
+from tests.support import django_models
 from tests.support.mariadb_server import MariaDbServer
-from tests.support.records import DISTINCT, execute, result, select_through
+from tests.support.records import DISTINCT, execute, insert, result, select_through
 from tests.support.server import wait_until
 
 
@@ -262,6 +265,100 @@ def test_a_device_deleted_before_commit(
         repository.save([result("a"), result("b", device=50)])
     assert caught.value.sqlstate == "1452"
     assert outcomes(repository, result("a"), result("b", device=50)) == ["inserted", "unknown-device"]
+
+
+@pytest.fixture
+def indexed(repository: Repository) -> Repository:
+    """The repository once its table has the unique index."""
+    assert repository.create_index().created
+    return repository
+
+
+def test_the_unique_index_compares_bytes_and_leaves_out_empty_identifiers(
+    indexed: Repository, mariadb_url: str
+) -> None:
+    longest = "😀" * 128
+    named = [*DISTINCT, longest]
+    insert(mariadb_url, [result(key) for key in (*named, "", "", " ")])
+    for key in named:
+        with pytest.raises(IntegrityError, match=RESULTS.index_name):
+            insert(mariadb_url, [result(key)])
+    again = opened(mariadb_url)
+    again.check()
+    assert again.unique_index
+    again.close()
+
+
+def test_django_does_not_see_the_column_of_the_unique_index(repository: Repository, mariadb_url: str) -> None:
+    before, as_it_was = django_models.describe(mariadb_url), _created(mariadb_url)
+    repository.create_index()
+    for table, described in django_models.describe(mariadb_url).items():
+        assert described["columns"] == before[table]["columns"]
+    repository.save([result("a")])
+    [(_, *values)] = select_through(repository, "SELECT * FROM devices_devicebackupresult")
+    assert len(values) == len(RESULTS.columns)
+    execute(mariadb_url, f"INSERT INTO devices_devicebackupresult SELECT id + 1, 't', 'b', {_REST}")
+    assert repository.count() == 2
+    execute(mariadb_url, repository.drop_index_statement)
+    assert _created(mariadb_url) == as_it_was
+    repository.check()
+    assert not repository.unique_index
+
+
+def test_a_row_that_came_meanwhile_is_a_duplicate_and_no_bad_record(
+    indexed: Repository, mariadb_url: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """As of a writer at another node, which knows nothing of the lock."""
+    insert_rows, first = indexed._writer._insert_rows, [result("a")]  # type: ignore[attr-defined]
+
+    def late(connection: Any, records: Any) -> None:
+        if first:
+            insert(mariadb_url, [first.pop()])
+        insert_rows(connection, records)
+
+    monkeypatch.setattr(indexed._writer, "_insert_rows", late)
+    assert outcomes(indexed, result("a"), result("b")) == ["duplicate", "inserted"]
+    assert indexed.count() == 2
+
+
+def test_a_row_that_comes_and_goes_defers(indexed: Repository, monkeypatch: pytest.MonkeyPatch) -> None:
+    indexed.save([result("a")])
+    monkeypatch.setattr(indexed._writer, "_rows_of", lambda connection, records: {})
+    with pytest.raises(Unavailable, match="another writer"):
+        indexed.save([result("a")])
+
+
+def test_an_index_of_that_name_on_something_else_is_replaced(repository: Repository, mariadb_url: str) -> None:
+    name = RESULTS.index_name
+    execute(mariadb_url, f"CREATE UNIQUE INDEX {name} ON devices_devicebackupresult (task_identifier)")
+    repository.check()
+    assert not repository.unique_index
+    assert repository.create_index().created
+
+
+def test_several_writers_of_a_cluster_need_the_index(
+    repository: Repository, mariadb_url: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    server = mysql_index.server_of
+    monkeypatch.setattr(mysql_index, "server_of", lambda of: server(of)._replace(writers="Galera (wsrep_on)"))
+    repository.check()
+    with pytest.raises(IndexRequired, match="GET_LOCK") as caught:
+        repository.require_single_writer()
+    assert caught.value.hint == "run `dvctl db index`"
+    repository.create_index()
+    repository.require_single_writer()
+
+
+_REST = (
+    "device_id, status, timestamp, log, NULL, NULL, NULL FROM devices_devicebackupresult WHERE task_identifier = 'a'"
+)
+
+
+def _created(url: str) -> str:
+    with django_models.connection(url) as connection, connection.cursor() as cursor:
+        cursor.execute("SHOW CREATE TABLE devices_devicebackupresult")
+        [(_, text)] = cursor.fetchall()
+    return re.sub(r"AUTO_INCREMENT=\d+ ", "", text)
 
 
 def test_the_least_rights_suffice(mariadb_server: MariaDbServer, mariadb_url: str) -> None:

@@ -164,6 +164,10 @@ class Dvctl:
         self._started.append(Running(popen, stdout, stderr))
         return self._started[-1]
 
+    def adopt(self, running: Running) -> None:
+        """Kill at the end too what somebody else started."""
+        self._started.append(running)
+
     def kill_all(self) -> None:
         for running in self._started:
             if running.alive():

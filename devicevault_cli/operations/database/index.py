@@ -45,27 +45,20 @@ def index_plan(repository: Repository) -> IndexPlan:
     name = repository.spec.index_name
     if repository.unique_index:
         return IndexPlan(f"{repository.spec.name} already has a unique index", needed=False, possible=True)
-    if repository.dialect == "mysql":
-        return IndexPlan("no unique index is possible on MySQL or MariaDB, and none is needed")
     if obstacle := repository.index_obstacle():
         return IndexPlan(obstacle)
     found = [duplicate for duplicate in repository.duplicates() if isinstance(duplicate.identity, str)]
     if found:
         says = f"{name} cannot be created: {number(len(found), 'identity has', 'identities have')} more than one row"
         return IndexPlan(says, duplicates=_identities(found))
-    return IndexPlan(f"creates the unique index {name}", possible=True)
+    return IndexPlan(repository.index_effect, possible=True)
 
 
 def index_undo(repository: Repository) -> Undo:
     """Dropping an index is left to the database: dvctl has no command for that."""
     prefix = "to undo this, in the database: "
-    statement = drop_statement(repository)
+    statement = repository.drop_index_statement
     return Undo(f"{prefix}{statement}", command=statement, prefix=prefix)
-
-
-def drop_statement(repository: Repository) -> str:
-    concurrently = "CONCURRENTLY " if repository.dialect == "postgresql" else ""
-    return f"DROP INDEX {concurrently}{repository.spec.index_name}"
 
 
 def create_index(repository: Repository, journal: Journal) -> IndexAnswer:
@@ -73,7 +66,7 @@ def create_index(repository: Repository, journal: Journal) -> IndexAnswer:
 
     def create() -> IndexAnswer:
         done = repository.create_index()
-        undo = drop_statement(repository) if done.created else None
+        undo = repository.drop_index_statement if done.created else None
         found = _identities(done.duplicates)
         return IndexAnswer(done.created, index=done.name, duplicates=found, undo=undo, applied=True)
 

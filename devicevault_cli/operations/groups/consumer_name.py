@@ -30,10 +30,10 @@ def _digest(stream: str, group: str, consumer: str) -> str:
     return sha256(f"{stream}\0{group}\0{consumer}".encode("utf-8", "surrogateescape")).hexdigest()[:32]
 
 
-def lowest_free(stream: str, group: str, instance: int | None = None) -> tuple[str, Lock]:
-    """`HOST-N` with the lowest N (or the given one) that no other process on this host holds, and its lock."""
+def lowest_free(stream: str, group: str, instance: int | None = None, first: int = 0) -> tuple[str, Lock]:
+    """`HOST-N` and its lock: the lowest N from `first` on, or the given one, that no process on this host holds."""
     host = _host()
-    for number in range(SLOTS) if instance is None else (instance,):
+    for number in range(first, SLOTS) if instance is None else (instance,):
         lock = lock_name(stream, group, f"{host}-{number}")
         if lock is not None:
             return f"{host}-{number}", lock

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 from typing import TYPE_CHECKING
 
-from devicevault_cli.errors import DvctlError, Refused, TableAtFault, Unavailable
+from devicevault_cli.errors import DvctlError, IndexRequired, Refused, TableAtFault, Unavailable
 from devicevault_cli.operations.monitoring.checks import Check, Finding, problem
 from devicevault_cli.plural import number
 
@@ -81,9 +81,14 @@ def _unique_index(repository: Repository) -> Finding:
         detail = f"the unique index {name} treats different identifiers as equal: messages may become dead letters"
         return Finding("warning", detail, f"DROP INDEX {name}; then `dvctl db index`")
     if repository.unique_index:
-        return Finding("ok", "task_identifier is unique: the fast path is used")
-    if repository.dialect == "mysql":
-        return Finding("ok", "not possible on MySQL or MariaDB, and not needed")
+        fast = ": the fast path is used" if repository.dialect == "postgresql" else ""
+        return Finding("ok", f"task_identifier is unique{fast}")
+    try:
+        repository.require_single_writer()
+    except IndexRequired as error:
+        return problem(error)
+    if obstacle := repository.index_obstacle():
+        return Finding("ok", f"a lock around each batch prevents duplicate rows; {obstacle}")
     detail = "no unique index: a lock around each batch prevents duplicate rows"
     return Finding("warning", detail, "dvctl db index --dry-run")
 

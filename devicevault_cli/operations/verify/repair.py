@@ -69,6 +69,7 @@ def plan_repair(
 
     def apply() -> RepairAnswer:
         repository.check()
+        repository.require_single_writer()
         repaired = _repair(Classifier(group, pipeline, repository), lost)
         _, after = examine(group, pipeline, repository, scope, deep=deep, progress=progress)
         return RepairAnswer(after, repaired, before={name: getattr(before, name) for name in KEPT})

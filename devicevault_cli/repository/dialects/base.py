@@ -37,6 +37,8 @@ class Facts:
     """A unique index that treats different identifiers as equal (by case, accents)."""
     no_index: str = ""
     """Why no unique index is possible; empty where it is."""
+    writers: str = ""
+    """What lets several servers write the table, in words: then only the unique index prevents duplicate rows."""
 
 
 class Dialect(Session):
@@ -51,6 +53,7 @@ class Dialect(Session):
     leaves_outages_to_first_batch: ClassVar[bool] = False
     """Whether `check()` passes although a lock or a full disk kept the probe from an answer."""
     index_hint: ClassVar[str] = "none is needed: without it a lock around each batch prevents duplicate rows"
+    """What to do where no unique index is possible."""
 
     def __init__(self, url: DatabaseUrl, spec: TableSpec, driver: str, **options: Any) -> None:
         super().__init__(driver, **options)
@@ -107,6 +110,14 @@ class Dialect(Session):
     @abstractmethod
     def create_unique_index(self, name: str) -> None:
         """Create the unique index on `task_identifier`. Raises RecordRejected where duplicates exist."""
+
+    def index_effect(self, name: str) -> str:
+        """What `create_unique_index` does, in a sentence; known after `inspect()`."""
+        return f"creates the unique index {name}"
+
+    def drop_index_statement(self, name: str) -> str:
+        """The statement that undoes `create_unique_index`; known after `inspect()`."""
+        return f"DROP INDEX {name}"
 
     def known_devices(self, ids: Iterable[int]) -> set[int]:
         with self.reading() as connection:
@@ -188,6 +199,10 @@ class LockingDialect(Dialect):
         with self.locked() as connection:
             answers = work(connection)
         return CompletedSave(answers)
+
+    def came_second(self, error: RecordRejected) -> bool:
+        """Whether another writer, which does not share the lock, has just saved a record with the same identity."""
+        return False
 
     def require_sendable(self, sql: str, rows: Sequence[tuple[Any, ...]]) -> None:
         """Raises RecordRejected for a row that is too large for the driver to send."""

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 from sqlalchemy import Column, ColumnElement, Connection, literal_column
 
 from devicevault_cli.errors import BadConfig, DvctlError, RecordRejected, TableAtFault, Unavailable
-from devicevault_cli.repository.dialects import mysql_faults
+from devicevault_cli.repository.dialects import mysql_faults, mysql_index
 from devicevault_cli.repository.dialects.base import Facts, LockingDialect
 from devicevault_cli.repository.errors import from_mysql, no_answer
 from devicevault_cli.repository.faults import Fault
@@ -55,7 +55,6 @@ class MysqlDialect(LockingDialect):
     begin_reading = "START TRANSACTION READ ONLY"
     begin_writing = "START TRANSACTION"
     unencodable = "1366"
-    index_hint = "none is needed: dvctl takes a lock (GET_LOCK) around each batch"
 
     def __init__(self, url: DatabaseUrl, spec: TableSpec) -> None:
         try:
@@ -69,6 +68,7 @@ class MysqlDialect(LockingDialect):
         self.lock_name = f"dvctl:{digest[:40]}"
         self._packet = 0
         self._signed = True
+        self._server = mysql_index.Server(True, (), "")
 
     # --- the connection
 
@@ -181,14 +181,34 @@ class MysqlDialect(LockingDialect):
     # --- the table
 
     def inspect(self) -> None:
-        no_index = (
-            "no unique index is possible on MySQL or MariaDB: it would have to leave out empty identifiers (no partial"
-            " indexes), and collations equate case, accents and trailing spaces"
-        )
-        self.facts = Facts(self.compare_columns(), no_index=no_index)
+        largest = self.compare_columns()
+        with self.reading() as connection:
+            self._server = server = mysql_index.server_of(connection)
+            unique = mysql_index.exists(connection, self.spec)
+        self.facts = Facts(largest, unique, no_index=mysql_index.obstacle(server), writers=server.writers)
 
     def create_unique_index(self, name: str) -> None:
-        raise DvctlError(f"{self.where}: {self.facts.no_index}", hint=self.index_hint)
+        """The statement may take as long as the server needs to write the whole table anew."""
+        with self.translated():
+            connection = self.connection()
+            statement = mysql_index.creation(connection, self._server, self.spec)
+            driver, connection = self.driver, self.connection()
+            driver._read_timeout = None
+            connection.exec_driver_sql(statement)
+            driver._read_timeout = ANSWER_S
+
+    def index_effect(self, name: str) -> str:
+        if not self._server.is_mariadb:
+            return f"{super().index_effect(name)} on an expression"
+        everybody = "every writer of the cluster waits" if self.facts.writers else "writers wait"
+        what = f"{super().index_effect(name)} on the new column {mysql_index.COLUMN}, generated and invisible"
+        return f"{what}; MariaDB writes the whole table anew, and {everybody} meanwhile"
+
+    def drop_index_statement(self, name: str) -> str:
+        return mysql_index.removal(self._server, self.spec)
+
+    def came_second(self, error: RecordRejected) -> bool:
+        return error.sqlstate == "1062" and error.constraint.rpartition(".")[2] == self.spec.index_name
 
     def require_writable(self) -> None:
         with self.reading() as connection:

@@ -1,4 +1,4 @@
--- Included by change_group.lua, observe.lua and retire.lua; uses neither KEYS nor ARGV.
+-- Included by change_group.lua, delete_idle.lua, observe.lua and retire.lua; uses neither KEYS nor ARGV.
 -- {name, value, name, value...}, as XINFO answers -> a table by name
 local function pairs_of(list)
   local found = {}

@@ -70,6 +70,10 @@ class Catalog:
                 self.connection.execute(drop)
                 raise
 
+    def is_partitioned(self) -> bool:
+        """Whether the rows are in partitions: PostgreSQL then has no unique index without the partition key."""
+        return bool(self.ask("partitioned", [self.spec.name]))
+
     def triggers(self) -> list[str]:
         """The triggers that may change a row before it is inserted, or discard it."""
         return [name for (name,) in self.ask("triggers", [self.spec.name])]

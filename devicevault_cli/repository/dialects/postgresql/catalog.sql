@@ -34,6 +34,9 @@ FROM (
         AND i.indnkeyatts = 1 AND i.indkey[0] = a.attnum AND i.indexprs IS NULL
 ) AS found
 
+-- partitioned --
+SELECT 1 FROM pg_class WHERE oid = to_regclass(quote_ident(%s)) AND relkind = 'p'
+
 -- missing_rights --
 SELECT wanted.lacks, wanted.name, quote_ident(current_user)
 FROM unnest(%s::text[], %s::text[]) AS wanted (lacks, name)

@@ -27,6 +27,7 @@ from devicevault_cli.repository.url import DatabaseUrl
 PROBE_LOCK_MS, PROBE_MS = 2_000, 10_000
 
 _CITEXT = "no unique index is possible: the type of task_identifier, citext, ignores case"
+_PARTITIONED = "no unique index is possible: the table is partitioned, and its partition key would have to be in it"
 _CONNECTION_LOST = ("08", "57", "58", "53", "25", "XX")
 """Classes of SQLSTATE after which the connection is not used any more."""
 
@@ -164,13 +165,19 @@ class PostgresDialect(Dialect):
                 faults.LARGEST.get(types["device_id"], INT4_MAX),
                 index is not None,
                 equating,
-                _CITEXT if types["task_identifier"] == "citext" else "",
-                loose,
-                frozenset(column for column, kind in types.items() if kind == "int4"),
-                catalog.diverts(),
-                index,
+                self._no_index(catalog, types["task_identifier"]),
+                loose=loose,
+                small=frozenset(column for column, kind in types.items() if kind == "int4"),
+                diverts=catalog.diverts(),
+                index=index,
             )
             self._is_inspected = True
+
+    @staticmethod
+    def _no_index(catalog: Catalog, kind: str) -> str:
+        if kind == "citext":
+            return _CITEXT
+        return _PARTITIONED if catalog.is_partitioned() else ""
 
     def require_writable(self) -> None:
         """Raises Unavailable on a standby, Refused for a missing right, TableAtFault where no device is visible."""
@@ -199,6 +206,9 @@ class PostgresDialect(Dialect):
         self.inspect()
         with self.catalog() as catalog:
             catalog.create_unique_index(name, self.facts.loose)
+
+    def drop_index_statement(self, name: str) -> str:
+        return f"DROP INDEX CONCURRENTLY {name}"
 
     # --- is the table at fault?
 
