@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Literal, TypeAlias
 
-from devicevault_cli.operations.monitoring.limits import CLAIM_IDLE_MS
+from devicevault_cli.operations.monitoring.limits import CLAIM_IDLE_MS, RECHECK_MS
 
 OnReject: TypeAlias = Literal["dead-letter", "drop"]
 OnMissingGroup: TypeAlias = Literal["create", "fail"]
@@ -16,7 +16,8 @@ class ConsumeOptions:
     """`max_wait_s` and `max_messages` None: no limit. `rate`: messages a second; None: no limit.
 
     `max_deliveries`: process an entry alone after so many; 0: never. `max_rejected_batches`: after so many whole
-    batches that the database rejects, hold the next instead of giving up messages; 0: never.
+    batches that the database rejects, hold the next instead of giving up messages; 0: never. `recheck_s`: after a
+    fail-over of the database look up the entries of so many seconds again; 0: none.
     """
 
     drain: bool = False
@@ -29,3 +30,4 @@ class ConsumeOptions:
     on_reject: OnReject = "dead-letter"
     on_missing_group: OnMissingGroup = "create"
     rate: float | None = None
+    recheck_s: float = RECHECK_MS / 1000

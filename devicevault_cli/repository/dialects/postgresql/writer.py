@@ -71,8 +71,9 @@ class PipelineWriter:
             batch = self._batch(records)
             self._dialect.finish_pending()
             session = self._dialect.busy_driver()
+            timeline = self._dialect.tells_timeline
             transaction = PipelineTransaction(session, self._statements(batch))
-        pending = PendingTransaction(transaction, lambda: self._collect(transaction, batch))
+        pending = PendingTransaction(transaction, lambda: self._collect(transaction, batch, timeline=timeline))
         self._dialect.pending = pending
         return pending
 
@@ -82,13 +83,21 @@ class PipelineWriter:
         key = statements.lock_key(self._spec) if not (facts.unique_index and batch.named) else None
         send_ms = SEND_MS + batch.size // SLOWEST_BYTES_A_MS
         yield Statement(statements.BEGIN)
-        yield Statement(statements.settings(send_ms, lock=key))
+        yield Statement(statements.settings(send_ms, lock=key, timeline=self._dialect.tells_timeline))
         yield from batch.statements(facts)
+        yield from self._commit()
+
+    def _commit(self) -> Iterator[Statement]:
+        """While it waits for a synchronous standby, a commit that is timed out would count as done, but is not safe."""
+        if self._dialect.waits_for_standby:
+            yield Statement(statements.NO_TIMEOUT)
         yield Statement("COMMIT")
 
-    def _collect(self, transaction: PipelineTransaction, batch: Batch) -> list[Saved]:
+    def _collect(self, transaction: PipelineTransaction, batch: Batch, *, timeline: bool) -> list[Saved]:
         with self._dialect.translated():
-            _, *results = transaction.results()
+            settings, *results = transaction.results()
+            if timeline:
+                self._dialect.require_timeline(next(rows_of(settings))[0])
         answers = [INSERTED] * len(batch.records)
         left = batch.not_inserted(results)
         for position, saved in zip(left, self._explained([batch.records[number] for number in left]), strict=True):
@@ -150,7 +159,7 @@ class PipelineWriter:
             replace = Statement(statements.replace_failed(self._spec, self._dialect.facts.loose), arrays)
             opening = Statement(statements.settings(send_ms, lock=statements.lock_key(self._spec)))
             transaction = PipelineTransaction(
-                session, [Statement(statements.BEGIN), opening, replace, Statement("COMMIT")]
+                session, [Statement(statements.BEGIN), opening, replace, *self._commit()]
             )
             _, result = transaction.results()
         return {str(identity_of(row)) for row in rows_of(result)}
