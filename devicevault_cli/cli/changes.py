@@ -141,9 +141,17 @@ def planned(ctx: Context) -> int | None:
     return None if ctx.dry_run or not ctx.yes else PLANNED
 
 
-def ready_database(ctx: Context) -> Repository:
-    """The repository, after its database has answered."""
+def ready_database(ctx: Context, *, writes: bool = False) -> Repository:
+    """The repository, after its database has answered.
+
+    `writes`: entries get their rows, or are given up because they have one. Raises OtherServer where an old primary
+    answers, unless nothing changes.
+    """
     ctx.repository.check(writing=not ctx.dry_run)
+    if writes and not ctx.dry_run:
+        from devicevault_cli.operations.database.fail_over import require_current
+
+        require_current(ctx.group, ctx.repository)
     return ctx.repository
 
 

@@ -25,7 +25,7 @@ from devicevault_cli.repository.model import Server
 from devicevault_cli.streams import written_to
 from devicevault_cli.streams.group import Group
 from devicevault_cli.streams.model import EntryId
-from devicevault_cli.streams.written_to import Mark, Stored, WrittenTo
+from devicevault_cli.streams.written_to import MARKS, Mark, Stored, WrittenTo
 from devicevault_cli.times import now_ms
 
 if TYPE_CHECKING:
@@ -37,8 +37,6 @@ LOOK_S = 2.0
 """How often a look is taken whether another consumer has met a promoted standby."""
 IDLE_LOOK_S = 10.0
 """How often the database is asked while there is nothing to save."""
-MARKS = 10
-"""A mark is set so often within the time that is looked up again, but not more often than once a second."""
 
 
 class FailoverWatch:
@@ -112,7 +110,10 @@ class FailoverWatch:
             done = self._recheck(before)
             detail = sentence(done, crossed, found, self._repository.where)
             about = fields(
-                timeline=found.timeline, timeline_before=crossed.timeline, rechecked=done.entries, restored=done.restored
+                timeline=found.timeline,
+                timeline_before=crossed.timeline,
+                rechecked=done.entries,
+                restored=done.restored,
             )
             log.log(logging.ERROR if done.restored else logging.WARNING, "%s", detail, extra=about)
             detail = detail if done.restored else None
@@ -127,7 +128,9 @@ class FailoverWatch:
         since = before.recheck_from if before is not None and self._recheck_ms else None
         if since is None:
             return Rechecked(None, 0, Repaired())
-        log.warning("a standby was promoted: looking entries since %s up again", since, extra=fields(since=str(since)))
+        log.warning(
+            "the database server has changed: looking up entries since %s again", since, extra=fields(since=str(since))
+        )
         done = recheck(self._group, self._pipeline, self._repository, since, self._count)
         self._counters.recovered += done.restored
         return done

@@ -19,6 +19,9 @@ from devicevault_cli.streams.model import EntryId
 from devicevault_cli.streams.replies import raw, text
 from devicevault_cli.streams.stream import Stream
 
+MARKS = 10
+"""A mark is set so often within the time that is looked up again, but not more often than once a second."""
+
 
 @dataclass(frozen=True, slots=True)
 class Mark:
@@ -48,19 +51,28 @@ class WrittenTo:
         marks = (*self.marks, mark)
         return replace(self, marks=marks[_newest_before(marks, mark.at_ms - self.recheck_ms) :])
 
-    def needed_from(self, at_ms: int) -> EntryId | None:
-        """The first entry whose row may have been saved within `recheck_ms` before `at_ms`; None: none is known."""
-        if not (self.marks and self.recheck_ms):
-            return None
-        return self.marks[_newest_before(self.marks, at_ms - self.recheck_ms)].id
-
     @property
     def recheck_from(self) -> EntryId | None:
         """Where the entries begin that have to be looked up after a fail-over; None: no entry was saved.
 
         Counted back from the last mark, not from now: the database may have been away for hours.
         """
-        return self.needed_from(self.marks[-1].at_ms) if self.marks else None
+        return self._saved_since(self.marks[-1].at_ms - self.recheck_ms) if self.marks else None
+
+    def needed_from(self, now_ms: int) -> EntryId | None:
+        """Where the entries begin that a fail-over now would make necessary; None: there are none."""
+        since = now_ms - self.recheck_ms
+        if not self.marks or self.marks[-1].at_ms + self.interval_ms < since:
+            return None  # had anything been saved since, there would be a later mark
+        return self._saved_since(since)
+
+    @property
+    def interval_ms(self) -> int:
+        """While batches are saved, a mark is set so often."""
+        return max(1000, self.recheck_ms // MARKS)
+
+    def _saved_since(self, at_ms: int) -> EntryId:
+        return self.marks[_newest_before(self.marks, at_ms)].id
 
     def to_json(self) -> str:
         return json.dumps(
@@ -103,7 +115,8 @@ class Stored:
 
 def read(group: Group) -> Stored:
     """What is remembered of a group. Raises Refused for a user without the right to the key."""
-    record: bytes = group.stream.read(lambda reply: reply or b"", "HGET", keys.written_to(group.stream.key), raw(group.name))
+    found: dict[bytes, bytes] = group.stream.read(dict, "HGETALL", keys.written_to(group.stream.key))
+    record = found.get(raw(group.name), b"")
     return Stored(record, WrittenTo.from_json(record) if record else None)
 
 

@@ -185,7 +185,7 @@ def retry(
     _require(chosen, everything)
     fixes = parse_repairs(repairs or [])
     hand_over = to_storage(ctx, wanted=dispatch)
-    about = ctx.dead_letters, chosen, ctx.pipeline, ready_database(ctx), fixes
+    about = ctx.dead_letters, chosen, ctx.pipeline, ready_database(ctx, writes=True), fixes
     with ctx.printer.progress("retrying") as progress:
         change(
             ctx,

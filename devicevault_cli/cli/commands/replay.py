@@ -115,7 +115,7 @@ def replay(
             )
             return
         hand_over = to_storage(ctx, wanted=dispatch)
-        about = source, ctx.pipeline, ready_database(ctx), ReplayOptions(missing, overwrite, rate)
+        about = source, ctx.pipeline, ready_database(ctx, writes=True), ReplayOptions(missing, overwrite, rate)
         change(
             ctx,
             lambda: known(plan_replay(*about, progress, most=planned(ctx), hand_over=hand_over)),

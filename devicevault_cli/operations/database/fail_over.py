@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from dataclasses import dataclass
 
-from devicevault_cli.errors import OtherServer
+from devicevault_cli.errors import OtherServer, Refused
 from devicevault_cli.operations.monitoring.incidents import Incident
 from devicevault_cli.operations.verify.classes import Classifier
 from devicevault_cli.operations.verify.repair import Repaired, repair
@@ -64,7 +64,10 @@ def refusal(known: WrittenTo, found: Server, where: str, group: str) -> OtherSer
 
 def require_current(group: Group, repository: Repository) -> None:
     """Write on the server only that the group writes to. Raises OtherServer where another one answers."""
-    known = written_to.read(group).known
+    try:
+        known = written_to.read(group).known
+    except Refused:  # a user who may read no more than the stream
+        return
     found = None if known is None else repository.server()
     if known is None or found is None:
         return
@@ -101,13 +104,16 @@ def recheck(
 def sentence(done: Rechecked, before: Server, found: Server, where: str) -> str:
     """What happened, and what was found."""
     promoted = f"{where} is on timeline {found.timeline}; before, it was {before.timeline}: a standby was promoted"
-    if not found.same_system(before):
+    if found.is_same(before):
+        promoted = f"{where} was accepted with `{ACCEPT}`"
+    elif not found.same_system(before):
         promoted = f"{where} belongs to another cluster than before (accepted with `{ACCEPT}`)"
     elif found.timeline < before.timeline:
         promoted = f"{where} is back on timeline {found.timeline}, after {before.timeline} (accepted with `{ACCEPT}`)"
     if done.since is None:
         return f"{promoted}; no entry was looked up again"
-    looked = f"{entries(done.entries)} since {iso(done.since.ms)} looked up again"
+    since = f"since {iso(done.since.ms)}" if done.since.ms else "from the start of the stream"
+    looked = f"{entries(done.entries)} {since} looked up again"
     if not done.restored:
         return f"{promoted}; {looked}: no row is missing"
     letters = done.repaired.dead_lettered
