@@ -5,13 +5,14 @@ BIN     := $(VENV)/bin
 STAMP   := $(VENV)/.installed
 SECONDS ?= 300
 SEED    ?=
+ROUNDS  ?= 3
 REDIS   ?=
 DISPATCH ?=
 PYTEST_ARGS ?=
 WORKERS ?= 4
 
 .DEFAULT_GOAL := help
-.PHONY: help setup demo test lint unit coverage generate site bench million chaos fuzz audit lock clean
+.PHONY: help setup demo test lint unit coverage generate site bench million chaos soak-failover fuzz audit lock clean
 
 help: ## show this list
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-10s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -64,6 +65,9 @@ million: setup ## a million pending entries: time and memory of the repairs, on 
 chaos: setup ## consumers that die, a producer, faults from a seed: make chaos SECONDS=300 SEED=7 REDIS=valkey-9.1 DISPATCH=1
 	$(BIN)/python -m tests.chaos --seconds $(SECONDS) $(if $(SEED),--seed $(SEED)) $(if $(REDIS),--redis $(REDIS)) \
 	  $(if $(DISPATCH),--dispatch)
+
+soak-failover: setup ## PostgreSQL: promotions under load, old primaries that come back, PgBouncer between: make soak-failover ROUNDS=3
+	DVCTL_TEST_ROUNDS=$(ROUNDS) $(BIN)/python -m pytest -s $(PYTEST_ARGS) tests/soak/postgres_failover.py
 
 fuzz: setup ## coverage-guided fuzzing of all that reads foreign bytes: make fuzz SECONDS=300
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check -c requirements/constraints.txt -e '.[demo,dispatch,docs,mysql,test,fuzz]'

@@ -187,7 +187,7 @@ class FailoverWatch:
         """After a batch was saved: set a mark now and then. Does not raise dvctl's errors."""
         now = time.monotonic()
         self._next_idle_look = now + IDLE_LOOK_S
-        if self._agreed is None or now < self._next_mark:
+        if self._agreed is None or not self._recheck_ms or now < self._next_mark:
             return
         self._next_mark = now + max(1.0, self._recheck_ms / 1000 / MARKS)
         try:
@@ -206,7 +206,10 @@ class FailoverWatch:
             return
         self._next_look = time.monotonic() + LOOK_S
         try:
-            known = self._read().known
+            stored = self._read()
+            known = stored.known
+            if known is None and self._beside:
+                self._remember(self._agreed, stored, None)  # Redis was flushed
         except DvctlError as error:
             log.debug("could not look at the database server that is remembered: %s", error)
             return

@@ -301,7 +301,7 @@ def test_a_commit_waits_for_a_synchronous_standby(
 ) -> None:
     """It is no loss, and no success either, however long the server would wait: it stays an outage."""
     monkeypatch.setattr(pipeline, "ANSWER_S", 2.0)
-    monkeypatch.setattr(statements, "STATEMENT_MS", 500)
+    monkeypatch.setattr(statements, "STATEMENT_MS", 500)  # ends no commit that waits
     monkeypatch.setattr(statements, "LOCK_MS", 1000)
     server = new_postgres(SAFE)
     url = server.database()

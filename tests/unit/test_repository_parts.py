@@ -183,7 +183,7 @@ def test_a_url_that_cannot_be_read_is_not_repeated(url: str) -> None:
     ("url", "hosts", "ports"),
     [
         ("postgresql://u:p%2Bw@one:1,two:2/vault?options=-cx%3Dy+z", "one,two", "1,2"),
-        ("postgresql+psycopg://u:p%2Bw@/vault?host=one:1&options=-cx%3Dy+z&host=two&host=[::1]:3", "one,two,::1", "1,,3"),
+        ("postgres://u:p%2Bw@/vault?host=one:1&options=-cx%3Dy+z&host=two&host=[::1]:3", "one,two,::1", "1,,3"),
         ("postgresql://u:p%2Bw@/vault?host=one,two&port=1,2&options=-cx%3Dy+z", "one,two", "1,2"),
     ],
 )

@@ -57,7 +57,7 @@ def refusal(known: WrittenTo, found: Server, where: str, group: str) -> OtherSer
             f"{where} is an old primary: it is on timeline {found.timeline}, and group {group} has written to timeline"
             f" {before.timeline}; nothing is written to it",
             hint="stop it, and make it a standby of the new primary (pg_rewind); only if the new primary is lost for"
-            f" good, run `{ACCEPT}`; see docs/postgresql-failover.md",
+            f" good, run `{ACCEPT}`; see `dvctl help database-down`",
         )
     return None
 

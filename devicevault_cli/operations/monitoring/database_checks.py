@@ -83,7 +83,7 @@ def _row_security(repository: Repository) -> Finding:
 def _server(repository: Repository, group: Group) -> Finding:
     found = repository.server()
     if found is None:
-        return Finding("warning", f"{repository.where} is a standby, or does not tell its timeline", "")
+        return Finding("unknown", f"{repository.where} is a standby, or does not tell its timeline")
     try:
         known = written_to.read(group).known
     except DvctlError:
@@ -98,7 +98,7 @@ def _server(repository: Repository, group: Group) -> Finding:
 def _standbys(repository: Repository) -> Finding:
     found = repository.standbys()
     if found is None:
-        return Finding("ok", "synchronous_standby_names is empty: commits wait for no standby")
+        return Finding("ok", "commits wait for no standby (synchronous_standby_names, synchronous_commit)")
     names = f"synchronous_standby_names = '{found.names}'"
     waiting = f"; {number(found.waiting, 'commit waits', 'commits wait')} now" if found.waiting else ""
     if found.synchronous is None and found.connected >= found.needed:

@@ -12,7 +12,8 @@ SELECT system_identifier::text FROM pg_control_system()
 
 -- standbys --
 -- `sync_state` is NULL for a user without the rights of pg_read_all_stats.
-SELECT current_setting('synchronous_standby_names'), count(*), count(sync_state),
+SELECT CASE WHEN current_setting('synchronous_commit') NOT IN ('off', 'local')
+    THEN current_setting('synchronous_standby_names') ELSE '' END, count(*), count(sync_state),
     count(*) FILTER (WHERE sync_state IN ('sync', 'quorum') AND state = 'streaming'),
     (SELECT count(*) FROM pg_stat_activity WHERE wait_event = 'SyncRep')
 FROM pg_stat_replication

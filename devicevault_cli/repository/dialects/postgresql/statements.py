@@ -26,8 +26,6 @@ BEGIN = "BEGIN ISOLATION LEVEL READ COMMITTED"
 """A statement after the lock sees what was committed before the lock was had; under REPEATABLE READ it would not."""
 BEGIN_READING = "BEGIN ISOLATION LEVEL READ COMMITTED, READ ONLY"
 
-NO_TIMEOUT = "SET LOCAL statement_timeout = 0"
-
 _IDENTITY = "device_id, task_id, (extract(epoch FROM timestamp) * 1000000)::bigint, status, log"
 
 

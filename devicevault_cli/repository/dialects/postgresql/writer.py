@@ -85,12 +85,6 @@ class PipelineWriter:
         yield Statement(statements.BEGIN)
         yield Statement(statements.settings(send_ms, lock=key, timeline=self._dialect.tells_timeline))
         yield from batch.statements(facts)
-        yield from self._commit()
-
-    def _commit(self) -> Iterator[Statement]:
-        """While it waits for a synchronous standby, a commit that is timed out would count as done, but is not safe."""
-        if self._dialect.waits_for_standby:
-            yield Statement(statements.NO_TIMEOUT)
         yield Statement("COMMIT")
 
     def _collect(self, transaction: PipelineTransaction, batch: Batch, *, timeline: bool) -> list[Saved]:
