@@ -88,6 +88,7 @@ def test_what_the_standby_lacked_is_back(
         pair.fail_over()
         counters = daemon.worker.counters
         wait_until(lambda: counters.recovered, what="the rows to be restored")
+        monkeypatch.setattr(failover, "IDLE_LOOK_S", 1000.0)  # from now on the next message has to notice
         daemon.publish(mixed(100, seed=3))
         daemon.all_once()
         assert counters.recovered == lacking

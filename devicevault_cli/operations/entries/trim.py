@@ -79,7 +79,7 @@ def plan_trim(
     if export is not None and export.exists():
         raise Usage(f"--export: {export} exists already", hint="choose another name, or remove it")
     info = stream.info()
-    blocks = _blocks(info, stream, ignored)
+    blocks = [*group_blocks(stream, ignored), *fail_over_blocks(stream, ignored)]
     limit = _limit(info, blocks, keep)
     spare = max(0, info.length - keep.newest) if info and keep.newest is not None else None
     needs = Needs(stream.key, pipeline, repository, letters.ids() | letters.discarded_ids(), dispatches)
@@ -102,14 +102,6 @@ def plan_trim(
         # A group whose position was moved back needs an entry below the floor.
         still_true=lambda: all(block.id >= floor for block in group_blocks(stream, ignored)),
     )  # fmt: skip
-
-
-def _blocks(info: StreamInfo | None, stream: Stream, ignored: Sequence[str]) -> list[Block]:
-    """What the groups need, now and after a fail-over of the database, as far as it is on the stream."""
-    blocks = group_blocks(stream, ignored)
-    if info is None or not info.length:
-        return blocks
-    return [*blocks, *(block for block in fail_over_blocks(stream, ignored) if block.id <= info.last_id)]
 
 
 def _limit(info: StreamInfo | None, blocks: Sequence[Block], keep: Keep) -> EntryId:

@@ -66,9 +66,11 @@ def group_blocks(stream: Stream, ignored: Sequence[str] = ()) -> list[Block]:
 def fail_over_blocks(stream: Stream, ignored: Sequence[str] = ()) -> list[Block]:
     """For each group the first entry that is looked up again if PostgreSQL fails over now."""
     there = {info.name for info in stream.groups()}.difference(ignored)
-    needed = {name: known.needed_from(now_ms()) for name, known in written_to.read_all(stream).items() if name in there}
     why = "looked up again after a fail-over of the database (consume --recheck)"
-    return [Block(f"group {name}", first, why) for name, first in needed.items() if first is not None]
+    needed = {name: known.needed_from(now_ms()) for name, known in written_to.read_all(stream).items() if name in there}
+    # The first entry from there on that exists.
+    found = ((name, stream.range(first, count=1)) for name, first in needed.items() if first is not None)
+    return [Block(f"group {name}", entries[0].id, why) for name, entries in found if entries]
 
 
 def _oldest_held(group: Group) -> EntryId | None:

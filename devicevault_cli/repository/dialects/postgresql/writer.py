@@ -152,7 +152,9 @@ class PipelineWriter:
             session = self._dialect.busy_driver()
             replace = Statement(statements.replace_failed(self._spec, self._dialect.facts.loose), arrays)
             opening = Statement(statements.settings(send_ms, lock=statements.lock_key(self._spec)))
-            transaction = PipelineTransaction(session, [Statement(statements.BEGIN), opening, replace, *self._commit()])
+            transaction = PipelineTransaction(
+                session, [Statement(statements.BEGIN), opening, replace, Statement("COMMIT")]
+            )
             _, result = transaction.results()
         return {str(identity_of(row)) for row in rows_of(result)}
 
