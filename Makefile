@@ -5,6 +5,7 @@ BIN     := $(VENV)/bin
 STAMP   := $(VENV)/.installed
 SECONDS ?= 300
 SEED    ?=
+ROUNDS  ?= 3
 REDIS   ?=
 DISPATCH ?=
 PYTEST_ARGS ?=
@@ -12,7 +13,7 @@ WORKERS ?= 4
 ROUNDS  ?= 2
 
 .DEFAULT_GOAL := help
-.PHONY: help setup demo test lint unit long coverage generate site bench million chaos soak-topology fuzz audit lock clean
+.PHONY: help setup demo test lint unit long coverage generate site bench million chaos soak-topology soak-failover fuzz audit lock clean
 
 help: ## show this list
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-13s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -71,6 +72,9 @@ chaos: setup ## consumers that die, a producer, faults from a seed: make chaos S
 
 soak-topology: setup ## Redis Cluster and Sentinel: masters killed and frozen, lagging replicas, resharding: make soak-topology ROUNDS=3
 	DVCTL_TEST_ROUNDS=$(ROUNDS) $(BIN)/python -m pytest $(PYTEST_ARGS) tests/soak/topology_faults.py
+
+soak-failover: setup ## PostgreSQL: promotions under load, old primaries that come back, PgBouncer between: make soak-failover ROUNDS=3
+	DVCTL_TEST_ROUNDS=$(ROUNDS) $(BIN)/python -m pytest -s $(PYTEST_ARGS) tests/soak/postgres_failover.py
 
 fuzz: setup ## coverage-guided fuzzing of all that reads foreign bytes: make fuzz SECONDS=300
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check -c requirements/constraints.txt -e '.[demo,dispatch,docs,mysql,test,fuzz]'

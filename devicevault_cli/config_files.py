@@ -6,6 +6,7 @@ import codecs
 import re
 from collections.abc import Mapping
 from dataclasses import dataclass
+from itertools import zip_longest
 from pathlib import Path
 from typing import Any
 from urllib.parse import quote
@@ -198,9 +199,17 @@ def _database_url(database: dict[str, Any], path: Path) -> str:
         return f"sqlite:///{quote(str(path.absolute().parent.parent / expanded(name)))}"
     user, password = (quote(values.get(key, ""), safe="") for key in ("user", "password"))
     login = f"{user}:{password}@" if password else f"{user}@" if user else ""
-    port = f":{values['port']}" if values.get("port") else ""
     name = quote(values.get("name") or "devicevault", safe="")
-    return f"{engine}://{login}{values.get('host') or 'localhost'}{port}/{name}"
+    return f"{engine}://{login}{_places(values.get('host') or 'localhost', values.get('port') or '')}/{name}"
+
+
+def _places(host: str, port: str) -> str:
+    """The hosts of a URL; of several each gets its own port, or the one there is, as libpq takes them from Django."""
+    hosts, ports = host.split(","), port.split(",")
+    if len(ports) == 1:
+        ports *= len(hosts)
+    pairs = zip_longest(hosts, ports[: len(hosts)], fillvalue="")
+    return ",".join(f"{name.strip()}:{number.strip()}" if number else name.strip() for name, number in pairs)
 
 
 def _section(content: dict[str, Any], name: str, path: Path) -> dict[str, Any]:

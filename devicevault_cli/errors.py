@@ -146,5 +146,12 @@ class TableAtFault(Unavailable):
     """The table refuses rows for a reason that is not in the message: it has to be repaired, then retries succeed."""
 
 
+class OtherServer(Unavailable):
+    """The database server is not the one that was written to before: a standby was promoted, or an old primary is back.
+
+    Nothing is written to it before that is cleared up.
+    """
+
+
 class LocksExhausted(Unavailable):
     """The database's lock table is full: a smaller batch may fit."""

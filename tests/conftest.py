@@ -24,6 +24,7 @@ from tests.support.certificates import write_certificates
 from tests.support.guard import guarded_directory
 from tests.support.mariadb_server import MariaDbServer, mariadb_kind
 from tests.support.postgres_server import PostgresServer
+from tests.support.postgres_standby import PostgresStandby
 from tests.support.process import Dvctl
 from tests.support.rabbitmq_server import Control, RabbitServer
 from tests.support.recovering import GROUP, table_at
@@ -202,6 +203,20 @@ def new_postgres() -> Iterator[Callable[..., PostgresServer]]:
 
     def start(*settings: str, kind: Any = None, **options: Any) -> PostgresServer:
         made.append(PostgresServer(servers.postgres_to_break(kind, tls="tls" in options), *settings, **options))
+        return made[-1].start()
+
+    yield start
+    for server in made:
+        server.remove()
+
+
+@pytest.fixture
+def new_standby() -> Iterator[Callable[..., PostgresStandby]]:
+    """Start a streaming standby of a test's own PostgreSQL: `new_standby(primary, name="second")`."""
+    made: list[PostgresStandby] = []
+
+    def start(primary: PostgresServer, *settings: str, **options: Any) -> PostgresStandby:
+        made.append(PostgresStandby(primary, *settings, **options))
         return made[-1].start()
 
     yield start

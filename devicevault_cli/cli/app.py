@@ -92,6 +92,7 @@ PANELS: dict[str, dict[str, Command]] = {
         "db index": db.index,
         "db dedupe": dedupe.dedupe,
         "db restore": db_restore.restore,
+        "db accept": db.accept,
         "db init": db.init,
     },
     "Help": {"completion": completion.completion, "help": help_.help_},
@@ -103,7 +104,7 @@ COMMANDS: dict[str, Command] = {words: command for panel in PANELS.values() for 
 SUB_APPS = {
     "consumers": "List consumers, and retire inactive ones",
     "dlq": "List, repair, retry and drop dead letters",
-    "db": "Unique index, duplicate rows, tables of a trial database",
+    "db": "Unique index, duplicate rows, fail-over, trial tables",
     "incidents": "List what Redis lost, and acknowledge it",
     "config": "Show settings; write and choose profiles",
     "snapshots": "List, show and delete the files that undo changes",

@@ -141,11 +141,19 @@ def planned(ctx: Context) -> int | None:
     return None if ctx.dry_run or not ctx.yes else PLANNED
 
 
-def ready_database(ctx: Context, *, saving: bool = False) -> Repository:
-    """The repository, after its database has answered. `saving`: records are to be saved."""
+def ready_database(ctx: Context, *, saving: bool = False, trusting: bool = False) -> Repository:
+    """The repository, after its database has answered.
+
+    `saving`: records are to be saved. `trusting`: entries are given up because they have rows. Raises OtherServer in
+    both cases where an old primary answers, unless nothing changes.
+    """
     ctx.repository.check(writing=not ctx.dry_run)
     if saving and not ctx.dry_run:
         ctx.repository.require_single_writer()
+    if (saving or trusting) and not ctx.dry_run:
+        from devicevault_cli.operations.database.fail_over import require_current
+
+        require_current(ctx.group, ctx.repository)
     return ctx.repository
 
 

@@ -11,11 +11,11 @@ from typing import Annotated, Literal, NamedTuple
 SUMMARY = (
     *("read", "persisted", "duplicates", "conflicting", "replaced", "dead_lettered", "skipped"),
     *("dropped", "gone", "reclaimed", "dispatched", "not_dispatched"),
-    *("deferred_retries", "stream_restarts", "entries_never_read", "reasons", "notes"),
+    *("deferred_retries", "stream_restarts", "entries_never_read", "rechecked", "recovered", "reasons", "notes"),
 )
 IF_ANY = (
     *("duplicates", "conflicting", "replaced", "dead_lettered", "skipped", "dropped", "gone"),
-    *("dispatched", "deferred_retries"),
+    *("dispatched", "deferred_retries", "recovered"),
 )
 BOUNDS_S = (0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0)
 
@@ -88,6 +88,10 @@ class Counters:
     ] = 0
     entries_never_read: Annotated[
         int, Metric("counter", "Entries that left the stream before the group read them, as far as that was noticed.")
+    ] = 0
+    rechecked: Annotated[int, Metric("counter", "Entries looked up again after a fail-over of the database.")] = 0
+    recovered: Annotated[
+        int, Metric("counter", "Rows and dead letters restored because a fail-over of the database had lost rows.")
     ] = 0
     reasons: Annotated[
         dict[str, int], Metric("counter", "Dead letters written, by reason.", name="rejected", label="reason")

@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Literal, TypeAlias
 
-from devicevault_cli.operations.monitoring.limits import CLAIM_IDLE_MS
+from devicevault_cli.operations.monitoring.limits import CLAIM_IDLE_MS, RECHECK_MS
 
 OnReject: TypeAlias = Literal["dead-letter", "drop"]
 OnMissingGroup: TypeAlias = Literal["create", "fail"]
@@ -17,7 +17,8 @@ class ConsumeOptions:
 
     `max_deliveries`: process an entry alone after so many; 0: never. `max_rejected_batches`: after so many whole
     batches that the database rejects, hold the next instead of giving up messages; 0: never. `retire_after_ms`: at the
-    start, delete consumers that hold nothing and were idle for so long; None: none.
+    start, delete consumers that hold nothing and were idle for so long; None: none. `recheck_s`: after a fail-over of
+    the database look up the entries of so many seconds again; 0: none.
     """
 
     drain: bool = False
@@ -31,3 +32,4 @@ class ConsumeOptions:
     on_missing_group: OnMissingGroup = "create"
     rate: float | None = None
     retire_after_ms: int | None = None
+    recheck_s: float = RECHECK_MS / 1000

@@ -12,7 +12,7 @@ from tenacity import RetryCallState, Retrying, retry_if_exception, wait_random_e
 from devicevault_cli.consumer.outages import REDIS
 from devicevault_cli.consumer.shutdown import GRACE_S, Stop, Stopped
 from devicevault_cli.consumer.waiting import Waiting
-from devicevault_cli.errors import BadConfig, DvctlError, LocksExhausted, Refused, Unavailable, WrongType
+from devicevault_cli.errors import BadConfig, DvctlError, LocksExhausted, OtherServer, Refused, Unavailable, WrongType
 
 T = TypeVar("T")
 
@@ -47,7 +47,8 @@ def _wait(state: RetryCallState) -> float:
 
 class Retry:
     """Calls functions until they succeed. `on_failure(error, seconds)` is called before each wait of so many seconds,
-    `on_recovery(errors)` once a function has succeeded that failed with these errors before.
+    `on_recovery(errors)` once a function has succeeded that failed with these errors before. Where a function meets
+    another database server, `agree` is called, and then the function once more.
 
     Raises Stopped when it is time to end, and at once every error for which `retry_if` is false.
     """
@@ -58,10 +59,12 @@ class Retry:
         waiting: Waiting,
         on_failure: Callable[[DvctlError, float], None],
         on_recovery: Callable[[list[DvctlError]], None] = lambda errors: None,
+        agree: Callable[[], None] = lambda: None,
     ) -> None:
         self._stop = stop
         self._on_failure = on_failure
         self._on_recovery = on_recovery
+        self._agree = agree
         self._retrying = Retrying(
             wait=_wait,
             sleep=waiting.before_retry,
@@ -75,7 +78,15 @@ class Retry:
             raise Stopped
         errors: list[DvctlError] = []
         failed = partial(self._failed, errors)
-        result = self._retrying.copy(retry=retry_if_exception(retry_if), before_sleep=failed)(action)
+
+        def attempt() -> T:
+            try:
+                return action()
+            except OtherServer:
+                self._agree()
+                return action()
+
+        result = self._retrying.copy(retry=retry_if_exception(retry_if), before_sleep=failed)(attempt)
         if errors:
             self._on_recovery(errors)
         return result

@@ -13,7 +13,15 @@ from devicevault_cli.consumer.outages import DATABASE
 from devicevault_cli.consumer.progress import ConsumerProgress
 from devicevault_cli.consumer.shutdown import Stop, Stopped
 from devicevault_cli.consumer.worker import Worker
-from devicevault_cli.errors import ConsumerAlive, DvctlError, MissingGroup, TableAtFault, Unavailable, WrongType
+from devicevault_cli.errors import (
+    ConsumerAlive,
+    DvctlError,
+    MissingGroup,
+    OtherServer,
+    TableAtFault,
+    Unavailable,
+    WrongType,
+)
 from devicevault_cli.log_fields import fields, logged_as
 from devicevault_cli.operations.groups.consumer_name import Lock, lock_name, lowest_free
 from devicevault_cli.pipelines import Pipeline
@@ -121,7 +129,8 @@ def _check_start(worker: Worker, *, must_answer: bool) -> bool:
         worker.database_is_writable = True
 
     stream = worker.consumer.stream
-    for check in (check_database, worker.dispatch.check, stream.ping, worker.member.take_part, worker.look_at_table):
+    servers = check_database, worker.dispatch.check, stream.ping
+    for check in (*servers, worker.member.take_part, worker.failover.check, worker.look_at_table):
         try:
             check()
         except (MissingGroup, Stopped):
@@ -130,7 +139,7 @@ def _check_start(worker: Worker, *, must_answer: bool) -> bool:
         except (Unavailable, WrongType) as error:
             if must_answer:
                 raise
-            level = logging.ERROR if isinstance(error, (WrongType, TableAtFault)) else logging.WARNING
+            level = logging.ERROR if isinstance(error, (WrongType, TableAtFault, OtherServer)) else logging.WARNING
             outage = worker.progress.outages.failed(error)
             server = error.server or DATABASE
             if (server, type(error)) not in reported:  # several checks ask the same server

@@ -18,6 +18,7 @@ from devicevault_cli.consumer.dispatch import (
     NoConfigurations,
     StorageDispatch,
 )
+from devicevault_cli.consumer.failover import FailoverWatch
 from devicevault_cli.consumer.group_member import GroupMember
 from devicevault_cli.consumer.heartbeat import Heartbeat
 from devicevault_cli.consumer.in_hand import InHand
@@ -34,6 +35,7 @@ from devicevault_cli.errors import (
     BadConfig,
     DvctlError,
     MissingGroup,
+    OtherServer,
     Refused,
     TableAtFault,
     Unavailable,
@@ -99,7 +101,10 @@ class Worker:
         self._rate = None if options.rate is None else RateLimiter(options.rate)
         self._waiting = Waiting(stop, self.counters, options.max_wait_s, self._observe)
         self._outages = self.progress.outages
-        self._retry = Retry(stop, self._waiting, self._failed, self._outages.recovered)
+        self.failover = FailoverWatch(
+            consumer.group, pipeline, repository, options.recheck_s, self.counters, self._waiting.for_server
+        )
+        self._retry = Retry(stop, self._waiting, self._failed, self._outages.recovered, self.failover.agree)
         self._watch = StreamWatch(consumer.group, self.counters, in_hand)
         self.dispatch = self._dispatch(pipeline, publisher)
         self._heartbeat = Heartbeat(consumer, in_hand, self.progress, options.claim_idle_s)
@@ -155,6 +160,7 @@ class Worker:
         self._outages.answered(REDIS)
         if self.options.retire_after_ms is not None:
             self.member.retire_idle(self.options.retire_after_ms)
+        self.failover.agree()
         self.look_at_table()
         with suppress(MissingGroup):  # deleted in this moment: the first read deals with it
             self.member.warn_of_others(unique_index=self.repository.unique_index)
@@ -182,6 +188,8 @@ class Worker:
                 self._settle()
             if before is not None or submitted is None:
                 self._observe()
+            if before is None and submitted is None and self.failover.look_while_idle():
+                self._retry(self.failover.look)
             before = submitted
         self._finish(before)
         self._settle()
@@ -253,6 +261,7 @@ class Worker:
         self.counters.table_refuses_rows = False
         if submitted.batch.records:
             self._outages.answered(DATABASE)
+            self.failover.saved()
         delivery = self.dispatch.begin(submitted.batch, outcomes.each, repeated=outcomes.repeated)
         self._settle()
         self._saved = Saved(submitted, outcomes.each, delivery)
@@ -304,7 +313,7 @@ class Worker:
         self.counters.deferred_retries += 1
         self.counters.waiting = True
         self.counters.table_refuses_rows = isinstance(error, TableAtFault)
-        needs_repair = isinstance(error, (Refused, BadConfig, TableAtFault, WrongType))
+        needs_repair = isinstance(error, (Refused, BadConfig, OtherServer, TableAtFault, WrongType))
         level = logging.ERROR if needs_repair else logging.WARNING
         outage = self._outages.failed(error)
         about = fields(server=error.server or DATABASE, attempts=outage.attempts, retry_in_s=round(seconds, 3))
@@ -325,6 +334,7 @@ class Worker:
         self.counters.in_hand = len(self._in_hand)
         self.progress.update()
         self._watch.tick()
+        self.failover.tick()
         self._acknowledger.retry_unwritten()
 
     # --- the end

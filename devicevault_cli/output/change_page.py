@@ -259,6 +259,12 @@ def _repair(answer: Answer) -> Result:
     return Result(f"Repaired lost entries{': ' * bool(parts)}{parts}")
 
 
+def _accept(answer: Answer) -> Result:
+    if answer["timeline"] is None or answer["timeline_before"] is None:
+        return Result("No change was necessary")
+    return Result(f"Timeline {answer['timeline']} of cluster {text(answer['system'])} is accepted")
+
+
 RESULTS: dict[str, Callable[[Answer], Result]] = {
     "dlq drop": _drop,
     "dlq retry": _retry,
@@ -274,6 +280,7 @@ RESULTS: dict[str, Callable[[Answer], Result]] = {
     "dispatch": _dispatch,
     "db dedupe": _dedupe,
     "db restore": _restore_rows,
+    "db accept": _accept,
     "snapshots prune": _prune,
     "db index": _index,
     "db init": _init,

@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import re
+from collections.abc import Sequence
 
 from devicevault_cli.errors import (
     BadConfig,
     DvctlError,
     LockConflict,
     LocksExhausted,
+    OtherServer,
     RecordRejected,
     Refused,
     SchemaMismatch,
@@ -19,6 +21,7 @@ _REACH = (
     "check that it is running, and host and port in --database-url or DEVICEVAULT_DATABASE_URL;"
     " see `dvctl help database-down`"
 )
+_PROMOTE = "check that the primary is running, or promote a standby; see `dvctl help database-down`"
 _LATER = "nothing is lost; retry once the database is available"
 _SCHEMA = "check that this is DeviceVault's database and migrated; `dvctl doctor` compares the columns"
 
@@ -84,6 +87,24 @@ def from_libpq_connect(text: str, where: str) -> DvctlError:
     if _MISCONFIGURED.search(text):
         return BadConfig(f"{where}: {said}", hint="check the options in --database-url or DEVICEVAULT_DATABASE_URL")
     return Unavailable(f"{where} cannot be reached: {said}", hint=_REACH)
+
+
+def from_libpq_attempts(attempts: Sequence[tuple[str, str, str]], where: str) -> DvctlError:
+    """A failure to connect to any of several hosts. `attempts`: host, port and libpq's text of each.
+
+    What one host refuses, another may allow once it is back: only what all refuse is more than an outage.
+    """
+    errors = [from_libpq_connect(text, where) for _, _, text in attempts]
+    said = "; ".join(f"{host}{port and ':'}{port}: {_libpq_line(text)}" for host, port, text in attempts)
+    if all(type(error) is type(errors[0]) for error in errors) and not isinstance(errors[0], Unavailable):
+        return type(errors[0])(f"{where}: {said}", hint=errors[0].hint)
+    read_only = any("read-only" in text for _, _, text in attempts)
+    return Unavailable(f"{where}: no host can be used: {said}", hint=_PROMOTE if read_only else _REACH)
+
+
+def other_server(timeline: int, required: int, where: str) -> OtherServer:
+    """A server on another timeline than the one that is written to."""
+    return OtherServer(f"{where} is on timeline {timeline}, not {required}")
 
 
 def connection_lost(text: str, where: str) -> DvctlError:

@@ -11,6 +11,41 @@ Row: TypeAlias = dict[str, str | int | None]
 """A whole row by column, `id` included; times are Micros."""
 
 
+@dataclass(frozen=True, slots=True)
+class Server:
+    """Which database server this is. Only of PostgreSQL can that be told, and not of a standby.
+
+    `system`: the identifier of the cluster, which all its standbys share; '' where the user may not read it.
+    `timeline` grows with each promotion of a standby. `position`: of the write-ahead log, as `0/3000060`.
+    """
+
+    system: str
+    timeline: int
+    position: str = ""
+
+    def is_same(self, other: Server) -> bool:
+        """Whether nobody was promoted in between."""
+        return self.timeline == other.timeline and self.same_system(other)
+
+    def same_system(self, other: Server) -> bool:
+        """Whether it belongs to the same cluster, as far as that is known."""
+        return "" in (self.system, other.system) or self.system == other.system
+
+
+class Standbys(NamedTuple):
+    """Synchronous replication. `names`: `synchronous_standby_names`. `needed`: how many have to confirm each commit.
+
+    `synchronous`: how many are connected and confirm; None where the user may not see that, but only how many standbys
+    are `connected`. `waiting`: sessions of this user whose commit waits for a standby.
+    """
+
+    names: str
+    needed: int
+    connected: int
+    synchronous: int | None
+    waiting: int
+
+
 class Existing(NamedTuple):
     """A row found by the identity of a record."""
 

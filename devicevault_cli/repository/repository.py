@@ -25,6 +25,8 @@ from devicevault_cli.repository.model import (
     PutBack,
     Row,
     Saved,
+    Server,
+    Standbys,
 )
 from devicevault_cli.repository.replacement import row_to_replace
 from devicevault_cli.repository.storage import StorageTables
@@ -53,7 +55,12 @@ class Repository:
         self._dialect = dialect
         self._writer = writer
         self._table = dialect.table
-        self.url, self.spec, self.where = dialect.url, dialect.spec, dialect.where
+        self.url, self.spec = dialect.url, dialect.spec
+
+    @property
+    def where(self) -> str:
+        """What messages call the database; of several hosts, the one that is connected."""
+        return self._dialect.where
 
     @property
     def dialect(self) -> str:
@@ -82,6 +89,23 @@ class Repository:
     def interrupt(self) -> None:
         """From another thread: end a call that waits for the server, which then raises Unavailable."""
         self._dialect.interrupt()
+
+    # --- which server it is
+
+    def server(self) -> Server | None:
+        """Which server answers now; None where that cannot be told."""
+        return self._dialect.server()
+
+    def require_server(self, server: Server | None) -> None:
+        """From now on save on this server only, as it is on its timeline: `submit` raises OtherServer on another one.
+
+        None: on any.
+        """
+        self._dialect.required = server
+
+    def standbys(self) -> Standbys | None:
+        """What the server says of synchronous standbys; None where none are asked for."""
+        return self._dialect.standbys()
 
     # --- saving
 

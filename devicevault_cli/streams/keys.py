@@ -28,6 +28,8 @@ alone = _beside("alone")
 """A hash: `ID GROUP` -> how often processing of a quarantined entry alone was begun and not finished."""
 seen = _beside("seen")
 """A hash: GROUP -> JSON of the stream and the group as a consumer of the group observed them last."""
+written_to = _beside("database")
+"""A hash: GROUP -> JSON of the database server that the group writes to, and of how far it was when."""
 incidents = _beside("incidents")
 """A hash: number -> JSON of an incident; `next` is the last number used."""
 

@@ -22,8 +22,7 @@ from devicevault_cli.streams.model import (
     StreamInfo,
     pairs_of,
 )
-from devicevault_cli.streams.page import Page
-from devicevault_cli.streams.page import page as page_of
+from devicevault_cli.streams.page import Page, page
 
 T = TypeVar("T")
 
@@ -227,22 +226,21 @@ class Stream:
         size, answer = min(count, FIRST_READ), None
         try:
             while True:
-                asked = answer or partial(
-                    self.call, *self._range(start, end, size)
-                )  # which names the key in its errors
+                # `call` names the key in its errors
+                asked = answer or partial(self.call, *self._range(start, end, size))
                 answer = None
                 with translated(self.client):
-                    page = page_of(asked())
-                    size = max(1, min(count, 4 * size, BYTES_PER_READ // (page.largest + 1)))
-                if not page:
+                    found = page(asked())
+                    size = max(1, min(count, 4 * size, BYTES_PER_READ // (found.largest + 1)))
+                if not found:
                     return
-                if page.ids[-1] >= end:
-                    yield page
+                if found.ids[-1] >= end:
+                    yield found
                     return
-                start = page.ids[-1].next()
+                start = found.ids[-1].next()
                 if ahead:
                     answer = self.ask(*self._range(start, end, size))
-                yield page
+                yield found
         finally:
             if answer is not None:
                 with suppress(Exception):

@@ -25,7 +25,7 @@ from tests.support.command_line import taken
 
 KEYS = {
     "consume": "read persisted duplicates conflicting replaced dead_lettered skipped dropped gone reclaimed dispatched "
-    "not_dispatched deferred_retries elapsed_s rate_per_s stopped_by",
+    "not_dispatched deferred_retries rechecked recovered elapsed_s rate_per_s stopped_by",
     "completion": "",
     "config show": "settings dispatch redis",
     "config init": "profile file settings checks replaced default",
@@ -64,6 +64,7 @@ KEYS = {
     "db index": "created duplicates",
     "db dedupe": "removed conflicting",
     "db init": "",
+    "db accept": "system timeline system_before timeline_before applied",
     "db restore": "table restored renumbered present applied",
     "journal": "entries",
     "snapshots list": "snapshots",
@@ -215,7 +216,7 @@ def test_the_keys_of_verify_with_storage(world: World) -> None:
 USES = {"db dedupe": "database", "db index": "database", "db restore": "database", "snapshots prune": ""}
 USES |= dict.fromkeys(("claim", "consumers retire", "destroy-group", "restore-group", "dlq drop"), "redis")
 """The servers of a changing command that does not use both."""
-NOTHING_TO_DO = ("dispatch", "db dedupe", "incidents acknowledge", "snapshots prune")
+NOTHING_TO_DO = ("dispatch", "db accept", "db dedupe", "incidents acknowledge", "snapshots prune")
 """Changing commands that find nothing to do in this world, so that nobody is asked."""
 
 

@@ -8,6 +8,7 @@ from typing import Any
 
 from devicevault_cli.operations.entries.message_files import Message
 from devicevault_cli.repository.repository import Repository
+from devicevault_cli.streams import written_to
 from devicevault_cli.streams.connect import connect
 from devicevault_cli.streams.consumer import GroupConsumer
 from devicevault_cli.streams.group import Group
@@ -87,6 +88,7 @@ def large_stream(group: Group, table: Repository) -> None:
     Group(group.stream, "old-reader").create()
     publish(group, map(message, range(20)))
     drain(group.stream, table)
+    written_to.forget(group)  # that was longer ago than a fail-over of the database reaches back
     publish(group, map(message, range(20, 25)))
 
 

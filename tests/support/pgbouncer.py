@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import shutil
+import signal
 from pathlib import Path
 from urllib.parse import urlsplit
 
@@ -39,18 +40,27 @@ class PgBouncer:
 
     def __init__(self, program: Path, database_url: str) -> None:
         parts = urlsplit(database_url)
-        self._upstream = f"{parts.hostname}:{parts.port}"
         self._port = free_port()
         user = unprivileged("postgres")
         self._directory = server_directory("pgbouncer", user)
+        settings = self._configure(database_url)
+        self.url = database_url.replace(f"{parts.hostname}:{parts.port}", f"127.0.0.1:{self._port}")
+        self._process = ServerProcess([program, settings], log=self._directory / "log", user=user)
+        self._process.wait_ready(self._answers)
+
+    def _configure(self, database_url: str) -> Path:
+        parts = urlsplit(database_url)
         settings = self._directory / "pgbouncer.ini"
         settings.write_text(
             _SETTINGS.format(host=parts.hostname, user=parts.username, port=parts.port, listen=self._port, pool=POOL)
         )
         settings.chmod(0o644)
-        self.url = database_url.replace(self._upstream, f"127.0.0.1:{self._port}")
-        self._process = ServerProcess([program, settings], log=self._directory / "log", user=user)
-        self._process.wait_ready(self._answers)
+        return settings
+
+    def lead_to(self, database_url: str) -> None:
+        """From now on lead to another server, as an operator does after a fail-over; clients stay connected."""
+        self._configure(database_url)
+        self._process.popen.send_signal(signal.SIGHUP)
 
     def _answers(self) -> bool:
         try:

@@ -14,7 +14,7 @@ from contextlib import suppress
 from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any, Literal, Self
 
 import psycopg
 
@@ -132,7 +132,7 @@ class PostgresServer:
         secret = self.password if password is None else password
         return f"postgresql://{user}{':' + secret if secret else ''}@127.0.0.1:{self.port}/{database}"
 
-    def start(self) -> PostgresServer:
+    def start(self) -> Self:
         """Start it, after initdb the first time, and wait until it accepts connections."""
         if not self.data.exists():
             self._initdb()

@@ -104,3 +104,17 @@ def test_a_profile_is_a_table_of_plain_values(tmp_path: Path, text: str) -> None
     (tmp_path / "dvctl" / "config.toml").write_text(text)
     with pytest.raises(BadConfig):
         load_profile("a", {"XDG_CONFIG_HOME": str(tmp_path)})
+
+
+@pytest.mark.parametrize(
+    ("host", "port", "shown"),
+    [
+        ("'one,two'", "5433", "one:5433,two:5433"),
+        ("'one, two'", "'1,2'", "one:1,two:2"),
+        ("'one,two'", "''", "one,two"),
+    ],
+)
+def test_several_hosts_of_the_database(tmp_path: Path, host: str, port: str, shown: str) -> None:
+    """As libpq takes them from Django: one port is that of every host."""
+    url = read(tmp_path, f"database: {{engine: postgres, name: vault, host: {host}, port: {port}}}")["database_url"]
+    assert parse_url(url).shown == f"PostgreSQL {shown}/vault"

@@ -11,6 +11,7 @@ from typing import Any
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from psycopg.conninfo import conninfo_to_dict
 
 from devicevault_cli.errors import (
     BadConfig,
@@ -36,6 +37,7 @@ from devicevault_cli.repository.dialects.postgresql.arrays import (
     small_integers,
     texts,
 )
+from devicevault_cli.repository.dialects.postgresql.connection import conninfo
 from devicevault_cli.repository.schema import to_micros, to_text, to_texts
 from devicevault_cli.repository.tables import RESULTS, STORAGE, TableSpec
 from devicevault_cli.repository.url import parse_url
@@ -146,6 +148,11 @@ def test_small_integers_are_packed_in_four_bytes_unless_one_is_large(values: lis
         ("postgresql+psycopg://u:p%40w@db/vault?sslmode=require", "PostgreSQL db/vault"),
         ("postgresql://u:pw@one:1,two:2/vault", "PostgreSQL one:1,two:2/vault"),
         ("postgresql://u:pw@[::1]:5432/vault", "PostgreSQL [::1]:5432/vault"),
+        ("postgresql://u:pw@/vault?host=one:1&host=two:2", "PostgreSQL one:1,two:2/vault"),
+        ("postgresql://u:pw@/vault?host=one,two&port=1,2", "PostgreSQL one:1,two:2/vault"),
+        ("postgresql://u:pw@/vault?host=one,two&port=7", "PostgreSQL one:7,two:7/vault"),
+        ("postgresql://u:pw@/vault?host=one&port=7", "PostgreSQL one:7/vault"),
+        ("postgresql://u:pw@/vault?host=/run/postgresql", "PostgreSQL /run/postgresql/vault"),
         ("postgresql:///vault", "PostgreSQL localhost/vault"),
         ("mysql://u:pw@db/vault", "MySQL db/vault"),
         ("sqlite:////srv/a%20b.db", "SQLite file /srv/a b.db"),
@@ -166,6 +173,8 @@ def test_urls_are_shown_without_their_secrets(url: str, shown: str) -> None:
         "oracle://u:secret@db/vault",
         "postgresql:/u:secret@db",
         "postgresql://u:secret@db:port/vault",
+        "postgresql://u:secret@/vault?host=one:port&host=two",
+        "postgresql://u:secret@/vault?host=one:70000&host=two",
         "mysql://u:secret@db:99999/vault",
         "mysql://u:secret@[db/vault",
         "sqlite://secret.db",
@@ -176,6 +185,26 @@ def test_a_url_that_cannot_be_read_is_not_repeated(url: str) -> None:
     with pytest.raises(BadConfig) as caught:
         parse_url(url)
     assert "secret" not in f"{caught.value} {caught.value.hint} {caught.value.__cause__} {caught.value.__context__}"
+
+
+@pytest.mark.parametrize(
+    ("url", "hosts", "ports"),
+    [
+        ("postgresql://u:p%2Bw@one:1,two:2/vault?options=-cx%3Dy+z", "one,two", "1,2"),
+        ("postgres://u:p%2Bw@/vault?host=one:1&options=-cx%3Dy+z&host=two&host=[::1]:3", "one,two,::1", "1,,3"),
+        ("postgresql://u:p%2Bw@/vault?host=one,two&port=1,2&options=-cx%3Dy+z", "one,two", "1,2"),
+    ],
+)
+def test_several_hosts_are_spelled_as_libpq_does(url: str, hosts: str, ports: str) -> None:
+    """Of several the primary is looked for, unless the URL says otherwise; nothing else of it is changed."""
+    values = conninfo_to_dict(conninfo(parse_url(url), "dvctl"))
+    assert (values["host"], values["port"]) == (hosts, ports)
+    assert (values["password"], values["options"]) == ("p+w", "-cx=y+z")
+    assert (values["target_session_attrs"], values["connect_timeout"]) == ("read-write", "3")
+    own = conninfo_to_dict(conninfo(parse_url(f"{url}&target_session_attrs=any&connect_timeout=9"), "dvctl"))
+    assert (own["target_session_attrs"], own["connect_timeout"]) == ("any", "9")
+    single = conninfo_to_dict(conninfo(parse_url("postgresql://one/vault"), "dvctl"))
+    assert "target_session_attrs" not in single
 
 
 # --- tables

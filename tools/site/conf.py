@@ -40,6 +40,7 @@ NAVIGATION = {
             "docs/scaling",
             "docs/storage-dispatch",
             "docs/high-availability",
+            "docs/postgresql-failover",
             "docs/runbooks/README",
             "docs/recovery",
         ],

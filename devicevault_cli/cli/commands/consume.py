@@ -18,7 +18,7 @@ from devicevault_cli.cli.values import duration, parsed, whole_number
 from devicevault_cli.directories import expanded
 from devicevault_cli.errors import DvctlError, Usage
 from devicevault_cli.log_fields import fields
-from devicevault_cli.operations.monitoring.limits import CLAIM_IDLE_MS
+from devicevault_cli.operations.monitoring.limits import CLAIM_IDLE_MS, RECHECK_MS
 
 if TYPE_CHECKING:
     from devicevault_cli.broker.publisher import Publisher
@@ -100,6 +100,14 @@ def consume(
         int | None,
         duration("--retire-after", text="At the start, delete consumers that hold nothing and were idle this long."),
     ] = None,
+    recheck: Annotated[
+        int,
+        duration(
+            "--recheck",
+            text="After a PostgreSQL fail-over, look up the entries of this long again (0 disables this).",
+            show_default="10m",
+        ),
+    ] = RECHECK_MS,
     metrics_port: Annotated[
         Address | None,
         typer.Option(
@@ -151,6 +159,7 @@ def consume(
         on_missing_group=on_missing_group,
         rate=rate,
         retire_after_ms=retire_after,
+        recheck_s=recheck / 1000,
     )
     summaries = _run(ctx, options, instance, metrics_port, None if pid_file is None else expanded(pid_file))
     # The log as JSON ends with the counts, and often goes where stdout goes: no table follows unless it is asked for.

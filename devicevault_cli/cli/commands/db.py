@@ -2,7 +2,7 @@
 
 from typing import Annotated
 
-from devicevault_cli.cli.changes import about, facts_of
+from devicevault_cli.cli.changes import about, change, facts_of
 from devicevault_cli.cli.command import command
 from devicevault_cli.cli.context import Context
 from devicevault_cli.cli.values import whole_number
@@ -46,6 +46,20 @@ def index(ctx: Context) -> int:
         ctx.printer.hint("`dvctl db dedupe` removes duplicate rows that are equal")
         return 0 if ctx.dry_run else 1
     return 0
+
+
+@command("dvctl db accept --dry-run", "dvctl db accept --yes", database=True, changes=True)
+def accept(ctx: Context) -> None:
+    """Let consumers write to a server that they refuse.
+
+    Consumers remember which PostgreSQL server they wrote to, and refuse an old primary that is back after a fail-over,
+    and another cluster. This accepts the server that --database-url leads to now. Consumers that wait continue by
+    themselves, after they looked recent entries up again; for everything before that, run `dvctl verify`.
+    """
+    from devicevault_cli.operations.database.accept import plan_accept
+
+    ctx.repository.check(writing=False)
+    change(ctx, lambda: plan_accept(ctx.group, ctx.repository), "Write to this server?")
 
 
 @command(

@@ -142,8 +142,11 @@ def _once(ctx: Context, scope: Any, *, deep: bool = False) -> dict[str, Any]:
 
 def _repair(ctx: Context, scope: Any, report: Path | None, *, deep: bool) -> int:
     from devicevault_cli.cli.changes import carried_out, check_success, facts_of, tell_undo
+    from devicevault_cli.operations.database.fail_over import require_current
     from devicevault_cli.operations.verify.repair import plan_repair
 
+    if not ctx.dry_run:
+        require_current(ctx.group, ctx.repository)
     with ctx.printer.progress("verifying") as progress:
         planned, done = carried_out(
             ctx,

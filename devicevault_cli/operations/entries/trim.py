@@ -15,7 +15,7 @@ from devicevault_cli.operations.answer import ChangeAnswer, optional
 from devicevault_cli.operations.changes.change import Change, Progress, quietly
 from devicevault_cli.operations.changes.undo import Undo, by_command, impossible
 from devicevault_cli.operations.entries.export import export_entries
-from devicevault_cli.operations.entries.trim_floor import Block, Needs, find_floor, group_blocks
+from devicevault_cli.operations.entries.trim_floor import Block, Needs, fail_over_blocks, find_floor, group_blocks
 from devicevault_cli.operations.wording import entries
 from devicevault_cli.pipelines import Pipeline
 from devicevault_cli.repository.repository import Repository
@@ -79,7 +79,7 @@ def plan_trim(
     if export is not None and export.exists():
         raise Usage(f"--export: {export} exists already", hint="choose another name, or remove it")
     info = stream.info()
-    blocks = group_blocks(stream, ignored)
+    blocks = [*group_blocks(stream, ignored), *fail_over_blocks(stream, ignored)]
     limit = _limit(info, blocks, keep)
     spare = max(0, info.length - keep.newest) if info and keep.newest is not None else None
     needs = Needs(stream.key, pipeline, repository, letters.ids() | letters.discarded_ids(), dispatches)

@@ -16,10 +16,11 @@ from devicevault_cli.pipelines import Pipeline, original_id
 from devicevault_cli.plural import number
 from devicevault_cli.records import Record
 from devicevault_cli.repository.repository import Repository
+from devicevault_cli.streams import written_to
 from devicevault_cli.streams.group import Group
 from devicevault_cli.streams.model import ZERO, Entry, EntryId
 from devicevault_cli.streams.stream import Stream
-from devicevault_cli.times import iso
+from devicevault_cli.times import iso, now_ms
 
 SHOW, REPAIR = "dvctl verify --storage", "dvctl dispatch --missing"
 
@@ -60,6 +61,16 @@ def group_blocks(stream: Stream, ignored: Sequence[str] = ()) -> list[Block]:
         elif waiting is not None:
             blocks.append(Block(f"group {info.name}", waiting.id, "not delivered yet"))
     return sorted(blocks, key=lambda block: block.id)
+
+
+def fail_over_blocks(stream: Stream, ignored: Sequence[str] = ()) -> list[Block]:
+    """For each group the first entry that is looked up again if PostgreSQL fails over now."""
+    there = {info.name for info in stream.groups()}.difference(ignored)
+    why = "looked up again after a fail-over of the database (consume --recheck)"
+    needed = {name: known.needed_from(now_ms()) for name, known in written_to.read_all(stream).items() if name in there}
+    # The first entry from there on that exists.
+    found = ((name, stream.range(first, count=1)) for name, first in needed.items() if first is not None)
+    return [Block(f"group {name}", entries[0].id, why) for name, entries in found if entries]
 
 
 def _oldest_held(group: Group) -> EntryId | None:

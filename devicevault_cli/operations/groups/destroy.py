@@ -14,7 +14,7 @@ from devicevault_cli.operations.changes.undo import by_snapshot
 from devicevault_cli.operations.groups import snapshots
 from devicevault_cli.operations.monitoring.liveness import liveness_of, not_known, refusal
 from devicevault_cli.operations.wording import entries, some
-from devicevault_cli.streams import marker
+from devicevault_cli.streams import marker, written_to
 from devicevault_cli.streams.group import Group
 from devicevault_cli.streams.model import GroupInfo
 
@@ -42,6 +42,7 @@ def plan_destroy(group: Group, *, force: bool = False, progress: Progress = quie
         path = snapshots.write_before(lambda: group.destroy_as_planned(info), group, info, before, progress)
         with suppress(DvctlError):
             marker.forget(group)  # deleted on purpose, which is no incident
+            written_to.forget(group)
         gone = group.info() is None
         return replace(answer, snapshot=str(path), gone=gone, undo=snapshots.restore_command(path))
 

@@ -12,7 +12,9 @@ from devicevault_cli.streams.model import ZERO, EntryId, StreamInfo
 from devicevault_cli.streams.stream import Stream
 from devicevault_cli.times import iso, now_ms
 
-Kind: TypeAlias = Literal["stream-restarted", "stream-replaced", "group-gone", "entries-removed", "table-ahead"]
+Kind: TypeAlias = Literal[
+    "stream-restarted", "stream-replaced", "group-gone", "entries-removed", "table-ahead", "rows-restored"
+]
 
 RESTARTS: tuple[Kind, ...] = ("stream-restarted", "stream-replaced")
 """After these, an entry id no longer means the same entry."""

@@ -61,7 +61,7 @@ def diagnose(
     nobody reads. broker_url: where dispatch is on. The errors are those that are known before any check is made.
     """
     types = LocationTypes(repository)
-    checks = [*database_checks(repository), *storage_checks(group.stream.key, repository, dispatch, types)]
+    checks = [*database_checks(repository, group), *storage_checks(group.stream.key, repository, dispatch, types)]
     on_database = list(run_checks(checks, "the database", database_error))
     usable = on_database[0][1].status != "problem"  # one that does not answer is waited for once
     on_redis = [

@@ -44,6 +44,7 @@ TOPICS: dict[Kind, str] = {
     "group-gone": "group-destroyed",
     "entries-removed": "stream-trimmed",
     "table-ahead": "redis-restored",
+    "rows-restored": "database-down",
 }
 """The topic of `dvctl help` that helps after each kind of incident."""
 

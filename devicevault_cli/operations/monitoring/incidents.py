@@ -173,8 +173,9 @@ def sentence(found: Sequence[Incident]) -> str:
 
 
 def severity(found: Sequence[Incident]) -> Literal["critical", "warning", "ok"]:
-    """The highest severity of some incidents; `warning` if only newer rows in the table indicate them."""
-    if all(incident.kind == "table-ahead" for incident in found):
+    """The highest severity of some incidents; `warning` if only newer rows in the table indicate them, and for rows
+    that were lost and are back."""
+    if all(incident.kind in ("table-ahead", "rows-restored") for incident in found):
         return "warning" if found else "ok"
     return "critical"
 

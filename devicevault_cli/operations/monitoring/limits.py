@@ -12,6 +12,9 @@ State: TypeAlias = Literal["ok", "warning", "critical", "unknown"]
 CLAIM_IDLE_MS = 60_000
 """Entries that have been pending and idle for longer are taken over; the default of --claim-idle."""
 
+RECHECK_MS = 600_000
+"""After a fail-over of the database the entries of so long are looked up again; the default of --recheck."""
+
 
 class Limit(NamedTuple):
     """A value above `warning` (None: never) is a warning, a value above `critical` is critical."""

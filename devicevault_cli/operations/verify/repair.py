@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field, replace
 from typing import Any
 
@@ -70,7 +70,7 @@ def plan_repair(
     def apply() -> RepairAnswer:
         repository.check()
         repository.require_single_writer()
-        repaired = _repair(Classifier(group, pipeline, repository), lost)
+        repaired = repair(Classifier(group, pipeline, repository), lost)
         _, after = examine(group, pipeline, repository, scope, deep=deep, progress=progress)
         return RepairAnswer(after, repaired, before={name: getattr(before, name) for name in KEPT})
 
@@ -82,11 +82,15 @@ def plan_repair(
     )  # fmt: skip
 
 
-def _repair(classifier: Classifier, lost: Scope) -> Repaired:
-    """Repair entries between the first and the last lost one."""
+def repair(classifier: Classifier, scope: Scope, progress: Callable[[int], object] = lambda entries: None) -> Repaired:
+    """Repair what is lost of a scope: insert its rows, or write its dead letters.
+
+    `progress` is called with the number of entries of each page.
+    """
     done: Counter[str] = Counter()
-    for page in scan(classifier, lost):
-        valid = [(entry, entry.record) for entry in page.others if entry.entry_class == "lost" and entry.record]
+    for page in scan(classifier, scope):
+        progress(page.matched + len(page.others))
+        valid = [(entry, entry.record) for entry in page.others if entry.record and _needs_saving(entry, classifier)]
         records = [record for _, record in valid]
         for (entry, record), saved in zip(valid, save_bisecting(classifier.repository, records), strict=True):
             outcome = decided(saved, record)
@@ -98,6 +102,13 @@ def _repair(classifier: Classifier, lost: Scope) -> Repaired:
             if entry.entry_class == "lost_invalid":
                 done[_dead_letter(classifier.group, entry, entry.rejection)] += 1
     return Repaired(**done)
+
+
+def _needs_saving(entry: ClassifiedEntry, classifier: Classifier) -> bool:
+    """A lost entry; or a success that has no row but that of a failed store, which it replaces."""
+    if entry.entry_class == "lost" or entry.record is None:
+        return entry.entry_class == "lost"
+    return classifier.repository.row_to_replace(entry.record, entry.rows) is not None
 
 
 def _dead_letter(group: Group, entry: ClassifiedEntry, why: Rejected) -> str:

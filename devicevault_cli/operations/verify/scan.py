@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Collection, Generator, Iterable, Iterator, Sequence
+from collections.abc import Callable, Collection, Iterable, Iterator, Sequence
 from contextlib import closing
 from dataclasses import dataclass
 from functools import partial
@@ -17,8 +17,7 @@ from devicevault_cli.operations.verify.compare import Compared, ask
 from devicevault_cli.streams.group import Group
 from devicevault_cli.streams.model import LAST, ZERO, EntryId, PendingEntry
 from devicevault_cli.streams.page import Page as EntryPage
-from devicevault_cli.streams.page import page_of
-from devicevault_cli.streams.stream import ENTRIES_PER_READ, Stream
+from devicevault_cli.streams.stream import ENTRIES_PER_READ
 from devicevault_cli.times import Milliseconds
 
 T = TypeVar("T")
@@ -71,7 +70,8 @@ def scan(
     end = min(scope.end, classifier.stream.last_generated_id)
     pending = _PendingList(group, scope.start, end)
     limiter = RateLimiter(scope.rate) if scope.rate else None
-    with closing(_pages(group.stream, scope, end)) as pages:
+    # A limited rate lets a long time pass between two pages: then the next one is not asked for ahead.
+    with closing(group.stream.column_pages(scope.start, end, ENTRIES_PER_READ, ahead=limiter is None)) as pages:
         asked = (_asked(page, classifier, with_rows=with_rows) for page in pages)
         for answer in asked if limiter else _one_behind(asked):
             compared = answer()
@@ -85,13 +85,6 @@ def scan(
                 sleep(limiter.after(len(ids)))
     for behind in pending.below(end.next()):
         yield Page(gone=_still_gone(group, behind))
-
-
-def _pages(stream: Stream, scope: Scope, end: EntryId) -> Generator[EntryPage, None, None]:
-    """Read ahead, unless a limited rate lets a long time pass between two pages."""
-    if scope.rate:
-        return (page_of(page) for page in stream.pages(scope.start, end, ENTRIES_PER_READ))
-    return stream.column_pages(scope.start, end, ENTRIES_PER_READ)
 
 
 def _asked(page: EntryPage, classifier: Classifier, *, with_rows: bool) -> Callable[[], Compared]:

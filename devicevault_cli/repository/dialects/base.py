@@ -18,7 +18,7 @@ from devicevault_cli.records import INT4_MAX, INT8_MAX, Record
 from devicevault_cli.repository import repertoire, schema
 from devicevault_cli.repository.engine import Session
 from devicevault_cli.repository.faults import Fault
-from devicevault_cli.repository.model import CompletedSave, PendingSave, Saved
+from devicevault_cli.repository.model import CompletedSave, PendingSave, Saved, Server, Standbys
 from devicevault_cli.repository.tables import DEVICES, RESULTS, TableSpec
 from devicevault_cli.repository.url import DatabaseUrl
 
@@ -63,11 +63,21 @@ class Dialect(Session):
         self.table = schema.METADATA.tables[spec.name]
         self.facts = Facts()
         self.repertoires: repertoire.Repertoires = {}
+        self.required: Server | None = None
+        """The server that alone may be written to; None: any."""
 
     def open(self) -> None:
         """Connect, and learn which character sets the columns have; a pending transaction stays pending."""
         with self.translated():
             Session.connection(self)
+
+    def server(self) -> Server | None:
+        """Which server answers now; None where that cannot be told."""
+        return None
+
+    def standbys(self) -> Standbys | None:
+        """What the server says of synchronous standbys; None where none are asked for."""
+        return None
 
     # --- transactions
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import re
 from collections.abc import Iterable, Mapping, Sequence
 from contextlib import suppress
 from typing import Any, NamedTuple
@@ -13,6 +14,7 @@ from devicevault_cli.errors import Refused, TableAtFault
 from devicevault_cli.repository.dialects.postgresql.connection import LimitedConnection
 from devicevault_cli.repository.dialects.postgresql.statements import Loose, exactly, load, lock_key
 from devicevault_cli.repository.errors import from_sqlstate
+from devicevault_cli.repository.model import Server, Standbys
 from devicevault_cli.repository.tables import DEVICES, RESULTS, TableSpec
 
 FROZEN_MS = 10_000
@@ -25,6 +27,14 @@ class UniqueIndex(NamedTuple):
 
     oid: int
     name: str
+
+
+class Described(NamedTuple):
+    """`server`: None of a standby, and where it cannot be told. `waits_for_standby`: a commit does."""
+
+    server: Server | None
+    in_recovery: bool = False
+    waits_for_standby: bool = False
 
 
 class Catalog:
@@ -81,6 +91,35 @@ class Catalog:
     def diverts(self) -> bool:
         """Whether rows may be put into another table than the one named, where the INSERT does not report them."""
         return bool(self.ask("diverts", [self.spec.name])) and bool(self.triggers())
+
+    # --- the server
+
+    def server(self) -> Described:
+        """What the server says of itself. Another product may speak PostgreSQL's protocol and know none of it."""
+        try:
+            [(in_recovery, file, position, waits)] = self.ask("server", [])
+        except psycopg.Error as error:
+            if self.connection.closed or error.sqlstate is None:
+                raise
+            return Described(None)
+        if in_recovery:
+            return Described(None, in_recovery=True)
+        return Described(Server(self._system(), int(file[:8], 16), position), waits_for_standby=waits)
+
+    def _system(self) -> str:
+        try:
+            return str(self.ask("system", [])[0][0])
+        except psycopg.errors.InsufficientPrivilege:  # the right was revoked from PUBLIC
+            return ""
+
+    def standbys(self) -> Standbys | None:
+        """What the server says of synchronous standbys; None where none are asked for."""
+        [(names, connected, seen, synchronous, waiting)] = self.ask("standbys", [])
+        if not names.strip():
+            return None
+        several = re.match(r"\s*(?:FIRST\s+|ANY\s+)?(\d+)\s*\(", names, re.IGNORECASE)
+        needed = int(several[1]) if several else 1
+        return Standbys(names, needed, connected, synchronous if seen == connected else None, waiting)
 
     # --- rights
 

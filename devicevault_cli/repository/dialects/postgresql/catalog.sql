@@ -1,5 +1,23 @@
 -- What is asked of the catalog. Parameters are psycopg's.
 
+-- server --
+-- On a standby the name of the file is NULL: the server would refuse to tell it.
+SELECT pg_is_in_recovery(), CASE WHEN NOT pg_is_in_recovery() THEN pg_walfile_name(pg_current_wal_lsn()) END,
+    CASE WHEN NOT pg_is_in_recovery() THEN pg_current_wal_lsn()::text END,
+    current_setting('synchronous_standby_names') <> ''
+        AND current_setting('synchronous_commit') NOT IN ('off', 'local')
+
+-- system --
+SELECT system_identifier::text FROM pg_control_system()
+
+-- standbys --
+-- `sync_state` is NULL for a user without the rights of pg_read_all_stats.
+SELECT CASE WHEN current_setting('synchronous_commit') NOT IN ('off', 'local')
+    THEN current_setting('synchronous_standby_names') ELSE '' END, count(*), count(sync_state),
+    count(*) FILTER (WHERE sync_state IN ('sync', 'quorum') AND state = 'streaming'),
+    (SELECT count(*) FROM pg_stat_activity WHERE wait_event = 'SyncRep')
+FROM pg_stat_replication
+
 -- columns --
 -- The last column: what the type is called where it treats different texts as equal, by a nondeterministic collation or
 -- as citext does. Through to_jsonb, since PostgreSQL 11 has no such column.

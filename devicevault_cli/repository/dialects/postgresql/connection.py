@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import time
 from collections.abc import Generator, Iterator
 from contextlib import contextmanager
@@ -13,7 +14,7 @@ from psycopg.conninfo import conninfo_to_dict, make_conninfo, timeout_from_conni
 from psycopg.rows import TupleRow
 
 from devicevault_cli.errors import BadConfig
-from devicevault_cli.repository.errors import from_libpq_connect, no_answer
+from devicevault_cli.repository.errors import from_libpq_attempts, from_libpq_connect, no_answer
 from devicevault_cli.repository.url import DatabaseUrl
 
 T = TypeVar("T")
@@ -32,6 +33,12 @@ CONNECT = {
     "keepalives_count": "3",
     "tcp_user_timeout": "30000",
 }
+# Of several hosts the primary is looked for, and one that is frozen does not hold the others up for long.
+CONNECT_TO_ONE_OF_SEVERAL = {"connect_timeout": "3", "target_session_attrs": "read-write"}
+
+
+_ATTEMPT = re.compile(r"^- host: '(.*?)', port: (?:'(\d*)'|None), hostaddr: .*?: (.*)$", re.MULTILINE)
+"""A line in psycopg's account of hosts that were tried in vain: host, port, what libpq said."""
 
 
 class LimitedConnection(psycopg.Connection[TupleRow]):
@@ -76,7 +83,8 @@ def conninfo(url: DatabaseUrl, application_name: str) -> str:
         given = conninfo_to_dict(url.text)
     except psycopg.ProgrammingError:
         raise BadConfig("the database URL cannot be read by libpq", hint="check its options") from None
-    values = CONNECT | {"application_name": application_name} | given
+    defaults = CONNECT | (CONNECT_TO_ONE_OF_SEVERAL if url.names_several else {})
+    values = defaults | {"application_name": application_name} | given
     try:
         timeout_from_conninfo(values)
     except psycopg.ProgrammingError:
@@ -86,10 +94,12 @@ def conninfo(url: DatabaseUrl, application_name: str) -> str:
 
 
 def connect(conninfo: str, where: str) -> LimitedConnection:
-    """Log in. Raises Unavailable, Refused, BadConfig."""
+    """Log in, where several hosts are named to the first that can be used. Raises Unavailable, Refused, BadConfig."""
     try:
         return LimitedConnection.connect(conninfo, autocommit=True, prepare_threshold=None)
-    except psycopg.errors.ConnectionTimeout:
-        raise no_answer(where, timeout_from_conninfo(conninfo_to_dict(conninfo))) from None
     except psycopg.OperationalError as error:
+        if attempts := _ATTEMPT.findall(str(error)):
+            raise from_libpq_attempts(attempts, where) from None
+        if isinstance(error, psycopg.errors.ConnectionTimeout):
+            raise no_answer(where, timeout_from_conninfo(conninfo_to_dict(conninfo))) from None
         raise from_libpq_connect(str(error), where) from None

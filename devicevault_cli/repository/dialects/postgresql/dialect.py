@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from contextlib import AbstractContextManager, contextmanager
+from contextlib import AbstractContextManager, contextmanager, suppress
 from dataclasses import dataclass
 from typing import Any
 
@@ -12,15 +12,17 @@ from sqlalchemy import Column, ColumnElement, Connection, Insert, Text, cast
 from sqlalchemy.ext.compiler import compiles
 
 from devicevault_cli.errors import DvctlError, RecordRejected, TableAtFault, Unavailable
+from devicevault_cli.plural import number
 from devicevault_cli.records import INT4_MAX
 from devicevault_cli.repository.dialects.base import Dialect, Facts
 from devicevault_cli.repository.dialects.postgresql import faults, statements
-from devicevault_cli.repository.dialects.postgresql.catalog import Catalog, UniqueIndex
+from devicevault_cli.repository.dialects.postgresql.catalog import Catalog, Described, UniqueIndex
 from devicevault_cli.repository.dialects.postgresql.connection import LimitedConnection, connect, conninfo
 from devicevault_cli.repository.dialects.postgresql.encoding import learn_encoding, unchanged
 from devicevault_cli.repository.dialects.postgresql.pipeline import PendingTransaction, ServerError
-from devicevault_cli.repository.errors import connection_lost, from_sqlstate
+from devicevault_cli.repository.errors import connection_lost, from_sqlstate, other_server
 from devicevault_cli.repository.faults import Fault
+from devicevault_cli.repository.model import Server, Standbys
 from devicevault_cli.repository.tables import TableSpec
 from devicevault_cli.repository.url import DatabaseUrl
 
@@ -28,6 +30,7 @@ PROBE_LOCK_MS, PROBE_MS = 2_000, 10_000
 
 _CITEXT = "no unique index is possible: the type of task_identifier, citext, ignores case"
 _PARTITIONED = "no unique index is possible: the table is partitioned, and its partition key would have to be in it"
+_MAY_WAIT = "a commit may wait for a synchronous standby: see `dvctl doctor`"
 _CONNECTION_LOST = ("08", "57", "58", "53", "25", "XX")
 """Classes of SQLSTATE after which the connection is not used any more."""
 
@@ -72,6 +75,7 @@ class PostgresDialect(Dialect):
         self.facts = PostgresFacts()
         self._is_inspected = False
         self.pending: PendingTransaction[Any] | None = None
+        self._described = Described(None)
 
     # --- the connection
 
@@ -80,11 +84,16 @@ class PostgresDialect(Dialect):
         return number
 
     def _connect(self) -> LimitedConnection:
+        self.where = self.url.shown
         return connect(self._conninfo, self.where)
 
     def _prepare(self, connection: Connection) -> None:
         self._is_inspected = False
         session: Any = connection.connection.driver_connection
+        if self.url.names_several:
+            self.where = self.url.at(session.info.host, session.info.port).shown
+        self._described = Catalog(session, self.where, self.spec).server()
+        self._require_server()
         self.repertoires = learn_encoding(session, self.spec, self._unchanged)
 
     def _is_lost(self, connection: Connection) -> bool:
@@ -102,10 +111,54 @@ class PostgresDialect(Dialect):
     def busy_driver(self) -> LimitedConnection:
         """The driver's connection, inspected; a transaction may be pending on it if it was inspected before."""
         session: Any = super().connection().connection.driver_connection
+        self._require_server()
         if not self._is_inspected:
             self.inspect()
         limited: LimitedConnection = session
         return limited
+
+    # --- which server it is
+
+    def server(self) -> Server | None:
+        with self.catalog() as catalog:
+            self._described = catalog.server()
+        return self._described.server
+
+    def standbys(self) -> Standbys | None:
+        with self.catalog() as catalog:
+            return catalog.standbys()
+
+    @property
+    def tells_timeline(self) -> bool:
+        """Whether each transaction can tell the timeline it ran on."""
+        return self._described.server is not None
+
+    @property
+    def waits_for_standby(self) -> bool:
+        """Whether a commit waits for a synchronous standby."""
+        return self._described.waits_for_standby
+
+    def _require_server(self) -> None:
+        """Raises OtherServer, with the connection closed, where this server must not be written to."""
+        if self.required is None:
+            return
+        found, where = self._described, self.where
+        if found.in_recovery:
+            self._discard()
+            raise from_sqlstate("25006", "", where)
+        if found.server is not None and not found.server.is_same(self.required):
+            self._discard()
+            raise other_server(found.server.timeline, self.required.timeline, where)
+
+    def require_timeline(self, file: str) -> None:
+        """Raises OtherServer where a transaction ran on another timeline: a pooler may change the server at any time.
+
+        `file`: the name of the file of the write-ahead log, as the transaction has read it.
+        """
+        if self.required is not None and int(file[:8], 16) != self.required.timeline:
+            where = self.where
+            self.close()
+            raise other_server(int(file[:8], 16), self.required.timeline, where)
 
     def finish_pending(self) -> None:
         """Complete the pending transaction; it keeps its result."""
@@ -250,7 +303,8 @@ class PostgresDialect(Dialect):
         if not isinstance(error, psycopg.Error):
             return None
         if error.sqlstate is None:
-            return connection_lost(str(error), self.where)
+            text = f"{error}; {_MAY_WAIT}" if self.waits_for_standby else str(error)
+            return connection_lost(text, self.where)
         return self._refusal_meaning(faults.Refusal.of(error))
 
     def _refusal_meaning(self, refusal: faults.Refusal) -> DvctlError:
@@ -270,7 +324,17 @@ class PostgresDialect(Dialect):
             and (pid := self._catalog().end_frozen_holder()) is not None
         ):
             text += f"; ended session {pid} of a client that had stopped while it held the lock"
+        if sqlstate == "55P03" and self._opened is not None and self.waits_for_standby:
+            text += f"; {self._commits_waiting()}"
         return from_sqlstate(sqlstate, text, self.where)
+
+    def _commits_waiting(self) -> str:
+        """Why a lock is not released, where a commit waits for a standby that is away."""
+        with suppress(psycopg.Error):
+            if (found := self._catalog().standbys()) and found.waiting:
+                waiting = number(found.waiting, "commit waits", "commits wait")
+                return f"{waiting} for a synchronous standby (synchronous_standby_names = '{found.names}')"
+        return _MAY_WAIT
 
     def _rejected(self, refusal: faults.Refusal) -> DvctlError:
         try:

@@ -47,12 +47,15 @@ def _statement(name: str, **parts: object) -> str:
     return load("statements.sql")[name].format(**parts)
 
 
-def settings(idle_ms: int, *, lock: int | None) -> str:
+def settings(idle_ms: int, *, lock: int | None, timeline: bool = False) -> str:
     """Sets up the transaction, and then waits for the lock (`lock`: its key).
 
-    `idle_ms`: how long the server waits for the client, the lock in hand.
+    `idle_ms`: how long the server waits for the client, the lock in hand. `timeline`: the first column of the answer is
+    the name of the file of the write-ahead log, which begins with the timeline.
     """
     text = _statement("settings", lock_ms=LOCK_MS, statement_ms=STATEMENT_MS, idle_ms=idle_ms)
+    if timeline:
+        text = text.replace("SELECT", "SELECT pg_walfile_name(pg_current_wal_lsn()),", 1)
     return text if lock is None else f"{text}, pg_advisory_xact_lock({lock})"
 
 

@@ -77,7 +77,8 @@ class PipelineWriter:
             batch = self._batch(records)
             self._dialect.finish_pending()
             transaction = self._send(batch, on_conflict=time.monotonic() < self._contended_until)
-        pending = PendingTransaction(transaction, lambda: self._collect(transaction, batch))
+            timeline = self._dialect.tells_timeline
+        pending = PendingTransaction(transaction, lambda: self._collect(transaction, batch, timeline=timeline))
         self._dialect.pending = pending
         return pending
 
@@ -91,18 +92,20 @@ class PipelineWriter:
         key = statements.lock_key(self._spec) if not (facts.unique_index and batch.named) else None
         send_ms = SEND_MS + batch.size // SLOWEST_BYTES_A_MS
         yield Statement(statements.BEGIN)
-        yield Statement(statements.settings(send_ms, lock=key))
+        yield Statement(statements.settings(send_ms, lock=key, timeline=self._dialect.tells_timeline))
         yield from batch.statements(facts, on_conflict=on_conflict)
         yield Statement("COMMIT")
 
-    def _collect(self, transaction: PipelineTransaction, batch: Batch) -> list[Saved]:
+    def _collect(self, transaction: PipelineTransaction, batch: Batch, *, timeline: bool) -> list[Saved]:
         with self._dialect.translated():
             try:
-                _, *results = transaction.results()
+                settings, *results = transaction.results()
             except ServerError as error:
                 if error.refusal.sqlstate != UNIQUE_VIOLATION or error.refusal.constraint != batch.relies_on:
                     raise
-                results = self._saved_beside_others(batch)
+                settings, *results = self._saved_beside_others(batch)
+            if timeline:
+                self._dialect.require_timeline(next(rows_of(settings))[0])
         answers = [INSERTED] * len(batch.records)
         left = batch.not_inserted(results)
         for position, saved in zip(left, self._explained([batch.records[number] for number in left]), strict=True):
@@ -111,7 +114,7 @@ class PipelineWriter:
 
     def _saved_beside_others(self, batch: Batch) -> list[PGresult]:
         """Save a batch of which another writer has just inserted an identifier. -> the answers to its statements"""
-        _, *results = self._send(batch, on_conflict=True).results()
+        results = self._send(batch, on_conflict=True).results()
         self._contended_until = time.monotonic() + CONTENDED_S
         return results
 
