@@ -107,6 +107,10 @@ class Repository:
         """What the server says of synchronous standbys; None where none are asked for."""
         return self._dialect.standbys()
 
+    def may_fail_over(self) -> bool:
+        """Whether another server may take the place of this one, and lack its last commits."""
+        return self._dialect.may_fail_over()
+
     # --- saving
 
     def submit(self, records: Sequence[Record]) -> PendingSave:

@@ -161,6 +161,9 @@ def test_two_processes_meet_the_promoted_standby(redis_url: str, pair: Pair, dvc
         sent = publish(client, mixed(60))
         dvctl.ok("consume", "--drain")
         pair.standby.wait_streaming()
+        for url, followed in ((pair.here, True), (pair.there, False)):
+            with closing(open_repository(url, TABLES[TABLE])) as table:
+                assert table.may_fail_over() is followed, "trim keeps nothing where nobody could take over"
         pair.standby.cut_off()
         sent += publish(client, mixed(400, seed=2))
         dvctl.ok("consume", "--drain")

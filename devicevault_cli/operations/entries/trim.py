@@ -79,7 +79,8 @@ def plan_trim(
     if export is not None and export.exists():
         raise Usage(f"--export: {export} exists already", hint="choose another name, or remove it")
     info = stream.info()
-    blocks = [*group_blocks(stream, ignored), *fail_over_blocks(stream, ignored)]
+    needed_again = fail_over_blocks(stream, ignored) if repository.may_fail_over() else []
+    blocks = [*group_blocks(stream, ignored), *needed_again]
     limit = _limit(info, blocks, keep)
     spare = max(0, info.length - keep.newest) if info and keep.newest is not None else None
     needs = Needs(stream.key, pipeline, repository, letters.ids() | letters.discarded_ids(), dispatches)

@@ -79,6 +79,10 @@ class Dialect(Session):
         """What the server says of synchronous standbys; None where none are asked for."""
         return None
 
+    def may_fail_over(self) -> bool:
+        """Whether another server may take the place of this one, and lack its last commits."""
+        return False
+
     # --- transactions
 
     def reading(self) -> AbstractContextManager[Connection]:

@@ -121,6 +121,11 @@ class Catalog:
         needed = int(several[1]) if several else 1
         return Standbys(names, needed, connected, synchronous if seen == connected else None, waiting)
 
+    def has_standby(self) -> bool:
+        """Whether a standby follows the server, or a slot is kept for one."""
+        [(found,)] = self.ask("has_standby", [])
+        return bool(found)
+
     # --- rights
 
     def require_writable(self) -> None:

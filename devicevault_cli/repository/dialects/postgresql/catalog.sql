@@ -10,6 +10,10 @@ SELECT pg_is_in_recovery(), CASE WHEN NOT pg_is_in_recovery() THEN pg_walfile_na
 -- system --
 SELECT system_identifier::text FROM pg_control_system()
 
+-- has_standby --
+-- Whoever may ask; a standby that is away for a while keeps its slot.
+SELECT EXISTS (SELECT FROM pg_stat_replication) OR EXISTS (SELECT FROM pg_replication_slots WHERE slot_type = 'physical')
+
 -- standbys --
 -- `sync_state` is NULL for a user without the rights of pg_read_all_stats.
 SELECT CASE WHEN current_setting('synchronous_commit') NOT IN ('off', 'local')

@@ -128,6 +128,12 @@ class PostgresDialect(Dialect):
         with self.catalog() as catalog:
             return catalog.standbys()
 
+    def may_fail_over(self) -> bool:
+        if self.url.names_several:
+            return True
+        with self.catalog() as catalog:
+            return catalog.has_standby()
+
     @property
     def tells_timeline(self) -> bool:
         """Whether each transaction can tell the timeline it ran on."""
