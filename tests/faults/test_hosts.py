@@ -78,6 +78,20 @@ def site_of(
         hosts.remove()
 
 
+def freeze_with_entries(site: Site, name: str, consumer: Running) -> None:
+    """Stop a consumer while it has entries in hand."""
+
+    def holds() -> bool:
+        site.publish(200)
+        consumer.freeze()
+        if site.consumers()[name]["pending"]:
+            return True
+        consumer.thaw()
+        return False
+
+    wait_until(holds, what=f"{name} to have entries in hand")
+
+
 def cut_one_off(dvctl: Dvctl, site: Site, seconds: float) -> float:
     """One consumer a host, messages all the time, the last host cut off for a while. -> seconds until it read again"""
     site.use(dvctl)
@@ -87,8 +101,9 @@ def cut_one_off(dvctl: Dvctl, site: Site, seconds: float) -> float:
     wait_until(lambda: len(site.consumers()) == site.hosts.count, what="every consumer to be there")
     name = next(name for name in site.consumers() if f"host{last}-" in name)
 
-    site.publish(500)
+    freeze_with_entries(site, name, running[last])
     site.hosts.cut(last)
+    running[last].thaw()
     until = time.monotonic() + seconds
     while time.monotonic() < until:
         site.publish(20)

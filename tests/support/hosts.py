@@ -11,6 +11,7 @@ from functools import cache
 
 from tests.support import servers
 from tests.support.process import DVCTL, Dvctl, Running
+from tests.support.server import ServerFailed
 from tests.support.warm import OWN_HOST
 
 NO_NETWORKS = "network namespaces (ip netns, as root)"
@@ -38,13 +39,12 @@ class Hosts:
     def __init__(self, count: int) -> None:
         if not can_make_networks():
             servers.unavailable(NO_NETWORKS)
-        number = (os.getpid() * 2 + next(_numbers)) % 512
+        number = _add_switch()
         self._prefix, network = f"dv{number}", f"198.{18 + number // 256}.{number % 256}"
-        self._switch, self.address = f"{self._prefix}s", f"{network}.1"
+        self._switch, self.address = _switch(number), f"{network}.1"
         self.network = f"{network}.0/24"
         self.count = 0
         try:
-            _ip("link", "add", self._switch, "type", "bridge", "forward_delay", "0")
             _ip("address", "add", f"{self.address}/24", "dev", self._switch)
             _ip("link", "set", self._switch, "up")
             for host in range(count):
@@ -90,8 +90,9 @@ class Hosts:
 
     def remove(self) -> None:
         for host in range(self.count):
-            with suppress(subprocess.CalledProcessError):
-                _ip("netns", "del", self._space(host))
+            for words in (("link", "del", self._cable(host)), ("netns", "del", self._space(host))):
+                with suppress(subprocess.CalledProcessError):
+                    _ip(*words)
         with suppress(subprocess.CalledProcessError):
             _ip("link", "del", self._switch)
 
@@ -100,6 +101,22 @@ class Hosts:
 
     def _cable(self, host: int) -> str:
         return f"{self._prefix}c{host}"
+
+
+def _add_switch() -> int:
+    """A number that no other test process has, nor one that was killed and left its switch. -> it"""
+    for _ in range(512):
+        number = (os.getpid() * 2 + next(_numbers)) % 512
+        with suppress(subprocess.CalledProcessError):
+            # An address of its own: that of a cable would make the kernel take in what comes by the cable alone.
+            own = f"02:00:00:00:{number // 256:02x}:{number % 256:02x}"
+            _ip("link", "add", _switch(number), "address", own, "type", "bridge", "forward_delay", "0")
+            return number
+    raise ServerFailed("no bridge can be made")
+
+
+def _switch(number: int) -> str:
+    return f"dv{number}s"
 
 
 def _ip(*words: str) -> None:
