@@ -29,6 +29,8 @@ E = TypeVar("E", bound=DvctlError)
 
 ASK_TIMEOUT_S = 1.0
 """How long a node or a Sentinel that is asked may take, to connect and to answer; then the next one is asked."""
+CONNECT_TIMEOUT_S = 2.0
+"""How long to wait for the server that was found, unless the URL says otherwise: its host may have lost power."""
 SILENCE_S = 1.0
 """After so long without an answer, and again as often, it is looked up whether another server has taken over."""
 LOOK_S, LOOK_AFTER_ERROR_S = 2.0, 30.0
@@ -55,9 +57,8 @@ def moved_error(answer: object) -> bool:
 class Topology:
     """Where the stream's server is, for every connection of a client and of those separated from it.
 
-    `found`: the server that was found last. `connection_class`, `options`: how to connect to a server that is named,
-    with short time-outs. `generation` grows when it may be another one: connections of an earlier
-    generation are made anew.
+    `found`: the server that was found last. `generation` grows when it may be another one: connections of an earlier
+    generation are made anew. `connection_class`, `options`: how to ask a server, with short time-outs.
     """
 
     def __init__(self, url: RedisUrl, connection_class: type[redis.Connection], options: dict[str, Any]) -> None:
@@ -280,7 +281,7 @@ class _Found(redis.Connection):
         self.host, self.port = self._topology.find()
         try:
             return super()._connect()
-        except OSError:
+        except (OSError, RedisError):
             self._topology.unreachable()
             raise
 
@@ -329,6 +330,8 @@ def attach(client: redis.Redis, url: RedisUrl, key: str) -> None:
         topology = SentinelTopology(url, plain, options)
     pool.connection_class = _FoundByTls if issubclass(plain, redis.SSLConnection) else _Found
     pool.connection_kwargs["topology"] = topology
+    if "socket_connect_timeout=" not in url.plain:
+        pool.connection_kwargs["socket_connect_timeout"] = CONNECT_TIMEOUT_S
 
 
 def topology_of(client: redis.Redis) -> Topology | None:
