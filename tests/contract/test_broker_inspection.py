@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import gc
 import socket
 import time
+import warnings
 from collections.abc import Callable, Iterator
 from contextlib import closing, contextmanager
 from pathlib import Path
@@ -26,6 +28,16 @@ QUEUES = ("storage.git", "storage.fs")
 SECRET = "location-secret"
 LIMIT_S = 20.0
 """Of inspections here: the machine is busy."""
+
+
+@pytest.fixture(autouse=True)
+def forgotten_sockets() -> Iterator[None]:
+    """py-amqp may leave the socket of a failed TLS connection to the garbage collector: it warns here, in no later
+    test."""
+    yield
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", ResourceWarning)
+        gc.collect()
 
 
 def state(url: str, queue: str = "storage.git") -> QueueState:
