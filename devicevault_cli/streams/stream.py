@@ -34,11 +34,15 @@ SCANS, KEYS_PER_SCAN = 100, 1000
 
 
 class Stream:
-    """One stream key. Every method raises Unavailable, Refused or WrongType."""
+    """One stream key. Every method raises Unavailable, Refused or WrongType.
 
-    def __init__(self, client: Client, key: str) -> None:
+    `shares_table`: other streams fill the same table, so that its newest rows tell nothing of this stream.
+    """
+
+    def __init__(self, client: Client, key: str, *, shares_table: bool = False) -> None:
         self.client = client
         self.key = key
+        self.shares_table = shares_table
 
     def call(self, *command: Any, **options: Any) -> Any:
         """Send one command and return its reply; `options` are for redis-py's parser."""

@@ -1,7 +1,7 @@
 """dvctl verify: every stream entry against every row."""
 
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -38,6 +38,14 @@ STORED_ROUND = {
 }
 """With --storage, as many as fit into 80 columns."""
 GRACE_MS = 3_600_000
+SHOWN = ("persisted", "dead", "pending", "undelivered", "lost", "lost_invalid")
+"""The classes that the table of several streams shows."""
+
+
+def _line(answer: "Mapping[str, Any]") -> "Mapping[str, Any]":
+    """What the table of several streams shows of one."""
+    classes = {name: count for name, count in answer["classes"].items() if name in SHOWN}
+    return {"entries": answer["stream"]["entries"], **classes, "ok": answer["ok"]}
 
 
 @command(
@@ -49,6 +57,8 @@ GRACE_MS = 3_600_000
     database=True,
     ids=True,
     effect="read-only but for --repair",
+    streams="each",
+    columns=_line,
 )
 def verify(
     ctx: Context,
@@ -114,6 +124,8 @@ def verify(
          "--counts counts everything: no --since, --until or --rate"),
         (report is not None and (report.suffix not in (".md", ".html") or counts or show is not None or watch),
          "--report writes .md or .html, of one whole verification"),
+        (ctx.whole is not None and (deep or repair or watch or report is not None),
+         "--deep, --repair, --watch and --report work on one stream: name it with --stream"),
     )  # fmt: skip
     require_order(since, until, "--since", "--until")
     if ctx.printer.output == "ids" and (show is None or counts or watch or repair):
