@@ -63,8 +63,8 @@ class ProfilesFile:
     def value(self, name: str, key: str) -> str | tuple[str, ...]:
         """The text of one value of a profile; of `stream` also a list. Raises BadConfig."""
         value = self.content[name][key]
-        if key == "stream" and isinstance(value, list) and value:
-            return tuple(_scalar(one, f"{key} of profile {name}") for one in value)
+        if key == "stream" and isinstance(value, list) and value and all(isinstance(one, str) for one in value):
+            return tuple(value)
         if type(value) in {int, float}:
             written = rf"=\s*{re.escape(str(value))}\s*(?:[#,}}]|$)"
             if not re.search(written, self.text, re.M):

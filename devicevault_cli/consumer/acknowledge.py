@@ -4,13 +4,15 @@ from __future__ import annotations
 
 import logging
 import time
-from collections.abc import Iterator, Mapping, Sequence
+from collections import deque
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from functools import partial
 
 from devicevault_cli.consumer.batch import Batch, RejectedEntry
 from devicevault_cli.consumer.counters import Counters
 from devicevault_cli.consumer.in_hand import InHand
 from devicevault_cli.consumer.options import OnReject
-from devicevault_cli.consumer.retry import Retry, is_outage
+from devicevault_cli.consumer.retry import Once, Retry, is_outage
 from devicevault_cli.consumer.stream_watch import StreamWatch
 from devicevault_cli.errors import MemoryFull, MissingGroup, Refused, WrongType
 from devicevault_cli.log_fields import fields
@@ -41,7 +43,7 @@ class Acknowledger:
         consumer: GroupConsumer,
         in_hand: InHand,
         counters: Counters,
-        retry: Retry,
+        retry: Retry | Once,
         watch: StreamWatch,
         on_reject: OnReject,
     ) -> None:
@@ -54,9 +56,13 @@ class Acknowledger:
         self.unwritten: dict[EntryId, RejectedEntry] = {}
         self._generation = in_hand.generation
         self._tried = time.monotonic()
+        self._steps: deque[Callable[[], None]] = deque()
 
     def finish(self, batch: Batch, outcomes: Sequence[Outcome]) -> None:
-        """Acknowledge what has its row or was skipped, reject the rest. `outcomes`: one for each record, in order."""
+        """Acknowledge what has its row or was skipped, reject the rest. `outcomes`: one for each record, in order.
+
+        Where `retry` lets an outage through, `complete` goes on once it is over.
+        """
         done = list(batch.skipped)
         rejected = list(batch.rejected)
         inserted = outcomes.count(INSERTED)
@@ -67,14 +73,23 @@ class Acknowledger:
         self._counters.skipped += len(batch.skipped)
         self._counters.persisted += inserted
         if done:
-            self._acknowledge(batch, done)
-        for entry in rejected:
-            if batch.generation == self._in_hand.generation:
-                self.reject(entry)
-            else:
-                text = "entry %s left the stream before its dead letter was written: %s (%s)"
-                log.error(text, entry.id, *entry.rejected, extra=_about(entry))
-                self._counters.gone += 1
+            self._steps.append(partial(self._acknowledge, batch, done))
+        self._steps += [partial(self._reject_of, batch, entry) for entry in rejected]
+        self.complete()
+
+    def complete(self) -> None:
+        """Tell Redis what became of the entries that `finish` was given, and that it does not know yet."""
+        while self._steps:
+            self._steps[0]()
+            self._steps.popleft()
+
+    def _reject_of(self, batch: Batch, entry: RejectedEntry) -> None:
+        if batch.generation == self._in_hand.generation:
+            self.reject(entry)
+        else:
+            text = "entry %s left the stream before its dead letter was written: %s (%s)"
+            log.error(text, entry.id, *entry.rejected, extra=_about(entry))
+            self._counters.gone += 1
 
     def _stored(self, batch: Batch, outcomes: Sequence[Outcome], rejected: list[RejectedEntry]) -> Iterator[EntryId]:
         """Entries that have their row; the others are added to `rejected`."""

@@ -31,6 +31,14 @@ def shown_wait(seconds: float) -> str:
     return "at once" if seconds < 0.05 else f"in {seconds:.1f} s"
 
 
+class Once:
+    """Calls functions once, in the place of a Retry: whoever uses it has something else to do during an outage."""
+
+    def __call__(self, action: Callable[[], T], retry_if: Callable[[BaseException], bool] = is_outage) -> T:
+        """The result of `action`. Raises what it raises."""
+        return action()
+
+
 class Retry:
     """Calls functions until they succeed. `on_failure(error, seconds)` is called before each wait of so many seconds,
     `on_recovery(errors)` once a function has succeeded that failed with these errors before.

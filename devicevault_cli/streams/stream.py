@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import socket
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from typing import Any, TypeVar
 
@@ -31,6 +32,32 @@ FIRST_READ = 16
 """Entries of the first page of a range, read before it is known how large they are."""
 SCANS, KEYS_PER_SCAN = 100, 1000
 """Limits of a search for names, so that a mistyped name gets an answer soon on a Redis with millions of keys."""
+
+
+class Asked:
+    """A command that was sent and whose reply has not been read."""
+
+    def __init__(self, connection: Any, pool: Any) -> None:
+        self._connection = connection
+        self._pool = pool
+
+    def __call__(self) -> Any:
+        """Wait for the unparsed reply; to be called once."""
+        try:
+            return self._connection.read_response()
+        finally:
+            self._pool.release(self._connection)
+
+    @property
+    def socket(self) -> socket.socket | None:
+        """What becomes readable with the reply; None where there is none to wait for, as of an embedded server."""
+        found = getattr(self._connection, "_sock", None)  # redis-py waits for one connection at a time
+        return found if isinstance(found, socket.socket) else None
+
+    def drop(self) -> None:
+        """Close the connection: the reply is not wanted any more."""
+        self._connection.disconnect()
+        self._pool.release(self._connection)
 
 
 class Stream:
@@ -66,8 +93,8 @@ class Stream:
         """Run lua/NAME.lua and parse its reply. Raises Unavailable if the reply cannot be parsed."""
         return self.read(parse, *scripts.command(name, keys, *arguments))
 
-    def ask(self, *command: Any) -> Callable[[], Any]:
-        """Send one command without waiting. -> a function, to be called once, that waits for the unparsed reply"""
+    def ask(self, *command: Any) -> Asked:
+        """Send one command without waiting."""
         pool: Any = self.client.connection_pool
         with translated(self.client):
             connection = pool.get_connection()
@@ -77,14 +104,7 @@ class Stream:
                 connection.disconnect()
                 pool.release(connection)
                 raise
-
-        def answer() -> Any:
-            try:
-                return connection.read_response()
-            finally:
-                pool.release(connection)
-
-        return answer
+        return Asked(connection, pool)
 
     def _send_many(self, commands: Iterable[tuple[Any, ...]], **options: Any) -> list[Any]:
         """Send commands in one round trip. -> a reply or an exception per command"""
