@@ -101,9 +101,9 @@ class Source:
     def ask(self) -> None:
         """Have Redis wait for new entries, while others are waited for too."""
         if self.consumer.asked is None:
-            self.consumer.ask_new(self.reader.few, BLOCK_MS)
+            asked = self.consumer.ask_new(self.reader.few, BLOCK_MS)
             self._asked_at = time.monotonic()
-            if self.consumer.asked is not None and self.consumer.asked.socket is None:
+            if asked.socket is None:
                 self.embedded = True
                 self.consumer.forget_asked()
 

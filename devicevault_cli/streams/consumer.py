@@ -44,9 +44,10 @@ class GroupConsumer:
                 return page_of_one_stream(answer())
         return self.stream.read(page_of_one_stream, *self._read_command(count, block_ms))
 
-    def ask_new(self, count: int, block_ms: int | None = None) -> None:
+    def ask_new(self, count: int, block_ms: int | None = None) -> Asked:
         """Send the XREADGROUP whose answer the next `read_new` returns: Redis works on it, or waits, meanwhile."""
         self.asked, self.asked_count = self.stream.ask(*self._read_command(count, block_ms)), count
+        return self.asked
 
     def forget_asked(self) -> None:
         """Give up what was asked for: what Redis delivers all the same is pending for this consumer."""

@@ -10,7 +10,7 @@ from collections.abc import Callable, Iterator
 from dataclasses import asdict
 from importlib.util import find_spec
 
-from tests.bench import backlog, commands, dispatch, large_messages, latency, throughput, verify
+from tests.bench import backlog, commands, dispatch, large_messages, latency, many_streams, throughput, verify
 from tests.bench.ground import Ground, started
 from tests.bench.measure import Figure, machine
 
@@ -22,7 +22,16 @@ def main() -> None:
     parser = argparse.ArgumentParser(prog="python -m tests.bench", description=__doc__)
     parser.add_argument("-o", "--output", choices=("table", "json"), default="table")
     parser.add_argument("--large", action="store_true", help="also beside tables of two and five million rows")
-    names = ("commands", "latency", "throughput", "large-messages", "dispatch", "verify", "backlog")
+    names = (
+        "commands",
+        "latency",
+        "throughput",
+        "large-messages",
+        "many-streams",
+        "dispatch",
+        "verify",
+        "backlog",
+    )
     parser.add_argument("--only", choices=names)
     options = parser.parse_args()
     if options.only in (None, "throughput") and find_spec("faststream") is None:
@@ -32,6 +41,7 @@ def main() -> None:
         "latency": latency.figures,
         "throughput": lambda ground: throughput.figures(ground, LARGE if options.large else 0),
         "large-messages": large_messages.figures,
+        "many-streams": many_streams.figures,
         "dispatch": dispatch.figures,
         "verify": verify.figures,
         "backlog": lambda ground: backlog.figures(ground, LARGEST if options.large else 0),
