@@ -26,6 +26,7 @@ from devicevault_cli.log_fields import fields
 from devicevault_cli.operations.save import Outcome
 from devicevault_cli.pipelines import Pipeline
 from devicevault_cli.streams.consumer import GroupConsumer
+from devicevault_cli.streams.group import Group
 from devicevault_cli.streams.stream import Stream
 from devicevault_cli.times import now_ms
 
@@ -67,7 +68,7 @@ class Source:
         keep = dispatch.keeps_configurations
         self.reader = EntryReader(consumer, pipeline, repository, in_hand, options, keep_configurations=keep)
         self.acknowledger = Acknowledger(consumer, in_hand, self.counters, Once(), self.watch, options.on_reject)
-        self.heartbeat = Heartbeat(consumer, in_hand, progress, options.claim_idle_s, self._look_for_server)
+        self.heartbeat = Heartbeat(consumer, in_hand, progress, options.claim_idle_s, self._look)
         self.alone: Quarantined | None = None
         self.embedded = False
         """Whether nothing tells when a read is answered, so that it has to be read again and again."""
@@ -134,12 +135,16 @@ class Source:
         self.counters.reclaimed += batch.reclaimed
         return batch
 
-    def finish(self, batch: Batch, outcomes: Sequence[Outcome], began: float) -> None:
-        """Acknowledge a batch that is saved. `began`: when it was handed to the database."""
-        self.acknowledger.finish(batch, outcomes)
-        if batch.counts:
-            self.progress.succeeded_timestamp = now_ms() / 1000
-            self.progress.on_batch(len(batch.counts), time.monotonic() - began)
+    def begin_to_finish(self, batch: Batch, outcomes: Sequence[Outcome]) -> None:
+        """Acknowledge a batch that is saved, without waiting for the answer of Redis."""
+        self.acknowledger.begin(batch, outcomes)
+        self.acknowledger.send()
+
+    def finish(self, batch: Batch, began: float) -> None:
+        """Wait for that answer, and do the rest. `began`: when the batch was handed to the database."""
+        self.acknowledger.complete()
+        self.progress.succeeded_timestamp = now_ms() / 1000
+        self.progress.on_batch(len(batch.counts), time.monotonic() - began)
 
     @property
     def holds(self) -> bool:
@@ -176,11 +181,12 @@ class Source:
         error.server = REDIS
         self.failed(error)
 
-    def _look_for_server(self, stream: Stream) -> None:
-        """By the thread of the heartbeat, which may wait: whether the server that is away answers again."""
+    def _look(self, stream: Stream) -> None:
+        """By the thread of the heartbeat, which may wait: whether a server that is away answers again, and the lag."""
         if self._away and not self._answers:
             stream.ping()
             self._answers = True
+        self.progress.look(Group(stream, self.consumer.group.name))
 
     def restore_counts(self) -> None:
         """Put back the delivery counts that were found: an outage of the database is no crash."""

@@ -22,7 +22,7 @@ class StreamsProgress:
     def __init__(self, each: Sequence[ConsumerProgress]) -> None:
         self.each = each
         for one in each:
-            one.tells = False
+            one.alone = False
         self._stopped_by = ""
         self._wrote = time.monotonic()
         self._read = 0

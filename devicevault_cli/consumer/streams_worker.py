@@ -333,12 +333,15 @@ class StreamsWorker:
     def _settle(self) -> None:
         """Wait until the broker has confirmed what the last saved parts brought, then acknowledge them."""
         saved, self._saved = self._saved, []
-        messages = 0
+        sent = []
         for (source, batch), outcomes, delivery, at in saved:
             if delivery is not None:
                 source.dispatch.complete(delivery)
-            self._tried(source, partial(source.finish, batch, outcomes, at))
-            messages += len(batch.counts)
+            if self._tried(source, partial(source.begin_to_finish, batch, outcomes)):
+                sent.append(partial(self._tried, source, partial(source.finish, batch, at)))
+        for finish in sent:
+            finish()
+        messages = sum(len(part.batch.counts) for part, *_ in saved)
         if messages and self._rate is not None:
             self._waiting.rest(self._rate.after(messages))
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import subprocess
 import time
 from collections.abc import Iterator
+from pathlib import Path
 from statistics import median
 from typing import Any
 from zlib import crc32
@@ -81,7 +82,16 @@ def delays(ground: Ground, streams: str) -> list[float]:
     keys = names(streams)
     prepare(ground, keys)
     with ground.table() as url:
-        command = [DVCTL, "consume", "--stream", streams, "--redis-url", ground.url, "--database-url", url]
+        command: list[str | Path] = [
+            DVCTL,
+            "consume",
+            "--stream",
+            streams,
+            "--redis-url",
+            ground.url,
+            "--database-url",
+            url,
+        ]
         process = subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
         try:
             ground.await_readers(len(keys))
