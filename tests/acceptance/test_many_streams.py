@@ -2,16 +2,19 @@
 
 from __future__ import annotations
 
+import re
 import threading
 import time
 import urllib.request
 from collections.abc import Iterator
+from pathlib import Path
 from typing import Any
 from zlib import crc32
 
 import pytest
 from prometheus_client.parser import text_string_to_metric_families
 
+from tests.support.pages import pattern, steps, typed
 from tests.support.process import Dvctl, Running
 from tests.support.redis_server import RedisServer
 from tests.support.rows import select
@@ -20,6 +23,7 @@ from tests.support.server import WAIT_S, free_port, wait_until
 RANGE = "device:results:{0..15}"
 NAMES = [f"device:results:{{{number}}}" for number in range(16)]
 GROUP = "devicevault"
+ROOT = Path(__file__).parents[2]
 
 
 @pytest.fixture
@@ -164,3 +168,16 @@ def test_an_idle_consumer_ends_at_once(many: Dvctl) -> None:
     began = time.monotonic()
     assert running.sigterm().code == 0
     assert time.monotonic() - began < WAIT_S
+
+
+def test_the_page(many: Dvctl, client: Any) -> None:
+    """What docs/many-streams.md shows, on a system that is as the page says."""
+    many.use(DEVICEVAULT_RESULTS_STREAM="device:results:{0..3}")
+    for number in range(10):
+        device = str(number + 1 if number < 8 else 999_990 + number)
+        fields = {"device_id": device, "status": "success", "log": "[]", "task_identifier": f"job-{number}"}
+        client.xadd(NAMES[crc32(device.encode()) % 4], fields)
+    many.ok("consume", "--drain", "-q")
+    for command, shown in steps((ROOT / "docs" / "many-streams.md").read_text()):
+        printed = typed(many, command)
+        assert re.fullmatch(pattern(shown), printed), f"{command}\n{printed}"

@@ -38,6 +38,7 @@ NAVIGATION = {
             "docs/deployment",
             "docs/operations",
             "docs/storage-dispatch",
+            "docs/many-streams",
             "docs/runbooks/README",
             "docs/recovery",
         ],

@@ -22,7 +22,7 @@ if TYPE_CHECKING:
     from devicevault_cli.operations.named import Named
 
 
-LETTERS = ("id", "reason", "device_id", "attempts", "detail")
+LETTERS = ("id", "reason", "device_id", "detail")
 """Columns of the letters of several streams."""
 
 

@@ -38,14 +38,17 @@ STORED_ROUND = {
 }
 """With --storage, as many as fit into 80 columns."""
 GRACE_MS = 3_600_000
-SHOWN = ("persisted", "dead", "pending", "undelivered", "lost", "lost_invalid")
+SHOWN = ("persisted", "dead", "pending", "undelivered", "lost")
 """The classes that the table of several streams shows."""
 
 
 def _line(answer: "Mapping[str, Any]") -> "Mapping[str, Any]":
-    """What the table of several streams shows of one."""
-    classes = {name: count for name, count in answer["classes"].items() if name in SHOWN}
-    return {"entries": answer["stream"]["entries"], **classes, "ok": answer["ok"]}
+    """What the table of several streams shows of one; valid and invalid messages that are lost are one number."""
+    classes = dict(answer["classes"])
+    if "lost" in classes:
+        classes["lost"] += classes["lost_invalid"]
+    shown = {name: classes[name] for name in SHOWN if name in classes}
+    return {"entries": answer["stream"]["entries"], **shown, "ok": answer["ok"]}
 
 
 @command(
