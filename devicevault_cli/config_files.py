@@ -50,7 +50,7 @@ class ProfilesFile:
             raise BadConfig(f"{key} in {self.path} is not the name of a profile", hint=QUOTE)
         return value
 
-    def profile(self, name: str) -> dict[str, str]:
+    def profile(self, name: str) -> dict[str, str | tuple[str, ...]]:
         """The values of a profile by the names of settings. Raises BadConfig."""
         table = self.content.get(name)
         if not isinstance(table, dict):
@@ -61,9 +61,11 @@ class ProfilesFile:
             raise BadConfig(f"profile {name!r} in {self.path} holds a setting twice, once with - and once with _")
         return found
 
-    def value(self, name: str, key: str) -> str:
-        """The text of one value of a profile. Raises BadConfig."""
+    def value(self, name: str, key: str) -> str | tuple[str, ...]:
+        """The text of one value of a profile; of `stream` also a list. Raises BadConfig."""
         value = self.content[name][key]
+        if key == "stream" and isinstance(value, list) and value and all(isinstance(one, str) for one in value):
+            return tuple(value)
         if type(value) in {int, float}:
             written = rf"=\s*{re.escape(str(value))}\s*(?:[#,}}]|$)"
             if not re.search(written, self.text, re.M):
@@ -86,7 +88,7 @@ def _parsed(path: Path, text: str) -> ProfilesFile:
         raise BadConfig(f"{path} is not valid TOML{_toml_problem(error)}") from None
 
 
-def load_profile(name: str, environ: Mapping[str, str]) -> dict[str, str]:
+def load_profile(name: str, environ: Mapping[str, str]) -> dict[str, str | tuple[str, ...]]:
     """One table of the profiles file, its keys with underscores. Raises BadConfig."""
     path = profiles_path(environ)
     try:

@@ -7,8 +7,9 @@ profile of config.toml, config.yaml, default.
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
+from contextlib import suppress
 from dataclasses import dataclass
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, TypeAlias
 
 from devicevault_cli.broker.url import parse_broker_url, redact_urls
 from devicevault_cli.directories import expanded
@@ -16,6 +17,7 @@ from devicevault_cli.errors import BadConfig, DvctlError, Usage
 from devicevault_cli.pipelines import PIPELINES, Pipeline
 from devicevault_cli.redact import invisible, redact
 from devicevault_cli.redis_url import check_redis_url, parse_redis_url
+from devicevault_cli.stream_names import expanded_names, is_one_of_range
 
 FORMATS = ("table", "json", "jsonl", "csv", "ids")
 DEFAULT_REDIS_URL = "redis://localhost:6379/1"
@@ -39,6 +41,8 @@ OF_PROFILES = tuple(name for name in NAMES if name != "profile")
 """The settings that a profile may hold."""
 _OF_PIPELINE = ("stream", "group", "consumer")
 """Settings that each pipeline has of its own."""
+Given: TypeAlias = str | Sequence[str]
+"""What a flag or a profile gives for a setting: of streams there may be several."""
 
 
 def environment_variables(name: str, pipeline: str = "results") -> list[str]:
@@ -52,7 +56,7 @@ def environment_variable(name: str, pipeline: str = "results") -> str:
 
 
 class Setting(NamedTuple):
-    """One value and its source; `detail` says which.
+    """One value and its source; `detail` says which. `more`: further values, of streams.
 
     `flag`, `environment`, `profile`, `config.yaml`, `default`, and of the profile `config.toml`.
     """
@@ -61,12 +65,18 @@ class Setting(NamedTuple):
     value: str | None
     source: str
     detail: str = ""
+    more: tuple[str, ...] = ()
+
+    @property
+    def values(self) -> tuple[str, ...]:
+        """Every value, as it was given."""
+        return () if self.value is None else (self.value, *self.more)
 
     @property
     def shown(self) -> str | None:
-        """The value without its password."""
+        """The value without its password, or all values."""
         if not (self.value and self.name.endswith("_url")):
-            return self.value
+            return ", ".join(self.values) if self.more else self.value
         return redact_urls(self.value) if self.name == "broker_url" else redact(self.value)
 
     def __repr__(self) -> str:
@@ -75,9 +85,13 @@ class Setting(NamedTuple):
 
 @dataclass(frozen=True, slots=True)
 class Settings:
-    """Every setting. The properties give usable values or raise BadConfig; `all` lists them with their sources."""
+    """Every setting. The properties give usable values or raise BadConfig; `all` lists them with their sources.
+
+    among: how many streams are configured, of which these settings may name one.
+    """
 
     all: tuple[Setting, ...]
+    among: int = 1
 
     def __getitem__(self, name: str) -> Setting:
         return next(setting for setting in self.all if setting.name == name)
@@ -121,8 +135,29 @@ class Settings:
         return self["database_url"].value is not None
 
     @property
+    def streams(self) -> tuple[str, ...]:
+        """The names of the streams, a range as each of its names."""
+        return _names(self["stream"])
+
+    @property
     def stream(self) -> str:
-        return self._text("stream")
+        """The one stream. Raises Usage where several are configured."""
+        first, *more = self.streams
+        if more:
+            setting = self["stream"]
+            what = f"this works on one stream, and {len(more) + 1} are configured ({setting.detail or setting.source})"
+            raise Usage(what, hint=f"name one, for example --stream '{first}'")
+        return first
+
+    def of_stream(self, stream: str) -> Settings:
+        """The same settings for one of the streams, as if it had been typed."""
+        one = Setting("stream", stream, "flag", "--stream")
+        return Settings(tuple(one if setting.name == "stream" else setting for setting in self.all), len(self.streams))
+
+    @property
+    def shares_table(self) -> bool:
+        """Whether other streams fill the same table: several are configured, or the name is one of a range."""
+        return self.among > 1 or len(self.streams) > 1 or is_one_of_range(self.streams[0])
 
     @property
     def group(self) -> str:
@@ -155,7 +190,7 @@ class Settings:
         return value
 
 
-def load(flags: Mapping[str, str | None], environ: Mapping[str, str], *, profiles: bool = True) -> Settings:
+def load(flags: Mapping[str, Given | None], environ: Mapping[str, str], *, profiles: bool = True) -> Settings:
     """Find every setting, for one pipeline. `flags`: by name, None where not given. profiles: False reads none.
 
     Raises Usage for a flag, BadConfig for the rest.
@@ -172,7 +207,7 @@ def load(flags: Mapping[str, str | None], environ: Mapping[str, str], *, profile
 
 
 def load_each(
-    flags: Mapping[str, str | None], environ: Mapping[str, str], *, profiles: bool = True
+    flags: Mapping[str, Given | None], environ: Mapping[str, str], *, profiles: bool = True
 ) -> tuple[Settings, ...]:
     """As `load`, for each pipeline that is chosen: with `results,storage` each has settings of its own."""
     sources = _Sources(flags, environ)
@@ -191,7 +226,9 @@ def of_other_pipeline(settings: Settings, environ: Mapping[str, str]) -> Setting
     defaults. Raises BadConfig.
     """
     other = next(name for name in PIPELINES if name != settings.pipeline.name)
-    flags = {setting.name: setting.value for setting in settings.all if setting.source == "flag"}
+    flags: dict[str, Given | None] = {
+        setting.name: setting.value for setting in settings.all if setting.source == "flag"
+    }
     kept = {name: value for name, value in flags.items() if name not in _OF_PIPELINE}
     found = load({**kept, "pipeline": other}, environ)
     own = load({"pipeline": other, "config": found["config"].value}, environ, profiles=False)
@@ -203,12 +240,13 @@ def _settings(sources: _Sources, pipeline: Setting) -> Settings:
     sources.pipeline = str(pipeline.value)
     config = sources.read_config()
     kind = PIPELINES[sources.pipeline]
+    stream = _streams(sources.find("stream", default=kind.stream))
     return Settings(
         (
             pipeline,
             sources.find("redis_url", default=DEFAULT_REDIS_URL),
             sources.find("database_url"),
-            _name(sources.find("stream", default=kind.stream)),
+            stream,
             _name(sources.find("group", default=kind.group)),
             _name(sources.find("consumer")),
             sources.find("broker_url"),
@@ -216,17 +254,28 @@ def _settings(sources: _Sources, pipeline: Setting) -> Settings:
             config,
             sources.profile_from,
             _one_of(FORMATS, sources.find("output", default="table")),
-        )
+        ),
+        _configured(sources, stream),
     )
+
+
+def _configured(sources: _Sources, stream: Setting) -> int:
+    """How many streams are configured where the one that is in force was typed; 1 where it is not among them."""
+    if stream.source != "flag" or stream.more:
+        return 1
+    with suppress(DvctlError):
+        names = _names(sources.find("stream", typed=False))
+        return len(names) if stream.value in names else 1
+    return 1
 
 
 class _Sources:
     """Where a value may stand; the profile and config.yaml become known on the way."""
 
-    def __init__(self, flags: Mapping[str, str | None], environ: Mapping[str, str]) -> None:
+    def __init__(self, flags: Mapping[str, Given | None], environ: Mapping[str, str]) -> None:
         self.flags = flags
         self.environ = environ
-        self.profile: Mapping[str, str] = {}
+        self.profile: Mapping[str, Given] = {}
         self.profile_from = Setting("profile", None, "default")
         self.config: Mapping[str, str] = {}
         self.config_from = ""
@@ -255,12 +304,15 @@ class _Sources:
             self.config_from = str(path)
         return config
 
-    def find(self, name: str, default: str | None = None) -> Setting:
-        given = self.flags.get(name)
-        if given == "":
-            raise Usage(f"--{name.replace('_', '-')} is empty")
+    def find(self, name: str, default: str | None = None, *, typed: bool = True) -> Setting:
+        """The setting; with `typed` False as if its flag were not given."""
+        given = self.flags.get(name) if typed else None
         if given is not None:
-            return Setting(name, given, "flag", f"--{name.replace('_', '-')}")
+            flag = f"--{name.replace('_', '-')}"
+            first, *more = _several(given)
+            if not all((first, *more)):
+                raise Usage(f"{flag} is empty")
+            return Setting(name, first, "flag", flag, tuple(more))
         variables = environment_variables(name, self.pipeline)
         # An empty variable is how many tools unset one.
         variable = next((variable for variable in variables if self.environ.get(variable)), variables[-1])
@@ -270,7 +322,7 @@ class _Sources:
             overrides = f", overrides {variable}" if value else ""
             by = named.source if named.source == "config.toml" else named.detail
             detail = f'profile "{named.value}" ({by}){overrides}'
-            return Setting(name, self.profile[name], "profile", detail)
+            return setting_of(name, self.profile[name], detail)
         if value:
             return Setting(name, value, "environment", variable)
         if name in self.config:
@@ -278,10 +330,22 @@ class _Sources:
         return Setting(name, default, "default")
 
 
+def setting_of(name: str, given: Given, detail: str) -> Setting:
+    """A setting of a profile."""
+    first, *more = _several(given)
+    return Setting(name, first, "profile", detail, tuple(more))
+
+
+def _several(given: Given) -> Sequence[str]:
+    return (given,) if isinstance(given, str) else given
+
+
 def check_value(setting: Setting) -> None:
     """Raises BadConfig for a value that could not be used, whatever the other settings are."""
     if setting.name.endswith("_url"):
         getattr(Settings((setting,)), setting.name)
+    elif setting.name == "stream":
+        _streams(setting)
     elif setting.name in _OF_PIPELINE:
         _name(setting)
     elif setting.name == "pipeline":
@@ -301,10 +365,25 @@ def check_value(setting: Setting) -> None:
 
 def _name(setting: Setting) -> Setting:
     """Refuse what came in with a name by accident: Redis would take it for another stream, group or consumer."""
-    if setting.value is not None and (problem := name_problem(setting.value)):
-        kind: type[DvctlError] = Usage if setting.source == "flag" else BadConfig
-        raise kind(f"the name of the {setting.name} (from {setting.detail}) {problem}")
+    for name in setting.values:
+        if problem := name_problem(name):
+            raise _error_of(setting)(f"the name of the {setting.name} (from {setting.detail}) {problem}")
     return setting
+
+
+def _streams(setting: Setting) -> Setting:
+    """Refuse names and ranges that cannot be used, and one stream twice: its entries would be read in two places."""
+    names = _names(_name(setting))
+    if twice := next((name for name in names if names.count(name) > 1), None):
+        raise _error_of(setting)(f"stream {twice} is named twice ({setting.detail})", hint="name each stream once")
+    return setting
+
+
+def _names(setting: Setting) -> tuple[str, ...]:
+    try:
+        return tuple(name for text in setting.values for name in expanded_names(text))
+    except Usage as error:
+        raise _error_of(setting)(f"{setting.detail}: {error}", hint=error.hint) from None
 
 
 def name_problem(name: str) -> str | None:
@@ -357,14 +436,14 @@ def _refuse_ambiguous(each: Sequence[Settings]) -> None:
                 variables = " and ".join(environment_variable(name, pipeline) for pipeline in PIPELINES)
                 what = f"{name} (from {setting.detail}) is ambiguous: two pipelines run"
                 raise _error_of(setting)(what, hint=f"set {variables}, or consume one pipeline")
-    if len({settings.stream for settings in each}) < len(each):
+    if shared := set.intersection(*(set(settings.streams) for settings in each)):
         raise BadConfig(
-            f"both pipelines would consume stream {each[0].stream}",
+            f"both pipelines would consume stream {min(shared)}",
             hint=f"check {' and '.join(environment_variable('stream', pipeline) for pipeline in PIPELINES)}",
         )
 
 
-def _refuse_unknown(profile: Mapping[str, str], name: str) -> None:
+def _refuse_unknown(profile: Mapping[str, object], name: str) -> None:
     unknown = [key for key in profile if key not in OF_PROFILES]
     if unknown:
         known = ", ".join(OF_PROFILES)

@@ -31,6 +31,11 @@ def change(
     ids: what `-o ids` prints.  hint: for a change that was applied without any success.  Raises NotConfirmed,
     StalePlan, NothingMatched, NothingSucceeded and what the operation raises.
     """
+    if ctx.plans is not None:
+        from devicevault_cli.cli.several import Planned
+
+        ctx.plans.append(Planned(ctx, make(), question, ids, hint))
+        return
     planned, done = carried_out(ctx, make, question)
     nothing = planned.named.nothing
     _print(ctx, planned, done, ids, quiet=nothing and ctx.printer.output == "table")
@@ -90,7 +95,7 @@ def about(ctx: Context, repository: Repository | None = None) -> About:
     redis = "client" in ctx.__dict__
     database = ctx.repository if "repository" in ctx.__dict__ else repository
     facts = {
-        "stream": ctx.settings.stream if redis else None,
+        "stream": ctx.settings["stream"].shown if redis else None,
         "group": ctx.settings.group if redis else None,
         "redis": ctx.settings["redis_url"].shown if redis else None,
         "database": database.where if database else None,

@@ -4,7 +4,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from functools import cached_property
 from inspect import Parameter, Signature, getdoc, signature
-from typing import TYPE_CHECKING, Annotated, Any, get_args, get_origin
+from typing import TYPE_CHECKING, Annotated, Any, Literal, TypeAlias, get_args, get_origin
 
 import typer
 
@@ -12,10 +12,14 @@ from devicevault_cli.cli.options import CHANGING, DEFAULTS, SHARED
 from devicevault_cli.errors import Usage
 
 if TYPE_CHECKING:
+    from devicevault_cli.cli.context import Context
+    from devicevault_cli.output.gathered import Columns
     from devicevault_cli.output.printer import Printer
     from devicevault_cli.output.terminal import Terminal
     from devicevault_cli.settings import Settings
 
+
+Streams: TypeAlias = Literal["one", "each", "own"]
 
 WORDS = "dvctl.words"
 """Where Typer's context keeps the command line."""
@@ -28,7 +32,8 @@ class Needs:
     redis, database: configured. changes: the command has --dry-run and --yes, and does not begin without consent.
     typed: --confirm NAME instead of --yes. force: it has --force. formats: possible values of `-o`.
     effect: what it does where neither "read-only" nor "changing" says it. pipelines: it may work on both at once.
-    profiles: False for a command that itself works on the profiles, which may be damaged.
+    profiles: False for a command that itself works on the profiles, which may be damaged. streams: what it does where
+    several streams are configured: `each` is done for each of them, `own` deals with them itself, `one` works on one.
     """
 
     redis: bool = True
@@ -40,6 +45,7 @@ class Needs:
     effect: str = ""
     pipelines: bool = False
     profiles: bool = True
+    streams: Streams = "one"
 
     @property
     def label(self) -> str:
@@ -51,16 +57,22 @@ class Needs:
         """Which options of CHANGING the command has."""
         if not self.changes:
             return ()
-        return ("dry_run", "confirm_name" if self.typed else "yes", *(("force",) if self.force else ()))
+        confirmation = "confirm_name" if self.typed else "yes"
+        all_streams = ("all_streams",) if self.streams == "each" else ()
+        return ("dry_run", confirmation, *(("force",) if self.force else ()), *all_streams)
 
 
 @dataclass(frozen=True)
 class Command:
-    """A function `(ctx, ...) -> exit code or None`, what it needs, and examples for its help."""
+    """A function `(ctx, ...) -> exit code or None`, what it needs, and examples for its help.
+
+    columns: what its table shows of several streams.
+    """
 
     function: Callable[..., int | None]
     needs: Needs
     examples: tuple[str, ...]
+    columns: "Columns | None" = None
 
     @cached_property
     def summary(self) -> str:
@@ -112,11 +124,13 @@ def command(
     effect: str = "",
     pipelines: bool = False,
     profiles: bool = True,
+    streams: Streams = "one",
+    columns: "Columns | None" = None,
 ) -> Callable[[Callable[..., int | None]], Command]:
     """Make a function a Command; see Needs. ids: `-o ids` is possible. screen: it draws on a terminal, nothing else."""
     formats = ("table",) if screen else ("table", "json", "jsonl", "csv", *(("ids",) if ids else ()))
-    needs = Needs(redis, database, changes, force, typed, formats, effect, pipelines, profiles)
-    return lambda function: Command(function, needs, examples)
+    needs = Needs(redis, database, changes, force, typed, formats, effect, pipelines, profiles, streams)
+    return lambda function: Command(function, needs, examples, columns)
 
 
 def _parameter(name: str, annotation: object, default: object) -> Parameter:
@@ -171,13 +185,30 @@ def _run(command: Command, ctx: typer.Context, values: dict[str, Any], own: list
     path, words = ctx.command_path.partition(" ")[2], ctx.meta.get(WORDS, ())
     context = Context(settings, terminal, printer, path, verbose, each[1:], words, **flags)
     try:
-        return command.function(context, **{name: values[name] for name in own}) or 0
+        return _call(command, context, {name: values[name] for name in own})
     finally:
         context.close()
 
 
-def _text(value: Any) -> str | None:
-    """The value of a setting that was typed; a flag means yes."""
+def _call(command: Command, ctx: "Context", values: dict[str, Any]) -> int:
+    """Call the function, for each stream where several are configured."""
+    from devicevault_cli.cli import several
+
+    needs = command.needs
+    if not needs.redis or needs.streams == "own":
+        return command.function(ctx, **values) or 0
+    if len(ctx.settings.streams) == 1:
+        return command.function(ctx, **several.for_one(ctx, values)) or 0
+    if needs.streams == "one":
+        _ = ctx.settings.stream  # raises the refusal
+    if needs.changes or values.get("repair"):
+        several.require_choice(ctx)
+        return several.change(ctx, command.function, values)
+    return several.look(ctx, command.function, values, command.columns)
+
+
+def _text(value: Any) -> Any:
+    """The value of a setting that was typed, or several; a flag means yes."""
     return "true" if value is True else value
 
 

@@ -158,4 +158,4 @@ def _stream(settings: "Settings") -> "Stream":
     from devicevault_cli.streams.connect import connect
     from devicevault_cli.streams.stream import Stream
 
-    return Stream(connect(settings.redis_url, settings.stream, socket_timeout=TIMEOUT_S), settings.stream)
+    return Stream(connect(settings.redis_url, settings.streams[0], socket_timeout=TIMEOUT_S), settings.streams[0])

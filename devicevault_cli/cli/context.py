@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass, field, replace
 from functools import cached_property
@@ -12,7 +13,9 @@ from devicevault_cli.output.terminal import Terminal
 
 if TYPE_CHECKING:
     from devicevault_cli.broker.publisher import Publisher
+    from devicevault_cli.cli.several import Planned
     from devicevault_cli.operations.dispatch.state import DispatchState
+    from devicevault_cli.operations.monitoring.status import TableStatus
     from devicevault_cli.output.printer import Printer
     from devicevault_cli.pipelines import Pipeline
     from devicevault_cli.repository.repository import Repository
@@ -20,6 +23,7 @@ if TYPE_CHECKING:
     from devicevault_cli.streams.connect import Client
     from devicevault_cli.streams.dead_letters import DeadLetters
     from devicevault_cli.streams.group import Group
+    from devicevault_cli.streams.model import EntryId
     from devicevault_cli.streams.stream import Stream
 
 
@@ -29,6 +33,9 @@ class Context:
 
     `dry_run`, `yes`, `force` and `confirm_name` are what was typed; they are False and None where the command does not
     have the flag. `further`: the settings of more pipelines than one.  `words`: the command line.
+    `all_streams`: the change is meant for every stream.  `whole`: of one stream among several, the context of all.
+    `ids`: those of the file named by --ids, where it was read for several streams.  `plans`: where changes of several
+    streams are collected, to be confirmed together.
     """
 
     settings: Settings
@@ -42,6 +49,10 @@ class Context:
     yes: bool = False
     force: bool = False
     confirm_name: str | None = None
+    all_streams: bool = False
+    whole: Context | None = None
+    ids: Sequence[EntryId] | None = None
+    plans: list[Planned] | None = None
     _closing: ExitStack = field(default_factory=ExitStack)
 
     @property
@@ -54,6 +65,19 @@ class Context:
         """A context for each pipeline, by its name: none shares a connection with another, all are closed with this."""
         others = (replace(self, settings=settings, further=()) for settings in self.further)
         return {context.pipeline.name: context for context in (self, *others)}
+
+    @cached_property
+    def each_stream(self) -> Sequence[Context]:
+        """A context for each stream, with a connection of its own; all use one table and one way to the broker."""
+        streams = self.settings.streams
+        if len(streams) == 1:
+            return (self,)
+        return tuple(replace(self, settings=self.settings.of_stream(name), whole=self, further=()) for name in streams)
+
+    @property
+    def is_first(self) -> bool:
+        """False for every stream but the first: what the streams share is told once."""
+        return self.whole is None or self.settings.stream == self.whole.settings.streams[0]
 
     @cached_property
     def client(self) -> Client:
@@ -69,7 +93,13 @@ class Context:
         """The stream of the settings."""
         from devicevault_cli.streams.stream import Stream
 
-        return Stream(self.client, self.settings.stream)
+        return Stream(self.client, self.settings.stream, shares_table=self.settings.shares_table)
+
+    def stream_named(self, key: str) -> Stream:
+        """Another stream, which a file names; with the connection of the settings where these have one stream."""
+        if self.settings.streams == (key,):
+            return self.stream
+        return replace(self, settings=self.settings.of_stream(key), whole=self, further=()).stream
 
     @cached_property
     def group(self) -> Group:
@@ -88,6 +118,8 @@ class Context:
     @cached_property
     def repository(self) -> Repository:
         """The table of the pipeline."""
+        if self.whole is not None:
+            return self.whole.repository
         from devicevault_cli.repository import open_repository
         from devicevault_cli.repository.tables import TABLES
 
@@ -95,9 +127,25 @@ class Context:
         self._closing.callback(repository.close)
         return repository
 
+    @property
+    def whole_table(self) -> TableStatus:
+        """The state of the table: counted anew, but once for several streams."""
+        from devicevault_cli.operations.monitoring.status import table_status
+
+        if self.whole is None:
+            return table_status(self.pipeline.table, lambda: self.repository)
+        return self.whole.counted_table
+
+    @cached_property
+    def counted_table(self) -> TableStatus:
+        """As `whole_table`, counted once."""
+        return self.whole_table
+
     @cached_property
     def publisher(self) -> Publisher | None:
         """The way to the broker; None: none is configured."""
+        if self.whole is not None:
+            return self.whole.publisher
         if self.settings.broker_url is None:
             return None
         from devicevault_cli.broker import open_publisher

@@ -10,6 +10,7 @@ from typing import get_type_hints
 from devicevault_cli.consumer.counters import BOUNDS_S, Durations
 from devicevault_cli.consumer.outages import DATABASE, REDIS
 from devicevault_cli.consumer.progress import ConsumerProgress
+from devicevault_cli.consumer.streams_progress import StreamsProgress
 from devicevault_cli.operations.dead_letters.select import REASONS
 from devicevault_cli.operations.dispatch import tasks
 from devicevault_cli.output.metrics import Buckets, Health, Labels, Metrics, Sample, served
@@ -23,16 +24,19 @@ DROPPED = "Log lines that stderr did not take, because of a full disk or a reade
 
 @contextmanager
 def monitored(
-    host: str, port: int, consumers: Sequence[tuple[Labels, ConsumerProgress]], log_lines_dropped: Callable[[], int]
+    host: str,
+    port: int,
+    consumers: Sequence[tuple[Labels, ConsumerProgress]],
+    pipelines: Sequence[ConsumerProgress | StreamsProgress],
+    log_lines_dropped: Callable[[], int],
 ) -> Iterator[int]:
-    """Serve what each `progress` holds, and whether all are alive and ready. -> the port"""
+    """Serve what each of `consumers` holds, and whether all `pipelines` are alive and ready. -> the port"""
 
     def process_samples() -> Iterator[Sample]:
         yield Sample("counter", "log_lines_dropped", DROPPED, log_lines_dropped())
 
     def health() -> Health:
-        each = [progress for _, progress in consumers]
-        return Health(all(progress.alive for progress in each), all(progress.ready for progress in each))
+        return Health(all(progress.alive for progress in pipelines), all(progress.ready for progress in pipelines))
 
     metrics = Metrics(health)
     for labels, progress in consumers:

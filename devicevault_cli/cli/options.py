@@ -13,7 +13,7 @@ import typer
 from devicevault_cli.cli import complete
 from devicevault_cli.cli.context import Context
 from devicevault_cli.cli.help_style import head
-from devicevault_cli.cli.values import finite, parsed, whole
+from devicevault_cli.cli.values import finite, parse_entry, parsed, placed, whole
 from devicevault_cli.errors import Usage, WrongType
 from devicevault_cli.operations.entries.positions import parse_end, parse_start
 from devicevault_cli.streams.model import LAST, ZERO, EntryId
@@ -27,7 +27,7 @@ END: EntryId = LAST
 EntryIds: TypeAlias = Annotated[
     list[EntryId] | None,
     typer.Argument(
-        help="Only these entries.", metavar="ID...", parser=parsed(EntryId.parse), autocompletion=complete.ids
+        help="Only these entries.", metavar="ID...", parser=parsed(parse_entry), autocompletion=complete.ids
     ),
 ]
 IdsFrom: TypeAlias = Annotated[
@@ -104,7 +104,9 @@ SHARED: dict[str, object] = {
     "database_url": Annotated[
         str | None, _setting("--database-url", "Database, e.g. postgresql://USER@HOST/NAME.", "URL")
     ],
-    "stream": Annotated[str | None, _setting("--stream", "Stream key.", "KEY")],
+    "stream": Annotated[
+        list[str] | None, _setting("--stream", "Stream key, or a range as in results:{0..15}; repeatable.", "KEY")
+    ],
     "group": Annotated[str | None, _setting("--group", "Consumer group.", "NAME", complete.groups)],
     "consumer": Annotated[str | None, _setting("--consumer", "Consumer name.", "NAME", complete.consumers)],
     "pipeline": Annotated[
@@ -167,6 +169,9 @@ CHANGING: dict[str, object] = {
             autocompletion=complete.groups,
         ),
     ],
+    "all_streams": Annotated[
+        bool, typer.Option("--all-streams", help="Change every stream, where several are configured.")
+    ],
 }
 """Name -> annotation of the options of commands that change something; each has those that apply."""
 
@@ -197,24 +202,33 @@ def read_ids(ctx: Context, ids: Sequence[EntryId] | None, source: str | None) ->
     """Ids from arguments, and from `--ids FILE` or `--ids -`, each once, in their order. Raises Usage."""
     found = dict.fromkeys(ids or ())
     if source is not None:
-        try:
-            if source == "-":
-                found |= _parsed(ctx.terminal.stdin, source)
-            else:
-                with open(source, encoding="utf-8") as file:  # noqa: PTH123 - a path as typed, /dev/fd/63 too
-                    found |= _parsed(file, source)
-        except (OSError, UnicodeDecodeError) as error:
-            raise Usage(f"--ids: {source} cannot be read: {getattr(error, 'strerror', None) or 'not text'}") from None
+        if ctx.ids is None:
+            found |= dict.fromkeys(read_entries(ctx, source)[ctx.settings.stream])
+        else:
+            found |= dict.fromkeys(ctx.ids)
     return list(found)
 
 
-def _parsed(lines: Iterable[str], source: str) -> dict[EntryId, None]:
+def read_entries(ctx: Context, source: str) -> dict[str, dict[EntryId, None]]:
+    """The ids in a file or, for `-`, on stdin, by stream. Raises Usage."""
+    streams = ctx.settings.streams
+    try:
+        if source == "-":
+            return _parsed(ctx.terminal.stdin, source, streams)
+        with open(source, encoding="utf-8") as file:  # noqa: PTH123 - a path as typed, /dev/fd/63 too
+            return _parsed(file, source, streams)
+    except (OSError, UnicodeDecodeError) as error:
+        raise Usage(f"--ids: {source} cannot be read: {getattr(error, 'strerror', None) or 'not text'}") from None
+
+
+def _parsed(lines: Iterable[str], source: str, streams: Sequence[str]) -> dict[str, dict[EntryId, None]]:
     """Line by line: a million ids as one text beside themselves would cost twice the memory."""
-    found: dict[EntryId, None] = {}
+    found: dict[str, dict[EntryId, None]] = {stream: {} for stream in streams}
     for number, line in enumerate(lines, 1):
         if word := line.strip():
             try:
-                found[EntryId.parse(word)] = None
+                stream, key = placed(parse_entry(word), streams)
             except Usage as error:
                 raise Usage(f"--ids: line {number} of {source}: {error}", hint=error.hint) from None
+            found[stream][key] = None
     return found

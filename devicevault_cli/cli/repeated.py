@@ -19,7 +19,9 @@ def typed_settings(ctx: Context, names: tuple[str, ...] = SETTINGS) -> str:
     """The options that a command must repeat to be about the same stream; the pipeline also from the environment."""
     chosen = [ctx.settings[name] for name in names]
     repeated = [item for item in chosen if item.source == "flag" or (item.name, item.value) == ("pipeline", "storage")]
-    return shlex.join(part for item in repeated for part in (f"--{item.name.replace('_', '-')}", item.value or ""))
+    return shlex.join(
+        part for item in repeated for value in item.values for part in (f"--{item.name.replace('_', '-')}", value)
+    )
 
 
 def completed(ctx: Context, command: str) -> str:

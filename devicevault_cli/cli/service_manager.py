@@ -16,6 +16,7 @@ from devicevault_cli.redact import scrub
 if TYPE_CHECKING:
     from devicevault_cli.consumer.progress import ConsumerProgress
     from devicevault_cli.consumer.shutdown import Stop
+    from devicevault_cli.consumer.streams_progress import StreamsProgress
 
 STEP_S = 1.0
 START_S = 60
@@ -24,7 +25,7 @@ START_S = 60
 
 @contextmanager
 def notified(
-    consumers: Mapping[str, ConsumerProgress], stop: Stop, environ: Mapping[str, str] = os.environ
+    consumers: Mapping[str, ConsumerProgress | StreamsProgress], stop: Stop, environ: Mapping[str, str] = os.environ
 ) -> Iterator[None]:
     """Within the block a thread notifies the service manager, if there is one; the last status says how it ended.
 
@@ -49,7 +50,9 @@ def notified(
 class _Service:
     """What was sent so far. Nothing follows the last status, although a thread of its own sends all others."""
 
-    def __init__(self, manager: Notifier, consumers: Mapping[str, ConsumerProgress], *, watched: bool) -> None:
+    def __init__(
+        self, manager: Notifier, consumers: Mapping[str, ConsumerProgress | StreamsProgress], *, watched: bool
+    ) -> None:
         self._manager = manager
         self._consumers = consumers
         self._watched = watched
@@ -95,7 +98,7 @@ def _cause(error: BaseException) -> str:
     return scrub(str(as_dvctl_error(error))) if isinstance(error, Exception) else "interrupted"
 
 
-def _status(consumers: Mapping[str, ConsumerProgress]) -> str:
+def _status(consumers: Mapping[str, ConsumerProgress | StreamsProgress]) -> str:
     """One line: with several pipelines each by its name."""
     lines = {name: _line(progress) for name, progress in list(consumers.items())}
     if len(lines) > 1:
@@ -103,14 +106,14 @@ def _status(consumers: Mapping[str, ConsumerProgress]) -> str:
     return visible("".join(lines.values()) or "starting")
 
 
-def _line(progress: ConsumerProgress) -> str:
+def _line(progress: ConsumerProgress | StreamsProgress) -> str:
     if progress.stopped_by:
         return f"stopped ({progress.stopped_by}): {progress.counters.line()}"
     if not progress.alive:
         return "stuck in a call"
-    if waiting := progress.outages.line():
+    if waiting := progress.waits_for:
         return waiting
     if not progress.has_read:
         return "starting"
-    left = progress.backlog.left
+    left = progress.left
     return f"consuming: {progress.counters.line()}, lag {'unknown' if left is None else left}"

@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import math
 import re
-from collections.abc import Callable
-from typing import Any
+from collections.abc import Callable, Sequence
+from typing import Any, NamedTuple
 
 import typer
 
 from devicevault_cli.errors import Usage
+from devicevault_cli.streams.model import EntryId
 from devicevault_cli.times import parse_duration
 
 
@@ -74,3 +75,28 @@ def duration(*names: str, text: str, **more: Any) -> Any:
 def whole_number(*names: str, text: str, least: int, **more: Any) -> Any:
     """An option for a whole number of at least `least`."""
     return typer.Option(*names, help=text, metavar="N", parser=parsed(whole, least), **more)
+
+
+class StreamEntry(NamedTuple):
+    """An entry as it was typed where several streams are read: `STREAM ID`."""
+
+    stream: str
+    id: EntryId
+
+
+def parse_entry(text: str) -> EntryId | StreamEntry:
+    """`1767225600000-0`, or with its stream before it. Raises Usage."""
+    stream, _, key = text.strip().rpartition(" ")
+    return StreamEntry(stream.strip(), EntryId.parse(key)) if stream.strip() else EntryId.parse(text)
+
+
+def placed(entry: EntryId | StreamEntry, streams: Sequence[str]) -> StreamEntry:
+    """The entry with its stream, which must be named where there are several. Raises Usage."""
+    if isinstance(entry, EntryId):
+        if len(streams) > 1:
+            where = f"the stream of {entry} is not named, and {len(streams)} are configured"
+            raise Usage(where, hint=f"write the stream and the id, in quotes: '{streams[0]} {entry}'")
+        return StreamEntry(streams[0], entry)
+    if entry.stream not in streams:
+        raise Usage(f"{entry.stream} is not a stream of this command", hint=f"name it: --stream '{entry.stream}'")
+    return entry

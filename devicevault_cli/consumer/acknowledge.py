@@ -4,13 +4,15 @@ from __future__ import annotations
 
 import logging
 import time
-from collections.abc import Iterator, Mapping, Sequence
+from collections import deque
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from typing import NamedTuple
 
 from devicevault_cli.consumer.batch import Batch, RejectedEntry
 from devicevault_cli.consumer.counters import Counters
 from devicevault_cli.consumer.in_hand import InHand
 from devicevault_cli.consumer.options import OnReject
-from devicevault_cli.consumer.retry import Retry, is_outage
+from devicevault_cli.consumer.retry import Once, Retry, is_outage
 from devicevault_cli.consumer.stream_watch import StreamWatch
 from devicevault_cli.errors import MemoryFull, MissingGroup, Refused, WrongType
 from devicevault_cli.log_fields import fields
@@ -30,6 +32,20 @@ CANNOT_WRITE = (MemoryFull, Refused, WrongType)
 """Redis has no room, grants no right, or the key has another type: the letter is retried later, without waiting."""
 
 
+class _Acknowledgement(NamedTuple):
+    """Entries that have their row, or were skipped."""
+
+    batch: Batch
+    done: list[EntryId]
+
+
+class _Rejection(NamedTuple):
+    """An entry of which the message is bad."""
+
+    batch: Batch
+    entry: RejectedEntry
+
+
 class Acknowledger:
     """Brings the entries of one consumer to their outcome, and removes them from what is in hand.
 
@@ -41,7 +57,7 @@ class Acknowledger:
         consumer: GroupConsumer,
         in_hand: InHand,
         counters: Counters,
-        retry: Retry,
+        retry: Retry | Once,
         watch: StreamWatch,
         on_reject: OnReject,
     ) -> None:
@@ -54,9 +70,16 @@ class Acknowledger:
         self.unwritten: dict[EntryId, RejectedEntry] = {}
         self._generation = in_hand.generation
         self._tried = time.monotonic()
+        self._steps: deque[_Acknowledgement | _Rejection] = deque()
+        self._sent: Callable[[], int] | None = None
 
     def finish(self, batch: Batch, outcomes: Sequence[Outcome]) -> None:
         """Acknowledge what has its row or was skipped, reject the rest. `outcomes`: one for each record, in order."""
+        self.begin(batch, outcomes)
+        self.complete()
+
+    def begin(self, batch: Batch, outcomes: Sequence[Outcome]) -> None:
+        """As `finish`, but Redis is told by `complete` only."""
         done = list(batch.skipped)
         rejected = list(batch.rejected)
         inserted = outcomes.count(INSERTED)
@@ -67,14 +90,32 @@ class Acknowledger:
         self._counters.skipped += len(batch.skipped)
         self._counters.persisted += inserted
         if done:
-            self._acknowledge(batch, done)
-        for entry in rejected:
-            if batch.generation == self._in_hand.generation:
-                self.reject(entry)
+            self._steps.append(_Acknowledgement(batch, done))
+        self._steps += [_Rejection(batch, entry) for entry in rejected]
+
+    def send(self) -> None:
+        """Send the first acknowledgement of `complete`: so several servers are waited for at once."""
+        first = self._steps[0] if self._steps else None
+        if isinstance(first, _Acknowledgement) and first.batch.generation == self._in_hand.generation:
+            self._sent = self._consumer.group.begin_acknowledge(first.done)
+
+    def complete(self) -> None:
+        """Tell Redis what became of the entries of `begin`. Where `retry` lets an outage through: the rest, later."""
+        while self._steps:
+            step = self._steps[0]
+            if isinstance(step, _Acknowledgement):
+                self._acknowledge(*step)
             else:
-                text = "entry %s left the stream before its dead letter was written: %s (%s)"
-                log.error(text, entry.id, *entry.rejected, extra=_about(entry))
-                self._counters.gone += 1
+                self._reject_of(*step)
+            self._steps.popleft()
+
+    def _reject_of(self, batch: Batch, entry: RejectedEntry) -> None:
+        if batch.generation == self._in_hand.generation:
+            self.reject(entry)
+        else:
+            text = "entry %s left the stream before its dead letter was written: %s (%s)"
+            log.error(text, entry.id, *entry.rejected, extra=_about(entry))
+            self._counters.gone += 1
 
     def _stored(self, batch: Batch, outcomes: Sequence[Outcome], rejected: list[RejectedEntry]) -> Iterator[EntryId]:
         """Entries that have their row; the others are added to `rejected`."""
@@ -89,10 +130,7 @@ class Acknowledger:
             yield key
 
     def _acknowledge(self, batch: Batch, done: list[EntryId]) -> None:
-        acknowledged = self._retry(
-            # After a restart of the stream the ids may be those of other entries, which nobody has processed.
-            lambda: self._consumer.group.acknowledge(done) if batch.generation == self._in_hand.generation else 0
-        )
+        acknowledged = self._retry(lambda: self._acknowledged(batch, done))
         missing = len(done) - acknowledged
         if missing and self._watch.look() is None and batch.generation == self._in_hand.generation:
             log.info(
@@ -102,6 +140,13 @@ class Acknowledger:
                 extra=fields(count=missing, of=len(done)),
             )
         self._in_hand.remove(done)
+
+    def _acknowledged(self, batch: Batch, done: list[EntryId]) -> int:
+        sent, self._sent = self._sent, None
+        if sent is not None:
+            return sent()
+        # After a restart of the stream the ids may be those of other entries, which nobody has processed.
+        return self._consumer.group.acknowledge(done) if batch.generation == self._in_hand.generation else 0
 
     def reject(self, entry: RejectedEntry) -> None:
         """Dead-letter or drop an entry, or keep it in `unwritten` if that is not possible now."""

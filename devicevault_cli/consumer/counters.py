@@ -5,8 +5,8 @@ from __future__ import annotations
 import time
 from bisect import bisect_left
 from collections.abc import Iterable
-from dataclasses import dataclass, field
-from typing import Annotated, Literal, NamedTuple
+from dataclasses import dataclass, field, fields
+from typing import Annotated, Any, Literal, NamedTuple
 
 SUMMARY = (
     *("read", "persisted", "duplicates", "conflicting", "replaced", "dead_lettered", "skipped"),
@@ -160,3 +160,30 @@ class Counters:
         if missed := sum(list(self.not_dispatched.values())):  # which the loop may add to
             parts.append(f"not dispatched {missed}")
         return ", ".join(parts)
+
+
+def summed(several: Iterable[Counters]) -> Counters:
+    """The counters of several streams as one: sums, of which one is None only where none is known."""
+    each = list(several)
+    total = Counters(started=min(one.started for one in each), waiting=any(one.waiting for one in each))
+    for declared in fields(Counters):
+        name = declared.name
+        values = [value for one in each if (value := getattr(one, name)) is not None]
+        if name not in ("started", "waiting") and values:
+            setattr(total, name, _sum(values))
+    return total
+
+
+def _sum(values: list[Any]) -> Any:
+    if isinstance(values[0], bool):
+        return any(values)
+    if isinstance(values[0], dict):
+        counts: dict[str, int] = {}
+        for value in values:
+            for key, count in dict(value).items():
+                counts[key] = counts.get(key, 0) + count
+        return counts
+    if isinstance(values[0], Durations):
+        counted = zip(*(value.counts for value in values), strict=True)
+        return Durations(list(map(sum, counted)), sum(value.total_s for value in values))
+    return sum(values)

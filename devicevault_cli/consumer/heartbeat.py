@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 import time
+from collections.abc import Callable
 from threading import Event, Thread, current_thread
 
 from devicevault_cli.consumer.in_hand import InHand
@@ -32,8 +33,15 @@ class Heartbeat:
     """
 
     def __init__(
-        self, consumer: GroupConsumer, in_hand: InHand, progress: ConsumerProgress, claim_idle_s: float
+        self,
+        consumer: GroupConsumer,
+        in_hand: InHand,
+        progress: ConsumerProgress,
+        claim_idle_s: float,
+        also: Callable[[Stream], None] = lambda stream: None,
     ) -> None:
+        """`also`: is called between two beats, with the stream on the connection of the thread."""
+        self._also = also
         self._in_hand = in_hand
         self._progress = progress
         self._renew_every_s = claim_idle_s / 3
@@ -59,6 +67,7 @@ class Heartbeat:
         while not self._left.wait(self._pause_s):
             if self._progress.alive:
                 try:
+                    self._also(self._consumer.stream)
                     self._beat(time.monotonic())
                 except DvctlError as error:
                     log.debug("no heartbeat: %s", error)

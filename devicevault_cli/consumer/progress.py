@@ -61,7 +61,8 @@ class ConsumerProgress:
 
     Without a group nothing is looked up. `wanted`: how many messages the run is for. `on_batch(messages, seconds)` is
     called after each batch. `pending()`: how many entries stay pending if the process ends now. `has_read`: it read at
-    least once. `stopped_by`: why the run is over, so that nothing moves any more; '' before.
+    least once. `alone`: False where it is one of several streams; then another thread calls `look`, and their sums are
+    logged. `writes`: the table takes rows. `stopped_by`: why the run is over, nothing moves any more; '' before.
     """
 
     def __init__(self, group: Group | None = None, show: ShowProgress | None = None, wanted: int | None = None) -> None:
@@ -73,6 +74,8 @@ class ConsumerProgress:
         self.pending: Callable[[], int] = lambda: 0
         self.has_read = False
         self.stopped_by = ""
+        self.alone = True
+        self.writes = True
         self.on_batch: Callable[[int, float], None] = lambda messages, seconds: None
         self._group = group
         self._show = show
@@ -86,11 +89,9 @@ class ConsumerProgress:
         """The loop moves: show how far the consumer is."""
         now = self.moved = time.monotonic()
         counters = self.counters
-        if self._group is not None and now >= self._next_look:
-            self.backlog = _look(self._group)
-            self._next_look = now + min(LONGEST_LOOK_S, max(LOOK_S, SHARE * (time.monotonic() - now)))
-            self._count()
-        if now - self._wrote > SUMMARY_S:
+        if self._group is not None and self.alone:
+            self.look(self._group)
+        if now - self._wrote > SUMMARY_S and self.alone:
             if counters.read != self._read:
                 left = self.backlog.left
                 counts = fields(**counters.counts(), lag=left)
@@ -99,6 +100,28 @@ class ConsumerProgress:
         if self._show is not None:
             note = "" if self._total is None else f"lag {max(0, self._total - counters.read):,}"
             self._show(counters.read, self._total, note)
+
+    def look(self, group: Group) -> None:
+        """Look at what the group has before it, now and then."""
+        now = time.monotonic()
+        if now >= self._next_look:
+            self.backlog = _look(group)
+            self._next_look = now + min(LONGEST_LOOK_S, max(LOOK_S, SHARE * (time.monotonic() - now)))
+            self._count()
+
+    @property
+    def waits_for(self) -> str:
+        """What is being waited for; '' if every server answers."""
+        return self.outages.line()
+
+    @property
+    def left(self) -> int | None:
+        """Undelivered and pending; None where that is not known."""
+        return self.backlog.left
+
+    def moves(self) -> None:
+        """The loop moves, and has nothing to look at here."""
+        self.moved = time.monotonic()
 
     def _count(self) -> None:
         left, self.counters.lag = self.backlog.left, self.backlog.stream_group_lag

@@ -28,6 +28,8 @@ BATCH_BYTES = 16 * 1024 * 1024
 PER_READ, PER_READ_OF_SMALL, SMALL = 64, 128, 16 * 1024
 """Entries per read, and where all were small (in bytes) lately: sizes are known only after reading, and if all of them
 turn out to be firmware images, memory still has to hold them."""
+FEW, FEW_BYTES = 16, 1024 * 1024
+"""What one of many streams brings at once while it is waited for."""
 MAX_ATTEMPTS_ALONE = 3
 """After so many attempts alone that did not come to an end, a quarantined entry is given up."""
 
@@ -37,6 +39,7 @@ class _Pages:
     """What was read for one batch so far."""
 
     limit: int
+    most_bytes: int = BATCH_BYTES
     decoded: list[Batch] = field(default_factory=list)
     gone: list[EntryId] = field(default_factory=list)
     entries: int = 0
@@ -78,6 +81,9 @@ class EntryReader:
         self._next_claim = 0.0
         self._quarantine: deque[EntryId] = deque()
         self._largest, self._largest_known = 1024, False
+        self._new_left = False
+        self.bytes = 0
+        """Of the batch that was read last."""
 
     def recover(self) -> None:
         """After an error of Redis: a reply may be lost, so look at the own pending entries first."""
@@ -86,19 +92,41 @@ class EntryReader:
             self._count_own = False
         self._own_cursor = ZERO
 
-    def next(self, limit: int, block_ms: int | None) -> Batch | Quarantined:
-        """Read at most `limit` entries, waiting at most `block_ms` for new ones. The batch may be empty."""
+    @property
+    def has_more(self) -> bool:
+        """Whether there is something to read without waiting, as far as is known."""
+        pending = self._own_cursor is not None or self._claim_cursor is not None or bool(self._quarantine)
+        return self._new_left or pending or time.monotonic() >= self._next_claim
+
+    @property
+    def few(self) -> int:
+        """How many entries to wait for at once where many streams are waited for: together not more than a batch."""
+        return max(1, min(FEW, FEW_BYTES // self._largest))
+
+    def next(
+        self, limit: int, block_ms: int | None, most_bytes: int = BATCH_BYTES, *, new: bool = True
+    ) -> Batch | Quarantined:
+        """Read at most `limit` entries, waiting at most `block_ms` for new ones. The batch may be empty.
+
+        new: False leaves out entries not delivered yet, as where they are being waited for already.
+        """
         if self._generation != self._in_hand.generation:
             self._generation = self._in_hand.generation
             self._quarantine.clear()
             self.recover()
-        pages = _Pages(min(limit, self._batch_size))
+        pages = _Pages(min(limit, self._batch_size), most_bytes)
+        try:
+            return self._next(pages, block_ms, new=new)
+        finally:
+            self.bytes = pages.bytes
+
+    def _next(self, pages: _Pages, block_ms: int | None, *, new: bool) -> Batch | Quarantined:
         self._read_pending(pages)
         while self._quarantine and not pages:
             quarantined = self._take_quarantined(pages, self._quarantine.popleft())
             if quarantined is not None:
                 return quarantined
-        if not pages:
+        if new and not pages:
             self._read_new(pages, block_ms)
         return joined(pages.decoded, gone=pages.gone, reclaimed=pages.reclaimed, generation=self._generation)
 
@@ -185,6 +213,7 @@ class EntryReader:
     def _read_new(self, pages: _Pages, block_ms: int | None) -> None:
         room = self._room(pages)
         while room > 0:
+            wanted = self._consumer.asked_count or room
             try:
                 page = self._consumer.read_new(room, None if pages else block_ms)
             except MissingGroup:
@@ -192,14 +221,15 @@ class EntryReader:
                     return  # as in _take_pages
                 raise
             self._learn(pages, len(page), page.size, page.largest)
-            room = self._room(pages) if len(page) == room else 0
+            self._new_left = len(page) == wanted
+            room = self._room(pages) if self._new_left else 0
             if room > 0:
                 self._consumer.ask_new(room)  # Redis works on it while these are decoded
             pages.decoded += self._decode_page(page)
 
     def _room(self, pages: _Pages) -> int:
         """How many entries to ask for next: bounded by the limit and by bytes, by the largest seen lately."""
-        fitting = max(0 if pages.bytes else 1, (BATCH_BYTES - pages.bytes) // self._largest)
+        fitting = max(0 if pages.bytes else 1, (pages.most_bytes - pages.bytes) // self._largest)
         per_read = PER_READ_OF_SMALL if self._largest_known and self._largest <= SMALL else PER_READ
         return min(pages.limit - pages.entries, per_read, fitting)
 

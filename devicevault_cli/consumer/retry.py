@@ -45,6 +45,14 @@ def _wait(state: RetryCallState) -> float:
     return wait_random_exponential(multiplier=FIRST_WAIT_S, max=longest)(state)
 
 
+class Once:
+    """Calls functions once, in the place of a Retry: whoever uses it has something else to do during an outage."""
+
+    def __call__(self, action: Callable[[], T], retry_if: Callable[[BaseException], bool] = is_outage) -> T:
+        """The result of `action`. Raises what it raises."""
+        return action()
+
+
 class Retry:
     """Calls functions until they succeed. `on_failure(error, seconds)` is called before each wait of so many seconds,
     `on_recovery(errors)` once a function has succeeded that failed with these errors before. Where a function meets

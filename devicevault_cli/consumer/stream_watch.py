@@ -74,9 +74,9 @@ class StreamWatch:
 
     def look_at_table(self, repository: Repository) -> None:
         """At the start: rows newer than the stream are all that tells of a flush while no consumer ran."""
-        if not self._beside or self._table_compared:
-            return
         stream = self._group.stream
+        if not self._beside or self._table_compared or stream.shares_table:
+            return
         try:
             for incident in table_ahead(stream.key, stream.info(), repository, parse_records(self._look().incidents)):
                 about = fields(incident=incident.kind)

@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import logging
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from contextlib import suppress
 from typing import TYPE_CHECKING, Literal, NamedTuple, TypeAlias, TypeVar
 
 from devicevault_cli.consumer.acknowledge import Acknowledger
 from devicevault_cli.consumer.batch import Batch, Quarantined, RejectedEntry
 from devicevault_cli.consumer.breaker import Breaker
+from devicevault_cli.consumer.counters import Counters
 from devicevault_cli.consumer.dispatch import (
     Dispatch,
     DispatchOff,
@@ -22,8 +23,9 @@ from devicevault_cli.consumer.failover import FailoverWatch
 from devicevault_cli.consumer.group_member import GroupMember
 from devicevault_cli.consumer.heartbeat import Heartbeat
 from devicevault_cli.consumer.in_hand import InHand
+from devicevault_cli.consumer.namesake import living_namesake
 from devicevault_cli.consumer.options import ConsumeOptions
-from devicevault_cli.consumer.outages import BROKER, DATABASE, REDIS
+from devicevault_cli.consumer.outages import BROKER, DATABASE, REDIS, Outages
 from devicevault_cli.consumer.progress import ConsumerProgress
 from devicevault_cli.consumer.reader import MAX_ATTEMPTS_ALONE, EntryReader
 from devicevault_cli.consumer.retry import Retry, shown_wait
@@ -46,6 +48,7 @@ from devicevault_cli.messages import Rejected
 from devicevault_cli.operations.rate_limit import RateLimiter
 from devicevault_cli.operations.save import Outcome
 from devicevault_cli.pipelines import Pipeline
+from devicevault_cli.streams.clients import Namesake
 from devicevault_cli.streams.consumer import GroupConsumer
 from devicevault_cli.streams.model import EntryId
 from devicevault_cli.times import now_ms
@@ -71,6 +74,49 @@ class Saved(NamedTuple):
     submitted: Submitted
     outcomes: Sequence[Outcome]
     delivery: Delivery[EntryId] | None
+
+
+def make_dispatch(
+    stream: str,
+    repository: Repository,
+    pipeline: Pipeline,
+    publisher: Publisher | DispatchOff | None,
+    retry: Retry,
+    waiting: Waiting,
+    counters: Counters,
+) -> Dispatch:
+    """What becomes of the configurations of a stream. `publisher`: None, no broker is configured."""
+    if isinstance(publisher, DispatchOff):
+        return publisher
+    if not pipeline.dispatches:
+        return NoConfigurations(repository)
+    if publisher is None:
+        return DispatchUnconfigured(repository, retry)
+    return StorageDispatch(stream, repository, publisher, retry, waiting, counters)
+
+
+def report(batch: Batch, counters: Counters) -> None:
+    """Count and log what is remarkable about a batch."""
+    if batch.gone:
+        counters.gone += len(batch.gone)
+        gone = fields(count=len(batch.gone), reason="gone")
+        log.warning("%d pending entries are gone from the stream; cleared", len(batch.gone), extra=gone)
+    for key, name in batch.notes:
+        seen = counters.notes.get(name, 0)
+        counters.notes[name] = seen + 1
+        level = logging.WARNING if seen < NOTES_LOGGED else logging.DEBUG
+        about = fields(entry=str(key), field=name)
+        log.log(level, "entry %s: %s is unusable or implausible", key, name, extra=about)
+
+
+def log_outage(error: DvctlError, seconds: float, outages: Outages) -> None:
+    """An attempt failed, and the next one is in so many seconds."""
+    needs_repair = isinstance(error, (Refused, BadConfig, OtherServer, TableAtFault, WrongType))
+    level = logging.ERROR if needs_repair else logging.WARNING
+    outage = outages.failed(error)
+    about = fields(server=error.server or DATABASE, attempts=outage.attempts, retry_in_s=round(seconds, 3))
+    hint = f" ({error.hint})" if error.hint else ""
+    log.log(level, "%s; next try %s%s", error, shown_wait(seconds), hint, extra=about)
 
 
 class Worker:
@@ -106,7 +152,9 @@ class Worker:
         )
         self._retry = Retry(stop, self._waiting, self._failed, self._outages.recovered, self.failover.agree)
         self._watch = StreamWatch(consumer.group, self.counters, in_hand)
-        self.dispatch = self._dispatch(pipeline, publisher)
+        self.dispatch = make_dispatch(
+            consumer.stream.key, repository, pipeline, publisher, self._retry, self._waiting, self.counters
+        )
         self._heartbeat = Heartbeat(consumer, in_hand, self.progress, options.claim_idle_s)
         self.member = GroupMember(consumer, self._watch, options.on_missing_group)
         keep = self.dispatch.keeps_configurations
@@ -117,19 +165,12 @@ class Worker:
         self._saved: Saved | None = None
         self._alone: Quarantined | None = None
 
-    def _dispatch(self, pipeline: Pipeline, publisher: Publisher | DispatchOff | None) -> Dispatch:
-        if isinstance(publisher, DispatchOff):
-            return publisher
-        if not pipeline.dispatches:
-            return NoConfigurations(self.repository)
-        if publisher is None:
-            return DispatchUnconfigured(self.repository, self._retry)
-        stream = self.consumer.stream.key
-        return StorageDispatch(stream, self.repository, publisher, self._retry, self._waiting, self.counters)
-
-    def retried(self, attempt: Callable[[], T]) -> T:
-        """Make an attempt again until the servers answer. Raises Stopped."""
-        return self._retry(attempt)
+    def namesake(self) -> Namesake | None:
+        """Who else consumes under the name. Redis is waited for; a request to stop is left to `run`."""
+        try:
+            return self._retry(lambda: living_namesake(self.consumer.stream, self._stop))
+        except (MissingGroup, Stopped):
+            return None
 
     def run(self) -> StopReason:
         """Consume. -> why it ended"""
@@ -234,21 +275,8 @@ class Worker:
         if isinstance(batch, Quarantined):
             self._alone = batch
         else:
-            self._report(batch)
+            report(batch, self.counters)
         return batch
-
-    def _report(self, batch: Batch) -> None:
-        """Count and log what is remarkable about a batch."""
-        if batch.gone:
-            self.counters.gone += len(batch.gone)
-            gone = fields(count=len(batch.gone), reason="gone")
-            log.warning("%d pending entries are gone from the stream; cleared", len(batch.gone), extra=gone)
-        for key, name in batch.notes:
-            seen = self.counters.notes.get(name, 0)
-            self.counters.notes[name] = seen + 1
-            level = logging.WARNING if seen < NOTES_LOGGED else logging.DEBUG
-            about = fields(entry=str(key), field=name)
-            log.log(level, "entry %s: %s is unusable or implausible", key, name, extra=about)
 
     def _finish(self, submitted: Submitted | None) -> None:
         """Wait for the database, then acknowledge, or leave that to `_settle` if the broker has to confirm first.
@@ -294,7 +322,7 @@ class Worker:
             log.warning("entry %s was delivered %d times already: processed alone", entry.id, entry.count, extra=about)
             batch = self._retry(lambda: self._reader.read(entry))
             if batch is not None:
-                self._report(batch)
+                report(batch, self.counters)
                 self._finish(self._submit(batch))
                 self._settle()
             else:
@@ -313,12 +341,7 @@ class Worker:
         self.counters.deferred_retries += 1
         self.counters.waiting = True
         self.counters.table_refuses_rows = isinstance(error, TableAtFault)
-        needs_repair = isinstance(error, (Refused, BadConfig, OtherServer, TableAtFault, WrongType))
-        level = logging.ERROR if needs_repair else logging.WARNING
-        outage = self._outages.failed(error)
-        about = fields(server=error.server or DATABASE, attempts=outage.attempts, retry_in_s=round(seconds, 3))
-        hint = f" ({error.hint})" if error.hint else ""
-        log.log(level, "%s; next try %s%s", error, shown_wait(seconds), hint, extra=about)
+        log_outage(error, seconds, self._outages)
         self._reader.recover()
         if not self._counts_restored and len(self._in_hand):
             try:

@@ -46,7 +46,7 @@ class Printer:
         self.terminal = terminal
         self.output = output
         self.quiet = quiet
-        self._errors = errors
+        self.errors = errors
         self._ascii = "utf" not in (getattr(terminal.stdout, "encoding", None) or "utf-8").lower()
         self._progress: Progress | None = None
         self._lock = RLock()
@@ -176,10 +176,10 @@ class Printer:
     def error(self, text: str, hint: str | None = None, code: int | None = None) -> None:
         """Why dvctl stops, with its exit code; the text may quote a URL that somebody typed in the wrong place."""
         text = scrub(text)
-        if self._errors == "json":
+        if self.errors == "json":
             self.line(to_json({"error": text, "hint": hint, "exit_code": code}))
             return
-        if self._errors == "log":
+        if self.errors == "log":
             self.line(self._logged("error", 3, text, {"hint": hint, "exit_code": code}))
             return
         self.line(f"{self._priority(3)}{self._paint('error:', _RED)} {visible(text)}")
@@ -188,9 +188,9 @@ class Printer:
 
     def _tell(self, kind: str, text: str, *lines: str) -> None:
         """Write finished lines, or their text as one object."""
-        if self._errors == "json":
+        if self.errors == "json":
             lines = (to_json({kind: text}),)
-        elif self._errors == "log":
+        elif self.errors == "log":
             level, number = ("warning", 4) if kind == "warning" else ("info", 6)
             lines = (self._logged(level, number, text, {}),)
         for line in lines:

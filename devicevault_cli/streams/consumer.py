@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Iterable, Mapping
 from contextlib import suppress
 from typing import Any
 
@@ -13,6 +13,7 @@ from devicevault_cli.streams.group import Group
 from devicevault_cli.streams.model import LAST, Claimed, EntryId
 from devicevault_cli.streams.page import Page, page_of_one_stream
 from devicevault_cli.streams.replies import raw
+from devicevault_cli.streams.stream import Asked
 from devicevault_cli.times import now_iso
 
 PAST_THE_END = EntryId(LAST.ms - 1, 0)
@@ -27,22 +28,32 @@ class GroupConsumer:
         self.stream = group.stream
         self.consumer = consumer
         self._names = (raw(group.name), raw(consumer))
-        self._answer: Callable[[], Any] | None = None
+        self.asked: Asked | None = None
+        """The read of `ask_new`, until `read_new` returns its entries."""
+        self.asked_count = 0
+        """How many entries it brings at most; 0 without one."""
 
     def read_new(self, count: int, block_ms: int | None = None) -> Page:
         """XREADGROUP of entries not delivered yet; waits up to `block_ms` (5,000 at most), or not at all.
 
         After `ask_new`, returns the entries that were requested there, whatever is requested now.
         """
-        if self._answer is not None:
-            answer, self._answer = self._answer, None
+        if self.asked is not None:
+            answer, self.asked, self.asked_count = self.asked, None, 0
             with translated(self.stream.client):
                 return page_of_one_stream(answer())
         return self.stream.read(page_of_one_stream, *self._read_command(count, block_ms))
 
-    def ask_new(self, count: int) -> None:
-        """Send the XREADGROUP whose answer the next `read_new` returns: Redis works on it meanwhile."""
-        self._answer = self.stream.ask(*self._read_command(count))
+    def ask_new(self, count: int, block_ms: int | None = None) -> Asked:
+        """Send the XREADGROUP whose answer the next `read_new` returns: Redis works on it, or waits, meanwhile."""
+        self.asked, self.asked_count = self.stream.ask(*self._read_command(count, block_ms)), count
+        return self.asked
+
+    def forget_asked(self) -> None:
+        """Give up what was asked for: what Redis delivers all the same is pending for this consumer."""
+        if self.asked is not None:
+            self.asked.drop()
+            self.asked, self.asked_count = None, 0
 
     def _read_command(self, count: int, block_ms: int | None = None) -> tuple[Any, ...]:
         block = ("BLOCK", block_ms) if block_ms else ()

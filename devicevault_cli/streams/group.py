@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from typing import Any
 
 from devicevault_cli.errors import MissingGroup, Unavailable
@@ -176,6 +176,16 @@ class Group:
     def acknowledge(self, ids: Sequence[EntryId]) -> int:
         """XACK. -> number of entries that were pending until now"""
         return self.stream.read(int, "XACK", *self._names, *map(_SHOWN, ids))
+
+    def begin_acknowledge(self, ids: Sequence[EntryId]) -> Callable[[], int]:
+        """Send XACK. -> a function, to be called once, that waits for what `acknowledge` returns"""
+        asked = self.stream.ask("XACK", *self._names, *map(_SHOWN, ids))
+
+        def count() -> int:
+            with translated(self.stream.client):
+                return int(asked())
+
+        return count
 
     def discard(self, ids: Iterable[EntryId], why: str) -> list[EntryId]:
         """Record as discarded, and acknowledge, in one step, those of the ids that are pending. -> these"""

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import socket
 from collections.abc import Callable, Generator, Iterable, Iterator, Mapping, Sequence
 from contextlib import suppress
 from functools import partial
@@ -40,12 +41,42 @@ def _release(version: str) -> tuple[int, ...]:
     return tuple(int(part) for part in version.split(".")[:2] if part.isdigit())
 
 
-class Stream:
-    """One stream key. Every method raises Unavailable, Refused or WrongType."""
+class Asked:
+    """A command that was sent and whose reply has not been read."""
 
-    def __init__(self, client: Client, key: str) -> None:
+    def __init__(self, connection: Any, pool: Any) -> None:
+        self._connection = connection
+        self._pool = pool
+
+    def __call__(self) -> Any:
+        """Wait for the unparsed reply; to be called once."""
+        try:
+            return self._connection.read_response()
+        finally:
+            self._pool.release(self._connection)
+
+    @property
+    def socket(self) -> socket.socket | None:
+        """What becomes readable with the reply; None where there is none to wait for, as of an embedded server."""
+        found = getattr(self._connection, "_sock", None)  # redis-py waits for one connection at a time
+        return found if isinstance(found, socket.socket) else None
+
+    def drop(self) -> None:
+        """Close the connection: the reply is not wanted any more."""
+        self._connection.disconnect()
+        self._pool.release(self._connection)
+
+
+class Stream:
+    """One stream key. Every method raises Unavailable, Refused or WrongType.
+
+    `shares_table`: other streams fill the same table, so that its newest rows tell nothing of this stream.
+    """
+
+    def __init__(self, client: Client, key: str, *, shares_table: bool = False) -> None:
         self.client = client
         self.key = key
+        self.shares_table = shares_table
 
     def call(self, *command: Any, **options: Any) -> Any:
         """Send one command and return its reply; `options` are for redis-py's parser."""
@@ -69,8 +100,8 @@ class Stream:
         """Run lua/NAME.lua and parse its reply. Raises Unavailable if the reply cannot be parsed."""
         return self.read(parse, *scripts.command(name, keys, *arguments))
 
-    def ask(self, *command: Any) -> Callable[[], Any]:
-        """Send one command without waiting. -> a function, to be called once, that waits for the unparsed reply"""
+    def ask(self, *command: Any) -> Asked:
+        """Send one command without waiting."""
         pool: Any = self.client.connection_pool
         with translated(self.client):
             connection = pool.get_connection()
@@ -80,14 +111,7 @@ class Stream:
                 connection.disconnect()
                 pool.release(connection)
                 raise
-
-        def answer() -> Any:
-            try:
-                return connection.read_response()
-            finally:
-                pool.release(connection)
-
-        return answer
+        return Asked(connection, pool)
 
     def _send_many(self, commands: Iterable[tuple[Any, ...]], **options: Any) -> list[Any]:
         """Send commands in one round trip. -> a reply or an exception per command"""

@@ -10,7 +10,7 @@ from collections.abc import Callable, Iterator
 from dataclasses import asdict, replace
 from importlib.util import find_spec
 
-from tests.bench import backlog, commands, dispatch, large_messages, latency, throughput, verify
+from tests.bench import backlog, commands, dispatch, large_messages, latency, many_streams, throughput, verify
 from tests.bench.ground import Ground, started
 from tests.bench.load import Others
 from tests.bench.measure import Figure, load, machine
@@ -23,7 +23,16 @@ def main() -> None:
     parser = argparse.ArgumentParser(prog="python -m tests.bench", description=__doc__)
     parser.add_argument("-o", "--output", choices=("table", "json"), default="table")
     parser.add_argument("--large", action="store_true", help="also beside a table of five million rows")
-    names = ("commands", "latency", "throughput", "large-messages", "dispatch", "verify", "backlog")
+    names = (
+        "commands",
+        "latency",
+        "throughput",
+        "large-messages",
+        "many-streams",
+        "dispatch",
+        "verify",
+        "backlog",
+    )
     parser.add_argument("--only", choices=names)
     options = parser.parse_args()
     if options.only in (None, "throughput") and find_spec("faststream") is None:
@@ -33,6 +42,7 @@ def main() -> None:
         "latency": latency.figures,
         "throughput": throughput.figures,
         "large-messages": large_messages.figures,
+        "many-streams": many_streams.figures,
         "dispatch": dispatch.figures,
         "verify": verify.figures,
         "backlog": lambda ground: backlog.figures(ground, LARGEST if options.large else 0),

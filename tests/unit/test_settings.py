@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 
 from devicevault_cli.errors import BadConfig, DvctlError, Usage
-from devicevault_cli.settings import NAMES, Settings, load, load_each
+from devicevault_cli.settings import NAMES, Setting, Settings, load, load_each
 
 YAML = """
 redis: {url: 'redis://yaml:6379/1'}
@@ -189,7 +189,7 @@ def test_both_pipelines_have_settings_of_their_own(home: Home, value: str) -> No
     assert (storage.pipeline.name, storage.stream, storage.group) == ("storage", "yaml:storage", "devicevault-storage")
     assert (results.consumer, storage.consumer) == (None, "second")
     assert results.redis_url == storage.redis_url == "redis://yaml:6379/1"
-    assert results["pipeline"] == ("pipeline", "results", "environment", "DVCTL_PIPELINE")
+    assert results["pipeline"] == Setting("pipeline", "results", "environment", "DVCTL_PIPELINE")
 
 
 def test_one_pipeline_is_one_of_them(home: Home) -> None:

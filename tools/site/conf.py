@@ -41,6 +41,7 @@ NAVIGATION = {
             "docs/storage-dispatch",
             "docs/high-availability",
             "docs/postgresql-failover",
+            "docs/many-streams",
             "docs/runbooks/README",
             "docs/recovery",
         ],

@@ -17,6 +17,7 @@ from devicevault_cli.errors import Usage
     "dvctl pending --consumer worker-3 -o ids | dvctl ack --ids - --yes",
     changes=True,
     ids=True,
+    streams="each",
 )
 def ack(
     ctx: Context,

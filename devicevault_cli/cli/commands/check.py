@@ -15,7 +15,9 @@ if TYPE_CHECKING:
     from devicevault_cli.operations.monitoring.check import CheckAnswer
 
 
-@command("dvctl check", "dvctl check --max-lag 1000:10000 --max-age 5m", "dvctl check --format prometheus")
+@command(
+    "dvctl check", "dvctl check --max-lag 1000:10000 --max-age 5m", "dvctl check --format prometheus", streams="own"
+)
 def check(
     ctx: Context,
     max_lag: Annotated[
@@ -54,25 +56,16 @@ def check(
     from devicevault_cli.operations.monitoring.check import (
         CODES,
         DEFAULTS,
-        CheckAnswer,
-        check_group,
         nagios,
         prometheus,
     )
+    from devicevault_cli.operations.monitoring.check_streams import together
     from devicevault_cli.output.printer import Printer
 
     given = {"lag": max_lag, "pending": max_pending, "age_s": max_age, "dead": max_dead}
     limits = {name: limit for name, limit in given.items() if limit is not None} or DEFAULTS
-    try:
-        answer = check_group(
-            ctx.group,
-            limits,
-            lambda: ctx.repository if ctx.settings.has_database else None,
-            ctx.dispatch,
-            ctx.settings.broker_url if ctx.dispatch.on else None,
-        )
-    except DvctlError as error:
-        answer = CheckAnswer("unknown", ctx.stream.key, ctx.group.name, [], error=str(error))
+    each = [_checked(one, limits) for one in ctx.each_stream]
+    answer = each[0] if len(each) == 1 else together(each, limits, ctx.settings["stream"].shown or "")
     if format_ == "json":
         Printer(ctx.terminal, "json").answer(answer.to_dict())
     elif format_ is None:
@@ -81,9 +74,26 @@ def check(
             answer.to_dict(), "checks" if answer.checks else None, lines=lambda _: nagios(_inert(answer))
         )
     else:
-        shape = prometheus if format_ == "prometheus" else nagios
-        Printer(ctx.terminal).answer(answer.to_dict(), lines=lambda _: shape(_inert(answer)))
+        lines = prometheus(*map(_inert, each)) if format_ == "prometheus" else nagios(_inert(answer))
+        Printer(ctx.terminal).answer(answer.to_dict(), lines=lambda _: lines)
     return CODES[answer.status]
+
+
+def _checked(ctx: Context, limits: "dict[str, Limit]") -> "CheckAnswer":
+    """The answer about one stream; the database and the broker are asked with the first."""
+    from devicevault_cli.operations.monitoring.check import CheckAnswer, check_group
+
+    shared = ctx.is_first
+    try:
+        return check_group(
+            ctx.group,
+            limits,
+            lambda: ctx.repository if ctx.settings.has_database and shared else None,
+            ctx.dispatch if shared else None,
+            ctx.settings.broker_url if ctx.dispatch.on and shared else None,
+        )
+    except DvctlError as error:
+        return CheckAnswer("unknown", ctx.settings.stream, ctx.settings.group, [], error=str(error))
 
 
 def _inert(answer: "CheckAnswer") -> "CheckAnswer":
@@ -91,8 +101,5 @@ def _inert(answer: "CheckAnswer") -> "CheckAnswer":
     from devicevault_cli.output.escapes import visible
 
     error = None if answer.error is None else visible(answer.error)
-    checks = [
-        replace(check, detail=visible(check.detail)) if check.name == "dispatch" and check.detail else check
-        for check in answer.checks
-    ]
+    checks = [replace(check, detail=visible(check.detail)) if check.detail else check for check in answer.checks]
     return replace(answer, stream=visible(answer.stream), group=visible(answer.group), error=error, checks=checks)

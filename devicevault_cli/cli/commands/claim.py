@@ -20,6 +20,7 @@ from devicevault_cli.operations.monitoring.limits import CLAIM_IDLE_MS
     "dvctl pending --min-idle 5m -o ids | dvctl claim --ids - --yes",
     changes=True,
     ids=True,
+    streams="each",
 )
 def claim(
     ctx: Context,

@@ -2,6 +2,7 @@
 
 from collections.abc import Container, Iterator, Mapping
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, TypeAlias
 
@@ -16,7 +17,7 @@ from devicevault_cli.pipelines import PIPELINES
 
 if TYPE_CHECKING:
     from devicevault_cli.operations.configuration.checks import ProfileCheck, ServerChecks
-    from devicevault_cli.settings import Settings
+    from devicevault_cli.settings import Given, Settings
 
 FIRST = "default"
 """What the first profile is called unless another name is given."""
@@ -82,8 +83,8 @@ def init(
     from devicevault_cli.output.config_page import written_lines
 
     path = profiles_path(ctx.terminal.environ)
-    values = {
-        setting.name: setting.value or ""
+    values: dict[str, Given] = {
+        setting.name: setting.values if setting.more else setting.value or ""
         for setting in ctx.settings.all
         if setting.source == "flag" and setting.name in profiles.WRITTEN
     }
@@ -224,9 +225,9 @@ def _may_replace(ctx: Context, name: str, path: Path, *, there: bool, force: boo
         raise Cancelled
 
 
-def _ask_values(ctx: Context) -> dict[str, str]:
+def _ask_values(ctx: Context) -> "dict[str, Given]":
     """The answers, each asked for until it can be used. Enter takes the value in force."""
-    found: dict[str, str] = {}
+    found: dict[str, Given] = {}
     for name, question in QUESTIONS.items():
         setting = ctx.settings[name]
         shown = setting.shown or ("none" if name == "broker_url" else "")
@@ -253,7 +254,7 @@ def _answered(name: str, typed: str, present: str | None, *, is_default: bool) -
     return {} if name in DEFAULTING and is_default and value == present else {name: value}
 
 
-def _checked(ctx: Context, values: dict[str, str]) -> "list[ProfileCheck]":
+def _checked(ctx: Context, values: "dict[str, Given]") -> "list[ProfileCheck]":
     """Ask the servers of a profile that is not written yet. Raises what one of them answers, or Cancelled."""
     from devicevault_cli.settings import load_each
 
@@ -285,12 +286,12 @@ def _servers(ctx: Context, name: str) -> "Iterator[ServerChecks]":
         yield _server_checks(ctx, name, settings)
 
 
-def _overriding(environ: Mapping[str, str], profile: Mapping[str, str]) -> list[str]:
+def _overriding(environ: Mapping[str, str], profile: "Mapping[str, Given]") -> list[str]:
     """The variables that are set and take precedence over settings of a default profile."""
     from devicevault_cli.settings import environment_variables
 
-    pipeline = profile.get("pipeline", "results")
-    pipeline = pipeline if pipeline in PIPELINES else "results"
+    named = profile.get("pipeline")
+    pipeline = named if isinstance(named, str) and named in PIPELINES else "results"
     variables = [variable for name in profile for variable in environment_variables(name, pipeline)]
     return [variable for variable in variables if environ.get(variable)]
 
@@ -301,4 +302,5 @@ def _server_checks(
     from devicevault_cli.operations.configuration.checks import ServerChecks
 
     own = replace(ctx, settings=settings, further=())
-    return ServerChecks(profile, (settings, own.dispatch, lambda: own.group, lambda: own.repository), only)
+    groups = [partial(getattr, of_stream, "group") for of_stream in own.each_stream]
+    return ServerChecks(profile, (settings, own.dispatch, groups, lambda: own.repository), only)

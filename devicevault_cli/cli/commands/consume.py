@@ -25,6 +25,9 @@ if TYPE_CHECKING:
     from devicevault_cli.consumer.dispatch import DispatchOff
     from devicevault_cli.consumer.options import ConsumeOptions
     from devicevault_cli.consumer.progress import ConsumerProgress
+    from devicevault_cli.consumer.shutdown import Stop
+    from devicevault_cli.consumer.streams_progress import StreamsProgress
+    from devicevault_cli.output.progress import Show
 
 log = logging.getLogger("dvctl.consume")
 
@@ -53,6 +56,7 @@ def parse_address(text: str) -> Address:
     "dvctl consume --pipeline results,storage --pid-file /run/dvctl.pid",
     database=True,
     pipelines=True,
+    streams="own",
     effect="writes rows, acknowledges messages",
 )
 def consume(
@@ -180,14 +184,12 @@ def _run(
     """Consume each pipeline until it ends. -> the summaries, by pipeline"""
     from devicevault_cli.cli.service_manager import notified
     from devicevault_cli.consumer.memory import keep_freed_memory
-    from devicevault_cli.consumer.progress import ConsumerProgress
-    from devicevault_cli.consumer.service import Servers, consume_as
     from devicevault_cli.consumer.together import consume_together
     from devicevault_cli.output.progress import combined
 
     each = ctx.pipelines
     # Opened once the handlers stand.
-    progress: dict[str, ConsumerProgress] = {}
+    progress: dict[str, ConsumerProgress | StreamsProgress] = {}
     stopping = stopped_by_signals(
         [partial(_interrupt, one) for one in each.values()],
         lambda: sum(one.pending() for one in list(progress.values())),
@@ -200,22 +202,45 @@ def _run(
         bar = during.enter_context(ctx.printer.progress("consuming"))
         bars = combined(bar, each) if len(each) > 1 else dict.fromkeys(each, bar)
         ends = options.drain or options.max_messages is not None
-        progress |= {
-            name: ConsumerProgress(one.group, bars[name] if ends else None, options.max_messages)
-            for name, one in each.items()
-        }
+        progress |= {name: _progress(one, bars[name] if ends else None, options) for name, one in each.items()}
         if metrics_port is not None:
             during.enter_context(_monitored(ctx, metrics_port, progress))
-        consumers: dict[str, Callable[[], dict[str, Any]]] = {
-            name: partial(
-                consume_as, Servers(one.group, one.repository, _publisher(one)), one.pipeline, options, stop,
-                one.settings.consumer, instance, progress[name],
-            )
-            for name, one in each.items()
-        }  # fmt: skip
+        consumers = {name: _consumer(one, options, stop, instance, progress[name]) for name, one in each.items()}
         gc.freeze()  # what was imported stays: not scanning it saves 3 % of the CPU time of a drain (40,000 messages)
         keep_freed_memory()
         return consume_together(consumers, stop)
+
+
+def _progress(ctx: Context, bar: "Show | None", options: "ConsumeOptions") -> "ConsumerProgress | StreamsProgress":
+    """The progress of a pipeline: that of its stream, or of all its streams."""
+    from devicevault_cli.consumer.progress import ConsumerProgress
+    from devicevault_cli.consumer.streams_progress import StreamsProgress
+    from devicevault_cli.output.progress import combined
+
+    each = ctx.each_stream
+    if len(each) == 1:
+        return ConsumerProgress(ctx.group, bar, options.max_messages)
+    bars = combined(bar, ctx.settings.streams) if bar else {}
+    return StreamsProgress([ConsumerProgress(one.group, bars.get(one.settings.stream)) for one in each])
+
+
+def _consumer(
+    ctx: Context,
+    options: "ConsumeOptions",
+    stop: "Stop",
+    instance: int | None,
+    progress: "ConsumerProgress | StreamsProgress",
+) -> "Callable[[], dict[str, Any]]":
+    """What consumes a pipeline until it ends. -> its summary"""
+    from devicevault_cli.consumer.progress import ConsumerProgress
+    from devicevault_cli.consumer.service import Servers, consume_as, consume_streams_as
+
+    each = [Servers(one.group, one.repository, _publisher(one)) for one in ctx.each_stream]
+    named = ctx.settings.consumer, instance
+    if isinstance(progress, ConsumerProgress):
+        return partial(consume_as, each[0], ctx.pipeline, options, stop, *named, progress)
+    shown = ctx.settings["stream"].shown or ""
+    return partial(consume_streams_as, each, ctx.pipeline, options, stop, *named, progress, shown)
 
 
 def _publisher(ctx: Context) -> "Publisher | DispatchOff | None":
@@ -235,16 +260,20 @@ def _interrupt(ctx: Context) -> None:
 
 
 @contextmanager
-def _monitored(ctx: Context, address: Address, progress: "Mapping[str, ConsumerProgress]") -> Iterator[None]:
+def _monitored(
+    ctx: Context, address: Address, progress: "Mapping[str, ConsumerProgress | StreamsProgress]"
+) -> Iterator[None]:
     from devicevault_cli.cli.metrics_server import monitored
+    from devicevault_cli.consumer.progress import ConsumerProgress
 
-    def labels(name: str) -> dict[str, str]:
+    consumers: list[tuple[dict[str, str], ConsumerProgress]] = []
+    for name, one in progress.items():
         settings = ctx.pipelines[name].settings
-        return {"pipeline": name, "stream": settings.stream, "group": settings.group}
-
-    consumers = [(labels(name), one) for name, one in progress.items()]
+        each = [one] if isinstance(one, ConsumerProgress) else one.each
+        about = [{"pipeline": name, "stream": stream, "group": settings.group} for stream in settings.streams]
+        consumers += zip(about, each, strict=True)
     stderr = ctx.printer.stderr
-    with monitored(*address, consumers, lambda: stderr.dropped) as port:
+    with monitored(*address, consumers, list(progress.values()), lambda: stderr.dropped) as port:
         url = f"http://{address.host or '0.0.0.0'}:{port}"  # noqa: S104 - as asked for, and shown
         text = "metrics are served on %s/metrics, probes on %s/healthz and %s/readyz"
         log.info(text, url, url, url, extra=fields(address=f"{address.host or '0.0.0.0'}:{port}"))  # noqa: S104

@@ -14,7 +14,9 @@ from devicevault_cli.cli.values import duration, parse_name, parsed
 from devicevault_cli.errors import Usage
 
 
-@command("dvctl consumers", "dvctl consumers list -o json")
+@command(
+    "dvctl consumers", "dvctl consumers list -o json", streams="each", columns=("name", "pending", "idle_ms", "alive")
+)
 def list_(ctx: Context) -> None:
     """List the consumers of the group.
 
@@ -39,6 +41,7 @@ def list_(ctx: Context) -> None:
     "dvctl consumers retire --dead-for 7d --yes",
     changes=True,
     force=True,
+    streams="each",
 )
 def retire(
     ctx: Context,

@@ -31,6 +31,7 @@ from devicevault_cli.errors import Usage
     "dvctl verify --storage --show not_stored -o ids | dvctl dispatch --ids - --yes",
     database=True,
     changes=True,
+    streams="each",
 )
 def dispatch(
     ctx: Context,

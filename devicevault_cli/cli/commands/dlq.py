@@ -1,6 +1,7 @@
 """dvctl dlq: dead letters."""
 
-from typing import TYPE_CHECKING, Annotated, TypeAlias
+from collections.abc import Mapping
+from typing import TYPE_CHECKING, Annotated, Any, TypeAlias
 
 import typer
 
@@ -10,7 +11,7 @@ from devicevault_cli.cli.command import command
 from devicevault_cli.cli.context import Context
 from devicevault_cli.cli.named import answered, looked_up, typed_device, typed_group, unmatched
 from devicevault_cli.cli.options import Count, Device, IdsFrom, ToStorage, read_ids, say_if_missing
-from devicevault_cli.cli.values import duration, parsed
+from devicevault_cli.cli.values import duration, parse_entry, parsed
 from devicevault_cli.errors import Usage
 from devicevault_cli.operations.entries.positions import parse_start
 from devicevault_cli.streams.model import EntryId
@@ -21,12 +22,21 @@ if TYPE_CHECKING:
     from devicevault_cli.operations.named import Named
 
 
+LETTERS = ("id", "reason", "device_id", "detail")
+"""Columns of the letters of several streams."""
+
+
+def _counts(answer: "Mapping[str, Any]") -> "Mapping[str, Any]":
+    """What the table of several streams shows of one."""
+    return {name: answer[name] for name in ("total", "retried", "bytes")}
+
+
 Ids: TypeAlias = Annotated[
     list[EntryId] | None,
     typer.Argument(
         help="First ids of the messages.",
         metavar="ID...",
-        parser=parsed(EntryId.parse),
+        parser=parsed(parse_entry),
         autocompletion=complete.dead_ids,
     ),
 ]
@@ -82,7 +92,13 @@ def _typed(ctx: Context, chosen: "LetterFilter") -> "Named":
     return next((name for name in names if name.unknown), NO_NAMES)
 
 
-@command("dvctl dlq list", "dvctl dlq list --reason unknown-device -o ids | dvctl dlq retry --ids - --yes", ids=True)
+@command(
+    "dvctl dlq list",
+    "dvctl dlq list --reason unknown-device -o ids | dvctl dlq retry --ids - --yes",
+    ids=True,
+    streams="each",
+    columns=LETTERS,
+)
 def list_(
     ctx: Context,
     ids: Ids = None,
@@ -117,7 +133,7 @@ def list_(
         say_if_missing(ctx)
 
 
-@command("dvctl dlq show 1767225600000-0", "dvctl dlq show 1767225600000-0 -o json", ids=True)
+@command("dvctl dlq show 1767225600000-0", "dvctl dlq show 1767225600000-0 -o json", ids=True, streams="each")
 def show(
     ctx: Context,
     ids: Ids = None,
@@ -138,7 +154,7 @@ def show(
     looked_up(ctx, answer.to_dict(), named, "entries", view=show_letters_lines)
 
 
-@command("dvctl dlq stats", "dvctl dlq stats -o json")
+@command("dvctl dlq stats", "dvctl dlq stats -o json", streams="each", columns=_counts)
 def stats(ctx: Context) -> None:
     """Count dead letters by reason and device."""
 
@@ -158,6 +174,7 @@ def stats(ctx: Context) -> None:
     "dvctl dlq retry --all --yes",
     database=True,
     changes=True,
+    streams="each",
 )
 def retry(
     ctx: Context,
@@ -197,7 +214,7 @@ def retry(
         )
 
 
-@command("dvctl dlq drop 1767225600000-0", "dvctl dlq drop --older-than 90d --dry-run", changes=True)
+@command("dvctl dlq drop 1767225600000-0", "dvctl dlq drop --older-than 90d --dry-run", changes=True, streams="each")
 def drop(
     ctx: Context,
     ids: Ids = None,

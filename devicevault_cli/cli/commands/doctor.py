@@ -1,6 +1,7 @@
 """dvctl doctor: is everything around the consumer as it should be?"""
 
 from collections.abc import Callable
+from dataclasses import replace
 
 from devicevault_cli.cli.command import command
 from devicevault_cli.cli.context import Context
@@ -8,7 +9,13 @@ from devicevault_cli.directories import expanded
 from devicevault_cli.errors import DvctlError, ExitCode
 
 
-@command("dvctl doctor", "dvctl doctor -o json", "dvctl doctor --config /etc/devicevault/config.yaml")
+@command(
+    "dvctl doctor",
+    "dvctl doctor -o json",
+    "dvctl doctor --config /etc/devicevault/config.yaml",
+    streams="each",
+    columns=("name", "status", "detail", "fix"),
+)
 def doctor(ctx: Context) -> int:
     """Check the environment and suggest fixes.
 
@@ -19,6 +26,8 @@ def doctor(ctx: Context) -> int:
     from devicevault_cli.output.doctor_page import doctor_lines
 
     redis_error = _error(ctx.stream.ping)
+    if not ctx.is_first:
+        return _further(ctx, redis_error)
     database_error = _error(lambda: ctx.repository) if ctx.settings.has_database else None
     answer = diagnose(
         ctx.group,
@@ -35,6 +44,19 @@ def doctor(ctx: Context) -> int:
     if redis_error is not None:
         ctx.printer.error(str(redis_error), redis_error.hint, int(redis_error.exit_code))
         return redis_error.exit_code
+    return ExitCode.FOUND if answer.has_problem else 0
+
+
+def _further(ctx: Context, redis_error: DvctlError | None) -> int:
+    """The checks of a further stream: the database, the broker and the settings are those of the first."""
+    from devicevault_cli.operations.monitoring.doctor import diagnose_stream
+
+    if redis_error is not None:
+        raise redis_error
+    answer = diagnose_stream(ctx.group)
+    if ctx.printer.output == "table":  # what is as it should be on the first stream is not told of each
+        answer = replace(answer, checks=[check for check in answer.checks if check.status != "ok"])
+    ctx.printer.answer(answer.to_dict(), "checks")
     return ExitCode.FOUND if answer.has_problem else 0
 
 

@@ -21,6 +21,7 @@ from devicevault_cli.times import now_ms
     database=True,
     changes=True,
     force=True,
+    streams="each",
 )
 def reset_group(
     ctx: Context,
@@ -66,6 +67,7 @@ def reset_group(
     changes=True,
     force=True,
     typed=True,
+    streams="each",
 )
 def destroy_group(ctx: Context) -> None:
     """Delete the group after writing a snapshot of it.
@@ -93,6 +95,7 @@ def destroy_group(ctx: Context) -> None:
     "dvctl restore-group FILE --yes",
     changes=True,
     force=True,
+    streams="own",
 )
 def restore_group(
     ctx: Context,
@@ -117,7 +120,6 @@ def restore_group(
     """
     from devicevault_cli.operations.groups.restore import plan_restore
     from devicevault_cli.streams.group import Group
-    from devicevault_cli.streams.stream import Stream
 
     assert file is not None  # noqa: S101 - see given
     path = file
@@ -126,7 +128,7 @@ def restore_group(
         change(
             ctx,
             lambda: plan_restore(
-                lambda key, name: Group(Stream(ctx.client, key), name), path, force=ctx.force, progress=progress
+                lambda key, name: Group(ctx.stream_named(key), name), path, force=ctx.force, progress=progress
             ),
             "Restore this snapshot?",
             ids=lambda answer: answer["unrestorable"],

@@ -7,6 +7,7 @@ import typer
 from devicevault_cli.cli.changes import change
 from devicevault_cli.cli.command import command
 from devicevault_cli.cli.context import Context
+from devicevault_cli.cli.options import forbid
 from devicevault_cli.cli.values import parsed
 from devicevault_cli.errors import Usage
 
@@ -18,7 +19,13 @@ def parse_number(text: str) -> int:
     return int(text)
 
 
-@command("dvctl incidents", "dvctl incidents --all -o json", ids=True)
+@command(
+    "dvctl incidents",
+    "dvctl incidents --all -o json",
+    ids=True,
+    streams="each",
+    columns=("id", "at", "group", "detail"),
+)
 def list_(
     ctx: Context,
     everything: Annotated[bool, typer.Option("--all", help="Also list acknowledged incidents.")] = False,
@@ -44,7 +51,7 @@ def list_(
         ctx.printer.hint("once the cause is known: `dvctl incidents acknowledge`")
 
 
-@command("dvctl incidents acknowledge", "dvctl incidents acknowledge 3 --yes", changes=True)
+@command("dvctl incidents acknowledge", "dvctl incidents acknowledge 3 --yes", changes=True, streams="each")
 def acknowledge(
     ctx: Context,
     ids: Annotated[
@@ -58,5 +65,6 @@ def acknowledge(
     """
     from devicevault_cli.operations.monitoring.incidents import plan_acknowledge
 
+    forbid((bool(ids) and ctx.whole is not None, "ids of incidents are those of one stream: name it with --stream"))
     repository = ctx.repository if ctx.settings.has_database else None
     change(ctx, lambda: plan_acknowledge(ctx.stream, ids or (), repository), "Acknowledge?")

@@ -16,9 +16,17 @@ from devicevault_cli.streams.model import EntryId
 from devicevault_cli.times import exact_duration
 
 DEFAULT_COUNT = 100
+COLUMNS = ("id", "consumer", "idle_ms", "deliveries", "state")
+"""Of several streams."""
 
 
-@command("dvctl pending --summary", "dvctl pending --min-idle 5m -o ids | dvctl claim --ids - --yes", ids=True)
+@command(
+    "dvctl pending --summary",
+    "dvctl pending --min-idle 5m -o ids | dvctl claim --ids - --yes",
+    ids=True,
+    streams="each",
+    columns=COLUMNS,
+)
 def pending(
     ctx: Context,
     owner: Annotated[

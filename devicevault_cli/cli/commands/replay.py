@@ -27,7 +27,7 @@ from devicevault_cli.cli.options import (
     read_ids,
     require_order,
 )
-from devicevault_cli.cli.values import parsed, whole_number
+from devicevault_cli.cli.values import parse_entry, parsed, whole_number
 from devicevault_cli.errors import Usage
 from devicevault_cli.streams.model import EntryId
 
@@ -46,13 +46,14 @@ Task = Annotated[
     "dvctl replay --file export.jsonl --yes",
     database=True,
     changes=True,
+    streams="each",
 )
 def replay(
     ctx: Context,
     words: EntryIds = None,
     ids: Annotated[
         list[EntryId] | None,
-        typer.Option("--id", help="Only this entry; repeatable.", metavar="ID", parser=parsed(EntryId.parse)),
+        typer.Option("--id", help="Only this entry; repeatable.", metavar="ID", parser=parsed(parse_entry)),
     ] = None,
     ids_from: IdsFrom = None,
     start: TypedStart = None,
@@ -101,6 +102,7 @@ def replay(
             "--republish copies entries of the stream: no --file, --missing, --overwrite or --dispatch",
         ),
         (max_copies is not None and not republish, "--max-copies needs --republish"),
+        (file is not None and ctx.whole is not None, "--file holds entries of one stream: name it with --stream"),
     )
     require_order(selection.start, selection.end)
     known = partial(unmatched, look=lambda: typed_device(ctx, device))

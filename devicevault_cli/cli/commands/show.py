@@ -16,6 +16,7 @@ from devicevault_cli.errors import Usage
     "dvctl pending -o ids | dvctl show --ids -",
     "dvctl show 1767225600000-0 --reveal -o json",
     database=True,
+    streams="each",
 )
 def show(
     ctx: Context,

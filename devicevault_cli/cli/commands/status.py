@@ -1,8 +1,8 @@
 """dvctl status: one look at everything."""
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from functools import partial
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
@@ -20,7 +20,27 @@ if TYPE_CHECKING:
 EVERY_MS = 2000
 
 
-@command("dvctl status", "dvctl status --watch", "dvctl status --pipeline storage -o json")
+def _line(answer: "Mapping[str, Any]") -> "Mapping[str, Any]":
+    """What the table of several streams shows of one: the sums of its groups."""
+    stream, groups, consumers = answer["stream"] or {}, answer["groups"], answer["consumers"]
+    lags = [group["lag"] for group in groups]
+    return {
+        "length": stream.get("length", 0),
+        "lag": None if None in lags else sum(lags),
+        "pending": sum(group["pending"] for group in groups),
+        "consumers": sum(consumer["alive"] is not False for consumer in consumers),
+        "dead": answer["dead"]["length"],
+        "incidents": None if answer["incidents"] is None else len(answer["incidents"]),
+    }
+
+
+@command(
+    "dvctl status",
+    "dvctl status --watch",
+    "dvctl status --pipeline storage -o json",
+    streams="each",
+    columns=_line,
+)
 def status(
     ctx: Context,
     watch: Annotated[bool, typer.Option("--watch", help="Show it repeatedly, until q or Ctrl-C.")] = False,
@@ -47,6 +67,7 @@ def status(
         (every is not None and not watch, "--every needs --watch"),
         (watch and ctx.printer.output != "table", "--watch draws on a terminal: no -o"),
         (watch and not terminal.can_draw, "--watch needs a terminal to draw on"),
+        (watch and ctx.whole is not None, "--watch draws one stream: name it with --stream"),
     )
     answer = _read(ctx)
     if watch:
@@ -56,16 +77,16 @@ def status(
     _advise(ctx, answer)
     if answer.table is None or answer.table.error is None:
         return 0
-    ctx.printer.error(str(answer.table.error), answer.table.error.hint, int(answer.table.error.exit_code))
+    if ctx.is_first:
+        ctx.printer.error(str(answer.table.error), answer.table.error.hint, int(answer.table.error.exit_code))
     return answer.table.error.exit_code
 
 
 def _read(ctx: Context) -> "StatusAnswer":
     from devicevault_cli.operations.monitoring.status import status as read_status
-    from devicevault_cli.operations.monitoring.status import table_status
 
     ctx.stream.ping()  # where Redis is away too, nothing is worth waiting for the database
-    table = table_status(ctx.pipeline.table, lambda: ctx.repository) if ctx.settings.has_database else None
+    table = ctx.whole_table if ctx.settings.has_database else None
     known = ctx.repository if table and table.error is None else None
     return read_status(ctx.stream, ctx.dead_letters, table, repository=known, dispatch=ctx.dispatch)
 

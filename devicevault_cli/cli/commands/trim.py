@@ -9,6 +9,7 @@ from devicevault_cli.cli import complete
 from devicevault_cli.cli.changes import change, ready_database
 from devicevault_cli.cli.command import command
 from devicevault_cli.cli.context import Context
+from devicevault_cli.cli.options import forbid
 from devicevault_cli.cli.values import duration, whole_number
 from devicevault_cli.streams.model import EntryId
 from devicevault_cli.times import now_ms
@@ -21,6 +22,7 @@ from devicevault_cli.times import now_ms
     "dvctl trim --max-length 100000 --ignore-group retired-group",
     database=True,
     changes=True,
+    streams="each",
 )
 def trim(
     ctx: Context,
@@ -57,6 +59,7 @@ def trim(
     """
     from devicevault_cli.operations.entries.trim import Keep, plan_trim
 
+    forbid((export is not None and ctx.whole is not None, "--export writes one stream: name it with --stream"))
     since = None if keep is None else EntryId(max(0, now_ms() - keep), 0)
     dispatches = ctx.dispatches
     repository = ready_database(ctx, trusting=True)

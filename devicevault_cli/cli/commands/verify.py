@@ -1,7 +1,8 @@
 """dvctl verify: every stream entry against every row."""
 
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
+from functools import partial
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -38,6 +39,17 @@ STORED_ROUND = {
 }
 """With --storage, as many as fit into 80 columns."""
 GRACE_MS = 3_600_000
+SHOWN = ("persisted", "dead", "pending", "undelivered", "lost")
+"""The classes that the table of several streams shows."""
+
+
+def _line(answer: "Mapping[str, Any]") -> "Mapping[str, Any]":
+    """What the table of several streams shows of one; valid and invalid messages that are lost are one number."""
+    classes = dict(answer["classes"])
+    if "lost" in classes:
+        classes["lost"] += classes["lost_invalid"]
+    shown = {name: classes[name] for name in SHOWN if name in classes}
+    return {"entries": answer["stream"]["entries"], **shown, "ok": answer["ok"]}
 
 
 @command(
@@ -49,6 +61,8 @@ GRACE_MS = 3_600_000
     database=True,
     ids=True,
     effect="read-only but for --repair",
+    streams="each",
+    columns=_line,
 )
 def verify(
     ctx: Context,
@@ -90,6 +104,9 @@ def verify(
     ] = None,
     dry_run: Annotated[bool, typer.Option("--dry-run", help="With --repair: show the plan, change nothing.")] = False,
     yes: Annotated[bool, typer.Option("--yes", "-y", help="With --repair: do not ask.")] = False,
+    all_streams: Annotated[
+        bool, typer.Option("--all-streams", help="With --repair: repair every stream, where several are configured.")
+    ] = False,
 ) -> int:
     """Compare every entry of the stream with every row.
 
@@ -108,12 +125,15 @@ def verify(
         (grace is not None and not storage, "--grace needs --storage"),
         (sum((counts, show is not None, repair, watch)) > 1, "give one of --counts, --show, --repair and --watch"),
         (every is not None and not watch, "--every needs --watch"),
-        ((dry_run or yes) and not repair, "--dry-run and --yes need --repair: without it verify changes nothing"),
+        ((dry_run or yes or all_streams) and not repair,
+         "--dry-run, --yes and --all-streams need --repair: without it verify changes nothing"),
         (deep and (counts or show is not None or watch), "--deep does not combine with --counts, --show or --watch"),
         (counts and any(value is not None for value in (since, until, rate)),
          "--counts counts everything: no --since, --until or --rate"),
         (report is not None and (report.suffix not in (".md", ".html") or counts or show is not None or watch),
          "--report writes .md or .html, of one whole verification"),
+        (ctx.whole is not None and (deep or watch or report is not None),
+         "--deep, --watch and --report work on one stream: name it with --stream"),
     )  # fmt: skip
     require_order(since, until, "--since", "--until")
     if ctx.printer.output == "ids" and (show is None or counts or watch or repair):
@@ -141,18 +161,18 @@ def _once(ctx: Context, scope: Any, *, deep: bool = False) -> dict[str, Any]:
 
 
 def _repair(ctx: Context, scope: Any, report: Path | None, *, deep: bool) -> int:
-    from devicevault_cli.cli.changes import carried_out, check_success, facts_of, tell_undo
+    from devicevault_cli.cli.changes import carried_out, change, check_success, facts_of, tell_undo
     from devicevault_cli.operations.database.fail_over import require_current
     from devicevault_cli.operations.verify.repair import plan_repair
 
     if not ctx.dry_run:
         require_current(ctx.group, ctx.repository)
     with ctx.printer.progress("verifying") as progress:
-        planned, done = carried_out(
-            ctx,
-            lambda: plan_repair(ctx.group, ctx.pipeline, ctx.repository, scope, deep=deep, progress=progress),
-            "Repair?",
-        )
+        make = partial(plan_repair, ctx.group, ctx.pipeline, ctx.repository, scope, deep=deep, progress=progress)
+        if ctx.plans is not None:  # of several streams: carried out, and told, together
+            change(ctx, make, "Repair?")
+            return 0
+        planned, done = carried_out(ctx, make, "Repair?")
     code = _told(ctx, facts_of(done), scope, report)
     tell_undo(ctx, planned, done)
     check_success(planned, done)

@@ -16,9 +16,10 @@ from devicevault_cli.operations.answer import Answer
 from devicevault_cli.operations.dispatch.state import DispatchState
 from devicevault_cli.plural import number
 from devicevault_cli.repository.repository import Repository
-from devicevault_cli.settings import OF_PROFILES, Setting, Settings, check_value
+from devicevault_cli.settings import OF_PROFILES, Setting, Settings, check_value, setting_of
 from devicevault_cli.streams.connect import place, topology_of
 from devicevault_cli.streams.group import Group
+from devicevault_cli.streams.model import StreamInfo
 
 State: TypeAlias = Literal["ok", "warning", "problem", "unknown"]
 LIMIT_S = 8.0
@@ -48,8 +49,8 @@ class ValidateAnswer(Answer):
     checks: Sequence[ProfileCheck]
 
 
-Opened: TypeAlias = tuple[Settings, DispatchState, Callable[[], Group], Callable[[], Repository]]
-"""The settings of a pipeline, and what opens its group and its table."""
+Opened: TypeAlias = tuple[Settings, DispatchState, Sequence[Callable[[], Group]], Callable[[], Repository]]
+"""The settings of a pipeline, and what opens its group on each of its streams, and its table."""
 
 
 def file_checks(file: ProfilesFile) -> Iterator[ProfileCheck]:
@@ -104,7 +105,7 @@ def _problems(file: ProfilesFile, name: str) -> Iterator[ProfileCheck]:
             yield ProfileCheck(name, key, "problem", "stands twice, once with - and once with _", "remove one")
         seen.add(setting)
         try:
-            check_value(Setting(setting, file.value(name, key), "profile", f"profile {name}"))
+            check_value(setting_of(setting, file.value(name, key), f"profile {name}"))
         except DvctlError as error:
             yield _problem(name, key, error)
 
@@ -120,7 +121,7 @@ class ServerChecks:
         """only: the settings whose servers are asked (all); Redis is asked in any case."""
         self.profile = profile
         self._only: Container[str] = OF_PROFILES if only is None else only
-        self.settings, self.dispatch, self._group, self._repository = opened
+        self.settings, self.dispatch, self._groups, self._repository = opened
         self.error: DvctlError | None = None
 
     def run(self) -> Iterator[ProfileCheck]:
@@ -142,10 +143,15 @@ class ServerChecks:
         return ProfileCheck(self.profile, name, status, detail, fix)
 
     def _redis(self) -> Iterator[ProfileCheck]:
-        group = self._group()
-        stream = group.stream.info()
-        found = f": {place(group.stream.client)}" if topology_of(group.stream.client) else ""
-        yield self._said("redis", "ok", f"{self.settings['redis_url'].shown} answers{found}")
+        for position, open_group in enumerate(self._groups):
+            group = open_group()
+            stream = group.stream.info()
+            if position == 0:
+                found = f": {place(group.stream.client)}" if topology_of(group.stream.client) else ""
+                yield self._said("redis", "ok", f"{self.settings['redis_url'].shown} answers{found}")
+            yield from self._stream(group, stream)
+
+    def _stream(self, group: Group, stream: StreamInfo | None) -> Iterator[ProfileCheck]:
         if stream is None:
             yield self._said("stream", "warning", f"there is no stream {group.stream.key} yet")
             return

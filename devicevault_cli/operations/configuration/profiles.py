@@ -15,7 +15,7 @@ from devicevault_cli.nearest import suggestion
 from devicevault_cli.operations.answer import Answer
 from devicevault_cli.operations.configuration.checks import ProfileCheck
 from devicevault_cli.operations.configuration.text import with_default, with_profile
-from devicevault_cli.settings import Setting, check_value, name_problem
+from devicevault_cli.settings import Given, check_value, name_problem, setting_of
 
 WRITTEN: tuple[str, ...] = ("pipeline", "redis_url", "database_url", "stream", "group", "broker_url", "no_dispatch")
 """The settings that `config init` writes, in this order."""
@@ -67,14 +67,14 @@ def check_name(name: str) -> str:
     return name
 
 
-def check_values(values: Mapping[str, str]) -> None:
+def check_values(values: Mapping[str, Given]) -> None:
     """Raises BadConfig for the first value that could not be used."""
     for name, value in values.items():
-        check_value(Setting(name, value, "profile", name.replace("_", "-")))
+        check_value(setting_of(name, value, name.replace("_", "-")))
 
 
 def write_profile(
-    path: Path, name: str, values: Mapping[str, str], checks: Sequence[ProfileCheck], *, default: bool
+    path: Path, name: str, values: Mapping[str, Given], checks: Sequence[ProfileCheck], *, default: bool
 ) -> InitAnswer:
     """Add the profile or replace the one of that name. Raises BadConfig, DvctlError."""
     before = existing(path)
@@ -84,7 +84,7 @@ def write_profile(
     return InitAnswer(
         name,
         str(path),
-        [WrittenSetting(key, Setting(key, value, "profile").shown or "") for key, value in values.items()],
+        [WrittenSetting(key, setting_of(key, value, "").shown or "") for key, value in values.items()],
         checks,
         name in before.names,
         default or before.default == name,
@@ -106,9 +106,9 @@ def use_profile(path: Path, name: str | None) -> UseAnswer:
     return UseAnswer(name, before, str(path))
 
 
-def holds_password(name: str, value: str) -> bool:
+def holds_password(name: str, value: Given) -> bool:
     """Whether a URL among the settings has a password in it."""
-    if not name.endswith("_url"):
+    if not (name.endswith("_url") and isinstance(value, str)):
         return False
     try:
         return any(urlsplit(part).password or "password=" in part for part in value.split(";"))

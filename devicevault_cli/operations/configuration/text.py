@@ -9,6 +9,7 @@ from typing import Any, NamedTuple
 
 from devicevault_cli.config_files import DEFAULT_PROFILE
 from devicevault_cli.errors import BadConfig
+from devicevault_cli.settings import Given
 
 _BARE = re.compile(r"[A-Za-z0-9_-]+", re.ASCII)
 _HEADER = re.compile(r"^[ \t]*\[", re.MULTILINE)
@@ -27,12 +28,12 @@ class Edited(NamedTuple):
     lost: int = 0
 
 
-def with_profile(text: str, name: str, values: Mapping[str, str]) -> Edited:
+def with_profile(text: str, name: str, values: Mapping[str, Given]) -> Edited:
     """The text with this profile, in the place of one of the same name, else at the end.
 
     Raises BadConfig for a text that cannot be edited without a risk to what else is in it.
     """
-    body = "".join(f"{key.replace('_', '-')} = {_quoted(value)}\n" for key, value in values.items())
+    body = "".join(f"{key.replace('_', '-')} = {_written(value)}\n" for key, value in values.items())
     section = f"[{name if _BARE.fullmatch(name) else _quoted(name)}]\n{body}"
     before = tomllib.loads(text)
     if name not in before:
@@ -81,8 +82,13 @@ def _section_of(text: str, name: str) -> tuple[int, int]:
     return header.start(), header.start() + len("".join(lines))
 
 
-def _dashed(values: Mapping[str, str]) -> Mapping[str, str]:
-    return {key.replace("_", "-"): value for key, value in values.items()}
+def _dashed(values: Mapping[str, Given]) -> Mapping[str, Any]:
+    return {key.replace("_", "-"): value if isinstance(value, str) else list(value) for key, value in values.items()}
+
+
+def _written(value: Given) -> str:
+    """A value of TOML: a string, or a list of strings."""
+    return _quoted(value) if isinstance(value, str) else f"[{', '.join(map(_quoted, value))}]"
 
 
 def _require(text: str, wanted: Mapping[str, Any]) -> None:

@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Iterator
+import time
+from collections import deque
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
+from heapq import merge
 
 from devicevault_cli.operations.answer import Answer
 from devicevault_cli.operations.entries.fields import field_text
@@ -15,6 +18,8 @@ from devicevault_cli.times import iso_micros
 LOG_SHOWN = 500
 """Characters of the log."""
 BLOCK_MS = 1000
+ROUND_S = 0.2
+"""Pause between two looks at several streams, of which none had anything new."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -76,3 +81,50 @@ def tail(
         if (restart := followed.restart(position)) is not None:
             warn(restart.detail)
             position = restart.resume_after
+
+
+def tail_together(
+    streams: Sequence[Stream],
+    since: EntryId | None,
+    last: int,
+    chosen: Filter,
+    *,
+    follow: bool = True,
+    warn: Callable[[str], None] = lambda text: None,
+) -> Iterator[tuple[str, TailedEntry]]:
+    """As `tail`, of several streams, each entry with the stream it is of; the first ones in the order of their ids."""
+    followed = [_FollowedStream(stream) for stream in streams]
+    found = merge(*(one.present(since, last) for one in followed), key=lambda pair: pair[1].id)
+    for key, entry in found if since is not None else deque(found, last):
+        yield from ((key, shown) for shown in chosen.select([entry]))
+    while follow:
+        added = [(one.stream.key, entry) for one in followed for entry in one.added(warn)]
+        for key, entry in added:
+            yield from ((key, shown) for shown in chosen.select([entry]))
+        if not added:
+            time.sleep(ROUND_S)
+
+
+class _FollowedStream:
+    """One of several streams, and up to where it was read."""
+
+    def __init__(self, stream: Stream) -> None:
+        info = stream.info()
+        self.stream = stream
+        self._position = info.last_id if info else ZERO
+        self._followed = Followed(stream, info)
+
+    def present(self, since: EntryId | None, last: int) -> Iterator[tuple[str, Entry]]:
+        """The entries from `since`, else the newest `last`."""
+        stream, position = self.stream, self._position
+        for page in stream.pages(since, position) if since is not None else iter([stream.last(last)] if last else []):
+            yield from ((stream.key, entry) for entry in page)
+
+    def added(self, warn: Callable[[str], None]) -> list[Entry]:
+        """A page of entries that were added since."""
+        found = self.stream.range(self._position.next())
+        self._position = found[-1].id if found else self._position
+        if (restart := self._followed.restart(self._position)) is not None:
+            warn(restart.detail)
+            self._position = restart.resume_after
+        return found

@@ -5,6 +5,7 @@ from __future__ import annotations
 import fcntl
 import socket
 import sys
+from collections.abc import Iterable, Sequence
 from hashlib import sha256
 from pathlib import Path
 from typing import IO
@@ -32,13 +33,39 @@ def _digest(stream: str, group: str, consumer: str) -> str:
 
 def lowest_free(stream: str, group: str, instance: int | None = None, first: int = 0) -> tuple[str, Lock]:
     """`HOST-N` and its lock: the lowest N from `first` on, or the given one, that no process on this host holds."""
+    name, [lock] = lowest_free_everywhere([stream], group, instance, first)
+    return name, lock
+
+
+def lock_everywhere(streams: Sequence[str], group: str, consumer: str) -> list[Lock] | None:
+    """Lock a consumer name on this host for each of the streams, or None where another process holds it for one."""
+    locks: list[Lock] = []
+    for stream in streams:
+        lock = lock_name(stream, group, consumer)
+        if lock is None:
+            release(locks)
+            return None
+        locks.append(lock)
+    return locks
+
+
+def release(locks: Iterable[Lock]) -> None:
+    """Free the names."""
+    for lock in locks:
+        lock.close()
+
+
+def lowest_free_everywhere(
+    streams: Sequence[str], group: str, instance: int | None = None, first: int = 0
+) -> tuple[str, list[Lock]]:
+    """As `lowest_free`, for several streams: a name that no other process holds for any of them."""
     host = _host()
     for number in range(first, SLOTS) if instance is None else (instance,):
-        lock = lock_name(stream, group, f"{host}-{number}")
-        if lock is not None:
-            return f"{host}-{number}", lock
+        if (locks := lock_everywhere(streams, group, f"{host}-{number}")) is not None:
+            return f"{host}-{number}", locks
     if instance is not None:
-        raise _running(stream, group, host, instance)
+        held = (stream for stream in streams if holder(stream, group, f"{host}-{instance}") is not None)
+        raise _running(next(held, streams[0]), group, host, instance)
     raise DvctlError(f"all {SLOTS} consumer names of this host are taken", hint="fix one with --consumer NAME")
 
 

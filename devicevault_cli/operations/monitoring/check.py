@@ -189,7 +189,7 @@ def _incidents(group: Group, info: StreamInfo | None, open_database: OpenDatabas
     """Unacknowledged incidents of the group; of an empty stream also that the table has newer rows."""
     known = every_incident(group.stream)
     found = unacknowledged_of(group, known)
-    if found or (info is not None and info.length):
+    if found or (info is not None and info.length) or group.stream.shares_table:
         return found
     try:
         repository = open_database()
@@ -216,16 +216,20 @@ def _dispatch_is(answer: CheckAnswer) -> list[str]:
     return [check.detail for check in answer.checks if check.name == "dispatch" and check.detail]
 
 
-def prometheus(answer: CheckAnswer) -> list[str]:
+def prometheus(*answers: CheckAnswer) -> list[str]:
     """The text format, e.g. for the textfile collector of a node exporter. Control characters: see `nagios`."""
-    labels = f'stream="{_escaped(answer.stream)}",group="{_escaped(answer.group)}"'
-    lines = []
-    for check in answer.checks:
-        name = f"dvctl_check_{check.name.replace('age_s', 'age_seconds')}"
-        value = "NaN" if check.value is None else _shown(check.value)
-        lines += [f"# TYPE {name} gauge", f"{name}{{{labels}}} {value}"]
-    lines += ["# TYPE dvctl_check_status gauge", f"dvctl_check_status{{{labels}}} {CODES[answer.status]}"]
-    return lines
+    families: dict[str, list[str]] = {}
+    for answer in answers:
+        labels = f'stream="{_escaped(answer.stream)}",group="{_escaped(answer.group)}"'
+        for check in answer.checks:
+            name = f"dvctl_check_{check.name.replace('age_s', 'age_seconds')}"
+            value = "NaN" if check.value is None else _shown(check.value)
+            families.setdefault(name, []).append(f"{name}{{{labels}}} {value}")
+    for answer in answers:
+        labels = f'stream="{_escaped(answer.stream)}",group="{_escaped(answer.group)}"'
+        status = f"dvctl_check_status{{{labels}}} {CODES[answer.status]}"
+        families.setdefault("dvctl_check_status", []).append(status)
+    return [line for name, lines in families.items() for line in (f"# TYPE {name} gauge", *lines)]
 
 
 def _shown(value: float | None) -> str:

@@ -80,6 +80,16 @@ def diagnose(
     return DoctorAnswer([CheckResult(name, *finding) for name, finding in found])
 
 
+def diagnose_stream(group: Group) -> DoctorAnswer:
+    """Run the checks of one stream and its group."""
+    checks = [
+        *group_checks(group),
+        ("incidents", lambda: incidents_check(group, None)),
+        ("side-keys", lambda: side_keys(group.stream)),
+    ]
+    return DoctorAnswer([CheckResult(name, *finding) for name, finding in run_checks(checks, "Redis")])
+
+
 def _settings(overridden: Sequence[str], without_effect: Sequence[str]) -> Finding:
     details, fixes = [], []
     if overridden:

@@ -79,7 +79,7 @@ def every_incident(
 ) -> list[Incident]:
     """Every incident of the stream, recorded or found now. Pass `info` and `groups` if they were read already.
 
-    With a repository, its newest rows are compared with the end of the stream.
+    With a repository, its newest rows are compared with the end of the stream, if no other stream fills the table.
     """
     recorded = parse_records(marker.recorded(stream))
     try:
@@ -92,7 +92,7 @@ def every_incident(
             found = _noticed(stream, info, stream.groups())
     except WrongType:
         return [*recorded, *_noticed(stream, None, (), kind="other")]
-    if repository is not None and not found:
+    if repository is not None and not found and not stream.shares_table:
         with suppress(DvctlError):  # an unreachable database is reported elsewhere
             found = table_ahead(stream.key, info, repository, recorded)
     return [*recorded, *found]

@@ -34,10 +34,13 @@ def caveats(
 
 
 def nothing_to_verify(stream: Stream, info: StreamInfo | None, rows: int) -> str | None:
-    """Why there is nothing to compare; None where there is, or where stream and table are both empty."""
+    """Why there is nothing to compare; None where there is, or where stream and table are both empty.
+
+    Beside other streams that fill the table an empty one is as it should be.
+    """
     if info is None:
         return f'nothing to verify: there is no stream "{stream.key}"{_others(stream)}'
-    if info.length or not rows:
+    if info.length or not rows or stream.shares_table:
         return None
     removed = f"; {info.entries_added:,} entries were removed from it" if info.entries_added else ""
     return f'nothing to verify: stream "{stream.key}" is empty, but the table holds {rows:,} rows{removed}'
