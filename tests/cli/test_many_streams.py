@@ -11,6 +11,7 @@ from typing import Any
 import pytest
 import redis
 
+from devicevault_cli.cli.app import COMMANDS
 from tests.cli.conftest import CLOSED, Answer, Cli
 from tests.support.rows import select
 
@@ -365,3 +366,8 @@ def test_one_stream_prints_what_it_always_did(world: World, at: Cli) -> None:
 
 def without_times(shown: str) -> str:
     return re.sub(r"[0-9.]+m?s?", "#", " ".join(shown.split()))
+
+
+def test_which_commands_work_on_one_stream_alone() -> None:
+    alone = {name for name, command in COMMANDS.items() if command.needs.redis and command.needs.streams == "one"}
+    assert alone == {"export", "publish", "top"}
