@@ -9,12 +9,13 @@ REDIS   ?=
 DISPATCH ?=
 PYTEST_ARGS ?=
 WORKERS ?= 4
+ROUNDS  ?= 2
 
 .DEFAULT_GOAL := help
-.PHONY: help setup demo test lint unit coverage generate site bench million chaos fuzz audit lock clean
+.PHONY: help setup demo test lint unit coverage generate site bench million chaos soak-topology fuzz audit lock clean
 
 help: ## show this list
-	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-10s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-13s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
 
 setup: $(STAMP) ## create .venv with dvctl (editable) and everything the tests need
 
@@ -64,6 +65,9 @@ million: setup ## a million pending entries: time and memory of the repairs, on 
 chaos: setup ## consumers that die, a producer, faults from a seed: make chaos SECONDS=300 SEED=7 REDIS=valkey-9.1 DISPATCH=1
 	$(BIN)/python -m tests.chaos --seconds $(SECONDS) $(if $(SEED),--seed $(SEED)) $(if $(REDIS),--redis $(REDIS)) \
 	  $(if $(DISPATCH),--dispatch)
+
+soak-topology: setup ## Redis Cluster and Sentinel: masters killed and frozen, lagging replicas, resharding: make soak-topology ROUNDS=3
+	DVCTL_TEST_ROUNDS=$(ROUNDS) $(BIN)/python -m pytest $(PYTEST_ARGS) tests/soak/topology_faults.py
 
 fuzz: setup ## coverage-guided fuzzing of all that reads foreign bytes: make fuzz SECONDS=300
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check -c requirements/constraints.txt -e '.[demo,dispatch,docs,mysql,test,fuzz]'

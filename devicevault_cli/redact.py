@@ -18,7 +18,8 @@ _HARMLESS = frozenset(
         *("application_name", "channel_binding", "charset", "client_encoding", "connect_timeout", "db", "dbname"),
         *("gssencmode", "host", "hostaddr", "options", "port", "protocol", "service", "socket_timeout", "ssl_ca"),
         *("ssl_ca_certs", "ssl_cert_reqs", "ssl_certfile", "ssl_check_hostname", "ssl_keyfile", "ssl_min_version"),
-        *("sslcert", "sslkey", "sslmode", "sslrootcert", "target_session_attrs", "unix_socket", "user"),
+        *("sentinel_username", "sslcert", "sslkey", "sslmode", "sslrootcert", "target_session_attrs"),
+        *("unix_socket", "user"),
     )
 )
 """Parameters whose values are shown. Of any other, a misspelt `pasword` included, nobody knows."""

@@ -16,7 +16,7 @@ from devicevault_cli.directories import expanded
 from devicevault_cli.errors import BadConfig, DvctlError, Usage
 from devicevault_cli.pipelines import PIPELINES, Pipeline
 from devicevault_cli.redact import invisible, redact
-from devicevault_cli.redis_url import check_redis_url
+from devicevault_cli.redis_url import check_redis_url, parse_redis_url
 from devicevault_cli.stream_names import expanded_names, is_one_of_range
 
 FORMATS = ("table", "json", "jsonl", "csv", "ids")
@@ -106,6 +106,14 @@ class Settings:
         url = setting.value or ""
         check_redis_url(url, f"the Redis URL (from {setting.detail or setting.source})")
         return url
+
+    @property
+    def redis_meaning(self) -> str:
+        """What the URL of a cluster or of Sentinels says, for people; '' for any other, and for one that is wrong."""
+        try:
+            return parse_redis_url(self.redis_url).meaning
+        except BadConfig:
+            return ""
 
     @property
     def database_url(self) -> str:

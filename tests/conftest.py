@@ -29,6 +29,7 @@ from tests.support.rabbitmq_server import Control, RabbitServer
 from tests.support.recovering import GROUP, table_at
 from tests.support.redis_server import ExternalRedis, RedisServer
 from tests.support.sqlite_database import SqliteFiles
+from tests.support.topologies import RedisCluster, SentinelGroup
 
 _running = servers.Servers()
 
@@ -139,6 +140,26 @@ def new_redis() -> Iterator[Callable[..., RedisServer]]:
     yield start
     for server in made:
         server.remove()
+
+
+@pytest.fixture
+def redis_cluster() -> Iterator[RedisCluster]:
+    """A Redis Cluster of the test's own: three masters with a replica each."""
+    made = RedisCluster(servers.redis_to_break(None, tls=False))
+    try:
+        yield made.start()
+    finally:
+        made.remove()
+
+
+@pytest.fixture
+def sentinel_group() -> Iterator[SentinelGroup]:
+    """A master of the test's own with two replicas, under three Sentinels."""
+    made = SentinelGroup(servers.redis_to_break(None, tls=False))
+    try:
+        yield made.start()
+    finally:
+        made.remove()
 
 
 @pytest.fixture(scope="session")

@@ -158,4 +158,5 @@ def _stream(settings: "Settings") -> "Stream":
     from devicevault_cli.streams.connect import connect
     from devicevault_cli.streams.stream import Stream
 
-    return Stream(connect(settings.redis_url, socket_timeout=TIMEOUT_S), settings.streams[0])
+    first = settings.streams[0]
+    return Stream(connect(settings.redis_url, first, socket_timeout=TIMEOUT_S), first)

@@ -84,7 +84,7 @@ class Context:
         """The connection to Redis."""
         from devicevault_cli.streams.connect import connect
 
-        client = connect(self.settings.redis_url, command=self.command)
+        client = connect(self.settings.redis_url, self.settings.stream, command=self.command)
         self._closing.callback(client.close)
         return client
 

@@ -9,6 +9,7 @@ from typing import TypeVar
 
 from tenacity import RetryCallState, Retrying, retry_if_exception, wait_random_exponential
 
+from devicevault_cli.consumer.outages import REDIS
 from devicevault_cli.consumer.shutdown import GRACE_S, Stop, Stopped
 from devicevault_cli.consumer.waiting import Waiting
 from devicevault_cli.errors import BadConfig, DvctlError, LocksExhausted, Refused, Unavailable, WrongType
@@ -16,6 +17,8 @@ from devicevault_cli.errors import BadConfig, DvctlError, LocksExhausted, Refuse
 T = TypeVar("T")
 
 FIRST_WAIT_S, LONGEST_WAIT_S = 0.1, 30.0
+LONGEST_WAIT_FOR_REDIS_S = 5.0
+"""A fail-over takes seconds, and to ask again costs a Redis little."""
 
 
 def is_outage(error: BaseException) -> bool:
@@ -29,6 +32,17 @@ def is_outage(error: BaseException) -> bool:
 def shown_wait(seconds: float) -> str:
     """When the next attempt is, for people: never `in 0.0 s`."""
     return "at once" if seconds < 0.05 else f"in {seconds:.1f} s"
+
+
+def _longest_wait_s(error: BaseException | None) -> float:
+    """Before another attempt at what failed with this error."""
+    of_redis = isinstance(error, DvctlError) and error.server == REDIS
+    return min(LONGEST_WAIT_S, LONGEST_WAIT_FOR_REDIS_S) if of_redis else LONGEST_WAIT_S
+
+
+def _wait(state: RetryCallState) -> float:
+    longest = _longest_wait_s(state.outcome.exception() if state.outcome else None)
+    return wait_random_exponential(multiplier=FIRST_WAIT_S, max=longest)(state)
 
 
 class Once:
@@ -57,7 +71,7 @@ class Retry:
         self._on_failure = on_failure
         self._on_recovery = on_recovery
         self._retrying = Retrying(
-            wait=wait_random_exponential(multiplier=FIRST_WAIT_S, max=LONGEST_WAIT_S),
+            wait=_wait,
             sleep=waiting.before_retry,
             reraise=True,
         )

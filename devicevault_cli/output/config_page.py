@@ -27,6 +27,8 @@ def settings_lines(answer: Answer, view: View) -> Iterator[str]:
     )
     yield from view.folded(f"{number(len(settings), 'setting')}: {given or 'all of them defaults'}", "bold", "  ")
     yield from _dispatch(answer["dispatch"], view)
+    if answer["redis"]:
+        yield from view.folded(f"Redis: {text(answer['redis'])}", "", "  ")
     yield ""
     rows = []
     for setting in settings:

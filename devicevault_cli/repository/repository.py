@@ -173,6 +173,13 @@ class Repository:
         with self._dialect.reading() as connection:
             return list(connection.scalars(select(key).where(key > after).order_by(key).limit(count)))
 
+    def times_after(self, after: int, count: int = 10_000) -> list[tuple[int, Micros]]:
+        """The next ids above one, in order, each with the row's `timestamp`."""
+        key = self._table.c.id
+        statement = select(key, self._table.c.timestamp).where(key > after).order_by(key).limit(count)
+        with self._dialect.reading() as connection:
+            return [(row.id, row.timestamp) for row in connection.execute(statement)]
+
     def latest_timestamp(self) -> Micros | None:
         """The latest `timestamp` of the rows inserted last: without an index, its maximum would read every row."""
         return max((timestamp for timestamp, _ in self.newest(ROWS_PER_STATEMENT)), default=None)

@@ -12,11 +12,12 @@ from redis.backoff import NoBackoff
 from redis.retry import Retry
 
 from devicevault_cli.errors import BadConfig, Unavailable
-from devicevault_cli.redis_url import check_redis_url
+from devicevault_cli.redis_url import check_redis_url, parse_redis_url
 from devicevault_cli.streams.errors import Client, answered, of_redis, place, translate
 from devicevault_cli.streams.naming import OURS, ConnectionName
+from devicevault_cli.streams.topology import ClusterTopology, attach, topology_of
 
-__all__ = ["Client", "connect", "place", "separate", "translated"]
+__all__ = ["Client", "connect", "other_masters", "place", "separate", "topology_of", "translated"]
 
 SOCKET_TIMEOUT_S = 10.0
 """Above every BLOCK that dvctl uses (5 s at most), so that only a lost reply runs into it."""
@@ -24,18 +25,22 @@ READ_BYTES = 1024 * 1024
 """Read from the socket at once: a page of entries has megabytes, and redis-py's 64 KB cost a tenth of the time."""
 
 
-def connect(url: str, *, socket_timeout: float = SOCKET_TIMEOUT_S, command: str = "") -> Client:
-    """A client for `redis://`, `rediss://` or `unix://`; nothing is sent before the first command.
+def connect(url: str, stream: str = "", *, socket_timeout: float = SOCKET_TIMEOUT_S, command: str = "") -> Client:
+    """A client for the Redis that holds a stream; nothing is sent before the first command.
+
+    `redis://`, `rediss://` and `unix://` name the server. For a cluster or Sentinels (`streams/topology.py`) it is
+    looked up each time a connection is made; on a cluster the client serves the keys of this stream alone.
 
     Its connections are named after the command (`dvctl:reset-group`) where Redis permits that. The client never repeats
     a command by itself: a second XREADGROUP would answer [] and strand what the first delivered. Raises BadConfig,
     which does not repeat the URL.
     """
     check_redis_url(url)
+    parsed = parse_redis_url(url)
     try:
-        tcp = {} if urlsplit(url).scheme == "unix" else {"socket_keepalive": True}
+        tcp = {} if urlsplit(parsed.plain).scheme == "unix" else {"socket_keepalive": True}
         client: Client = redis.Redis.from_url(
-            url,
+            parsed.plain,
             protocol=2,
             encoding_errors="surrogateescape",
             socket_timeout=socket_timeout,
@@ -52,6 +57,8 @@ def connect(url: str, *, socket_timeout: float = SOCKET_TIMEOUT_S, command: str 
         raise BadConfig("the Redis URL cannot be read", hint=hint) from None
     _leave_entries_unparsed(client)
     _check_files(client)
+    if parsed.kind != "single":
+        attach(client, parsed, stream)
     return client
 
 
@@ -69,7 +76,10 @@ def _leave_entries_unparsed(client: Client) -> None:
 
 
 def separate(client: Client, socket_timeout: float) -> Client:
-    """Make a client for the same server, with the same name, whose connections are its own. For another thread."""
+    """Make a client for the same server, with the same name, whose connections are its own. For another thread.
+
+    On a cluster or behind Sentinels both follow the server together.
+    """
     pool = client.connection_pool
     timeouts = {"socket_timeout": socket_timeout, "socket_connect_timeout": socket_timeout}
     own = redis.ConnectionPool(pool.connection_class, **(pool.connection_kwargs | timeouts))
@@ -77,6 +87,19 @@ def separate(client: Client, socket_timeout: float) -> Client:
     _leave_entries_unparsed(separated)
     answered.add(separated)  # what else might listen there is found out by the first client
     return separated
+
+
+def other_masters(client: Client) -> Iterator[Client]:
+    """A client for each other node of a cluster that serves slots, to be closed; nothing for any other Redis."""
+    topology = topology_of(client)
+    if not isinstance(topology, ClusterTopology):
+        return
+    with translated(client):
+        masters = topology.masters()
+    for host, port in masters:
+        if (host, port) != topology.found:
+            options = topology.options | {"host": host, "port": port}
+            yield redis.Redis(connection_pool=redis.ConnectionPool(topology.connection_class, **options))
 
 
 def _check_files(client: Client) -> None:

@@ -22,6 +22,7 @@ from devicevault_cli.errors import (
 )
 from devicevault_cli.redact import without_command
 from devicevault_cli.streams.probe import first_bytes, server_facts, speaks_tls
+from devicevault_cli.streams.topology import moved_error, topology_of
 
 Client: TypeAlias = redis.Redis
 
@@ -34,7 +35,7 @@ _REACH_TLS = (
     "check that it is running and speaks TLS here, and ssl_ca_certs, ssl_certfile and ssl_keyfile in --redis-url"
 )
 _PLACE = "set host and port in --redis-url or DEVICEVAULT_REDIS_URL"
-_NO_CLUSTER = "Redis Cluster is not supported yet; give the address of a Redis without cluster mode"
+_USE_CLUSTER = "use {cluster} in --redis-url or DEVICEVAULT_REDIS_URL, with several nodes separated by commas"
 _UNNAMED_RIGHT = "RIGHT (a command or a key: Redis does not say which)"
 _BUSY = "{where} cannot do this now: {reason}"
 _NO_DATABASE = "DB index is out of range"
@@ -45,7 +46,8 @@ _ASK_SERVER = (*_NO_PASSWORD, _NO_DATABASE, "syntax error")
 class _Rule(NamedTuple):
     """A kind of error, recognized by its code, a phrase in its text, or redis-py's class for it.
 
-    `message` and `hint` may hold {where}, {reason} (the first line of the text), {user}, {right} and {database}.
+    `message` and `hint` may hold {where}, {reason} (the first line of the text), {user}, {right}, {database} and
+    {cluster} (the URL of the same node for a cluster).
     """
 
     error: type[DvctlError]
@@ -58,7 +60,7 @@ class _Rule(NamedTuple):
 
 _RULES = (
     _Rule(
-        BadConfig, "{where} is a Redis Cluster node", _NO_CLUSTER,
+        BadConfig, "{where} is a Redis Cluster node", _USE_CLUSTER,
         ("MOVED", "ASK", "CROSSSLOT"), ("not allowed in cluster mode",), (AskError, ClusterCrossSlotError),
     ),
     _Rule(
@@ -107,7 +109,7 @@ _RULES = (
     _Rule(Unavailable, _BUSY, "it is loading its data; wait", ("LOADING",)),
     _Rule(Unavailable, _BUSY, "it is a replica; use the primary's address", ("READONLY",)),
     _Rule(Unavailable, _BUSY, "it cannot write to its disk; see its log", ("MISCONF",)),
-    _Rule(Unavailable, _BUSY, f"it is a Redis Cluster node; {_NO_CLUSTER}", ("CLUSTERDOWN",)),
+    _Rule(Unavailable, _BUSY, f"it is a Redis Cluster node; {_USE_CLUSTER}", ("CLUSTERDOWN",)),
     _Rule(Unavailable, _BUSY, None, ("TRYAGAIN", "MASTERDOWN", "UNBLOCKED", "BUSY", "NOREPLICAS", "EXECABORT")),
 )  # fmt: skip
 """The first rule that fits applies."""
@@ -121,6 +123,8 @@ _UNKNOWN_COMMAND = re.compile(r"unknown (?:redis )?command(?: [`']([A-Za-z. _|-]
 def place(client: Client) -> str:
     """Where a client connects to, for messages: no password."""
     kwargs = client.connection_pool.connection_kwargs
+    if topology := topology_of(client):
+        return topology.place
     if "path" in kwargs:
         return str(kwargs["path"])
     return f"{kwargs.get('host', 'localhost')}:{kwargs.get('port', 6379)}/{kwargs.get('db', 0) or 0}"
@@ -133,7 +137,8 @@ def translate(error: redis.RedisError, client: Client) -> DvctlError:
     text = " ".join(filter(None, (getattr(error, "status_code", None), str(error))))
     where = f"Redis at {place(client)}"
     return of_redis(
-        _unsuitable_server(text, where, client)
+        _moving_server(text, where, client)
+        or _unsuitable_server(text, where, client)
         or _by_rule(error, text, where, client)
         or _unreachable(error, where, client)
         or Unavailable(_BUSY.format(where=where, reason=_first_line(error)))
@@ -159,9 +164,25 @@ def _by_rule(error: redis.RedisError, text: str, where: str, client: Client) -> 
                 "user": login.get("username") or "default",
                 "right": f"+{refused[1].lower()}" if refused else _UNNAMED_RIGHT,
                 "database": login.get("db"),
+                "cluster": _cluster_url(client),
             }
             return rule.error(rule.message.format(**words), hint=rule.hint.format(**words) if rule.hint else None)
     return None
+
+
+def _moving_server(text: str, where: str, client: Client) -> DvctlError | None:
+    """What a server of a cluster or behind Sentinels says while another one takes over, or just after it."""
+    if topology_of(client) is None or not moved_error(text):
+        return None
+    hint = "a fail-over or the move of a slot is going on; the server is looked up again at the next attempt"
+    return Unavailable(_BUSY.format(where=where, reason=text.splitlines()[0][:200]), hint=hint)
+
+
+def _cluster_url(client: Client) -> str:
+    address = client.connection_pool.connection_kwargs
+    encrypted = issubclass(client.connection_pool.connection_class, redis.SSLConnection)
+    place = "HOST:PORT" if "path" in address else f"{address.get('host', 'localhost')}:{address.get('port', 6379)}"
+    return f"redis{'s' if encrypted else ''}+cluster://{place}"
 
 
 def _unsuitable_server(text: str, where: str, client: Client) -> DvctlError | None:
@@ -174,10 +195,13 @@ def _unsuitable_server(text: str, where: str, client: Client) -> DvctlError | No
     if mode == "sentinel":
         return BadConfig(
             f"{where} is a Sentinel, which holds no data",
-            hint="give the address of the primary, which SENTINEL MASTERS lists; Sentinel URLs are not supported yet",
+            hint="use redis+sentinel://HOST:PORT/SERVICE/DB, or the primary's address; SENTINEL MASTERS lists both",
         )
     if mode == "cluster" and _NO_DATABASE in text:
-        return BadConfig(f"{where} is a Redis Cluster node, which has only database 0", hint=_NO_CLUSTER)
+        return BadConfig(
+            f"{where} is a Redis Cluster node, which has only database 0",
+            hint=_USE_CLUSTER.format(cluster=_cluster_url(client)),
+        )
     version = facts.get("redis_version", "")
     numbers = tuple(int(part) for part in version.split(".")[:2] if part.isdigit())
     if () < numbers < (6, 2) and (unknown or "syntax error" in text):
@@ -193,7 +217,7 @@ def _unsuitable_server(text: str, where: str, client: Client) -> DvctlError | No
 
 def _unreachable(error: redis.RedisError, where: str, client: Client) -> DvctlError | None:
     encrypted = issubclass(client.connection_pool.connection_class, redis.SSLConnection)
-    if client not in answered and _may_be_another_server(error):
+    if client not in answered and topology_of(client) is None and _may_be_another_server(error):
         another = _another_server(where, client, encrypted=encrypted)
         if another:
             return another

@@ -10,6 +10,8 @@ from typing import Any
 
 import redis
 
+from devicevault_cli.errors import DvctlError
+
 CONNECT_S = 2.0
 GREETING_S = 0.2
 """A Redis that refuses a connection says so at once; a Redis that accepts it sends nothing before a command."""
@@ -58,7 +60,7 @@ def server_facts(client: redis.Redis) -> dict[str, str]:
             connection.send_command("INFO", "server")
             lines = bytes(connection.read_response()).decode("utf-8", "replace").splitlines()
             return dict(line.split(":", 1) for line in lines if ":" in line)
-        except (redis.RedisError, OSError, TypeError, ValueError):
+        except (DvctlError, redis.RedisError, OSError, TypeError, ValueError):
             continue
         finally:
             connection.disconnect()

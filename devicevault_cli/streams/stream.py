@@ -8,7 +8,7 @@ from typing import Any, TypeVar
 
 from devicevault_cli.errors import DvctlError, Refused, Unavailable, WrongType
 from devicevault_cli.streams import replies, scripts
-from devicevault_cli.streams.connect import Client, translated
+from devicevault_cli.streams.connect import Client, other_masters, translated
 from devicevault_cli.streams.errors import of_redis
 from devicevault_cli.streams.model import (
     LAST,
@@ -32,6 +32,10 @@ FIRST_READ = 16
 """Entries of the first page of a range, read before it is known how large they are."""
 SCANS, KEYS_PER_SCAN = 100, 1000
 """Limits of a search for names, so that a mistyped name gets an answer soon on a Redis with millions of keys."""
+
+
+def _release(version: str) -> tuple[int, ...]:
+    return tuple(int(part) for part in version.split(".")[:2] if part.isdigit())
 
 
 class Asked:
@@ -140,6 +144,24 @@ class Stream:
         """One section of INFO, as text; empty where Redis has none of that name."""
         return self.read(lambda reply: {name: str(value) for name, value in reply.items()}, "INFO", section)
 
+    def counts_every_read(self) -> bool:
+        """Whether `entries-read` of the groups is right; False where that cannot be known.
+
+        Redis before 7.4 and Valkey before 8 neither replicate it nor write it to the append-only file: after a
+        fail-over, or a restart from that file, it is what it was when a replica or the file began.
+        """
+        try:
+            about = self.server_info("server")
+            valkey = about.get("valkey_version")
+            if _release(valkey or about.get("redis_version", "0")) >= ((8,) if valkey else (7, 4)):
+                return True
+            replication, loaded = self.server_info("replication"), self.server_info("persistence")
+        except (Refused, Unavailable):
+            return False
+        own = replication.get("role") == "master" and replication.get("second_repl_offset") == "-1"
+        from_file = loaded.get("aof_enabled") != "0" and loaded.get("rdb_last_load_keys_loaded", "0") != "0"
+        return own and not from_file
+
     def server_time_ms(self) -> int:
         """Redis's clock, in milliseconds since the epoch."""
         return self.read(lambda reply: int(reply[0]) * 1000 + int(reply[1]) // 1000, "TIME")
@@ -168,7 +190,24 @@ class Stream:
             return None
 
     def neighbours(self, most: int = 100) -> list[str]:
-        """Names of streams in the same database, without dead letters: found in a bounded number of steps."""
+        """Names of streams in the same database, without dead letters: found in a bounded number of steps.
+
+        On a cluster of every node that answers.
+        """
+        found: list[str] = []
+        for client in (self.client, *other_masters(self.client)):
+            try:
+                found += Stream(client, self.key)._names(most)
+            except Unavailable:
+                if client is self.client:
+                    raise
+            finally:
+                if client is not self.client:
+                    client.close()
+        return sorted(set(found))[:most]
+
+    def _names(self, most: int) -> list[str]:
+        """Names of streams on this server."""
         found: list[str] = []
         cursor = 0
         for _ in range(SCANS):
@@ -176,7 +215,7 @@ class Stream:
             found += [name for name in map(replies.text, page) if not name.endswith(":dead")]
             if int(cursor) == 0 or len(found) >= most:
                 break
-        return sorted(found)[:most]
+        return found
 
     def range(self, start: EntryId = ZERO, end: EntryId = LAST, count: int = ENTRIES_PER_READ) -> list[Entry]:
         """One page of entries, oldest first."""

@@ -27,7 +27,7 @@ KEYS = {
     "consume": "read persisted duplicates conflicting replaced dead_lettered skipped dropped gone reclaimed dispatched "
     "not_dispatched deferred_retries elapsed_s rate_per_s stopped_by",
     "completion": "",
-    "config show": "settings dispatch",
+    "config show": "settings dispatch redis",
     "config init": "profile file settings checks replaced default",
     "config validate": "file default connected ok checks",
     "config use": "profile before file",
@@ -82,9 +82,12 @@ class World:
 
     stream, group, ghost, heir = "device:results", "devicevault", "ghost", "heir"
 
-    def __init__(self, cli: Cli, url: str, folder: Path) -> None:
-        self.cli, self.url, self.folder = cli, url, folder
-        self.client = redis.Redis.from_url(url)
+    def __init__(
+        self, cli: Cli, url: str, folder: Path, client: redis.Redis | None = None, broker_url: str = ""
+    ) -> None:
+        """`client`: of the server that holds the stream, where the URL is none of redis-py's."""
+        self.cli, self.url, self.folder, self.broker_url = cli, url, folder, broker_url or url
+        self.client = client or redis.Redis.from_url(url)
         self._ok("publish", "--count", "3")
         self._ok("publish", "--device", "999999")
         self._ok("consume", "--drain")
@@ -107,7 +110,7 @@ class World:
             "reset-group": ["--to", "start", "--force"],
             "destroy-group": ["--force"],
             "replay": ["--id", self.held],
-            "dispatch": ["--missing", "--broker-url", self.url],
+            "dispatch": ["--missing", "--broker-url", self.broker_url],
             "dlq show": [self.dead],
             "dlq retry": ["--all"],
             "dlq drop": ["--all"],

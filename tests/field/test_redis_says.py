@@ -257,7 +257,7 @@ def test_a_sentinel_is_called_one(cli: Cli, own_redis: Callable[..., RedisServer
     with sentinel(own_redis()) as url:
         for place in (f"{url}/0", f"{url}/1", url.replace("//", f"//:{SECRET}@") + "/1"):
             for words in (["status"], ["consume"], ["publish"], ["verify"]):
-                said(cli.at(place, sqlite_url)(*words, "-v"), 78, "Sentinel", "primary")
+                said(cli.at(place, sqlite_url)(*words, "-v"), 78, "Sentinel", "primary", "redis+sentinel://")
 
 
 def test_a_cluster_without_slots_and_its_databases_are_told(cli: Cli, own_redis: Callable[..., RedisServer]) -> None:
@@ -269,7 +269,8 @@ def test_a_cluster_without_slots_and_its_databases_are_told(cli: Cli, own_redis:
 def test_a_node_that_points_elsewhere_is_told(cli: Cli, new_redis: Callable[..., RedisServer], sqlite_url: str) -> None:
     with cluster_of_two(new_redis) as (first, second):
         for words in (["status"], ["publish"], ["consume"], ["consume", "--drain"], ["pending"], ["doctor"]):
-            said(cli.at(first.url, sqlite_url)(*words, "-v"), 78, "Redis Cluster node")
+            hint = f"redis+cluster://127.0.0.1:{first.port}"
+            said(cli.at(first.url, sqlite_url)(*words, "-v"), 78, "Redis Cluster node", hint)
         with first.client() as one, second.client() as two:
             slot = two.execute_command("CLUSTER", "KEYSLOT", STREAM)
             target = one.execute_command("CLUSTER", "MYID").decode()

@@ -84,8 +84,21 @@ REDIS_URLS = [
     ("unix:///tmp/redis.sock?db=0&db=1", "gives db more than once"),
     ("unix://tmp/redis.sock", "third slash"),
     ("unix://", "no path"),
-    (f"redis+cluster://{HOST}:1,b:2", "not support"),
-    (f"redis+sentinel://{HOST}:1/mymaster/0", "not support"),
+    (f"redis+cluster://{HOST}:1,b:2/1", "database other than 0"),
+    (f"redis+cluster://{HOST}:1?db=1", "database other than 0"),
+    (f"redis+cluster://{HOST}:1,:2", "no host"),
+    (f"redis+cluster://{HOST}:1,b:0", "port"),
+    (f"rediss+cluster://{HOST},", "no host"),
+    (f"redis+cluster://{HOST}?sentinel_password={SECRET}", "sentinel_password"),
+    (f"redis+cluster://{HOST}?ssl_cert_reqs=none", "rediss://"),
+    (f"redis+cluster://:{SECRET}/@{HOST}:1", "no password, host or option"),
+    (f"redis+sentinel://{HOST}:1", "names no service"),
+    (f"redis+sentinel://{HOST}:1//0", "names no service"),
+    (f"redis+sentinel://{HOST}:1/main/x", "database"),
+    (f"redis+sentinel://{HOST}:1/main/0/1", "more than one part"),
+    (f"redis+sentinel://{HOST}:1/main?sentinel_password=", "sentinel_password"),
+    (f"redis+sentinel://{HOST}/main?sentinel_username=a&sentinel_username=b", "more than once"),
+    (f"redis+sentinel://{HOST}/main?sentinel_port=1", "sentinel_port"),
 ]
 
 

@@ -87,7 +87,7 @@ def consuming(
     """
     stop = Stop()
     with (
-        closing(connect(through or redis_url, socket_timeout=socket_timeout)) as client,
+        closing(connect(through or redis_url, STREAM, socket_timeout=socket_timeout)) as client,
         closing(open_repository(database_through or database_url, TABLES[RESULTS.table])) as repository,
         closing(open_publisher(broker)) if broker else nullcontext() as publisher,
     ):

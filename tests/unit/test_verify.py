@@ -80,6 +80,7 @@ def test_every_class_has_exactly_what_was_seeded(seeded: Seeded) -> None:
         "duplicate_rows": 0,
         "conflicting": 0,
         "rows_without_entry": None,
+        "rows_without_entry_in_range": None,
     }
     assert answer["ok"] is False
     assert answer["lost_since"] == iso(seeded.ids["lost"][0].ms)
@@ -316,6 +317,18 @@ def test_deep_compares_columns_and_finds_rows_without_entry(seeded: Seeded) -> N
     assert answer["rows"]["rows_without_entry"] == 1
     found = found_rows(seeded, "rows_without_entry")
     assert found == [{"id": 9}]
+
+
+def test_rows_of_trimmed_entries_are_not_of_the_range(seeded: Seeded) -> None:
+    """What is older than the first entry was trimmed, and what is newer than the last is told as an incident."""
+    info = seeded.stream.info()
+    assert info and info.first_id and info.last_id
+    for row, ms in enumerate((info.first_id.ms, info.last_id.ms, info.first_id.ms - 1, info.last_id.ms + 1), start=6):
+        at = iso(ms).replace("T", " ").removesuffix("+00:00").removesuffix("Z")
+        change = f"SET task_identifier = 'n{row}', timestamp = '{at}' WHERE id = {row}"
+        execute(seeded.repository, f"UPDATE devices_devicebackupresult {change}")
+    rows = look(seeded, deep=True)["rows"]
+    assert (rows["rows_without_entry"], rows["rows_without_entry_in_range"]) == (4, 2)
 
 
 def test_a_set_of_ids_grows() -> None:

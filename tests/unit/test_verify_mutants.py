@@ -26,7 +26,8 @@ Break = Callable[[pytest.MonkeyPatch], None]
 
 @pytest.fixture
 def seeded(sqlite_url: str) -> Iterator[Seeded]:
-    """Every class of `storage`; one row twice, two that speak of another status, four that no entry accounts for."""
+    """Every class of `storage`; one row twice, two that speak of another status, four that no entry accounts for,
+    one of these among entries that exist."""
     with (
         closing(fakeredis.FakeRedis()) as client,
         closing(open_repository(sqlite_url, tables.STORAGE)) as repository,
@@ -40,6 +41,8 @@ def seeded(sqlite_url: str) -> Iterator[Seeded]:
             name = repository.spec.name
             connection.execute(f"INSERT INTO {name} ({columns}) SELECT {columns} FROM {name} WHERE id = 5")
             connection.execute(f"UPDATE {name} SET status = 'failure' WHERE id IN (7, 8)")
+            among = f"(SELECT timestamp FROM {name} WHERE id = 6)"
+            connection.execute(f"UPDATE {name} SET timestamp = {among} WHERE id = {seeded.rows}")
         yield seeded
 
 
@@ -50,7 +53,8 @@ def found(seeded: Seeded) -> dict[str, Any]:
 
 
 def wanted(seeded: Seeded) -> dict[str, Any]:
-    rows = {"rows": seeded.rows + 1, "duplicate_rows": 1, "conflicting": 2, "rows_without_entry": 4}
+    rows = {"rows": seeded.rows + 1, "duplicate_rows": 1, "conflicting": 2}
+    rows |= {"rows_without_entry": 4, "rows_without_entry_in_range": 1}
     return seeded.expected | rows | {"gone": 2, "reasons": dict(seeded.reasons)}
 
 
@@ -110,6 +114,9 @@ MUTANTS: dict[str, list[Break]] = {
     "conflicting": [replaces(ClassifiedEntry, "conflicts", False)],
     "duplicate_rows": [replaces(Repository, "surplus", lambda self: 0)],
     "rows_without_entry": [replaces(IdSet, "__contains__", lambda self, number: True)],
+    "rows_without_entry_in_range": [
+        replaces(Repository, "times_after", lambda self, after: [(row, 0) for row in self.ids_after(after)])
+    ],
 }
 
 

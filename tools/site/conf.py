@@ -39,6 +39,7 @@ NAVIGATION = {
             "docs/operations",
             "docs/storage-dispatch",
             "docs/many-streams",
+            "docs/high-availability",
             "docs/runbooks/README",
             "docs/recovery",
         ],

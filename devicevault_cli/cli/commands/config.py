@@ -42,7 +42,8 @@ def show(ctx: Context) -> None:
 
     Passwords are hidden. Precedence, highest first: flag, profile named by --profile, environment variable, profile
     named by DVCTL_PROFILE or chosen by `dvctl config use`, DeviceVault's config.yaml, default. `detail` names the flag,
-    variable, profile or file, and the variable that a profile overrides. Also says whether storage dispatch is on.
+    variable, profile or file, and the variable that a profile overrides. Also says whether storage dispatch is on, and
+    what the URL of a Redis Cluster or of Sentinels means.
     """
     from devicevault_cli.output.config_page import settings_lines
 
@@ -52,7 +53,8 @@ def show(ctx: Context) -> None:
         | ({} if ctx.printer.output == "csv" else {"detail": setting.detail})
         for setting in ctx.settings.all
     ]
-    ctx.printer.answer({"settings": settings, "dispatch": ctx.dispatch.to_dict()}, "settings", view=settings_lines)
+    answer = {"settings": settings, "dispatch": ctx.dispatch.to_dict(), "redis": ctx.settings.redis_meaning}
+    ctx.printer.answer(answer, "settings", view=settings_lines)
 
 
 @command(

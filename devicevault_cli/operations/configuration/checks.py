@@ -17,6 +17,7 @@ from devicevault_cli.operations.dispatch.state import DispatchState
 from devicevault_cli.plural import number
 from devicevault_cli.repository.repository import Repository
 from devicevault_cli.settings import OF_PROFILES, Setting, Settings, check_value, setting_of
+from devicevault_cli.streams.connect import place, topology_of
 from devicevault_cli.streams.group import Group
 from devicevault_cli.streams.model import StreamInfo
 
@@ -145,8 +146,9 @@ class ServerChecks:
         for position, open_group in enumerate(self._groups):
             group = open_group()
             stream = group.stream.info()
-            if position == 0:
-                yield self._said("redis", "ok", f"{self.settings['redis_url'].shown} answers")
+            found = f": {place(group.stream.client)}" if topology_of(group.stream.client) else ""
+            if position == 0 or found:
+                yield self._said("redis", "ok", f"{self.settings['redis_url'].shown} answers{found}")
             yield from self._stream(group, stream)
 
     def _stream(self, group: Group, stream: StreamInfo | None) -> Iterator[ProfileCheck]:

@@ -179,7 +179,7 @@ def _trimmed_unread(group: Group) -> Finding:
     info, about = group.stream.info(), group.info()
     if info is None or about is None:
         return _removed_without_group(group, info)
-    unread = trimmed_unread(info, about, lag_of(group.stream, info, about))
+    unread = trimmed_unread(group.stream, info, about, lag_of(group.stream, info, about))
     if unread is None:
         return Finding("unknown", "Redis does not record whether removed entries had been read")
     if unread:

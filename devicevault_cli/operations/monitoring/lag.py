@@ -37,8 +37,9 @@ def lag_of(
     """Redis's figure if it agrees with the entries that exist, else a count up to `limit`, else unknown.
 
     Redis derives its figure from entries-read, which `XGROUP CREATE` and `SETID ... ENTRIESREAD` set to any value, and
-    which is wrong once entries were trimmed unread or deleted behind the position. Therefore the figure must be
-    plausible and must agree with a count of the first `check_bytes` of undelivered entries.
+    which is wrong once entries were trimmed unread or deleted behind the position, and before Redis 7.4 after a
+    fail-over or a restart. Therefore the figure must be plausible, must agree with a count of the first `check_bytes`
+    of undelivered entries, and beyond these must come from a server that has counted every read itself.
     """
     position = group.last_delivered_id
     first = stream.range(position.next(), count=1) if info.has_entries_after(position) else []
@@ -51,13 +52,15 @@ def lag_of(
     pages = stream.pages(oldest.next())
     while counted <= limit:
         if figure is not None and size > check_bytes and counted <= figure:
-            return Lag(figure, "redis", oldest)
+            if stream.counts_every_read():
+                return Lag(figure, "redis", oldest)
+            figure = None
         page = next(pages, None)
         if page is None:
             return Lag(counted, "redis" if counted == figure else "counted", oldest)
         counted += len(page)
         size += stream.size_of(page)
-    agrees = figure is not None and counted <= figure
+    agrees = figure is not None and counted <= figure and stream.counts_every_read()
     return Lag(figure, "redis", oldest) if agrees else Lag(None, "unknown", oldest)
 
 
@@ -70,13 +73,16 @@ def _plausible(info: StreamInfo, group: GroupInfo) -> int | None:
     return figure if undisturbed and 1 <= figure < info.length else None
 
 
-def trimmed_unread(info: StreamInfo, group: GroupInfo, lag: Lag) -> int | None:
+def trimmed_unread(stream: Stream, info: StreamInfo, group: GroupInfo, lag: Lag) -> int | None:
     """Entries that were removed from the stream before the group read them; None if Redis cannot tell.
 
     Redis 6.2 does not count. From 7.2 on (and Valkey), a group that reads past a gap counts the missing entries as
-    read: 0 is certain only if nothing was ever removed from the stream.
+    read: 0 is certain only if nothing was ever removed from the stream. Before Redis 7.4 entries that were read count
+    as unread after a fail-over or a restart.
     """
     if lag.entries is None:
         return None
     unread = replace(observation_of(info, group, 0), left=lag.entries).removed_unread
+    if unread and not stream.counts_every_read():
+        return None
     return None if unread == 0 and info.entries_added != info.length else unread

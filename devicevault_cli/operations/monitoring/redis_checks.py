@@ -8,17 +8,34 @@ from typing import Any
 
 from devicevault_cli.errors import Refused, UnknownCommand
 from devicevault_cli.operations.monitoring.checks import Check, Finding, problem
+from devicevault_cli.plural import number
 from devicevault_cli.streams import keys
 from devicevault_cli.streams.clients import clients_of, is_unnamed, user_of
+from devicevault_cli.streams.connect import place, topology_of
 from devicevault_cli.streams.stream import Stream
 
 
 def redis_checks(stream: Stream) -> Iterator[tuple[str, Check]]:
+    if topology_of(stream.client) is not None:
+        yield "redis-server", lambda: _server(stream)
     yield "redis-version", lambda: _version(stream)
     yield "redis-persistence", lambda: _persistence(stream)
     yield "redis-eviction", lambda: _eviction(stream)
     yield "redis-clients", lambda: _clients(stream)
     yield "redis-scripts", lambda: _scripts(stream)
+
+
+def _server(stream: Stream) -> Finding:
+    """On a cluster or behind Sentinels: which server was found, and whether another could take over from it."""
+    about = stream.server_info("replication")
+    replicas = int(about.get("connected_slaves", "0"))
+    found = f"{place(stream.client)}, {number(replicas, 'replica')}"
+    if not replicas:
+        return Finding("warning", f"{found}: nothing can take over from it", "add a replica, or wait until it is back")
+    if "min_slaves_good_slaves" not in about:
+        detail = f"{found}; a fail-over can lose entries that Redis has confirmed (min-replicas-to-write is 0)"
+        return Finding("warning", detail, "set min-replicas-to-write 1 and min-replicas-max-lag 10, on replicas too")
+    return Finding("ok", f"{found}; min-replicas-to-write is set")
 
 
 def _version(stream: Stream) -> Finding:

@@ -159,7 +159,7 @@ def _group_status(stream: Stream, info: StreamInfo, group: GroupInfo, lag_limit:
     age_ms = max(0, now - oldest.ms) if oldest else None
     return GroupStatus(
         group.name, group.consumers, group.pending, lag.entries, lag.source, lag.seconds(now),
-        group.last_delivered_id, oldest, age_ms, trimmed_unread(info, group, lag),
+        group.last_delivered_id, oldest, age_ms, trimmed_unread(stream, info, group, lag),
     )  # fmt: skip
 
 

@@ -83,12 +83,16 @@ class VerifiedStream(Answer):
 
 @dataclass(frozen=True, slots=True)
 class RowCounts(Answer):
-    """The table. `duplicate_rows`: beyond one per identity; `rows_without_entry`: None unless `--deep`."""
+    """The table. `duplicate_rows`: beyond one per identity; `rows_without_entry`: None unless `--deep`.
+
+    `rows_without_entry_in_range`: those of them whose time lies between the first and the last entry of the scope.
+    """
 
     rows: int
     duplicate_rows: int
     conflicting: int
     rows_without_entry: int | None
+    rows_without_entry_in_range: int | None = None
 
 
 @dataclass(frozen=True, slots=True)

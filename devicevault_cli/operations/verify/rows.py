@@ -12,6 +12,7 @@ from devicevault_cli.operations.answer import Answer
 from devicevault_cli.operations.verify.classes import ClassifiedEntry
 from devicevault_cli.records import Identity
 from devicevault_cli.repository.repository import Repository
+from devicevault_cli.streams.model import EntryId
 
 TIMES = frozenset(("timestamp", "overall_duration_ms"))
 """DeviceVault writes the time of consumption, so these differ in every row that its own consumer wrote."""
@@ -82,6 +83,23 @@ class Deep:
             after = page[-1]
             if after >= self.last_id:
                 return
+
+    def count_without_entry(self, first: EntryId | None, last: EntryId | None) -> tuple[int, int]:
+        """How many rows no entry of the added pages has; and how many of these are of the time of these pages.
+
+        What was trimmed is older than `first`, so that the second figure is what Redis lost, or somebody deleted.
+        """
+        after, found, within = 0, 0, 0
+        start, end = (first.ms * 1000, (last.ms + 1) * 1000) if first and last else (0, 0)
+        while page := self.repository.times_after(after):
+            for row, moment in page:
+                if row not in self._with_entry and row <= self.last_id:
+                    found += 1
+                    within += start <= moment < end
+            after = page[-1][0]
+            if after >= self.last_id:
+                break
+        return found, within
 
     def differing_in(self, *, times: bool) -> dict[str, int]:
         """How many entries differ from their row in a column, of the times or of the others."""

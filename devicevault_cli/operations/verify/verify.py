@@ -92,8 +92,8 @@ def examine(
     with closing(Deep(repository)) if deep else nullcontext() as columns:
         for _ in _scanned(classifier, scope, result, columns):
             progress(result.entries, total)
-        without_entry = sum(1 for _ in columns.without_entry()) if columns else None
-        rows = RowCounts(repository.count(), repository.surplus(), result.conflicting, without_entry)
+        without_entry = columns.count_without_entry(result.first_id, result.last_id) if columns else (None, None)
+        rows = RowCounts(repository.count(), repository.surplus(), result.conflicting, *without_entry)
         problem, incidents = caveats(group, classifier.stream, rows.rows, repository)
         answer = result.answer(rows, repository.device_names, problem, incidents)
         return result, replace(

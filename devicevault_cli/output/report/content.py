@@ -25,6 +25,7 @@ ROWS_MEANING = {
     "duplicate_rows": "with the same identity as an older row",
     "conflicting": "entries whose row has a different device or status",
     "rows_without_entry": "trimmed, or not written by dvctl",
+    "rows_without_entry_in_range": "of these, newer than the first entry: lost by Redis, or deleted",
 }
 STORAGE_MEANING = {
     "stored": "has a stored backup",
