@@ -201,7 +201,7 @@ def _call(command: Command, ctx: "Context", values: dict[str, Any]) -> int:
         return command.function(ctx, **several.for_one(ctx, values)) or 0
     if needs.streams == "one":
         _ = ctx.settings.stream  # raises the refusal
-    if needs.changes:
+    if needs.changes or values.get("repair"):
         several.require_choice(ctx)
         return several.change(ctx, command.function, values)
     return several.look(ctx, command.function, values, command.columns)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
+from functools import partial
 from typing import TYPE_CHECKING, Any
 
 from devicevault_cli.cli.context import Context
@@ -82,7 +83,9 @@ def change(ctx: Context, function: Callable[..., int | None], values: Values) ->
         _refuse(plans)
     done, failed = _carried_out(ctx, plans)
     _print(ctx, gathering, done)
-    return 1 if errors or failed else 0
+    if errors or failed:
+        return ExitCode.FAILED
+    return ExitCode.FOUND if any(answer.to_dict().get("ok") is False for _, answer in done) else 0
 
 
 def _contexts(ctx: Context, values: Values) -> Sequence[Context]:
@@ -180,9 +183,8 @@ def _print(ctx: Context, gathering: Gathering, done: Sequence[tuple[Planned, Any
 
     for plan, answer in done:
         if answer.applied or ctx.printer.output != "table":
-            plan.ctx.printer.answer(
-                facts_of(answer), ids=plan.ids, view=lambda found, view: result_lines(ctx.command, found, view)
-            )
+            view = partial(result_lines, "verify --repair" if ctx.command == "verify" else ctx.command)
+            plan.ctx.printer.answer(facts_of(answer), ids=plan.ids, view=view)
         tell_undo(plan.ctx, plan.change, answer)
     if ctx.printer.output == "table" and ctx.dry_run:
         ctx.printer.answer({}, lines=lambda _: ["Dry run: no changes made."])

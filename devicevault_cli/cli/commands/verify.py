@@ -2,6 +2,7 @@
 
 import time
 from collections.abc import Iterator, Mapping
+from functools import partial
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -103,6 +104,9 @@ def verify(
     ] = None,
     dry_run: Annotated[bool, typer.Option("--dry-run", help="With --repair: show the plan, change nothing.")] = False,
     yes: Annotated[bool, typer.Option("--yes", "-y", help="With --repair: do not ask.")] = False,
+    all_streams: Annotated[
+        bool, typer.Option("--all-streams", help="With --repair: repair every stream, where several are configured.")
+    ] = False,
 ) -> int:
     """Compare every entry of the stream with every row.
 
@@ -121,14 +125,15 @@ def verify(
         (grace is not None and not storage, "--grace needs --storage"),
         (sum((counts, show is not None, repair, watch)) > 1, "give one of --counts, --show, --repair and --watch"),
         (every is not None and not watch, "--every needs --watch"),
-        ((dry_run or yes) and not repair, "--dry-run and --yes need --repair: without it verify changes nothing"),
+        ((dry_run or yes or all_streams) and not repair,
+         "--dry-run, --yes and --all-streams need --repair: without it verify changes nothing"),
         (deep and (counts or show is not None or watch), "--deep does not combine with --counts, --show or --watch"),
         (counts and any(value is not None for value in (since, until, rate)),
          "--counts counts everything: no --since, --until or --rate"),
         (report is not None and (report.suffix not in (".md", ".html") or counts or show is not None or watch),
          "--report writes .md or .html, of one whole verification"),
-        (ctx.whole is not None and (deep or repair or watch or report is not None),
-         "--deep, --repair, --watch and --report work on one stream: name it with --stream"),
+        (ctx.whole is not None and (deep or watch or report is not None),
+         "--deep, --watch and --report work on one stream: name it with --stream"),
     )  # fmt: skip
     require_order(since, until, "--since", "--until")
     if ctx.printer.output == "ids" and (show is None or counts or watch or repair):
@@ -156,15 +161,15 @@ def _once(ctx: Context, scope: Any, *, deep: bool = False) -> dict[str, Any]:
 
 
 def _repair(ctx: Context, scope: Any, report: Path | None, *, deep: bool) -> int:
-    from devicevault_cli.cli.changes import carried_out, check_success, facts_of, tell_undo
+    from devicevault_cli.cli.changes import carried_out, change, check_success, facts_of, tell_undo
     from devicevault_cli.operations.verify.repair import plan_repair
 
     with ctx.printer.progress("verifying") as progress:
-        planned, done = carried_out(
-            ctx,
-            lambda: plan_repair(ctx.group, ctx.pipeline, ctx.repository, scope, deep=deep, progress=progress),
-            "Repair?",
-        )
+        make = partial(plan_repair, ctx.group, ctx.pipeline, ctx.repository, scope, deep=deep, progress=progress)
+        if ctx.plans is not None:  # of several streams: carried out, and told, together
+            change(ctx, make, "Repair?")
+            return 0
+        planned, done = carried_out(ctx, make, "Repair?")
     code = _told(ctx, facts_of(done), scope, report)
     tell_undo(ctx, planned, done)
     check_success(planned, done)
