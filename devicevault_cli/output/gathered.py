@@ -12,7 +12,7 @@ from devicevault_cli.output.table import cell_of, heading, show
 from devicevault_cli.output.view import Cell, View
 
 STREAM = "stream"
-OF_TABLE = ("rows", "duplicate_rows", "rows_without_entry")
+OF_TABLE = ("rows", "duplicate_rows", "rows_without_entry", "rows_without_entry_in_range")
 """Numbers that tell of the table, which the streams share: no sum of them makes sense."""
 NO_SUM = ("_s", "_ms")
 """Ends of keys of durations and rates; only the time that the command took adds up."""
