@@ -48,7 +48,7 @@ def index(ctx: Context) -> int:
     return 0
 
 
-@command("dvctl db accept --dry-run", "dvctl db accept --yes", database=True, changes=True)
+@command("dvctl db accept --dry-run", "dvctl db accept --yes", database=True, changes=True, streams="each")
 def accept(ctx: Context) -> None:
     """Let consumers write to a server that they refuse.
 
