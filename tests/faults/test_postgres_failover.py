@@ -20,6 +20,7 @@ from devicevault_cli.repository.dialects.postgresql import connection as postgre
 from devicevault_cli.repository.dialects.postgresql import pipeline, statements
 from devicevault_cli.repository.tables import TABLES
 from devicevault_cli.streams import written_to
+from devicevault_cli.streams.connect import connect
 from devicevault_cli.streams.stream import Stream
 from tests.support import servers
 from tests.support.consuming import drain
@@ -181,6 +182,40 @@ def test_two_processes_meet_the_promoted_standby(redis_url: str, pair: Pair, dvc
     assert checks["incidents"]["status"] == "warning"
     blocked = dvctl.json("trim", "--dry-run")["blocked_by"]
     assert any("fail-over" in block["why"] for block in blocked)
+
+
+def test_every_one_of_several_streams_is_looked_up_again(redis_url: str, pair: Pair, dvctl: Dvctl) -> None:
+    """By one process, whose streams share the database; each stream remembers the server that it was written to."""
+    streams = [f"device:results:{{{number}}}" for number in range(2)]
+    dvctl.use(redis_url, pair.url, DEVICEVAULT_RESULTS_STREAM="device:results:{0..1}")
+    with redis.Redis.from_url(redis_url) as client:
+        for number, stream in enumerate(streams):
+            publish(client, good(20, seed=number), stream=stream)
+        dvctl.ok("consume", "--drain")
+        pair.standby.wait_streaming()
+        pair.standby.cut_off()
+        for number, stream in enumerate(streams):
+            publish(client, good(150, seed=10 + number), stream=stream)
+        dvctl.ok("consume", "--drain")
+        assert rows(pair.here, pair.primary) == 340
+        pair.fail_over()
+        lacking = 340 - rows(pair.there, pair.standby)
+        for number, stream in enumerate(streams):
+            publish(client, good(5, seed=20 + number), stream=stream)
+        answer = dvctl.json("consume", "--drain")
+        assert (answer["persisted"], answer["recovered"]) == (10, lacking)
+        assert rows(pair.there, pair.standby) == 350
+        with closing(connect(redis_url)) as own:
+            assert all(written_to_incidents(Stream(own, stream)) for stream in streams), "each tells of it"
+    assert dvctl.json("verify")["ok"] is True
+
+    pair.standby.kill9()
+    pair.primary.start()
+    refused = dvctl.run("consume", "--drain")
+    assert (refused.code, "is an old primary" in refused.stderr) == (69, True)
+    assert dvctl.run("db", "accept", "--yes").code == 2, "which stream?"
+    assert dvctl.json("db", "accept", "--all-streams", "--yes")["applied"] is True
+    dvctl.ok("consume", "--drain")
 
 
 @pytest.fixture
