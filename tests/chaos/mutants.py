@@ -29,8 +29,8 @@ def no_lock() -> None:
 
     settings = statements.settings
 
-    def mutant(*times: int, lock: int | None) -> str:
-        return settings(*times, lock=None)
+    def mutant(*times: int, lock: int | None, timeline: bool = False) -> str:
+        return settings(*times, lock=None, timeline=timeline)
 
     statements.settings = mutant  # type: ignore[assignment]
 

@@ -62,6 +62,7 @@ def test_while_it_is_a_replica(each_redis_url: str, daemon: Daemon, caplog: pyte
         client.replicaof("127.0.0.1", "1")
         daemon.wait_deferred()
         client.replicaof("NO", "ONE")
+        client.execute_command("DEBUG", "CHANGE-REPL-ID")  # it forgets that it was one
     daemon.publish(mixed(60, seed=3))
     daemon.all_once()
     assert "use the primary's address" in caplog.text

@@ -98,6 +98,7 @@ def _replica(server: RedisServer) -> Iterator[str]:
         client.replicaof("127.0.0.1", "1")
         yield server.url
         client.replicaof("NO", "ONE")
+        client.execute_command("DEBUG", "CHANGE-REPL-ID")  # it forgets that it was one
 
 
 @contextmanager

@@ -1,8 +1,8 @@
-"""Processor time a message of what dvctl does, and of what it is compared with at the same moment, in one process.
+"""What a message costs: calls of functions in `consume` and `verify`, and processor time of decoding it.
 
-`python -m tests.support.cost REDIS_URL DATABASE_URL` prints microseconds as JSON: of a bare loop that only reads and
-acknowledges, of `consume` and `verify` over as many messages, and of decoding a page by column and one by one. Of
-several rounds each has its lowest value: other programs make a round more expensive, never cheaper.
+`python -m tests.support.cost REDIS_URL DATABASE_URL` prints JSON. Calls are counted, C functions included: another
+program on the machine changes none, while the processor time of a whole drain doubled beside busy ones. The time to
+decode a page, by column and one by one, has its lowest value of many pages: one of them meets a quiet moment.
 """
 
 from __future__ import annotations
@@ -11,6 +11,7 @@ import io
 import json
 import os
 import sys
+import threading
 import time
 from collections.abc import Callable
 from typing import Any
@@ -26,28 +27,26 @@ from devicevault_cli.streams.replies import entries
 from tests.bench.messages import message, publish
 from tests.support.recovering import table_at
 
-COUNT, ROUNDS, PAGES = 10_000, 4, 100
+COUNT, ROUNDS, PAGES = 10_000, 2, 300
+"""In the first round of each command modules are imported."""
 MS = 1_767_225_600_000
 READ = 128
 """Entries of a read, as in `consume`."""
 
 
-class Lowest(dict[str, float]):
-    """The lowest microseconds a message by name."""
-
-    def measure(self, name: str, work: Callable[[], object], count: int) -> None:
-        """Processor time of this process for so many messages."""
-        begun = time.process_time()
-        work()
-        micros = 1e6 * (time.process_time() - begun) / count
-        self[name] = min(micros, self.get(name, micros))
-
-    def decode(self) -> None:
-        """A page takes less than the time until another process has its turn: a quiet moment is found in any case."""
-        reply: list[Any] = [[b"%d-0" % (MS + number), parts(message(number))] for number in range(READ)]
-        for _ in range(PAGES):
-            self.measure("decode", lambda: [*decode_page(page(reply), RESULTS, INT4_MAX)], READ)
-            self.measure("one by one", lambda: decode(entries(reply), RESULTS.decode, INT4_MAX), READ)
+def decoding() -> dict[str, float]:
+    """Microseconds of processor time a message."""
+    reply: list[Any] = [[b"%d-0" % (MS + number), parts(message(number))] for number in range(READ)]
+    lowest = dict.fromkeys(("by column", "one by one"), 1e9)
+    for _ in range(PAGES):
+        for name, work in (
+            ("by column", lambda: [*decode_page(page(reply), RESULTS, INT4_MAX)]),
+            ("one by one", lambda: decode(entries(reply), RESULTS.decode, INT4_MAX)),
+        ):
+            begun = time.thread_time()
+            work()
+            lowest[name] = min(lowest[name], 1e6 * (time.thread_time() - begun) / READ)
+    return lowest
 
 
 def parts(fields: dict[str, str]) -> list[bytes]:
@@ -55,11 +54,22 @@ def parts(fields: dict[str, str]) -> list[bytes]:
     return [part.encode() for pair in fields.items() for part in pair]
 
 
-def drain(client: Any) -> None:
-    """The bare loop."""
-    command = "XREADGROUP", "GROUP", RESULTS.group, "bare", "COUNT", READ, "STREAMS", RESULTS.stream, ">"
-    while found := client.execute_command(*command):
-        client.xack(RESULTS.stream, RESULTS.group, *[key for key, _ in found[0][1]])
+def calls_of(work: Callable[[], object]) -> int:
+    """How many functions are called, in this thread and those that it starts."""
+    calls = 0
+
+    def count(frame: object, event: str, argument: object) -> None:
+        nonlocal calls
+        calls += event in ("call", "c_call")
+
+    threading.setprofile(count)
+    sys.setprofile(count)
+    try:
+        work()
+    finally:
+        sys.setprofile(None)
+        threading.setprofile(None)
+    return calls
 
 
 def dvctl(*words: str) -> None:
@@ -70,27 +80,19 @@ def dvctl(*words: str) -> None:
 
 
 def main(redis_url: str, database_url: str) -> None:
-    """Measure in turn, so that a busy moment meets all of them."""
     os.environ |= {"DEVICEVAULT_REDIS_URL": redis_url, "DEVICEVAULT_DATABASE_URL": database_url}
     client: Any = connect(redis_url)
-    source, lowest = f"{RESULTS.stream}:source", Lowest()
-    publish(client, source, COUNT)
-
-    def undelivered() -> None:
-        client.copy(source, RESULTS.stream, replace=True)
-        client.xgroup_create(RESULTS.stream, RESULTS.group, "0")
-
+    cost = decoding()
+    publish(client, RESULTS.stream, COUNT)
     with table_at(database_url) as table:
         for _ in range(ROUNDS):
-            lowest.decode()
-            undelivered()
-            lowest.measure("drain", lambda: drain(client), COUNT)
-            table.remove(table.ids_after(0, COUNT))
-            undelivered()
-            lowest.measure("consume", lambda: dvctl("consume", "--drain"), COUNT)
+            client.xgroup_create(RESULTS.stream, RESULTS.group, "0")
+            cost["consume"] = calls_of(lambda: dvctl("consume", "--drain")) / COUNT
             assert table.count() == COUNT
-            lowest.measure("verify", lambda: dvctl("verify"), COUNT)
-    print(json.dumps(lowest))
+            cost["verify"] = calls_of(lambda: dvctl("verify")) / COUNT
+            client.xgroup_destroy(RESULTS.stream, RESULTS.group)
+            table.remove(table.ids_after(0, COUNT))
+    print(json.dumps(cost))
 
 
 if __name__ == "__main__":

@@ -27,7 +27,7 @@ def main(url: str, seed: str, identities: str, batch: str, mutant: str = "") -> 
     """Write until everything was offered twice."""
     if mutant == "without-lock":
         with_lock = postgres_sql.settings
-        postgres_sql.settings = lambda *times, lock: with_lock(*times, lock=None)
+        postgres_sql.settings = lambda *times, lock, **more: with_lock(*times, lock=None, **more)
     order = random.Random(seed)
     records = [_record(number) for number in range(int(identities))]
     repository = open_repository(url, RESULTS)
