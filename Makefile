@@ -60,6 +60,7 @@ site: setup ## README and docs as a web site in build/site; a broken link fails
 
 bench: setup ## measure against the yardsticks side by side (15 minutes): docs/performance.md
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check -c requirements/constraints.txt -e '.[demo,dispatch,docs,mysql,test,bench]'
+	@$(BIN)/python -m compileall -q devicevault_cli tests
 	$(BIN)/python -m tests.bench
 
 million: setup ## a million pending entries: time and memory of the repairs, on each Redis (4 minutes)
