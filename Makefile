@@ -9,7 +9,7 @@ ROUNDS  ?= 3
 REDIS   ?=
 DISPATCH ?=
 PYTEST_ARGS ?=
-WORKERS ?= 4
+WORKERS ?= 5
 ROUNDS  ?= 2
 
 .DEFAULT_GOAL := help
@@ -29,7 +29,8 @@ $(STAMP): pyproject.toml requirements/constraints.txt
 demo: setup ## the story in five seconds, without any server: dvctl demo
 	$(BIN)/dvctl demo
 
-test: lint unit ## everything that must pass: lint, types, import rules, generated files, all tests
+test: setup ## everything that must pass: lint, types, import rules, generated files, all tests
+	@$(MAKE) --no-print-directory --jobs=2 --output-sync=line lint unit
 
 lint: setup ## ruff, codespell, mypy --strict, import-linter
 	$(BIN)/ruff check .
@@ -38,11 +39,11 @@ lint: setup ## ruff, codespell, mypy --strict, import-linter
 	$(BIN)/mypy
 	$(BIN)/lint-imports
 
-unit: setup ## pytest, on private servers, in WORKERS=4 processes (many tests wait); choose with PYTEST_ARGS='tests/unit -k name'
+unit: setup ## pytest, on private servers, in WORKERS=5 processes (many tests wait); choose with PYTEST_ARGS='tests/unit -k name'
 	@$(BIN)/python -m compileall -q devicevault_cli tests # under PYTHONDONTWRITEBYTECODE each process would compile anew
 	$(BIN)/python -m pytest -n $(WORKERS) --dist worksteal $(PYTEST_ARGS)
 
-long: setup ## the tests that take minutes: a host cut off for 90 s, a Galera node that dies
+long: setup ## the tests that take minutes: a host cut off for 90 s, a Galera node that dies, chaos with a new seed
 	$(BIN)/python -m pytest -m long --timeout 900 $(PYTEST_ARGS)
 
 coverage: setup ## all tests with branch coverage of the package, processes included; fails under the threshold of pyproject.toml

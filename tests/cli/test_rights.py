@@ -20,6 +20,7 @@ from devicevault_cli.streams.stream import Stream
 from tests.cli.conftest import Answer, Cli
 from tests.cli.test_every_command import World
 from tests.cli.test_exit_codes import consent
+from tests.support import servers
 from tests.support.messages import Sent, mixed, publish
 from tests.support.oracle import GROUP, STREAM, assert_everything
 from tests.support.oracle import TABLE as RESULTS
@@ -229,6 +230,7 @@ def admin(cli: Cli, each_redis_server: RedisServer, sqlite_url: str) -> Cli:
     return cli.at(each_redis_server.url_for(db=1), sqlite_url)
 
 
+@servers.two_redis(1)
 def test_the_documented_reader_needs_and_has_what_looking_takes(
     admin: Cli, each_redis_server: RedisServer, limited: Callable[..., str], tmp_path: Path
 ) -> None:
@@ -243,6 +245,7 @@ def test_the_documented_reader_needs_and_has_what_looking_takes(
     assert "ACL SETUSER dvctl-reader +" in refused.err
 
 
+@servers.two_redis(2)
 def test_the_documented_operator_needs_and_has_what_repairing_takes(
     admin: Cli, each_redis_server: RedisServer, limited: Callable[..., str], tmp_path: Path
 ) -> None:

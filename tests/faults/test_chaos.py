@@ -1,4 +1,4 @@
-"""Twenty seconds of chaos, with two fixed seeds and a new one that is printed: everything once, come what may."""
+"""Chaos for some seconds with fixed seeds, and in `make long` with a new one that is printed: everything once."""
 
 from __future__ import annotations
 
@@ -45,5 +45,6 @@ def test_every_success_is_stored_once(to_break: Servers) -> None:
     assert set(report.hit) >= {kind for kind in kinds if not kind.startswith("lost-")}
 
 
+@pytest.mark.long
 def test_everything_once_with_a_new_seed(to_break: Servers) -> None:
     survive(Plan(random.SystemRandom().randrange(1_000_000), 8), to_break)

@@ -16,7 +16,7 @@ import pytest
 import redis
 
 from tests.cli.conftest import Cli
-from tests.support import messages
+from tests.support import messages, servers
 from tests.support.entries import entries
 from tests.support.oracle import GROUP, STREAM, state
 from tests.support.process import DVCTL, Answer, Dvctl, Running
@@ -132,6 +132,7 @@ IDS = (
 )  # fmt: skip
 
 
+@servers.two_redis(0)
 def test_ids_of_twenty_digits(dvctl: Dvctl, each_redis_server: RedisServer, sqlite_url: str, tmp_path: Path) -> None:
     """Consumed, looked at, exported, replayed, published, given up, restored: each is itself everywhere."""
     client = each_redis_server.client()
@@ -432,6 +433,7 @@ def own(fields: list[bytes]) -> list[tuple[bytes, bytes]]:
     return [pair for pair in pairs(fields) if not pair[0].startswith(b"_dvctl.")]
 
 
+@servers.two_redis(1)
 def test_a_field_name_that_stands_twice_keeps_both(
     dvctl: Dvctl, each_redis_server: RedisServer, sqlite_url: str
 ) -> None:

@@ -11,6 +11,7 @@ import redis
 from devicevault_cli.times import iso
 from tests.field.test_true_figures import check_of
 from tests.field.waiting import looping, quiet_consumer, wait_quiet, waiting
+from tests.support import servers
 from tests.support.messages import good, publish, storage
 from tests.support.oracle import GROUP, STREAM
 from tests.support.process import Dvctl
@@ -49,6 +50,7 @@ def test_one_that_works_is_named_by_all(ready: Dvctl, each_redis_server: RedisSe
         assert ADVICE in told
 
 
+@servers.two_redis(0)
 def test_one_that_waits_is_named_by_all(ready: Dvctl, each_redis_server: RedisServer, client: Any) -> None:
     quiet_consumer(each_redis_server, "results-reader")
     client.xgroup_setid(STREAM, GROUP, "$")

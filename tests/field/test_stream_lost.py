@@ -169,6 +169,7 @@ def test_whatever_makes_a_stream_fall_back_is_noticed(
     falls_back(how, dvctl, redis_server, sqlite_url)
 
 
+@servers.two_redis(1)
 def test_a_stream_that_restarts_with_small_ids_is_consumed(
     dvctl: Dvctl, each_redis_server: RedisServer, sqlite_url: str
 ) -> None:
@@ -528,6 +529,7 @@ def test_what_dvctl_itself_does_is_no_incident(at: Cli, each_redis_server: Redis
         assert incidents(client) == []
 
 
+@servers.two_redis(2)
 @pytest.mark.parametrize("how", ["flushed", "old dump"])
 def test_the_table_tells_of_a_stream_that_nobody_saw_go(how: str, at: Cli, each_redis_server: RedisServer) -> None:
     """Flushed, or restored with the marker of that time, while no consumer ran: the rows are newer than the stream."""
