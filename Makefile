@@ -30,7 +30,7 @@ demo: setup ## the story in five seconds, without any server: dvctl demo
 	$(BIN)/dvctl demo
 
 test: setup ## everything that must pass: lint, types, import rules, generated files, all tests
-	@$(MAKE) --no-print-directory --jobs=2 --output-sync=line lint unit
+	@$(MAKE) --no-print-directory --jobs=2 lint unit
 
 lint: setup ## ruff, codespell, mypy --strict, import-linter
 	$(BIN)/ruff check .

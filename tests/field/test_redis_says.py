@@ -147,7 +147,6 @@ def _unsaved(server: RedisServer) -> Iterator[str]:
 WAYS = (_acl, _replica, _full, _exhausted, _unsaved, _wrong_type)
 
 
-@servers.two_redis(0)
 def test_publish_tells_nothing_of_a_message_that_redis_refuses(
     cli: Cli, own_redis: Callable[..., RedisServer], tmp_path: Path
 ) -> None:
@@ -194,7 +193,6 @@ def test_the_installed_command_tells_nothing_either(
     assert SECRET not in answer.stdout + answer.stderr
 
 
-@servers.two_redis(1)
 def test_repairs_tell_nothing_of_what_they_write(
     cli: Cli, own_redis: Callable[..., RedisServer], sqlite_url: str, tmp_path: Path
 ) -> None:
