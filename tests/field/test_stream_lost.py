@@ -148,7 +148,8 @@ def test_two_consumers_notice_one_incident(dvctl: Dvctl, redis_server: RedisServ
         daemons = [dvctl.start("consume", "--consumer", name, "--claim-idle", "5s") for name in ("one", "two")]
         for daemon in daemons:
             daemon.wait_for("consuming device:results")
-        wait_for_marker(client, last)
+        wait_for_marker(client, last)  # it says what was seen, not what was read
+        wait_until(lambda: len(identifiers(sqlite_url)) == 50, what="the first to be saved")
         wait_until(lambda: seen(client)["consumers"] == 2, what="both to be there")
         client.delete(STREAM)
         for daemon in daemons:
