@@ -76,7 +76,7 @@ class Context:
 
     @property
     def is_first(self) -> bool:
-        """False for every stream but the first: what the streams share is told once."""
+        """False for every stream but the first: what the streams share is shown once."""
         return self.whole is None or self.settings.stream == self.whole.settings.streams[0]
 
     @cached_property

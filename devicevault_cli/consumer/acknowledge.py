@@ -79,7 +79,7 @@ class Acknowledger:
         self.complete()
 
     def begin(self, batch: Batch, outcomes: Sequence[Outcome]) -> None:
-        """As `finish`, but Redis is told by `complete` only."""
+        """As `finish`, but nothing is sent to Redis before `send` or `complete`."""
         done = list(batch.skipped)
         rejected = list(batch.rejected)
         inserted = outcomes.count(INSERTED)

@@ -43,7 +43,7 @@ class FailoverWatch:
     """Agrees with the other consumers of the group on the server that is written to.
 
     A repository saves on the agreed server only, and raises OtherServer on any other: then `agree` decides. Of a server
-    that cannot be told (not PostgreSQL) nothing is remembered. `meanwhile` is called for each page looked up.
+    that does not identify itself (not PostgreSQL) nothing is remembered. `meanwhile` is called for each page looked up.
     """
 
     def __init__(

@@ -93,7 +93,7 @@ class Repository:
     # --- which server it is
 
     def server(self) -> Server | None:
-        """Which server answers now; None where that cannot be told."""
+        """Which server answers now; None where it does not identify itself."""
         return self._dialect.server()
 
     def require_server(self, server: Server | None) -> None:

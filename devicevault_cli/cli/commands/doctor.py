@@ -54,7 +54,7 @@ def _further(ctx: Context, redis_error: DvctlError | None) -> int:
     if redis_error is not None:
         raise redis_error
     answer = diagnose_stream(ctx.group)
-    if ctx.printer.output == "table":  # what is as it should be on the first stream is not told of each
+    if ctx.printer.output == "table":  # a check that passes is shown for the first stream only
         answer = replace(answer, checks=[check for check in answer.checks if check.status != "ok"])
     ctx.printer.answer(answer.to_dict(), "checks")
     return ExitCode.FOUND if answer.has_problem else 0

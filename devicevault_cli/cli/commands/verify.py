@@ -169,7 +169,7 @@ def _repair(ctx: Context, scope: Any, report: Path | None, *, deep: bool) -> int
         require_current(ctx.group, ctx.repository)
     with ctx.printer.progress("verifying") as progress:
         make = partial(plan_repair, ctx.group, ctx.pipeline, ctx.repository, scope, deep=deep, progress=progress)
-        if ctx.plans is not None:  # of several streams: carried out, and told, together
+        if ctx.plans is not None:  # of several streams: confirmed and applied together
             change(ctx, make, "Repair?")
             return 0
         planned, done = carried_out(ctx, make, "Repair?")

@@ -70,7 +70,7 @@ def _limited(name: str, found: Sequence[tuple[str, Check]], limit: Limit | None,
 
 
 def _combined(name: str, values: Sequence[float | None]) -> float | None:
-    """The sum, of ages the highest, of what is 1 where all is well the lowest; None where one of them is unknown."""
+    """The total: the sum of counts, the highest of ages, the lowest of 0/1 states; None if any of them is unknown."""
     known = [value for value in values if value is not None]
     if len(known) < len(values):
         return None

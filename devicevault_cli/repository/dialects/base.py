@@ -72,7 +72,7 @@ class Dialect(Session):
             Session.connection(self)
 
     def server(self) -> Server | None:
-        """Which server answers now; None where that cannot be told."""
+        """Which server answers now; None where it does not identify itself."""
         return None
 
     def standbys(self) -> Standbys | None:
